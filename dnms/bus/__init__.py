@@ -1,0 +1,1 @@
+"""The log as a port (append, read, follow): in memory, on JetStream, and the embedded server. The only importer of nats."""

@@ -1,0 +1,95 @@
+"""Family `address`: what a ledger holds of leases. Subject `ledger.<subnet>`.
+
+Instants are microseconds since 1970-01-01 UTC. `valid_until` is what the client was told; `horizon` is until when the
+log promises the address to it, never earlier: a renewal that ends before the horizon needs no event.
+"""
+
+from __future__ import annotations
+
+from dnms.events.configuration import ClientId, Iaid
+from dnms.events.ip import Address, Prefix
+from dnms.events.plan import Name
+from dnms.events.recorded import Event
+
+
+class AddressAllocated(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A pool gave one address to one client."""
+
+    NAME = "address.allocated"
+    address: Address
+    client: ClientId
+    iaid: Iaid
+    pool: Name
+    group: int = 0
+    counter: int = 0  # which candidate of the strategy it is
+    valid_until: int
+    horizon: int
+
+
+class AddressRenewed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The client keeps its address for longer."""
+
+    NAME = "address.renewed"
+    address: Address
+    client: ClientId
+    iaid: Iaid
+    valid_until: int
+    horizon: int
+
+
+class AddressReleased(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The client gave its address back."""
+
+    NAME = "address.released"
+    address: Address
+    client: ClientId
+    iaid: Iaid
+
+
+class AddressExpired(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The horizon passed and nobody had renewed."""
+
+    NAME = "address.expired"
+    address: Address
+    client: ClientId
+    iaid: Iaid
+
+
+class AddressDeclined(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The client found the address in use by another, and nobody gets it until `quarantined_until`."""
+
+    NAME = "address.declined"
+    address: Address
+    client: ClientId
+    iaid: Iaid
+    quarantined_until: int
+
+
+class AddressWithdrawn(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The adopted plan has no place for this lease any more, and it ended."""
+
+    NAME = "address.withdrawn"
+    address: Address
+    client: ClientId
+    iaid: Iaid
+
+
+class HashMoved(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """From now on this client's candidates in this prefix begin at `counter`: an exception to the hash (RFC 7943)."""
+
+    NAME = "hash.moved"
+    client: ClientId
+    iaid: Iaid
+    prefix: Prefix
+    counter: int
+
+
+EVENTS = (
+    AddressAllocated,
+    AddressRenewed,
+    AddressReleased,
+    AddressExpired,
+    AddressDeclined,
+    AddressWithdrawn,
+    HashMoved,
+)

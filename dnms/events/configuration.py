@@ -1,0 +1,118 @@
+"""The words for a node's network configuration: what a node has (a snapshot) and what it should have (an assignment).
+
+Nodes, agents and the log speak of the same things, so they share these types: a snapshot is registered over the wire
+and recorded as it came; an assignment is decided by the domain, carried by the wire and applied by the node.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from dnms.events.ip import Address, Prefix
+from dnms.events.recorded import Part, Personal
+
+Iaid = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+"""Identity of one interface of a client (RFC 8415, 4.2)."""
+
+ClientId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+"""A keyed hash of a client's DUID; what stands for a client everywhere but in `node.*`."""
+
+MAX_LINKS = 1_024
+MAX_ADDRESSES = 4_096
+MAX_ROUTES = 4_096
+"""A registration holds at most so many of each; routes of routing daemons are counted, not listed."""
+
+
+class Link(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """One network interface."""
+
+    index: int
+    name: str
+    kind: str = ""  # as the kernel calls it: veth, bridge, vlan, …; empty for a plain device
+    hardware: Personal | None = None
+    mtu: int = 0
+    up: bool = False
+    carrier: bool = False
+    master: int = 0  # index of the bridge or bond that it belongs to
+
+
+class InterfaceAddress(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """One address on one interface, as the kernel has it."""
+
+    interface: int  # index of the link
+    address: Address
+    prefix_length: int  # of 128
+    origin: str  # link-local, slaac, temporary, managed, loopback, other
+    flags: int = 0  # IFA_F_*
+    preferred: int | None = None  # seconds left; None: for ever
+    valid: int | None = None  # seconds left; None: for ever
+
+
+class Route(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """One unicast route of the main table."""
+
+    destination: Prefix
+    interface: int
+    gateway: Address | None = None
+    metric: int = 0
+    protocol: int = 0  # RTPROT_*
+
+
+class Resolver(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """Where names are looked up."""
+
+    servers: tuple[Address, ...] = ()
+    search: tuple[str, ...] = ()
+
+
+class Snapshot(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """The whole network configuration of a node at one moment."""
+
+    links: Annotated[tuple[Link, ...], msgspec.Meta(max_length=MAX_LINKS)] = ()
+    addresses: Annotated[tuple[InterfaceAddress, ...], msgspec.Meta(max_length=MAX_ADDRESSES)] = ()
+    routes: Annotated[tuple[Route, ...], msgspec.Meta(max_length=MAX_ROUTES)] = ()
+    routes_not_listed: int = 0
+    resolver: Resolver = Resolver()
+    sysctls: dict[str, str] = {}
+    kernel: str = ""
+
+
+class Generation(msgspec.Struct, frozen=True, array_like=True, order=True):
+    """Which assignment is the newer one: the log's epoch, then the positions of the plan and of the ledger."""
+
+    epoch: int = 0
+    plan: int = 0
+    ledger: int = 0
+
+
+class AssignedAddress(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """One address that a node is to hold."""
+
+    address: Address
+    prefix_length: int  # of 128: the prefix that is on the link
+    iaid: Iaid
+    preferred: int  # seconds from the moment of sending
+    valid: int  # seconds from the moment of sending
+    permanent: bool = False  # may be applied again without an agent, past `valid`
+
+
+class AssignedRoute(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A route beside the default ones."""
+
+    destination: Prefix
+    gateway: Address
+    metric: int = 0
+
+
+class Assignment(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """The complete wanted configuration of a node on one link. It is declarative: the node works out the difference."""
+
+    generation: Generation
+    addresses: tuple[AssignedAddress, ...] = ()
+    gateways: tuple[Address, ...] = ()  # in order of preference
+    routes: tuple[AssignedRoute, ...] = ()
+    resolver: Resolver = Resolver()
+    ntp: tuple[Address, ...] = ()
+    mtu: int = 0  # 0: leave it

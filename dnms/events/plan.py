@@ -1,0 +1,154 @@
+"""Family `plan`: what operators want. Subject `plan`, but for `plan.adopted`, by which a plan reaches a ledger."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from dnms.events.configuration import AssignedRoute
+from dnms.events.ip import Address, Prefix
+from dnms.events.recorded import Event, Part
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+"""A name in subjects, files and on the command line: a DNS label in lower case (RFC 1035, 2.3.1)."""
+
+Seconds = Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
+
+
+class Realm(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A space in which addresses are unique."""
+
+    name: Name
+
+
+class Group(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A set of nodes with a number, which is a field of their addresses."""
+
+    name: Name
+    number: Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)] = 0  # 0 in a request: draw one
+    nodes: tuple[str, ...] = ()  # patterns of node names, as fnmatch has them
+
+
+class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A link: its prefixes and its stateless data."""
+
+    name: Name
+    realm: Name
+    prefixes: tuple[Prefix, ...]
+    gateways: tuple[Address, ...] = ()
+    routes: tuple[AssignedRoute, ...] = ()
+    dns: tuple[Address, ...] = ()
+    search: tuple[str, ...] = ()
+    ntp: tuple[Address, ...] = ()
+    mtu: int = 0
+
+
+class Pool(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A range of a subnet's prefix, with the strategy that picks addresses from it."""
+
+    name: Name
+    subnet: Name
+    first: Address
+    last: Address
+    strategy: str = "hash"
+    preferred: Seconds = 2_700
+    valid: Seconds = 3_600
+    quarantine: Seconds = 86_400  # how long a declined address is left alone
+
+
+class SiteDefined(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The site has this name, and writers emit events and decide at this level."""
+
+    NAME = "site.defined"
+    name: Name
+    level: int
+
+
+class RealmDefined(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """There is this realm from now on."""
+
+    NAME = "realm.defined"
+    realm: Realm
+
+
+class RealmWithdrawn(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The realm is no longer wanted."""
+
+    NAME = "realm.withdrawn"
+    name: Name
+
+
+class GroupDefined(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """There is this group, or it has changed to this."""
+
+    NAME = "group.defined"
+    group: Group
+
+
+class GroupWithdrawn(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The group is no longer wanted."""
+
+    NAME = "group.withdrawn"
+    name: Name
+
+
+class SubnetDefined(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """There is this subnet, or it has changed to this."""
+
+    NAME = "subnet.defined"
+    subnet: Subnet
+
+
+class SubnetWithdrawn(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The subnet is no longer wanted."""
+
+    NAME = "subnet.withdrawn"
+    name: Name
+
+
+class PoolDefined(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """There is this pool, or it has changed to this."""
+
+    NAME = "pool.defined"
+    pool: Pool
+
+
+class PoolWithdrawn(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The pool is no longer wanted: nothing more is given from it."""
+
+    NAME = "pool.withdrawn"
+    name: Name
+
+
+class AdoptedPlan(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """The part of the plan that one ledger decides by. Group names and numbers only: whom they hold is personal."""
+
+    position: int  # sequence of the newest commit on `plan` that is in it
+    level: int
+    subnet: Subnet | None = None  # None: the plan has no such subnet, nothing is given
+    pools: tuple[Pool, ...] = ()
+    groups: dict[str, int] = {}
+
+
+class PlanAdopted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """From here on this ledger decides by this plan. It carries what it adopts, so a ledger folds from itself alone."""
+
+    NAME = "plan.adopted"
+    plan: AdoptedPlan
+
+
+Family = Literal[4, 6]
+
+EVENTS = (
+    SiteDefined,
+    RealmDefined,
+    RealmWithdrawn,
+    GroupDefined,
+    GroupWithdrawn,
+    SubnetDefined,
+    SubnetWithdrawn,
+    PoolDefined,
+    PoolWithdrawn,
+    PlanAdopted,
+)

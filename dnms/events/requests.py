@@ -1,0 +1,102 @@
+"""What the domain is asked for. Recorded in each commit beside its events, so their form is for ever too."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+
+from dnms.events.configuration import ClientId, Iaid
+from dnms.events.ip import Address
+from dnms.events.plan import AdoptedPlan, Family, Group, Name, Pool, Realm, Subnet
+from dnms.events.recorded import Personal, Request
+
+MAX_EXPIRIES = 1_000  # in one request; a commit stays far under 5 000 events
+
+
+class ApplyPlan(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An operator wants exactly this; what the plan has beside it is withdrawn."""
+
+    NAME = "plan.apply"
+    ENTROPY = 32  # group numbers are drawn from it
+    site: Name
+    level: int
+    realms: tuple[Realm, ...] = ()
+    groups: tuple[Group, ...] = ()
+    subnets: tuple[Subnet, ...] = ()
+    pools: tuple[Pool, ...] = ()
+
+
+class AdoptPlan(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A Subnet Agent has folded a newer plan."""
+
+    NAME = "plan.adopt"
+    plan: AdoptedPlan
+
+
+class AllocateAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A client wants an address of this family for this interface. It keeps the one that it has."""
+
+    NAME = "address.allocate"
+    client: ClientId
+    iaid: Iaid
+    family: Family
+    group: int = 0
+
+
+class RenewAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A client wants to keep its address."""
+
+    NAME = "address.renew"
+    client: ClientId
+    iaid: Iaid
+    address: Address
+
+
+class ReleaseAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A client gives its address back."""
+
+    NAME = "address.release"
+    client: ClientId
+    iaid: Iaid
+    address: Address
+
+
+class DeclineAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A client found its address in use by another (DAD, RFC 4862, 5.4; ACD, RFC 5227)."""
+
+    NAME = "address.decline"
+    client: ClientId
+    iaid: Iaid
+    address: Address
+
+
+class ExpireAddresses(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """The horizons of these have passed by the clock of who asks."""
+
+    NAME = "address.expire"
+    addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=MAX_EXPIRIES)]
+
+
+class IdentifyNode(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A node said who and where it is."""
+
+    NAME = "node.identify"
+    client: ClientId
+    duid: Personal
+    name: Personal
+    subnet: Name
+    hardware: tuple[Personal, ...] = ()
+    kernel: str = ""
+
+
+REQUESTS = (
+    ApplyPlan,
+    AdoptPlan,
+    AllocateAddress,
+    RenewAddress,
+    ReleaseAddress,
+    DeclineAddress,
+    ExpireAddresses,
+    IdentifyNode,
+)

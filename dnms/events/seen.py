@@ -1,0 +1,51 @@
+"""Family `seen`: what one Subnet Agent saw. Subject `seen.<subnet>.<agent>`, written by that agent alone."""
+
+from __future__ import annotations
+
+from dnms.events.configuration import ClientId, Generation, Snapshot
+from dnms.events.ip import Address
+from dnms.events.recorded import Event, Part
+
+
+class SessionOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A node opened a session with the agent, from this address."""
+
+    NAME = "session.opened"
+    client: ClientId
+    peer: Address
+
+
+class SessionClosed(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A session ended; `why` is a stable word."""
+
+    NAME = "session.closed"
+    client: ClientId
+    why: str
+
+
+class ConfigurationRegistered(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A node told its whole configuration."""
+
+    NAME = "configuration.registered"
+    client: ClientId
+    digest: bytes  # SHA-256 of the snapshot's bytes as they came
+    snapshot: Snapshot
+
+
+class AppliedItem(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of one assigned address."""
+
+    address: Address
+    outcome: str  # usable, duplicate, refused, rolled-back
+
+
+class ConfigurationApplied(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A node has applied an assignment, with this outcome."""
+
+    NAME = "configuration.applied"
+    client: ClientId
+    generation: Generation
+    items: tuple[AppliedItem, ...] = ()
+
+
+EVENTS = (SessionOpened, SessionClosed, ConfigurationRegistered, ConfigurationApplied)

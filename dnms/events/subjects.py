@@ -1,0 +1,38 @@
+"""Where things are written: one stream a site, and a subject a consistency boundary."""
+
+from __future__ import annotations
+
+
+def stream(site: str) -> str:
+    """The stream that holds a site's log."""
+    return f"DNMS_{site}"
+
+
+def everything(site: str) -> str:
+    """Matches every subject of a site."""
+    return f"dnms.{site}.>"
+
+
+def plan(site: str) -> str:
+    """What operators want; written by CLI and API."""
+    return f"dnms.{site}.plan"
+
+
+def node(site: str, client: bytes) -> str:
+    """Who there is: the shard of this client."""
+    return f"dnms.{site}.node.{client[0]:02x}"
+
+
+def nodes(site: str) -> str:
+    """Matches all shards of nodes."""
+    return f"dnms.{site}.node.*"
+
+
+def ledger(site: str, subnet: str) -> str:
+    """Leases of one subnet; written by that subnet's agents."""
+    return f"dnms.{site}.ledger.{subnet}"
+
+
+def seen(site: str, subnet: str, agent: str) -> str:
+    """What one agent saw; written by that agent alone."""
+    return f"dnms.{site}.seen.{subnet}.{agent}"

@@ -1,0 +1,1 @@
+"""What every part stands on and no network knows: the clock, ids, logging, an overlay over a dict."""

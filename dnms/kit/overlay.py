@@ -1,0 +1,52 @@
+"""A dict seen through changes that may yet be thrown away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_GONE = object()
+
+
+class Overlay(MutableMapping[K, V]):
+    """A mutable view over `base` that leaves `base` as it is.
+
+    A decision is made on a state to which earlier decisions of the same commit were already applied, before anyone
+    knows whether the log accepts that commit. So they are applied to overlays, and to the state itself once it is
+    acknowledged. Reading and writing cost a constant, whatever the size of `base`.
+    """
+
+    def __init__(self, base: Mapping[K, V]) -> None:
+        self._base = base
+        self._changes: dict[K, object] = {}
+
+    def __getitem__(self, key: K) -> V:
+        value = self._changes.get(key, self)
+        if value is self:
+            return self._base[key]
+        if value is _GONE:
+            raise KeyError(key)
+        return value  # type: ignore[return-value]  # the dict holds V, or the two marks that were handled
+
+    def __setitem__(self, key: K, value: V) -> None:
+        self._changes[key] = value
+
+    def __delitem__(self, key: K) -> None:
+        if key not in self:
+            raise KeyError(key)
+        self._changes[key] = _GONE
+
+    def __contains__(self, key: object) -> bool:
+        if key in self._changes:
+            return self._changes[key] is not _GONE
+        return key in self._base
+
+    def __iter__(self) -> Iterator[K]:
+        yield from (key for key in self._base if key not in self._changes)
+        yield from (key for key, value in self._changes.items() if value is not _GONE)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)

@@ -1,0 +1,251 @@
+"""The messages between Node Agent and Subnet Agent, version 1, as typed values.
+
+A datagram of discovery is `"DNMS" | version | kind | msgpack map`; a frame of a session is a 4-byte big-endian length and
+a msgpack array `[kind, id, body]`. A field is added by adding a key; unknown keys are ignored.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar
+
+import msgspec
+
+from dnms.events.configuration import Assignment, Generation, Iaid, Snapshot
+from dnms.events.ip import Address
+from dnms.events.recorded import Part
+from dnms.events.seen import AppliedItem
+
+VERSION = 1
+PORT = 61047
+GROUP = "ff12::8d4e:4d53"
+"""Link-local scope, transient, a group id of RFC 3307's dynamic range."""
+ALL_NODES = "ff02::1"
+
+MAX_ENDPOINTS = 32  # one agent has a few addresses; more is a broken or hostile peer
+MAX_ASSOCIATIONS = 64  # interfaces times families of one node on one link; more is a broken or hostile peer
+MAX_TEXT = 255  # of names and reasons
+
+Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+
+
+class Message(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A frame's body; KIND is its name on the wire."""
+
+    KIND: ClassVar[str]
+
+
+class Endpoint(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """An address and TCP port that an agent listens on; a link-local one is on the link of the datagram."""
+
+    address: Address
+    port: Annotated[int, msgspec.Meta(ge=1, le=65535)]
+
+
+class Solicit(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """Multicast by a node: who serves this link? Padded, so that no answer is larger than it."""
+
+    nonce: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+
+
+class Offer(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent's answer. Carries nothing that is believed before TLS has proven the agent."""
+
+    nonce: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
+    site: Text
+    subnet: Text
+    agent: Text
+    endpoints: Annotated[tuple[Endpoint, ...], msgspec.Meta(min_length=1, max_length=MAX_ENDPOINTS)]
+    load: Annotated[int, msgspec.Meta(ge=0)] = 0  # open sessions
+    preference: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
+    root: Annotated[bytes, msgspec.Meta(max_length=32)] = b""  # SHA-256 of the site's root certificate
+
+
+class Hello(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Node: who it is, and the range of versions that it speaks."""
+
+    KIND = "hello"
+    lowest: int
+    highest: int
+    duid: Annotated[bytes, msgspec.Meta(min_length=3, max_length=130)]  # RFC 8415, 11.1
+    name: Text
+    interface: Text  # its own name of the interface on this link
+    capabilities: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] = ()
+
+
+class Welcome(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Agent: the version chosen, who and where it is."""
+
+    KIND = "welcome"
+    version: int
+    agent: Text
+    site: Text
+    subnet: Text
+    mode: Text = "manage"  # observe, manage, manage-ra-gateway
+    time: int  # the agent's wall clock, microseconds since 1970-01-01 UTC
+    ping_every: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15  # seconds
+    capabilities: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] = ()
+
+
+class Register(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Node: a piece of its whole configuration: the encoded snapshot, cut, with the digest of the whole."""
+
+    KIND = "register"
+    digest: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # SHA-256 of the whole
+    chunk: int
+    chunks: Annotated[int, msgspec.Meta(ge=1, le=64)]
+    data: bytes
+
+
+class Registered(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Agent: the whole configuration has come and is in the log."""
+
+    KIND = "registered"
+    digest: bytes
+
+
+class Observe(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Node: its configuration changed; a small one whole. `previous` is the digest that it follows."""
+
+    KIND = "observe"
+    previous: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    digest: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+    snapshot: Snapshot
+
+
+class Association(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """An identity association (RFC 8415, 4.2): one address of one family for one interface."""
+
+    iaid: Iaid
+    family: int  # 4 or 6
+    held: Address | None = None
+
+
+class RequestAddresses(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Node: the associations that it wants served."""
+
+    KIND = "request"
+    associations: Annotated[tuple[Association, ...], msgspec.Meta(max_length=MAX_ASSOCIATIONS)]
+
+
+class Assign(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Agent: the complete wanted configuration; an answer, or pushed. `refused` says which families got nothing, and why."""
+
+    KIND = "assign"
+    assignment: Assignment
+    renew_after: int  # T1, seconds
+    rebind_after: int  # T2, seconds
+    refused: dict[str, str] = {}  # "4" or "6" to a stable word
+
+
+class Binding(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """An address that a node holds."""
+
+    iaid: Iaid
+    address: Address
+
+
+Bindings = Annotated[tuple[Binding, ...], msgspec.Meta(max_length=MAX_ASSOCIATIONS)]
+
+
+class Applied(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Node: what became of an assignment."""
+
+    KIND = "applied"
+    generation: Generation
+    items: Annotated[tuple[AppliedItem, ...], msgspec.Meta(max_length=MAX_ASSOCIATIONS)] = ()
+
+
+class Renew(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Node, at T1, to the agent of its session."""
+
+    KIND = "renew"
+    bindings: Bindings
+
+
+class Rebind(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Node, at T2, to any agent."""
+
+    KIND = "rebind"
+    bindings: Bindings
+
+
+class Confirm(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Node, after a link flap or a reboot: are these still right on this link?"""
+
+    KIND = "confirm"
+    bindings: Bindings
+
+
+class Release(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Node: gives these back."""
+
+    KIND = "release"
+    bindings: Bindings
+
+
+class Decline(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Node: found these in use by another. Answered by an `assign` with others."""
+
+    KIND = "decline"
+    bindings: Bindings
+
+
+class Extended(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Agent: the lifetimes of all that the node holds begin anew."""
+
+    KIND = "extended"
+    preferred: int  # seconds
+    valid: int
+    renew_after: int
+    rebind_after: int
+
+
+class Ping(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Either: are you there?"""
+
+    KIND = "ping"
+
+
+class Pong(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Either: yes."""
+
+    KIND = "pong"
+
+
+class Error(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Either: what was asked was not done."""
+
+    KIND = "error"
+    code: Text  # a stable word
+    text: Text = ""  # for people
+    retry_after: int = 0  # seconds; 0: not as it is
+
+
+class Bye(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Either: the session ends here. An agent that leaves may say where to go."""
+
+    KIND = "bye"
+    why: Text  # a stable word
+    go_to: Annotated[tuple[Endpoint, ...], msgspec.Meta(max_length=MAX_ENDPOINTS)] = ()
+
+
+MESSAGES: tuple[type[Message], ...] = (
+    Hello,
+    Welcome,
+    Register,
+    Registered,
+    Observe,
+    RequestAddresses,
+    Assign,
+    Applied,
+    Renew,
+    Rebind,
+    Confirm,
+    Release,
+    Decline,
+    Extended,
+    Ping,
+    Pong,
+    Error,
+    Bye,
+)
