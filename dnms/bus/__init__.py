@@ -1,1 +1,4 @@
-"""The log as a port (append, read, follow): in memory, on JetStream, and the embedded server. The only importer of nats."""
+"""The log as a port (append, follow): in memory, on JetStream, and the embedded server.
+
+The only importer of nats.
+"""

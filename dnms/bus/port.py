@@ -52,7 +52,7 @@ class Unanswered(LogError):
 
 
 class LogForked(LogError):
-    """This is another log, or a shorter one, than the one that was read before. Nothing goes on by itself after that."""
+    """This is another log, or a shorter one, than the one that was read before. Nothing goes on by itself then."""
 
     why = "log-forked"
 
@@ -88,9 +88,9 @@ class Log(Protocol):
         ...
 
     def follow(self, subjects: Sequence[str], *, after: int = 0) -> AsyncIterator[Batch]:
-        """All messages on `subjects` (NATS wildcards) with a higher sequence than `after`, in order, then those to come.
+        """All messages on `subjects` (NATS wildcards) after the sequence `after`, in order, then those to come.
 
-        The first batch comes at once, empty if there is nothing. Goes on by itself after any loss of connection, without a
-        gap and without a repetition. Ends when the iterator is closed.
+        The first batch comes at once, empty if there is nothing. Goes on by itself after any loss of connection,
+        without a gap and without a repetition. Ends when the iterator is closed.
         """
         ...

@@ -1,7 +1,7 @@
 """The messages between Node Agent and Subnet Agent, version 1, as typed values.
 
-A datagram of discovery is `"DNMS" | version | kind | msgpack map`; a frame of a session is a 4-byte big-endian length and
-a msgpack array `[kind, id, body]`. A field is added by adding a key; unknown keys are ignored.
+A datagram of discovery is `"DNMS" | version | kind | msgpack map`; a frame of a session is a 4-byte big-endian length
+and a msgpack array `[kind, id, body]`. A field is added by adding a key; unknown keys are ignored.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ class RequestAddresses(Message, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Assign(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """Agent: the complete wanted configuration; an answer, or pushed. `refused` says which families got nothing, and why."""
+    """Agent: the complete wanted configuration, as an answer or pushed. `refused`: which families got nothing, and why."""
 
     KIND = "assign"
     assignment: Assignment
