@@ -1,7 +1,7 @@
-"""The shape of a consistency boundary: a state that is a fold of one subject, decides requests and settles them in commits.
+"""The shape of a consistency boundary: a state that is a fold of one subject, and settles requests in commits.
 
-`decide` answers or refuses and changes nothing; `evolve` never refuses. Several requests are settled in one commit: each is
-decided on a draft to which the outcomes before it were applied, since the log may yet refuse the commit.
+`decide` answers or refuses and changes nothing; `evolve` never refuses. Several requests are settled in one commit:
+each is decided on a draft to which the outcomes before it were applied, since the log may yet refuse the commit.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class RequestAddresses(Message, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Assign(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """Agent: the complete wanted configuration, as an answer or pushed. `refused`: which families got nothing, and why."""
+    """Agent: the complete wanted configuration, as an answer or pushed. `refused`: which families, and why."""
 
     KIND = "assign"
     assignment: Assignment
