@@ -1,0 +1,1 @@
+"""Durable local state: files that are written whole or not at all, the site's directory, a node's own state."""
