@@ -3,19 +3,20 @@
     [1, id, time, predecessor, actor, plan, [decision, …], [event, …], hash or nil, signature or nil]
     decision: [[name, version, fields], at, entropy, first, count, refused or nil, times]
 
-Encoding is canonical: the same commit gives the same bytes, which is what replay compares. Decoding never skips: an
-event that this program does not know stops its reader with a clear error.
+Encoding is canonical: equal commits give equal bytes, which is what replay compares. Nothing is encoded that could
+not be decoded, for it would stop every reader of the log for good. Decoding never skips: an event that this program
+does not know stops its reader with a clear error.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Generic, NoReturn, TypeVar
+from typing import Annotated, Any, Generic, NoReturn, TypeVar
 
 import msgspec
 
 from dnms.events import address, node, plan, seen
-from dnms.events.commit import FORMAT, MAX_BYTES, Commit, Decision
+from dnms.events.commit import FORMAT, MAX_BYTES, MAX_EVENTS, Commit, Decision
 from dnms.events.recorded import Event, Personal, Recorded, Request
 from dnms.events.requests import REQUESTS
 
@@ -35,6 +36,9 @@ class UnknownToThisRelease(BrokenCommit):
     """The commit was written by a newer release. Upgrade this program; nothing was skipped."""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0)]
+
+
 class _Item(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     name: str
     version: int
@@ -45,19 +49,19 @@ class _Decision(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
     request: _Item
     at: int
     entropy: bytes
-    first: int
-    count: int
+    first: _Count
+    count: _Count
     refused: str | None
-    times: int
+    times: Annotated[int, msgspec.Meta(ge=1)]
 
 
 class _Commit(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
     version: int
-    id: bytes
+    id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     time: int
-    predecessor: int
+    predecessor: _Count
     actor: str
-    plan: int
+    plan: _Count
     decisions: list[_Decision]
     events: list[_Item]
     hash: bytes | None
@@ -76,8 +80,8 @@ def _from_extension(code: int, payload: memoryview) -> Any:
     raise ValueError(f"unknown extension type {code}")
 
 
-encoder = msgspec.msgpack.Encoder(enc_hook=_to_extension)
-"""Encodes anything of `events`, personal fields included."""
+encoder = msgspec.msgpack.Encoder(enc_hook=_to_extension, order="deterministic")
+"""Encodes anything of `events`, personal fields included, the keys of every dict in their order."""
 
 
 def decoder(kind: type[R]) -> msgspec.msgpack.Decoder[R]:
@@ -85,7 +89,7 @@ def decoder(kind: type[R]) -> msgspec.msgpack.Decoder[R]:
     return msgspec.msgpack.Decoder(kind, ext_hook=_from_extension)
 
 
-_fields = msgspec.msgpack.Decoder(ext_hook=_from_extension)
+_fields = msgspec.msgpack.Decoder(dict[str, Any], ext_hook=_from_extension)
 _commit = msgspec.msgpack.Decoder(_Commit, ext_hook=_from_extension)
 
 
@@ -104,9 +108,14 @@ class _Table(Generic[R]):
             return current.decode(item.fields)
         if item.version > kind.VERSION:
             raise UnknownToThisRelease(f"{item.name} has version {item.version}; this program knows {kind.VERSION}")
+        if item.version not in kind.UPCASTS:
+            raise BrokenCommit(f"{item.name} never had a version {item.version}")
         fields = _fields.decode(item.fields)
-        for version in range(item.version, kind.VERSION):
-            fields = kind.UPCASTS[version](fields)
+        try:
+            for version in range(item.version, kind.VERSION):
+                fields = kind.UPCASTS[version](fields)
+        except (LookupError, TypeError, ValueError, AttributeError) as error:  # fields that no writer wrote
+            raise BrokenCommit(f"{item.name} of version {item.version} cannot be read: {error!r}") from error
         return msgspec.convert(fields, kind)
 
 
@@ -119,7 +128,9 @@ def _item(recorded: Recorded) -> _Item:
 
 
 def encode(commit: Commit) -> bytes:
-    """The bytes of a commit; ValueError if they pass MAX_BYTES."""
+    """The bytes of a commit; ValueError if it passes MAX_EVENTS or MAX_BYTES, or if no reader could decode it."""
+    if len(commit.events) > MAX_EVENTS:
+        raise ValueError(f"a commit of {len(commit.events)} events is over the limit of {MAX_EVENTS}; stage the change")
     decisions = [
         _Decision(_item(d.request), d.at, d.entropy, d.first, d.count, d.refused, d.times) for d in commit.decisions
     ]
@@ -139,6 +150,7 @@ def encode(commit: Commit) -> bytes:
     )
     if len(data) > MAX_BYTES:
         raise ValueError(f"a commit of {len(data)} bytes is over the limit of {MAX_BYTES}; stage the change")
+    decode(data)
     return data
 
 
@@ -180,9 +192,9 @@ def decode(data: bytes) -> Commit:
         )
     except BrokenCommit:
         raise
-    except (msgspec.DecodeError, msgspec.ValidationError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise BrokenCommit(f"not a commit: {error}") from error
     for decision in commit.decisions:
-        if not 0 <= decision.first <= decision.first + decision.count <= len(commit.events):
+        if decision.first + decision.count > len(commit.events):
             raise BrokenCommit("a decision names events that the commit does not have")
     return commit

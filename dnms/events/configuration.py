@@ -11,7 +11,7 @@ from typing import Annotated
 import msgspec
 
 from dnms.events.ip import Address, Prefix
-from dnms.events.recorded import Part, Personal
+from dnms.events.recorded import Part, Personal, share_defaults
 
 Iaid = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 """Identity of one interface of a client (RFC 8415, 4.2)."""
@@ -78,6 +78,9 @@ class Snapshot(Part, frozen=True, kw_only=True, omit_defaults=True):
     sysctls: dict[str, str] = {}
     kernel: str = ""
 
+    def __post_init__(self) -> None:
+        share_defaults(self)
+
 
 class Generation(msgspec.Struct, frozen=True, array_like=True, order=True):
     """Which assignment is the newer one: the log's epoch, then the positions of the plan and of the ledger."""
@@ -116,3 +119,6 @@ class Assignment(Part, frozen=True, kw_only=True, omit_defaults=True):
     resolver: Resolver = Resolver()
     ntp: tuple[Address, ...] = ()
     mtu: int = 0  # 0: leave it
+
+    def __post_init__(self) -> None:
+        share_defaults(self)

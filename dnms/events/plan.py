@@ -8,7 +8,7 @@ import msgspec
 
 from dnms.events.configuration import AssignedRoute
 from dnms.events.ip import Address, Prefix
-from dnms.events.recorded import Event, Part
+from dnms.events.recorded import Event, Part, share_defaults
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
 """A name in subjects, files and on the command line: a DNS label in lower case (RFC 1035, 2.3.1)."""
@@ -55,6 +55,9 @@ class Pool(Part, frozen=True, kw_only=True, omit_defaults=True):
     preferred: Seconds = 2_700
     valid: Seconds = 3_600
     quarantine: Seconds = 86_400  # how long a declined address is left alone
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
 
 
 class SiteDefined(Event, frozen=True, kw_only=True, omit_defaults=True):

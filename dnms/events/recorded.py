@@ -40,6 +40,18 @@ class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A piece of events, requests and messages; has no name of its own in the log."""
 
 
+def share_defaults(value: msgspec.Struct) -> None:
+    """Call it in `__post_init__` of a type with a default that is a number over 256, a text or a Struct.
+
+    msgspec leaves a field out if it *is* its default, the same object. So where a field merely equals it, the default's
+    own object is put there: equal values have equal bytes.
+    """
+    for name, default in zip(reversed(value.__struct_fields__), reversed(value.__struct_defaults__), strict=False):
+        present = getattr(value, name)
+        if present is not default and type(present) is type(default) and present == default:
+            msgspec.structs.force_setattr(value, name, default)
+
+
 class Personal:
     """A value about a person or a machine of theirs: a name, a DUID, a hardware address.
 
