@@ -1,0 +1,221 @@
+"""A plan as people write it (TOML, or JSON of the same shape) and as the log has it. Errors name the place."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+
+from dnms.events.configuration import AssignedRoute
+from dnms.events.ip import Prefix, format_address, parse_address, parse_prefix
+from dnms.events.plan import Group, Name, Pool, Realm, Seconds, Subnet
+from dnms.events.requests import ApplyPlan
+
+LEVEL = 1
+"""The highest level of a site that this release decides at."""
+
+T = TypeVar("T")
+
+
+class DocumentError(ValueError):
+    """The text is no plan: the place, and what was expected there."""
+
+
+class _AddressText:
+    def __init__(self, text: str) -> None:
+        self.value = parse_address(text)
+
+
+class _PrefixText:
+    def __init__(self, text: str) -> None:
+        self.value = parse_prefix(text)
+
+
+class _RangeText:
+    """`2001:db8::/64`, or the first and the last address with a hyphen between: `192.0.2.10-192.0.2.99`."""
+
+    def __init__(self, text: str) -> None:
+        if "-" in text:
+            first, last = text.split("-", 1)
+            self.first, self.last = parse_address(first.strip()), parse_address(last.strip())
+        else:
+            prefix = parse_prefix(text)
+            self.first, self.last = prefix.network, prefix.last.to_bytes(16)
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+    """A table of the document; a key that it does not have is a mistake of the writer."""
+
+
+class _Site(_Table, kw_only=True):
+    name: Name
+    level: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
+class _Realm(_Table, kw_only=True):
+    name: Name
+
+
+class _Group(_Table, kw_only=True):
+    name: Name
+    number: Annotated[int, msgspec.Meta(ge=1, lt=1 << 16)] | None = None
+    nodes: list[str] = []
+
+
+class _Route(_Table, kw_only=True):
+    destination: _PrefixText
+    gateway: _AddressText
+    metric: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 0
+
+
+class _Subnet(_Table, kw_only=True):
+    name: Name
+    realm: Name = "default"
+    prefixes: Annotated[list[_PrefixText], msgspec.Meta(min_length=1)]
+    gateways: list[_AddressText] = []
+    routes: list[_Route] = []
+    dns: list[_AddressText] = []
+    search: list[str] = []
+    ntp: list[_AddressText] = []
+    mtu: Annotated[int, msgspec.Meta(ge=1280, le=65535)] | None = None
+
+
+class _Pool(_Table, kw_only=True):
+    name: Name
+    subnet: Name
+    range: _RangeText
+    strategy: str = "hash"
+    preferred: Seconds = 2_700
+    valid: Seconds = 3_600
+    quarantine: Seconds = 86_400
+
+
+class _Document(_Table, kw_only=True):
+    site: _Site
+    realm: list[_Realm] = []
+    group: list[_Group] = []
+    subnet: list[_Subnet] = []
+    pool: list[_Pool] = []
+
+
+def from_toml(text: str) -> ApplyPlan:
+    """The plan in a TOML document; DocumentError."""
+    try:
+        return from_builtins(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise DocumentError(f"not TOML: {error}") from error
+
+
+def from_builtins(document: Any) -> ApplyPlan:
+    """The plan in dicts and lists, as TOML or JSON gave them; DocumentError. A plan without realms has `default`."""
+    try:
+        parsed = msgspec.convert(document, _Document, dec_hook=_parse)
+    except msgspec.ValidationError as error:
+        raise DocumentError(_with_place(str(error))) from error
+    return ApplyPlan(
+        site=parsed.site.name,
+        level=parsed.site.level,
+        realms=tuple(Realm(name=realm.name) for realm in parsed.realm) or (Realm(name="default"),),
+        groups=tuple(Group(name=g.name, number=g.number or 0, nodes=tuple(g.nodes)) for g in parsed.group),
+        subnets=tuple(map(_subnet, parsed.subnet)),
+        pools=tuple(
+            Pool(
+                name=pool.name,
+                subnet=pool.subnet,
+                first=pool.range.first,
+                last=pool.range.last,
+                strategy=pool.strategy,
+                preferred=pool.preferred,
+                valid=pool.valid,
+                quarantine=pool.quarantine,
+            )
+            for pool in parsed.pool
+        ),
+    )
+
+
+def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
+    """The document of a plan, in dicts and lists; `from_builtins` gives the plan back."""
+    return {
+        "site": {"name": plan.site, "level": plan.level},
+        "realm": [{"name": realm.name} for realm in plan.realms],
+        "group": [{"name": g.name, "number": g.number, "nodes": list(g.nodes)} for g in plan.groups],
+        "subnet": [
+            {
+                "name": subnet.name,
+                "realm": subnet.realm,
+                "prefixes": [str(prefix) for prefix in subnet.prefixes],
+                "gateways": [format_address(address) for address in subnet.gateways],
+                "routes": [
+                    {"destination": str(r.destination), "gateway": format_address(r.gateway), "metric": r.metric}
+                    for r in subnet.routes
+                ],
+                "dns": [format_address(address) for address in subnet.dns],
+                "search": list(subnet.search),
+                "ntp": [format_address(address) for address in subnet.ntp],
+            }
+            | ({"mtu": subnet.mtu} if subnet.mtu else {})
+            for subnet in plan.subnets
+        ],
+        "pool": [
+            {
+                "name": pool.name,
+                "subnet": pool.subnet,
+                "range": range_text(pool),
+                "strategy": pool.strategy,
+                "preferred": pool.preferred,
+                "valid": pool.valid,
+                "quarantine": pool.quarantine,
+            }
+            for pool in plan.pools
+        ],
+    }
+
+
+def range_text(pool: Pool) -> str:
+    """A pool's range as people write it: a prefix where it is one."""
+    first, last = int.from_bytes(pool.first), int.from_bytes(pool.last)
+    size = last - first + 1
+    if size & (size - 1) == 0 and first % size == 0:
+        return str(Prefix(pool.first, 129 - size.bit_length()))
+    return f"{format_address(pool.first)}-{format_address(pool.last)}"
+
+
+def _subnet(subnet: _Subnet) -> Subnet:
+    return Subnet(
+        name=subnet.name,
+        realm=subnet.realm,
+        prefixes=tuple(prefix.value for prefix in subnet.prefixes),
+        gateways=tuple(address.value for address in subnet.gateways),
+        routes=tuple(
+            AssignedRoute(destination=r.destination.value, gateway=r.gateway.value, metric=r.metric)
+            for r in subnet.routes
+        ),
+        dns=tuple(address.value for address in subnet.dns),
+        search=tuple(subnet.search),
+        ntp=tuple(address.value for address in subnet.ntp),
+        mtu=subnet.mtu or 0,
+    )
+
+
+_EXPECTED = {
+    _AddressText: "an IPv4 or IPv6 address",
+    _PrefixText: "a prefix such as 2001:db8::/64",
+    _RangeText: "a prefix, or first-last",
+}
+
+
+def _parse(kind: type[T], value: object) -> T:
+    expected = _EXPECTED[kind]
+    if not isinstance(value, str):
+        raise ValueError(f"Expected {expected} as a string")
+    try:
+        return kind(value)  # type: ignore[call-arg]  # every kind in _EXPECTED takes a text
+    except ValueError as error:
+        raise ValueError(f"Expected {expected}: {error}") from error
+
+
+def _with_place(text: str) -> str:
+    """msgspec leaves the place out at the document's top."""
+    return text if " - at `" in text else f"{text} - at `$`"

@@ -1,0 +1,246 @@
+"""The plan: what operators want, as a fold of subject `plan`, and the decision whether a new one may be."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, MutableMapping, Set
+from itertools import pairwise
+from typing import TypeVar
+
+from dnms.domain.aggregate import Refused
+from dnms.domain.document import LEVEL
+from dnms.domain.reserved import RESERVED_GROUPS
+from dnms.domain.strategies import STRATEGIES
+from dnms.events.ip import Prefix, family, format_address, is_link_local
+from dnms.events.plan import (
+    AdoptedPlan,
+    Group,
+    GroupDefined,
+    GroupWithdrawn,
+    Pool,
+    PoolDefined,
+    PoolWithdrawn,
+    Realm,
+    RealmDefined,
+    RealmWithdrawn,
+    SiteDefined,
+    Subnet,
+    SubnetDefined,
+    SubnetWithdrawn,
+)
+from dnms.events.recorded import Event, Request
+from dnms.events.requests import ApplyPlan
+from dnms.kit.overlay import Overlay
+
+Named = TypeVar("Named", Realm, Group, Subnet, Pool)
+
+
+class PlanState:
+    """The plan of a site. Implements `aggregate.State`."""
+
+    def __init__(self) -> None:
+        self.site = ""
+        self.level = 0
+        self.position = 0  # sequence of the newest commit in it
+        self.realms: MutableMapping[str, Realm] = {}
+        self.groups: MutableMapping[str, Group] = {}
+        self.subnets: MutableMapping[str, Subnet] = {}
+        self.pools: MutableMapping[str, Pool] = {}
+
+    @property
+    def plan_position(self) -> int:
+        """Position of the plan that is changed."""
+        return self.position
+
+    def draft(self) -> PlanState:
+        """A copy that may be thrown away."""
+        draft = PlanState()
+        draft.site, draft.level, draft.position = self.site, self.level, self.position
+        draft.realms, draft.groups = Overlay(self.realms), Overlay(self.groups)
+        draft.subnets, draft.pools = Overlay(self.subnets), Overlay(self.pools)
+        return draft
+
+    def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
+        """The difference between the plan and the one asked for. Refused `invalid-plan`, with every problem."""
+        if not isinstance(request, ApplyPlan):
+            raise Refused("not-for-plan", f"the plan does not decide {request.NAME}")
+        if problems := tuple(self._problems(request)):
+            raise Refused("invalid-plan", "\n".join(problems))
+        groups = self._numbered(request.groups, entropy)
+        events: list[Event] = []
+        if (self.site, self.level) != (request.site, request.level):
+            events.append(SiteDefined(name=request.site, level=request.level))
+        # What is withdrawn goes from the leaves to the root, what is defined from the root to the leaves.
+        events += [PoolWithdrawn(name=name) for name in _gone(self.pools, request.pools)]
+        events += [SubnetWithdrawn(name=name) for name in _gone(self.subnets, request.subnets)]
+        events += [GroupWithdrawn(name=name) for name in _gone(self.groups, groups)]
+        events += [RealmWithdrawn(name=name) for name in _gone(self.realms, request.realms)]
+        events += [RealmDefined(realm=realm) for realm in _new(self.realms, request.realms)]
+        events += [GroupDefined(group=group) for group in _new(self.groups, groups)]
+        events += [SubnetDefined(subnet=subnet) for subnet in _new(self.subnets, request.subnets)]
+        events += [PoolDefined(pool=pool) for pool in _new(self.pools, request.pools)]
+        return tuple(events)
+
+    def evolve(self, event: Event, *, at: int, position: int) -> None:
+        """Take in one event."""
+        self.position = max(self.position, position)
+        match event:
+            case SiteDefined():
+                self.site, self.level = event.name, event.level
+            case RealmDefined(realm=realm):
+                self.realms[realm.name] = realm
+            case GroupDefined(group=group):
+                self.groups[group.name] = group
+            case SubnetDefined(subnet=subnet):
+                self.subnets[subnet.name] = subnet
+            case PoolDefined(pool=pool):
+                self.pools[pool.name] = pool
+            case RealmWithdrawn(name=name):
+                del self.realms[name]
+            case GroupWithdrawn(name=name):
+                del self.groups[name]
+            case SubnetWithdrawn(name=name):
+                del self.subnets[name]
+            case PoolWithdrawn(name=name):
+                del self.pools[name]
+
+    def document(self) -> ApplyPlan:
+        """The request that would lead to this plan."""
+        return ApplyPlan(
+            site=self.site,
+            level=self.level,
+            realms=tuple(self.realms.values()),
+            groups=tuple(self.groups.values()),
+            subnets=tuple(self.subnets.values()),
+            pools=tuple(self.pools.values()),
+        )
+
+    def for_subnet(self, name: str) -> AdoptedPlan:
+        """What the ledger of a subnet adopts. Without the names of nodes, which are personal."""
+        return AdoptedPlan(
+            position=self.position,
+            level=self.level,
+            subnet=self.subnets.get(name),
+            pools=tuple(pool for pool in self.pools.values() if pool.subnet == name),
+            groups={group.name: group.number for group in self.groups.values()},
+        )
+
+    def _problems(self, request: ApplyPlan) -> Iterator[str]:
+        if self.site and request.site != self.site:
+            yield f"$.site.name: the site is {self.site!r}; a plan cannot rename it to {request.site!r}"
+        if not self.level <= request.level <= LEVEL:
+            yield f"$.site.level: expected {self.level or 1} to {LEVEL}, which this release knows"
+        for table in ("realm", "group", "subnet", "pool"):
+            names: set[str] = set()
+            for index, entry in enumerate(getattr(request, f"{table}s")):
+                if entry.name in names:
+                    yield f"$.{table}[{index}].name: {entry.name!r} stands here twice; names are unique"
+                names.add(entry.name)
+        yield from _group_problems(request)
+        yield from _subnet_problems(request)
+        yield from _pool_problems(request)
+
+    def _numbered(self, groups: tuple[Group, ...], entropy: bytes) -> tuple[Group, ...]:
+        """Every group with its number: the one that is set, else the one that it has, else one that is drawn."""
+        taken = {group.number for group in groups} | {group.number for group in self.groups.values()}
+        numbered = []
+        for group in groups:
+            number = group.number or (self.groups[group.name].number if group.name in self.groups else 0)
+            if not number:
+                number = _draw(group.name, taken | RESERVED_GROUPS, entropy)
+            taken.add(number)
+            numbered.append(Group(name=group.name, number=number, nodes=group.nodes))
+        return tuple(numbered)
+
+
+def _draw(name: str, taken: Set[int], entropy: bytes) -> int:
+    """A number that nobody has. An odd step visits all of them, and a plan has at most half as many groups."""
+    digest = hashlib.blake2b(name.encode(), key=entropy, digest_size=4).digest()
+    number, step = int.from_bytes(digest[:2]), int.from_bytes(digest[2:]) | 1
+    while number in taken:
+        number = (number + step) & 0xFFFF
+    return number
+
+
+def _gone(current: Mapping[str, Named], wanted: tuple[Named, ...]) -> list[str]:
+    return [name for name in current if name not in {entry.name for entry in wanted}]
+
+
+def _new(current: Mapping[str, Named], wanted: tuple[Named, ...]) -> list[Named]:
+    return [entry for entry in wanted if current.get(entry.name) != entry]
+
+
+def _group_problems(request: ApplyPlan) -> Iterator[str]:
+    numbers: dict[int, str] = {}
+    if len(request.groups) > 1 << 15:
+        yield "$.group: expected at most 32768 groups, half of the numbers"
+    for index, group in enumerate(request.groups):
+        place = f"$.group[{index}].number"
+        if group.number and group.number in RESERVED_GROUPS:
+            yield f"{place}: {group.number:#06x} is reserved; choose another, or leave it out and one is drawn"
+        if group.number and group.number in numbers:
+            yield f"{place}: {group.number:#06x} is the number of group {numbers[group.number]!r}; numbers are unique"
+        numbers[group.number] = group.name
+
+
+def _subnet_problems(request: ApplyPlan) -> Iterator[str]:
+    realms = {realm.name for realm in request.realms}
+    places: list[tuple[str, str, Prefix]] = []
+    for index, subnet in enumerate(request.subnets):
+        if subnet.realm not in realms:
+            yield f"$.subnet[{index}].realm: there is no realm {subnet.realm!r}; expected one of {sorted(realms)}"
+        for nth, prefix in enumerate(subnet.prefixes):
+            place = f"$.subnet[{index}].prefixes[{nth}]"
+            if prefix.family == 6 and prefix.length > 64:
+                yield f"{place}: {prefix} is smaller than a /64, the smallest IPv6 block that is managed"
+            places.append((subnet.realm, place, prefix))
+        for nth, gateway in enumerate(subnet.gateways):
+            if not is_link_local(gateway) and not any(gateway in prefix for prefix in subnet.prefixes):
+                yield (
+                    f"$.subnet[{index}].gateways[{nth}]: {format_address(gateway)} is not on the link; "
+                    "expected an address in one of the subnet's prefixes, or a link-local one"
+                )
+    for (realm, _, first), (other, place, second) in _pairs_by_address(places):
+        if realm == other and first.overlaps(second):
+            yield f"{place}: {second} overlaps {first}; prefixes of a realm do not"
+
+
+def _pairs_by_address(
+    places: list[tuple[str, str, Prefix]],
+) -> Iterator[tuple[tuple[str, str, Prefix], tuple[str, str, Prefix]]]:
+    """Neighbours in the order of addresses: of overlapping prefixes one always covers the other's beginning."""
+    ordered = sorted(places, key=lambda entry: (entry[0], entry[2].first, entry[2].length))
+    covering: list[tuple[str, str, Prefix]] = []
+    for entry in ordered:
+        while covering and (covering[-1][0] != entry[0] or not covering[-1][2].overlaps(entry[2])):
+            covering.pop()
+        if covering:
+            yield covering[-1], entry
+        covering.append(entry)
+
+
+def _pool_problems(request: ApplyPlan) -> Iterator[str]:
+    subnets = {subnet.name: subnet for subnet in request.subnets}
+    for index, pool in enumerate(request.pools):
+        place = f"$.pool[{index}]"
+        if pool.strategy not in STRATEGIES:
+            yield f"{place}.strategy: there is no strategy {pool.strategy!r}; expected one of {sorted(STRATEGIES)}"
+        if pool.preferred > pool.valid:
+            yield f"{place}.preferred: {pool.preferred} s is longer than the valid lifetime of {pool.valid} s"
+        if pool.first > pool.last or family(pool.first) != family(pool.last):
+            yield f"{place}.range: expected the first address before the last, of one family"
+            continue
+        if family(pool.first) == 6 and pool.first[:8] != pool.last[:8]:
+            yield f"{place}.range: an IPv6 pool of addresses lies within one /64"
+        subnet = subnets.get(pool.subnet)
+        if subnet is None:
+            yield f"{place}.subnet: there is no subnet {pool.subnet!r}; expected one of {sorted(subnets)}"
+        elif not any(pool.first in prefix and pool.last in prefix for prefix in subnet.prefixes):
+            yield (
+                f"{place}.range: {format_address(pool.first)}-{format_address(pool.last)} is not inside a prefix "
+                f"of subnet {subnet.name!r} ({', '.join(map(str, subnet.prefixes))})"
+            )
+    ordered = sorted(enumerate(request.pools), key=lambda entry: (entry[1].subnet, entry[1].first))
+    for (_, one), (index, other) in pairwise(ordered):
+        if one.subnet == other.subnet and other.first <= one.last:
+            yield f"$.pool[{index}].range: overlaps the range of pool {one.name!r}"

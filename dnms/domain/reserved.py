@@ -1,0 +1,38 @@
+"""Addresses that are never given, whatever a pool's range says."""
+
+from __future__ import annotations
+
+from dnms.events.ip import MAPPED_BITS, Prefix
+from dnms.events.plan import Subnet
+
+_IDENTIFIER = (1 << 64) - 1
+
+RESERVED_GROUPS = frozenset({0x0000, 0x0200, 0xFDFF, 0xFFFF})
+"""Numbers that mean "no group", or under which the identifiers of `RESERVED_IDENTIFIERS` lie."""
+
+RESERVED_IDENTIFIERS = (
+    (0, 0),  # subnet-router anycast, RFC 4291, 2.6.1
+    (0x0200_5EFF_FE00_0000, 0x0200_5EFF_FEFF_FFFF),  # IANA's block of Ethernet addresses, RFC 5453
+    (0xFDFF_FFFF_FFFF_FF80, 0xFDFF_FFFF_FFFF_FFFF),  # subnet anycast, RFC 2526
+)
+"""First and last of the interface identifiers that RFC 5453 and its registry reserve."""
+
+
+def is_reserved(address: bytes, subnet: Subnet) -> bool:
+    """Whether nobody may be given this address of the subnet: a reserved identifier, an end of a network, a gateway."""
+    if address in subnet.gateways:
+        return True
+    prefix = prefix_in(subnet, address)
+    if prefix is None:
+        return True
+    number = int.from_bytes(address)
+    if prefix.family == 6:
+        identifier = number & _IDENTIFIER
+        return any(first <= identifier <= last for first, last in RESERVED_IDENTIFIERS)
+    ends = prefix.length < MAPPED_BITS + 31  # a /31 has no network and broadcast address, RFC 3021
+    return ends and number in (prefix.first, prefix.last)
+
+
+def prefix_in(subnet: Subnet, address: bytes) -> Prefix | None:
+    """The subnet's prefix that the address lies in."""
+    return next((prefix for prefix in subnet.prefixes if address in prefix), None)
