@@ -1,0 +1,93 @@
+"""What a node keeps over a reboot: who it is, and the configuration that it was last assigned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from dnms.disk import atomic
+from dnms.events.codec import decoder, encoder
+from dnms.events.configuration import Assignment
+from dnms.events.recorded import Part
+
+DUID_UUID: Final = b"\x00\x04"
+"""Type of a DUID that is a UUID (RFC 6355)."""
+
+
+class Identity(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A DUID, and the machine that it was drawn for."""
+
+    duid: bytes
+    machine: str = ""  # SMBIOS UUID, where there is one
+    hardware: tuple[str, ...] = ()
+
+
+class Kept(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """An assignment that was applied, with the wall time from which its lifetimes count."""
+
+    assignment: Assignment
+    since: int  # microseconds since 1970-01-01 UTC
+    renew_after: int  # seconds
+    rebind_after: int
+
+
+class NodeStateError(Exception):
+    """The state directory cannot be used; one line that says what to do."""
+
+
+K = TypeVar("K", Identity, Kept)
+
+
+class NodeStateDirectory:
+    """The directory of a Node Agent's state, made when it is missing."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise NodeStateError(f"cannot make {path}: {error.strerror or error}") from error
+
+    def identity(self, *, machine: str, hardware: tuple[str, ...], draw: Callable[[int], bytes]) -> Identity:
+        """The node's identity. A new one is drawn at the first start, and on another machine: when the SMBIOS UUID is
+        another one, or when none of the hardware addresses is there any more (interfaces come and go one by one).
+        """
+        known = self._read("identity", Identity)
+        if (
+            known
+            and known.machine == machine
+            and (not known.hardware or not hardware or set(known.hardware) & set(hardware))
+        ):
+            return known
+        identity = Identity(duid=DUID_UUID + draw(16), machine=machine, hardware=hardware)
+        self._write("identity", identity)
+        return identity
+
+    def kept(self, interface: str) -> Kept | None:
+        """The configuration that was last applied to the interface."""
+        return self._read(f"assignment.{interface}", Kept)
+
+    def keep(self, interface: str, kept: Kept) -> None:
+        """Remember a configuration; NodeStateError if it cannot be written, and then the old one is still there."""
+        self._write(f"assignment.{interface}", kept)
+
+    def forget(self, interface: str) -> None:
+        """The configuration has ended."""
+        (self._path / f"assignment.{interface}").unlink(missing_ok=True)
+
+    def _read(self, name: str, kind: type[K]) -> K | None:
+        try:
+            return decoder(kind).decode((self._path / name).read_bytes())
+        except FileNotFoundError:
+            return None
+        except (OSError, msgspec.MsgspecError) as error:
+            raise NodeStateError(f"cannot read {self._path / name} ({error}): move it away and start again") from error
+
+    def _write(self, name: str, state: Identity | Kept) -> None:
+        try:
+            atomic.write(self._path / name, encoder.encode(state), mode=0o600)
+        except OSError as error:
+            raise NodeStateError(f"cannot write {self._path / name}: {error.strerror or error}") from error
