@@ -1,0 +1,54 @@
+# The two commands of a new machine are `make demo` and `make test`. Needed before: Python 3.11 with pip, make; as root,
+# missing Debian packages are installed too, and named before.
+
+PYTHON ?= python3
+NODES ?= 20
+AGENTS ?= 2
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help venv packages demo check test golden clean
+
+help:
+	@echo 'make demo    runs the main job on this machine: $(NODES) nodes and $(AGENTS) Subnet Agents in network namespaces'
+	@echo 'make test    runs every check and every test'
+	@echo 'make check   runs the checks alone: ruff, mypy, import contracts'
+	@echo 'make golden  writes the golden bytes that new events and requests lack; never changes any'
+	@echo 'make venv    makes .venv with DNMS and its tools in it'
+	@echo 'make clean   removes .venv and all caches'
+
+venv: $(STAMP)
+
+# pip of the machine fills the environment, so that Debian's python3-venv (ensurepip) is not needed.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo 'DNMS needs Python 3.11 or later: name it, as in `make PYTHON=python3.11 $(MAKECMDGOALS)`' >&2; exit 1; }
+	@echo 'Installing DNMS and its tools into .venv'
+	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip .venv
+	@$(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
+
+packages: venv
+	@$(BIN)/dnms doctor --install
+
+demo: packages
+	$(BIN)/dnms lab run basic --nodes $(NODES) --agents $(AGENTS)
+
+check: venv
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# One worker a core. tests/conftest.py keeps a file's tests on one worker, and all that touch the kernel on a single one.
+test: check packages
+	$(BIN)/pytest --numprocesses auto --dist loadgroup
+
+golden: venv
+	$(BIN)/python tests/unit/events/golden.py
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
