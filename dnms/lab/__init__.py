@@ -1,0 +1,17 @@
+"""A network of namespaces on this machine, for the demo, the tests and the benchmarks.
+
+`outside` checks what is needed and starts `inside` in namespaces of its own; there a scenario builds a `network`, has
+the `nursery` fork real agents into it, and judges by what each namespace's `kernel` says. To add a scenario, add its
+file to `scenarios`, with a coroutine function `run` of a `Lab`, and its line here.
+"""
+
+from __future__ import annotations
+
+from dnms.lab.outside import main, run
+
+SCENARIOS = {
+    "basic": "nodes with SLAAC addresses join a subnet and are given managed ones",
+}
+"""Every scenario: its name, which is its file's too, and what happens in it."""
+
+__all__ = ["SCENARIOS", "main", "run"]

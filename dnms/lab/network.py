@@ -1,0 +1,182 @@
+"""The lab's network: a switch, a router that advertises itself as real ones do, nodes, Subnet Agents, and the site.
+
+    node-1 … node-N ─┐
+    agent-1 … agent-K ┼─ switch ── router (fe80::1, radvd: SLAAC prefix, default route)
+                 │
+                 └─ management link ── site (bus, projections)
+
+Each of them is a network namespace; the site is the one that the lab itself is in. Subnet Agents reach the bus over the
+management link alone, so a scenario can cut them off without touching the subnet. There is no way out of it.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from dnms.events.ip import parse_address
+from dnms.linux.namespaces import Bridge, Namespace
+
+INTERFACE = "eth0"  # of nodes, Subnet Agents and router, on the subnet
+MANAGEMENT = "mgmt0"  # of Subnet Agents, towards the bus
+MAX_NODES = 900  # a Linux bridge has 1 023 ports
+MAX_AGENTS = 100
+SITE_ADDRESS = "10.255.0.1"  # on the management link
+
+_RADVD = """\
+interface eth0 {
+    AdvSendAdvert on;
+    MinRtrAdvInterval 3;
+    MaxRtrAdvInterval 4;
+    prefix 2001:db8:1ab::/64 { AdvOnLink on; AdvAutonomous on; };
+    RDNSS 2001:db8:1ab::1 { };
+};
+"""
+
+
+class Addressing(msgspec.Struct, frozen=True):
+    """Who has which address on the subnet; all of them are documentation's (RFC 3849, RFC 5737), while they suffice."""
+
+    prefix6: str
+    prefix4: str
+    pool4: str
+
+    @classmethod
+    def for_nodes(cls, nodes: int) -> Addressing:
+        """Big enough for so many nodes."""
+        if nodes <= 245:
+            return cls("2001:db8:1ab::/64", "192.0.2.0/24", "192.0.2.10-192.0.2.254")
+        return cls("2001:db8:1ab::/64", "198.18.0.0/21", "198.18.0.10-198.18.7.254")  # RFC 2544
+
+    @property
+    def gateway6(self) -> bytes:
+        """The router's link-local address."""
+        return parse_address("fe80::1")
+
+    @property
+    def gateway4(self) -> bytes:
+        """The router's IPv4 address."""
+        return parse_address(str(ipaddress.ip_network(self.prefix4)[1]))
+
+    def in_pool(self, address: bytes) -> bool:
+        """Whether the plan's pools have it."""
+        parsed = ipaddress.ip_address(address)
+        mapped = parsed.ipv4_mapped if isinstance(parsed, ipaddress.IPv6Address) else None
+        if mapped is None:
+            return parsed in ipaddress.ip_network(self.prefix6)
+        first, last = map(ipaddress.IPv4Address, self.pool4.split("-"))
+        return first <= mapped <= last
+
+    def plan(self, site: str) -> str:
+        """The plan of the lab, as an operator would write it."""
+        router4 = ipaddress.ip_network(self.prefix4)[1]
+        return f"""\
+[site]
+name = "{site}"
+
+[[subnet]]
+name = "lab"
+prefixes = ["{self.prefix6}", "{self.prefix4}"]
+gateways = ["fe80::1", "{router4}"]
+dns = ["2001:db8:1ab::1", "{router4}"]
+search = ["lab.example"]
+
+[[pool]]
+name = "lab-v6"
+subnet = "lab"
+range = "{self.prefix6}"
+
+[[pool]]
+name = "lab-v4"
+subnet = "lab"
+range = "{self.pool4}"
+"""
+
+
+class Network:
+    """The namespaces and what connects them."""
+
+    def __init__(self, *, nodes: int, agents: int, folder: Path) -> None:
+        """Build it, with all interfaces up but the nodes'. NamespaceError."""
+        self.addressing = Addressing.for_nodes(nodes)
+        self.site = Namespace.current("site")
+        self.switch = Namespace.create("switch")
+        self.router = Namespace.create("router")
+        self.agents = [Namespace.create(f"agent-{number + 1}") for number in range(agents)]
+        self.nodes = [Namespace.create(f"node-{number + 1}") for number in range(nodes)]
+        self._folder = folder
+        self._radvd: subprocess.Popen[bytes] | None = None
+        self._connect()
+
+    def _connect(self) -> None:
+        self.site.set_up("lo")
+        # IPv6 of the switch's own would only make noise on the link
+        self.switch.set_sysctls({"ipv6.conf.default.disable_ipv6": 1, "ipv6.conf.all.disable_ipv6": 1})
+        link = Bridge.create(self.switch, "link")
+        link.plug([self.router, *self.agents, *self.nodes], INTERFACE)
+        management = Bridge.create(self.site, "mgmt", addresses=[f"{SITE_ADDRESS}/16"])
+        management.plug(self.agents, MANAGEMENT)
+        for number, agent in enumerate(self.agents):
+            agent.ip(
+                [
+                    f"address add 10.255.1.{number + 1}/16 dev {MANAGEMENT}",
+                    f"link set dev {MANAGEMENT} addrgenmode none up",
+                    f"link set dev {INTERFACE} up",
+                ]
+            )
+        for node in self.nodes:
+            # As a desktop has it: addresses that change are what a take-over has to remove as well (RFC 8981)
+            node.set_sysctls({f"ipv6.conf.{INTERFACE}.use_tempaddr": 2})
+
+    def start_router(self) -> None:
+        """Give the router its addresses, and have radvd advertise it. NamespaceError; OSError if there is no radvd."""
+        network4 = ipaddress.ip_network(self.addressing.prefix4)
+        self.router.set_sysctls({"ipv6.conf.all.forwarding": 1, "ipv4.conf.all.forwarding": 1})
+        self.router.ip(
+            [
+                f"link set dev {INTERFACE} addrgenmode none",
+                f"link set dev {INTERFACE} up",
+                f"address add fe80::1/64 dev {INTERFACE} nodad",
+                f"address add 2001:db8:1ab::1/64 dev {INTERFACE} nodad",
+                f"address add {network4[1]}/{network4.prefixlen} dev {INTERFACE}",
+            ]
+        )
+        configuration = self._folder / "radvd.conf"
+        configuration.write_text(_RADVD)
+        configuration.chmod(0o644)
+        program = shutil.which("radvd")
+        if program is None:
+            raise FileNotFoundError("radvd is not installed")
+        with self.router.entered(), (self._folder / "radvd.log").open("wb") as log:
+            self._radvd = subprocess.Popen(
+                [program, "-n", "-C", str(configuration), "-p", str(self._folder / "radvd.pid"), "-m", "stderr"],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+
+    def start_nodes(self) -> None:
+        """Switch the nodes' interfaces on, as a power strip would."""
+        for node in self.nodes:
+            node.set_up(INTERFACE)
+
+    @property
+    def router_lives(self) -> bool:
+        """Whether radvd runs."""
+        return self._radvd is not None and self._radvd.poll() is None
+
+    def close(self) -> None:
+        """Stop the router and let the namespaces go."""
+        if self._radvd is not None:
+            self._radvd.kill()
+            self._radvd.wait()
+        for namespace in self._namespaces():
+            namespace.close()
+
+    def _namespaces(self) -> Iterator[Namespace]:
+        yield from (self.site, self.switch, self.router, *self.agents, *self.nodes)

@@ -1,0 +1,46 @@
+"""What a run of the lab comes to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+
+class Times(msgspec.Struct, frozen=True):
+    """Milliseconds; null if not a single node was configured."""
+
+    p50: float | None
+    p99: float | None
+    max: float | None
+
+    @classmethod
+    def of(cls, seconds: Sequence[float]) -> Times:
+        """Nearest-rank percentiles."""
+        ordered = sorted(seconds)
+        if not ordered:
+            return cls(None, None, None)
+
+        def rank(percent: int) -> float:
+            return round(ordered[max(0, -(-len(ordered) * percent // 100) - 1)] * 1_000, 1)
+
+        return cls(rank(50), rank(99), rank(100))
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON that `dnms lab run` prints; the keys are an interface."""
+
+    scenario: str
+    nodes: int
+    configured: int  # by what each namespace's kernel says
+    duplicates: int  # addresses that two nodes hold, in the kernels or in the log
+    subnet_agents: int
+    events: int
+    views_equal_log: bool
+    time_to_configured_ms: Times
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went as it should."""
+        return self.configured == self.nodes and self.duplicates == 0 and self.views_equal_log

@@ -1,0 +1,90 @@
+"""Runs a command in namespaces of its own: users, mounts, network, processes.
+
+What it builds there cannot reach the machine's network and cannot outlive it: when the first process in there ends,
+even by SIGKILL, the kernel ends every other one, and with the last one go namespaces and mounts.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from types import FrameType
+
+from dnms.linux.namespaces import end_with_parent, search_path
+
+_TRIAL = (
+    "ip link add name trial type bridge && ip link add trial-1 type veth peer name trial-2 && ip link set lo up"
+    " && echo 0 > /proc/sys/net/ipv6/conf/lo/accept_ra"
+)
+"""What the lab does in there, in small. Only trying it tells, on every kernel and in every container."""
+
+
+class NoIsolation(Exception):
+    """This machine does not let this user have namespaces of his own; one clear line."""
+
+
+def wrapper() -> list[str]:
+    """The words to put before a command, so that it runs isolated as root in there; tried on this machine, for real.
+
+    As an ordinary user it is a user namespace. NoIsolation.
+    """
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        raise NoIsolation("util-linux (the program `unshare`) is not installed")
+    base = [unshare, "--mount", "--net", "--pid", "--fork", "--kill-child"]
+    complaint = ""
+    # Mounting /proc anew is refused in containers that hide parts of it; it works without, as long as nobody asks
+    # /proc for another process by its number.
+    for options in (["--mount-proc"], []):
+        for user in ([], ["--user", "--map-root-user"]) if os.geteuid() == 0 else (["--user", "--map-root-user"],):
+            words = [*base, *options, *user, "--"]
+            done = subprocess.run(
+                [*words, "sh", "-c", _TRIAL],
+                env={**os.environ, "PATH": search_path()},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode == 0:
+                return words
+            complaint = complaint or (done.stderr.strip() or f"exit code {done.returncode}").splitlines()[0]
+    who = "root here" if os.geteuid() == 0 else "an ordinary user here (try as root)"
+    raise NoIsolation(f"namespaces are not allowed to {who}: {complaint}")
+
+
+def run(words: Sequence[str], command: Sequence[str]) -> int:
+    """Run `command` behind `words` of `wrapper` to its end; its exit code. It is killed when this process ends.
+
+    Its standard input ends when it should stop: at the first SIGINT or SIGTERM here. At the second it is killed. (A
+    signal would not reach it, since `unshare` stands between, and a pid means something else in there.)
+    """
+    reading, writing = os.pipe()
+    child = subprocess.Popen(
+        [*words, *command],
+        stdin=reading,
+        env={**os.environ, "PATH": search_path()},
+        preexec_fn=lambda: end_with_parent(signal.SIGKILL),  # noqa: PLW1509  # called where no other thread runs
+    )
+    os.close(reading)
+    stopping = False
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
+            child.kill()
+        else:
+            stopping = True
+            os.close(writing)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if not stopping:
+            os.close(writing)
