@@ -1,0 +1,70 @@
+"""The complete configuration that a node is assigned on a link, out of the ledger's fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+import msgspec
+
+from dnms.domain.ledger import Lease, Ledger
+from dnms.domain.plan import PlanState
+from dnms.domain.reserved import prefix_in
+from dnms.events.configuration import AssignedAddress, Assignment, Generation, Resolver
+from dnms.kit.clock import MICROSECONDS
+
+T1, T2 = 0.5, 0.8
+"""When a client renews and rebinds, as fractions of the shortest preferred lifetime (RFC 8415, 14.2)."""
+
+
+class Terms(msgspec.Struct, frozen=True):
+    """An assignment, and the seconds after which its node asks again."""
+
+    assignment: Assignment
+    renew_after: int
+    rebind_after: int
+
+
+def assign(ledger: Ledger, leases: Iterable[Lease], *, at: int, epoch: int, position: int) -> Terms:
+    """What the holder of `leases` is told at the instant `at`, by a ledger that is folded up to `position`.
+
+    A client is never told a lifetime past its lease's horizon.
+    """
+    subnet = ledger.plan.subnet
+    generation = Generation(epoch, ledger.plan_position, position)
+    if subnet is None:
+        return Terms(Assignment(generation=generation), 0, 0)
+    addresses = []
+    for lease in leases:
+        pool, prefix = ledger.pool_of(lease.address), prefix_in(subnet, lease.address)
+        if pool is None or prefix is None:
+            continue
+        valid = min(pool.valid, max(0, lease.horizon - at) // MICROSECONDS)
+        addresses.append(
+            AssignedAddress(
+                address=lease.address,
+                prefix_length=prefix.length,
+                iaid=lease.iaid,
+                preferred=min(pool.preferred, valid),
+                valid=valid,
+            )
+        )
+    shortest = min((address.preferred for address in addresses), default=0)
+    assignment = Assignment(
+        generation=generation,
+        addresses=tuple(addresses),
+        gateways=subnet.gateways,
+        routes=subnet.routes,
+        resolver=Resolver(servers=subnet.dns, search=subnet.search),
+        ntp=subnet.ntp,
+        mtu=subnet.mtu,
+    )
+    return Terms(assignment, int(shortest * T1), int(shortest * T2))
+
+
+def group_of(plan: PlanState, name: str) -> int:
+    """The number of the first group with a pattern that a node's name matches; 0 if there is none."""
+    for group in plan.groups.values():
+        if any(fnmatchcase(name, pattern) for pattern in group.nodes):
+            return group.number
+    return 0
