@@ -74,8 +74,7 @@ class Personal:
         personal.payload = payload
         if not payload:
             raise ValueError("a personal value is empty")
-        if payload[0] == cls.CLEAR:
-            msgspec.msgpack.decode(payload[1:], type=str | bytes)
+        _ = personal.value
         return personal
 
     @property
@@ -83,7 +82,13 @@ class Personal:
         """What was written, or None if this program cannot read it."""
         if self.payload[0] != self.CLEAR:
             return None
-        return msgspec.msgpack.decode(self.payload[1:], type=str | bytes)
+        try:
+            value = msgspec.msgpack.decode(self.payload[1:])
+        except RecursionError as error:
+            raise ValueError("a personal value is nested") from error
+        if not isinstance(value, str | bytes):
+            raise ValueError("a personal value is neither a string nor bytes")
+        return value
 
     @property
     def text(self) -> str:
