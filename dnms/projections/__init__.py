@@ -1,0 +1,18 @@
+"""Views of the log: each a schema, a pure fold and its queries, in one disposable SQLite file with one writer.
+
+`runner` follows the log and folds it, `views` opens the file for readers, `verify` folds the log again and compares,
+`naive` does so by other means. To add a view, add its folder and its line in PROJECTIONS.
+"""
+
+from __future__ import annotations
+
+from dnms.projections import addresses, events, history, nodes, pools
+
+PROJECTIONS = (
+    events.PROJECTION,
+    nodes.PROJECTION,
+    addresses.PROJECTION,
+    pools.PROJECTION,
+    history.PROJECTION,
+)
+"""Every view."""

@@ -1,0 +1,10 @@
+"""Who had which address when: who held it by a lease, and who used it by what nodes registered.
+
+A row says what is so from an instant on, and has no end: the next row of the same address is it. So nothing is ever
+changed, and who had an address at an instant is one seek in the key.
+"""
+
+from dnms.projections.history.fold import SCHEMA, fold
+from dnms.projections.projection import Projection
+
+PROJECTION = Projection(name="history", version=1, schema=SCHEMA, fold=fold)

@@ -1,0 +1,130 @@
+"""Rows that say what is so from an instant on."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from dnms.events.address import (
+    AddressAllocated,
+    AddressDeclined,
+    AddressExpired,
+    AddressReleased,
+    AddressWithdrawn,
+)
+from dnms.events.commit import Stored
+from dnms.events.seen import ConfigurationRegistered
+from dnms.projections.projection import place
+
+SCHEMA = """
+CREATE TABLE history_lease (      -- who holds the address from `since` on; client NULL: nobody
+    address BLOB NOT NULL,
+    subnet TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    event_index INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    client BLOB,
+    pool TEXT NOT NULL,
+    PRIMARY KEY (address, subnet, since, sequence, event_index)
+) WITHOUT ROWID;
+CREATE INDEX history_lease_client ON history_lease (client) WHERE client IS NOT NULL;
+CREATE TABLE history_use (        -- whether the client registers the address from `since` on
+    address BLOB NOT NULL,
+    client BLOB NOT NULL,
+    since INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    event_index INTEGER NOT NULL,
+    used INTEGER NOT NULL,
+    subnet TEXT NOT NULL,         -- where it was registered
+    link TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    PRIMARY KEY (address, client, since, sequence, event_index)
+) WITHOUT ROWID;
+CREATE TABLE history_using (      -- what each client registers now
+    client BLOB NOT NULL,
+    address BLOB NOT NULL,
+    link TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    PRIMARY KEY (client, address)
+) WITHOUT ROWID;
+CREATE TABLE history_client (
+    client BLOB PRIMARY KEY,
+    latest INTEGER NOT NULL       -- of its registrations
+) WITHOUT ROWID;
+"""
+
+_Use = tuple[str, str]
+"""Link and origin."""
+
+
+class _Uses:
+    """What the clients that a batch touches register."""
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._cursor = cursor
+        self._before: dict[bytes, dict[bytes, _Use]] = {}
+        self._now: dict[bytes, dict[bytes, _Use]] = {}
+        self._latest: dict[bytes, int] = {}
+        self._rows: list[tuple[bytes, bytes, int, int, int, int, str, str, str]] = []
+
+    def register(self, event: ConfigurationRegistered, *, subnet: str, at: int, sequence: int, index: int) -> None:
+        client = event.client
+        if client not in self._now:
+            self._load(client)
+        # Two agents' clocks may differ; for one client, what comes later in the log is never earlier in time.
+        self._latest[client] = since = max(at, self._latest.get(client, at))
+        links = {link.index: link.name for link in event.snapshot.links}
+        before = self._now[client]
+        now: dict[bytes, _Use] = {}
+        self._now[client] = now
+        for one in event.snapshot.addresses:
+            if one.origin != "loopback":  # every machine has those, and they say nothing of who was who
+                now.setdefault(one.address, (links.get(one.interface, ""), one.origin))
+        for address in before.keys() - now.keys():
+            self._rows.append((address, client, since, sequence, index, 0, subnet, *before[address]))
+        for address, use in now.items():
+            if before.get(address) != use:
+                self._rows.append((address, client, since, sequence, index, 1, subnet, *use))
+
+    def write(self) -> None:
+        self._cursor.executemany("INSERT OR REPLACE INTO history_use VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._rows)
+        for client, now in self._now.items():
+            before = self._before[client]
+            self._cursor.executemany(
+                "DELETE FROM history_using WHERE client = ? AND address = ?",
+                [(client, address) for address in before.keys() - now.keys()],
+            )
+            self._cursor.executemany(
+                "INSERT OR REPLACE INTO history_using VALUES (?, ?, ?, ?)",
+                [(client, address, *use) for address, use in now.items() if before.get(address) != use],
+            )
+        self._cursor.executemany("INSERT OR REPLACE INTO history_client VALUES (?, ?)", self._latest.items())
+
+    def _load(self, client: bytes) -> None:
+        self._cursor.execute("SELECT address, link, origin FROM history_using WHERE client = ?", (client,))
+        self._before[client] = self._now[client] = {row[0]: (row[1], row[2]) for row in self._cursor}
+        self._cursor.execute("SELECT latest FROM history_client WHERE client = ?", (client,))
+        if (row := self._cursor.fetchone()) is not None:
+            self._latest[client] = row[0]
+
+
+def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
+    """Take in who holds and who uses addresses."""
+    held: list[tuple[bytes, str, int, int, int, str, bytes | None, str]] = []
+    uses = _Uses(cursor)
+    for stored in batch:
+        where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
+        for index, event in enumerate(stored.commit.events):
+            match event:
+                case AddressAllocated():
+                    row = (event.address, where.subnet, at, sequence, index, event.NAME, event.client, event.pool)
+                    held.append(row)
+                case AddressReleased() | AddressExpired() | AddressDeclined() | AddressWithdrawn():
+                    held.append((event.address, where.subnet, at, sequence, index, event.NAME, None, ""))
+                case ConfigurationRegistered():
+                    uses.register(event, subnet=where.subnet, at=at, sequence=sequence, index=index)
+                case _:
+                    pass
+    cursor.executemany("INSERT OR REPLACE INTO history_lease VALUES (?, ?, ?, ?, ?, ?, ?, ?)", held)
+    uses.write()

@@ -1,0 +1,108 @@
+"""Nodes from the families `node` and `seen`. Of what a batch says of one thing several times, the last is written."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+import msgspec
+
+from dnms.events.commit import Stored
+from dnms.events.node import NodeArrived, NodeIdentified
+from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
+from dnms.projections.projection import Place, place
+from dnms.projections.text import to_json
+
+
+class _Changes:
+    """What a batch changes, by what it is about."""
+
+    def __init__(self) -> None:
+        self.seen: dict[bytes, tuple[int, int]] = {}
+        self.identities: dict[bytes, tuple[NodeIdentified, int]] = {}
+        self.arrivals: dict[bytes, tuple[str, int]] = {}
+        self.sessions: dict[tuple[bytes, str, str], tuple[int, bytes, int, str, int, int]] = {}
+        self.registrations: dict[bytes, tuple[ConfigurationRegistered, Place, int, int, int]] = {}
+        self.applications: dict[tuple[bytes, str], tuple[ConfigurationApplied, int, int, int]] = {}
+
+    def see(self, client: bytes, at: int) -> None:
+        first, last = self.seen.get(client, (at, at))
+        self.seen[client] = (min(first, at), max(last, at))
+
+    def write(self, cursor: sqlite3.Cursor) -> None:
+        cursor.executemany(
+            "INSERT INTO node (client, first_seen, last_seen) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET "
+            "first_seen = min(first_seen, excluded.first_seen), last_seen = max(last_seen, excluded.last_seen)",
+            [(client, first, last) for client, (first, last) in self.seen.items()],
+        )
+        cursor.executemany(
+            "UPDATE node SET name = ?, duid = ?, hardware = ?, kernel = ?, identified_sequence = ? WHERE client = ?",
+            [
+                (
+                    identity.name.text,
+                    identity.duid.text,
+                    msgspec.json.encode([address.text for address in identity.hardware]).decode(),
+                    identity.kernel,
+                    sequence,
+                    client,
+                )
+                for client, (identity, sequence) in self.identities.items()
+            ],
+        )
+        cursor.executemany(
+            "UPDATE node SET subnet = ?, arrived = ? WHERE client = ?",
+            [(*arrival, client) for client, arrival in self.arrivals.items()],
+        )
+        cursor.executemany(
+            "INSERT INTO node_session VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET"
+            " open = excluded.open, peer = CASE excluded.peer WHEN x'' THEN peer ELSE excluded.peer END,"
+            " since = excluded.since, why = excluded.why,"
+            " sequence = excluded.sequence, event_index = excluded.event_index",
+            [(*key, *row) for key, row in self.sessions.items()],
+        )
+        cursor.executemany(
+            "INSERT OR REPLACE INTO node_registration VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (client, at, where.subnet, where.agent, event.digest, to_json(event.snapshot), sequence, index)
+                for client, (event, where, at, sequence, index) in self.registrations.items()
+            ],
+        )
+        cursor.executemany(
+            "INSERT OR REPLACE INTO node_application VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (*key, at, *msgspec.structs.astuple(event.generation), to_json(event.items), sequence, index)
+                for key, (event, at, sequence, index) in self.applications.items()
+            ],
+        )
+
+
+def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
+    """Take in who nodes are and what agents saw of them."""
+    changes = _Changes()
+    for stored in batch:
+        where = place(stored.subject)
+        if where.family not in {"node", "seen"}:
+            continue
+        at, sequence = stored.commit.time, stored.sequence
+        for index, event in enumerate(stored.commit.events):
+            match event:
+                case NodeIdentified():
+                    changes.identities[event.client] = (event, sequence)
+                case NodeArrived():
+                    changes.arrivals[event.client] = (event.subnet, at)
+                case SessionOpened():
+                    session = (event.client, where.subnet, where.agent)
+                    changes.sessions[session] = (1, event.peer, at, "", sequence, index)
+                case SessionClosed():
+                    session = (event.client, where.subnet, where.agent)
+                    # Without its opening in this batch, the peer's address stands in the table already.
+                    peer = changes.sessions[session][1] if session in changes.sessions else b""
+                    changes.sessions[session] = (0, peer, at, event.why, sequence, index)
+                case ConfigurationRegistered():
+                    changes.registrations[event.client] = (event, where, at, sequence, index)
+                case ConfigurationApplied():
+                    changes.applications[event.client, where.subnet] = (event, at, sequence, index)
+                case _:
+                    continue
+            changes.see(event.client, at)
+    changes.write(cursor)

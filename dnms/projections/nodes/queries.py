@@ -1,0 +1,136 @@
+"""Questions about nodes."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import aiosqlite
+import msgspec
+
+from dnms.events.ip import format_address
+from dnms.projections.text import instant, instant_or_none
+
+MAX_NODES = 10_000  # in one answer; a caller pages on with `after`
+
+_CLIENT = re.compile(r"[0-9a-f]{32}")
+
+
+class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A node as far as it is known."""
+
+    client: str  # hex
+    name: str | None  # None until it has said who it is
+    subnet: str
+    session: str  # open, closed, none
+    agent: str | None  # the other end of the newest session
+    session_since: datetime | None  # it is open, or closed
+    session_closed: str  # why, where it is
+    kernel: str
+    hardware: list[str]
+    duid: str | None
+    arrived: datetime | None
+    first_seen: datetime
+    last_seen: datetime
+    registered: datetime | None
+    applied: datetime | None
+    generation: list[int] | None  # epoch, plan, ledger of what it applied last on its subnet
+    outcomes: dict[str, str]  # of that: address to usable, duplicate, refused, rolled-back
+
+
+class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The last session of a node with one agent."""
+
+    subnet: str
+    agent: str
+    open: bool
+    peer: str | None
+    since: datetime  # it is open or closed
+    why: str  # it was closed
+
+
+_NODES = """
+    SELECT n.client, n.name, n.subnet, s.open, s.agent, s.since, s.why, n.kernel, n.hardware, n.duid, n.arrived,
+        n.first_seen, n.last_seen, r.time, a.time, a.epoch, a.plan, a.ledger, a.items
+    FROM node n
+    LEFT JOIN node_session s ON s.client = n.client AND s.sequence << 13 | s.event_index = (
+        SELECT max(x.sequence << 13 | x.event_index) FROM node_session x
+        WHERE x.client = n.client AND x.open = (SELECT max(o.open) FROM node_session o WHERE o.client = n.client)
+    )
+    LEFT JOIN node_registration r ON r.client = n.client
+    LEFT JOIN node_application a ON a.client = n.client AND a.subnet = n.subnet
+"""
+"""With the newest of the open sessions, or else of the closed ones."""
+
+
+async def nodes(
+    db: aiosqlite.Connection, *, subnet: str | None = None, after: bytes = b"", limit: int = 1_000
+) -> list[NodeRow]:
+    """Nodes in the order of their client ids, behind the client `after`."""
+    where, values = "n.client > ?", list[Any]([after])
+    if subnet is not None:
+        where += " AND n.subnet = ?"
+        values.append(subnet)
+    values.append(max(0, min(limit, MAX_NODES)))
+    rows = await db.execute_fetchall(f"{_NODES} WHERE {where} ORDER BY n.client LIMIT ?", values)
+    return [_node(row) for row in rows]
+
+
+async def find(db: aiosqlite.Connection, name_or_client: str) -> list[NodeRow]:
+    """The nodes of this name, of which there can be several, or the one with this client id in hex."""
+    rows = list(await db.execute_fetchall(f"{_NODES} WHERE n.name = ? ORDER BY n.client LIMIT 100", (name_or_client,)))
+    if not rows and _CLIENT.fullmatch(name_or_client):
+        rows = list(await db.execute_fetchall(f"{_NODES} WHERE n.client = ?", (bytes.fromhex(name_or_client),)))
+    return [_node(row) for row in rows]
+
+
+async def sessions(db: aiosqlite.Connection, client: bytes) -> list[SessionRow]:
+    """A node's last session with each agent, the newest first."""
+    rows = await db.execute_fetchall(
+        "SELECT subnet, agent, open, peer, since, why FROM node_session WHERE client = ? "
+        "ORDER BY sequence DESC, event_index DESC",
+        (client,),
+    )
+    return [
+        SessionRow(
+            subnet=row[0],
+            agent=row[1],
+            open=bool(row[2]),
+            peer=format_address(row[3]) if row[3] else None,
+            since=instant(row[4]),
+            why=row[5],
+        )
+        for row in rows
+    ]
+
+
+async def snapshot(db: aiosqlite.Connection, client: bytes) -> dict[str, Any] | None:
+    """The whole configuration that a node registered last."""
+    rows = list(await db.execute_fetchall("SELECT snapshot FROM node_registration WHERE client = ?", (client,)))
+    return msgspec.json.decode(rows[0][0], type=dict[str, Any]) if rows else None
+
+
+def _node(row: sqlite3.Row | Sequence[Any]) -> NodeRow:
+    items = [] if row[18] is None else msgspec.json.decode(row[18], type=list[dict[str, str]])
+    return NodeRow(
+        client=row[0].hex(),
+        name=row[1],
+        subnet=row[2],
+        session="none" if row[3] is None else "open" if row[3] else "closed",
+        agent=row[4],
+        session_since=instant_or_none(row[5]),
+        session_closed=row[6] or "",
+        kernel=row[7],
+        hardware=msgspec.json.decode(row[8], type=list[str]),
+        duid=row[9],
+        arrived=instant_or_none(row[10]),
+        first_seen=instant(row[11]),
+        last_seen=instant(row[12]),
+        registered=instant_or_none(row[13]),
+        applied=instant_or_none(row[14]),
+        generation=None if row[15] is None else [row[15], row[16], row[17]],
+        outcomes={item["address"]: item["outcome"] for item in items},
+    )

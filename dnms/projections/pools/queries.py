@@ -1,0 +1,80 @@
+"""Questions about the site, its groups, subnets and pools."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiosqlite
+import msgspec
+
+from dnms.domain.document import range_text
+from dnms.events.plan import Pool
+
+
+class PoolRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A pool with how much of it is in use."""
+
+    pool: str
+    subnet: str
+    range: str
+    strategy: str
+    size: int
+    held: int
+    declined: int  # whose last word was a decline: they rest until their quarantine ends
+    withdrawn: bool  # from the plan, while leases of it last
+
+
+class SiteRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The site as the plan has it."""
+
+    name: str
+    level: int
+    subnets: list[str]
+    groups: dict[str, int]
+
+
+async def pools(db: aiosqlite.Connection, *, subnet: str | None = None) -> list[PoolRow]:
+    """The plan's pools, and withdrawn ones that still have leases."""
+    rows = await db.execute_fetchall(
+        """
+        SELECT p.name, p.subnet, p.first, p.last, p.strategy, coalesce(c.held, 0), coalesce(c.declined, 0), p.withdrawn
+        FROM pool p LEFT JOIN address_count c ON c.subnet = p.subnet AND c.pool = p.name
+        WHERE (NOT p.withdrawn OR c.held > 0) AND (:subnet IS NULL OR p.subnet = :subnet)
+        ORDER BY p.subnet, p.name
+        """,
+        {"subnet": subnet},
+    )
+    return [
+        PoolRow(
+            pool=row[0],
+            subnet=row[1],
+            range=range_text(Pool(name=row[0], subnet=row[1], first=row[2], last=row[3])),
+            strategy=row[4],
+            size=int.from_bytes(row[3]) - int.from_bytes(row[2]) + 1,
+            held=row[5],
+            declined=row[6],
+            withdrawn=bool(row[7]),
+        )
+        for row in rows
+    ]
+
+
+async def site(db: aiosqlite.Connection) -> SiteRow | None:
+    """The site; None until a plan names it."""
+    rows = list(await db.execute_fetchall("SELECT name, level FROM pool_site"))
+    if not rows:
+        return None
+    subnets = await db.execute_fetchall("SELECT name FROM pool_subnet ORDER BY name")
+    groups = await db.execute_fetchall("SELECT name, number FROM pool_group ORDER BY name")
+    return SiteRow(
+        name=rows[0][0],
+        level=rows[0][1],
+        subnets=[row[0] for row in subnets],
+        groups={row[0]: row[1] for row in groups},
+    )
+
+
+async def subnets(db: aiosqlite.Connection) -> list[dict[str, Any]]:
+    """The plan's subnets, with the fields of `events.plan.Subnet`."""
+    rows = await db.execute_fetchall("SELECT definition FROM pool_subnet ORDER BY name")
+    return [msgspec.json.decode(row[0], type=dict[str, Any]) for row in rows]

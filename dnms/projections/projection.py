@@ -1,0 +1,45 @@
+"""What a projection is: a schema, a fold, and a version that is raised when either changes."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+
+import msgspec
+
+from dnms.events.commit import Stored
+
+Fold = Callable[[sqlite3.Cursor, Sequence[Stored]], None]
+"""Takes commits in, in the log's order, and changes its own tables only.
+
+What it writes depends on the log alone: not on the clock, not on chance, and not on how the log was cut into batches.
+"""
+
+
+class Projection(msgspec.Struct, frozen=True, kw_only=True):
+    """One view of the log. The names of its tables begin with its own."""
+
+    name: str
+    version: int  # raise it when the schema or the fold changes: the views are then folded anew
+    schema: str  # CREATE statements
+    fold: Fold
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where a commit was written: the parts of its subject (see `dnms.events.subjects`)."""
+
+    family: str  # plan, node, ledger, seen, effect
+    subnet: str = ""  # of ledger and seen
+    agent: str = ""  # of seen
+
+
+@lru_cache(maxsize=4_096)  # a site has a few subjects a subnet; past that, splitting again is cheap
+def place(subject: str) -> Place:
+    """The parts of a subject."""
+    _, _, family, *rest = subject.split(".")
+    if family == "ledger":
+        return Place(family, subnet=rest[0])
+    if family == "seen":
+        return Place(family, subnet=rest[0], agent=rest[1])
+    return Place(family)
