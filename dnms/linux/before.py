@@ -1,0 +1,70 @@
+"""What a machine was before DNMS took an interface over, kept in a directory so that it can be so again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from dnms.events.configuration import InterfaceAddress, Route
+from dnms.linux.errors import KernelError
+from dnms.linux.messages import MANAGED, RTPROT_DHCP, RTPROT_KERNEL, RTPROT_RA
+
+FILE = "before.{}.json"
+
+
+class Before(msgspec.Struct, kw_only=True):
+    """Settings, and addresses and routes that somebody had set. What was kept first stays: it is the oldest."""
+
+    sysctls: dict[str, str] = {}
+    addresses: list[InterfaceAddress] = []
+    routes: list[Route] = []
+
+
+def load(state: Path, interface: str) -> Before:
+    """What is kept of this interface; empty if nothing is, or if a power cut left no whole file."""
+    try:
+        return msgspec.json.decode((state / FILE.format(interface)).read_bytes(), type=Before)
+    except (OSError, msgspec.DecodeError):
+        return Before()
+
+
+def keep(
+    state: Path,
+    interface: str,
+    *,
+    sysctls: dict[str, str] | None = None,
+    addresses: tuple[InterfaceAddress, ...] = (),
+    routes: tuple[Route, ...] = (),
+) -> None:
+    """Add to what is kept, before it is changed or removed. KernelError if it cannot be kept.
+
+    Only what was set for ever is kept: what came by autoconfiguration or DHCP comes back by itself, or is over.
+    """
+    before = load(state, interface)
+    fresh = Before(
+        sysctls={**(sysctls or {}), **before.sysctls},
+        addresses=before.addresses + [each for each in addresses if _is_set(each) and each not in before.addresses],
+        routes=before.routes + [each for each in routes if _is_set(each) and each not in before.routes],
+    )
+    if fresh == before:
+        return
+    path = state / FILE.format(interface)
+    try:
+        state.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(".new")
+        temporary.write_bytes(msgspec.json.encode(fresh))
+        temporary.replace(path)
+    except OSError as error:
+        raise KernelError.from_errno(error.errno or 0, f"write {path}") from error
+
+
+def _is_set(each: InterfaceAddress | Route) -> bool:
+    if isinstance(each, InterfaceAddress):
+        return each.origin == "other" and each.valid is None
+    return each.protocol not in (MANAGED, RTPROT_KERNEL, RTPROT_RA, RTPROT_DHCP)
+
+
+def forget(state: Path, interface: str) -> None:
+    """It is so again."""
+    (state / FILE.format(interface)).unlink(missing_ok=True)

@@ -1,0 +1,213 @@
+"""rtnetlink's sockets: one that asks, one that hears. Formats come from pyroute2, the reading is our own.
+
+pyroute2's own asyncio sockets do not run on uvloop (its issue 1335), are made at the first `await` (too late to choose
+a namespace), and decode everything: a router with a million routes is counted here without decoding them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from pyroute2.netlink.rtnl.marshal import MarshalRtnl
+
+from dnms.linux.errors import KernelError
+from dnms.linux.readiness import readable
+
+SOL_NETLINK = 270
+NETLINK_ADD_MEMBERSHIP = 1
+NETLINK_CAP_ACK = 10
+NETLINK_EXT_ACK = 11
+NETLINK_GET_STRICT_CHK = 12
+SO_RCVBUFFORCE = 33
+
+NLMSG_ERROR = 2
+NLMSG_DONE = 3
+
+NLM_F_REQUEST = 0x1
+NLM_F_ACK = 0x4
+NLM_F_DUMP_INTR = 0x10
+NLM_F_REPLACE = 0x100
+NLM_F_EXCL = 0x200
+NLM_F_DUMP = 0x300
+NLM_F_CREATE = 0x400
+NLM_F_ACK_TLVS = 0x200
+
+HEADER = struct.Struct("=IHHII")  # length, type, flags, sequence, port
+ERROR = struct.Struct("=i")
+ATTRIBUTE = struct.Struct("=HH")
+NLMSGERR_ATTR_MSG = 1
+
+READ = 1 << 18  # bytes; the kernel fills at most 32 KiB of a dump at once, and a notification is far smaller
+MONITOR_BUFFER = 64 << 20  # bytes; 20 000 routes at once overflow the default buffer after about 215
+DUMP_TRIES = 5  # a dump that the kernel marks as interrupted by a change is asked for again
+
+Message = Any
+"""A message of pyroute2, which has no types; `dnms.linux.messages` turns it into a typed value."""
+
+Wanted = Callable[[bytes, int], bool]
+"""Says of a raw message, by the buffer and the offset of its payload, whether it is worth decoding."""
+
+_CLASSES: dict[int, Callable[..., Message]] = MarshalRtnl.msg_map
+
+
+def decode(kind: int, data: bytes, offset: int) -> Message:
+    """One message of a known type, decoded."""
+    message = _CLASSES[kind](data, offset=offset)
+    message.decode()
+    message["header"]["type"] = kind
+    return message
+
+
+def split(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
+    """Offset, length, type, flags and sequence of each message in a datagram."""
+    offset = 0
+    while offset + HEADER.size <= len(data):
+        length, kind, flags, sequence, _port = HEADER.unpack_from(data, offset)
+        if length < HEADER.size or offset + length > len(data):
+            return
+        yield offset, length, kind, flags, sequence
+        offset += length + 3 & ~3
+
+
+def open_socket(groups: int = 0, *, buffer: int = 0) -> socket.socket:
+    """A non-blocking rtnetlink socket in the thread's network namespace, subscribed to a mask of groups."""
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
+    try:
+        if buffer:
+            # Forcing needs the privilege in the first user namespace; without it, what the system allows.
+            try:
+                sock.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, buffer)
+            except PermissionError:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
+        for option in (NETLINK_CAP_ACK, NETLINK_EXT_ACK, NETLINK_GET_STRICT_CHK):
+            sock.setsockopt(SOL_NETLINK, option, 1)
+        sock.bind((0, groups))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+class RequestSocket:
+    """Asks the kernel one thing after the other. Any number of tasks may use it."""
+
+    def __init__(self) -> None:
+        self._socket = open_socket()
+        self._lock = asyncio.Lock()
+        self._sequence = 0
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    async def change(self, kind: int, message: Message, flags: int, *, doing: str) -> None:
+        """Ask for a change and wait until the kernel has made it; KernelError if it refuses. `doing` is for people."""
+        await self._ask(kind, message, NLM_F_REQUEST | NLM_F_ACK | flags, doing, lambda _data, _offset: False)
+
+    async def dump(self, kind: int, message: Message, *, doing: str, wanted: Wanted | None = None) -> list[Message]:
+        """All messages of a dump that are wanted, taken at one moment."""
+        for _ in range(DUMP_TRIES):
+            messages, whole = await self._ask(kind, message, NLM_F_REQUEST | NLM_F_DUMP, doing, wanted)
+            if whole:
+                break
+        return messages  # a system that changes all the time is seen as well as it can be
+
+    async def _ask(
+        self, kind: int, message: Message, flags: int, doing: str, wanted: Wanted | None
+    ) -> tuple[list[Message], bool]:
+        """Send one request; return the decoded answers, and whether the kernel says that they fit together."""
+        async with self._lock:
+            self._sequence = sequence = self._sequence % 0xFFFF_FFFF + 1
+            message["header"].update(type=kind, flags=flags, sequence_number=sequence, pid=0)
+            message.reset()
+            message.encode()
+            try:
+                self._socket.send(message.data)
+            except OSError as error:
+                raise KernelError.from_errno(error.errno or 0, doing) from error
+            return await self._answer(sequence, doing, wanted)
+
+    async def _answer(self, sequence: int, doing: str, wanted: Wanted | None) -> tuple[list[Message], bool]:
+        messages: list[Message] = []
+        whole = True
+        while True:
+            try:
+                data = self._socket.recv(READ)
+            except BlockingIOError:
+                await readable(self._socket)
+                continue
+            except OSError as error:
+                raise KernelError.from_errno(error.errno or 0, doing) from error
+            for offset, length, kind, flags, answered in split(data):
+                if answered != sequence:
+                    continue  # the rest of a request whose caller was cancelled
+                whole = whole and not flags & NLM_F_DUMP_INTR
+                payload = offset + HEADER.size
+                if kind in (NLMSG_ERROR, NLMSG_DONE):
+                    code = -ERROR.unpack_from(data, payload)[0] if length >= HEADER.size + ERROR.size else 0
+                    if code > 0:
+                        raise KernelError.from_errno(code, doing, _said(data[offset : offset + length], kind, flags))
+                    return messages, whole
+                if wanted is None or wanted(data, payload):
+                    messages.append(decode(kind, data, offset))
+
+
+def _said(message: bytes, kind: int, flags: int) -> str:
+    """The kernel's own explanation of an error, if there is one."""
+    if not flags & NLM_F_ACK_TLVS:
+        return ""
+    offset = HEADER.size + ERROR.size + (HEADER.size if kind == NLMSG_ERROR else 0)
+    while offset + ATTRIBUTE.size <= len(message):
+        length, attribute = ATTRIBUTE.unpack_from(message, offset)
+        if length < ATTRIBUTE.size:
+            break
+        if attribute == NLMSGERR_ATTR_MSG:
+            return message[offset + ATTRIBUTE.size : offset + length].rstrip(b"\0").decode(errors="replace")
+        offset += length + 3 & ~3
+    return ""
+
+
+class NotificationSocket:
+    """Hears the kernel's notifications, and survives when they come too fast. One task reads it."""
+
+    def __init__(self, groups: int) -> None:
+        self._groups = groups
+        self._socket = open_socket(groups, buffer=MONITOR_BUFFER)
+        self._woken: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def close(self) -> None:
+        """Close the socket; a read that is waiting ends with nothing."""
+        self._closed = True
+        if self._woken is None:
+            self._socket.close()
+        elif not self._woken.done():
+            self._woken.set_result(None)
+
+    async def read(self) -> bytes | None:
+        """The next datagram; empty when closed; None when the kernel has dropped some, and all must be read anew."""
+        while not self._closed:
+            try:
+                return self._socket.recv(READ)
+            except BlockingIOError:
+                await self._wait()
+            except OSError:
+                # ENOBUFS: what is still queued is older than the loss. A new socket hears from here on.
+                fresh = open_socket(self._groups, buffer=MONITOR_BUFFER)
+                self._socket.close()
+                self._socket = fresh
+                return None
+        return b""
+
+    async def _wait(self) -> None:
+        self._woken = asyncio.get_running_loop().create_future()
+        try:
+            await readable(self._socket, self._woken)
+        finally:
+            self._woken = None
+            if self._closed:
+                self._socket.close()

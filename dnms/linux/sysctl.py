@@ -1,0 +1,117 @@
+"""The kernel's settings below /proc/sys/net, of the namespace of the thread that asks.
+
+Names are written with slashes, `net/ipv6/conf/eth0/accept_ra`, since interface names may have dots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from dnms.linux.errors import KernelError
+
+ROOT = Path("/proc/sys")
+
+AUTOCONFIGURATION = {
+    "net/ipv6/conf/{}/autoconf": "0",
+    "net/ipv6/conf/{}/use_tempaddr": "0",
+    "net/ipv6/conf/{}/accept_ra": "0",
+    # An administrator's down and up then leaves at least the addresses that are for ever.
+    "net/ipv6/conf/{}/keep_addr_on_down": "1",
+}
+"""Stops autoconfiguration, and removes nothing that came by it before."""
+
+PROMOTE_SECONDARIES = "net/ipv4/conf/{}/promote_secondaries"
+"""Without it, deleting the first IPv4 address of a prefix deletes the others of that prefix, ours among them."""
+
+OF_AN_INTERFACE = (
+    "net/ipv6/conf/{}/accept_ra",
+    "net/ipv6/conf/{}/addr_gen_mode",
+    "net/ipv6/conf/{}/autoconf",
+    "net/ipv6/conf/{}/disable_ipv6",
+    "net/ipv6/conf/{}/forwarding",
+    "net/ipv6/conf/{}/keep_addr_on_down",
+    "net/ipv6/conf/{}/use_tempaddr",
+    "net/ipv4/conf/{}/forwarding",
+    "net/ipv4/conf/{}/promote_secondaries",
+    "net/ipv4/conf/{}/rp_filter",
+)
+MAX_INTERFACES = 256  # a snapshot tells of the first so many; it has to stay under 256 KiB
+
+
+def read(name: str) -> str:
+    """A setting's value; KernelError `not-there` if this kernel has none of that name."""
+    try:
+        return (ROOT / name).read_text().strip()
+    except OSError as error:
+        raise KernelError.from_errno(error.errno or 0, f"read {name}") from error
+
+
+def write(name: str, value: str) -> None:
+    """Set a setting; KernelError."""
+    try:
+        (ROOT / name).write_text(f"{value}\n")
+    except OSError as error:
+        raise KernelError.from_errno(error.errno or 0, f"set {name} to {value}") from error
+
+
+def differing(wanted: Mapping[str, str]) -> dict[str, str]:
+    """What is set now, of the settings that are not as wanted.
+
+    Those that this kernel does not have (one without IPv6, for one) are left out: there is nothing to turn off.
+    """
+    now: dict[str, str] = {}
+    for name, value in wanted.items():
+        try:
+            now[name] = read(name)
+        except KernelError as error:
+            if error.why != "not-there":
+                raise
+        if now.get(name) == value:
+            del now[name]
+    return now
+
+
+def change(wanted: Mapping[str, str]) -> dict[str, str]:
+    """Set what is not as wanted, and return what was set before."""
+    before = differing(wanted)
+    for name in before:
+        write(name, wanted[name])
+    return before
+
+
+def autoconf_off(interface: str) -> dict[str, str]:
+    """The settings of an interface whose IPv6 addresses are ours."""
+    return {name.format(interface): value for name, value in AUTOCONFIGURATION.items()}
+
+
+def take_over_autoconf(interface: str) -> dict[str, str]:
+    """Turn autoconfiguration off on an interface; what was set before, for `restore`."""
+    return change(autoconf_off(interface))
+
+
+def restore(before: Mapping[str, str]) -> None:
+    """Set back what was changed. An interface that is gone needs nothing."""
+    change(before)
+
+
+def snapshot(interfaces: Iterable[str]) -> dict[str, str]:
+    """The settings that matter: the defaults, and of each interface those that differ from them."""
+    settings: dict[str, str] = {}
+    for pattern in OF_AN_INTERFACE:
+        default = pattern.format("default")
+        _take(settings, default)
+    for interface in list(interfaces)[:MAX_INTERFACES]:
+        for pattern in OF_AN_INTERFACE:
+            name = pattern.format(interface)
+            _take(settings, name)
+            if settings.get(name) == settings.get(pattern.format("default")):
+                settings.pop(name, None)
+    return settings
+
+
+def _take(settings: dict[str, str], name: str) -> None:
+    try:
+        settings[name] = read(name)
+    except KernelError:
+        return  # not of this kernel, or its interface has gone meanwhile
