@@ -22,6 +22,7 @@ import msgspec
 from dnms.events.ip import parse_address
 from dnms.linux.namespaces import Bridge, Namespace
 
+SUBNET = "lab"
 INTERFACE = "eth0"  # of nodes, Subnet Agents and router, on the subnet
 MANAGEMENT = "mgmt0"  # of Subnet Agents, towards the bus
 MAX_NODES = 900  # a Linux bridge has 1 023 ports

@@ -26,8 +26,9 @@ from typing import Any, NamedTuple, NoReturn
 from dnms.kit import logging
 from dnms.linux.namespaces import Namespace, bind_mount, end_with_parent, private_mounts
 
-RESOLV_CONF = Path("/etc/resolv.conf")
+_RESOLV_CONF = Path("/etc/resolv.conf")
 MAX_MESSAGE = 65_536  # a birth is under 1 KiB
+_MAX_DESCRIPTOR = (1 << 31) - 1
 
 Program = Callable[..., Coroutine[Any, Any, None]]
 """An agent: a coroutine function of its settings and the event `stop`, at whose setting it leaves cleanly."""
@@ -35,6 +36,19 @@ Program = Callable[..., Coroutine[Any, Any, None]]
 
 class NurseryError(Exception):
     """A process could not be forked, or the nursery itself is gone."""
+
+
+def resolv_conf(folder: Path, name: str) -> Path:
+    """The resolv.conf of a process by the path under which it sees it itself.
+
+    That is the usual one, with a file of its own mounted over it; or that file, where the machine has no resolv.conf
+    over which it could be mounted.
+    """
+    return _RESOLV_CONF if _RESOLV_CONF.exists() else _own_resolv_conf(folder, name)
+
+
+def _own_resolv_conf(folder: Path, name: str) -> Path:
+    return folder / f"{name}.resolv.conf"
 
 
 class _Birth(NamedTuple):
@@ -91,6 +105,11 @@ class AgentProcess:
         assert self.exit_code is not None
         return self.exit_code
 
+    def last_line(self) -> str:
+        """What it said last, for people."""
+        lines = self.log.read_text(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
     def ended(self, exit_code: int) -> None:
         """Called by the nursery."""
         self.exit_code = exit_code
@@ -105,8 +124,8 @@ class Nursery:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         gc.collect()
         gc.freeze()  # what is there now is never written again, so its pages stay shared
-        self._pid = os.fork()
-        if self._pid == 0:
+        self.pid = os.fork()
+        if self.pid == 0:
             ours.close()
             _Ward(theirs).run()
         theirs.close()
@@ -120,11 +139,11 @@ class Nursery:
         """Start `program` with its settings in a namespace; its log and resolv.conf are in `folder`. NurseryError."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._socket, self._receive)
-        log, resolv_conf = folder / f"{name}.log", folder / f"{name}.resolv.conf"
-        resolv_conf.touch()
+        log, resolver = folder / f"{name}.log", _own_resolv_conf(folder, name)
+        resolver.touch()
         birth: asyncio.Future[AgentProcess] = loop.create_future()
         self._births[name] = birth, log
-        self.send(_Birth(name, program, settings, log, resolv_conf), namespace.fileno())
+        self.send(_Birth(name, program, settings, log, resolver), namespace.fileno())
         return await birth
 
     def send(self, message: object, *descriptors: int) -> None:
@@ -151,7 +170,7 @@ class Nursery:
         with contextlib.suppress(RuntimeError):  # no loop runs any more
             asyncio.get_running_loop().remove_reader(self._socket)
         self._socket.close()
-        os.waitpid(self._pid, 0)
+        os.waitpid(self.pid, 0)
 
     def _receive(self) -> None:
         try:
@@ -182,14 +201,17 @@ class _Ward:
 
     def __init__(self, channel: socket.socket) -> None:
         self._socket = channel
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(channel, selectors.EVENT_READ, None)
+        self._selector: selectors.BaseSelector
         self._descriptors: dict[int, int] = {}  # pid to pidfd, of those that run
 
     def run(self) -> NoReturn:
         code = 1
         try:
             end_with_parent(signal.SIGKILL)
+            os.closerange(3, self._socket.fileno())  # its parent's files are not for agents
+            os.closerange(self._socket.fileno() + 1, _MAX_DESCRIPTOR)
+            self._selector = selectors.DefaultSelector()
+            self._selector.register(self._socket, selectors.EVENT_READ, None)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             while self._serve():
@@ -248,12 +270,13 @@ def _live(birth: _Birth, namespace: int) -> NoReturn:
             os.dup2(nothing.fileno(), 0)
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", buffering=1, closefd=False)
         faulthandler.enable()
         Namespace(birth.name, namespace).enter()
         os.close(namespace)
         private_mounts()
-        if RESOLV_CONF.exists():
-            bind_mount(birth.resolv_conf, RESOLV_CONF)
+        if _RESOLV_CONF.exists():
+            bind_mount(birth.resolv_conf, _RESOLV_CONF)
         logging.configure()
         asyncio.run(_until_terminated(birth.program, birth.settings))
         code = 0

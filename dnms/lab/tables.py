@@ -1,0 +1,116 @@
+"""What a run came to, as people read it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from dnms.lab.report import Report
+from dnms.projections.events.queries import EventRow
+from dnms.projections.nodes.queries import NodeRow
+from dnms.projections.pools.queries import PoolRow
+
+_ALREADY_SHOWN = {"client", "duid", "hardware", "digest", "kernel", "snapshot", "iaid"}
+"""Fields of events that are the same in all of a node's events, or too long for a line."""
+
+
+class Machine(msgspec.Struct, frozen=True):
+    """A node as its kernel has it."""
+
+    name: str
+    ipv6: str
+    ipv4: str
+    seconds: float | None  # from the agent's start until its IPv6 address could be used
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """What the views say, while all agents run."""
+
+    nodes: Sequence[NodeRow]
+    pools: Sequence[PoolRow]
+    node: str  # one of them
+    events: Sequence[EventRow]  # of that one
+
+
+def tables(report: Report, machines: Sequence[Machine], shown: Shown) -> tuple[RenderableType, ...]:
+    """Nodes with their addresses, the pools, the events of one node, and the times."""
+    return (_nodes(machines, shown), _pools(shown), _events(shown), _summary(report))
+
+
+def _table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return table
+
+
+def _nodes(machines: Sequence[Machine], shown: Shown) -> Table:
+    table = _table("Nodes", "node", "IPv6", "IPv4", "Subnet Agent", "usable after", right=["usable after"])
+    agents = {node.name: node.agent for node in shown.nodes}
+    for machine in machines:
+        table.add_row(
+            machine.name,
+            machine.ipv6,
+            machine.ipv4,
+            agents.get(machine.name) or "-",
+            "-" if machine.seconds is None else f"{machine.seconds:.2f} s",
+        )
+    return table
+
+
+def _pools(shown: Shown) -> Table:
+    table = _table("Pools", "pool", "range", "strategy", "size", "held", "declined", right=["size", "held", "declined"])
+    for pool in shown.pools:
+        size = f"2^{pool.size.bit_length() - 1}" if pool.size > 1 << 32 else str(pool.size)
+        table.add_row(pool.pool, pool.range, pool.strategy, size, str(pool.held), str(pool.declined))
+    return table
+
+
+def _events(shown: Shown) -> Table:
+    table = _table(f"Events of {shown.node}", "position", "time", "event", "by", "what")
+    for event in shown.events:
+        table.add_row(event.position, _clock(event.time), event.name, event.actor, Text(_what(event.fields)))
+    return table
+
+
+def _clock(time: datetime) -> str:
+    return time.strftime("%H:%M:%S.%f")[:-3]
+
+
+def _what(fields: dict[str, Any]) -> str:
+    return "  ".join(f"{name}={_short(name, value)}" for name, value in fields.items() if name not in _ALREADY_SHOWN)
+
+
+def _short(name: str, value: Any) -> str:
+    if name in ("valid_until", "horizon") and isinstance(value, int):
+        return datetime.fromtimestamp(value / 1e6).strftime("%H:%M:%S")
+    if isinstance(value, list):
+        return ", ".join(_short("", one) for one in value)
+    if isinstance(value, dict):
+        return " ".join(str(one) for one in value.values())
+    return str(value)
+
+
+def _summary(report: Report) -> Table:
+    table = Table.grid(padding=(0, 2))
+    times = report.time_to_configured_ms
+
+    def seconds(milliseconds: float | None) -> str:
+        return "-" if milliseconds is None else f"{milliseconds / 1_000:.2f} s"
+
+    table.add_row("Nodes configured", f"{report.configured} of {report.nodes}")
+    table.add_row(
+        "Time to a usable address",
+        f"median {seconds(times.p50)}, 99 % {seconds(times.p99)}, longest {seconds(times.max)}",
+    )
+    table.add_row("Addresses held twice", str(report.duplicates))
+    table.add_row("Events in the log", str(report.events))
+    table.add_row("Views equal the log", "yes" if report.views_equal_log else "NO")
+    table.add_row("The whole run", f"{report.seconds} s")
+    return table
