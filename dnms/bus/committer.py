@@ -1,0 +1,274 @@
+"""Group commit: many who ask, one commit in flight.
+
+Theory of operation. A committer owns the fold of one subject, and there is one committer for a subject in a process;
+any number of processes commit to one subject. Who asks calls `submit` and waits. `run` takes all questions that have
+come meanwhile, decides them in their order on a draft of the fold, and appends the outcome as one commit that expects
+to follow the newest commit folded. While that is in flight, further questions gather for the next one; so a slower log
+makes larger commits, and not fewer answers.
+
+The log accepts it: the commit is folded, unless the follow was faster, and then everybody is answered. The log
+refuses it, since another process committed first: the fold takes what it missed, from the follow that the owner feeds
+into `take`, or by a read of its own, and the same questions are decided again. The log does not answer: `append`
+finds out, and if it cannot, everybody who waits gets that error. Nobody is told of an event that the log does not hold.
+
+The fold takes commits in the order of the log only, whoever brings them. Between our commit and its acknowledgement
+the follow may bring ours, and others' after it: they are folded at once, and the acknowledgement then finds nothing to
+do. (A design that dropped what came meanwhile gave 21 addresses twice in an experiment.)
+
+What does not need the log does not wait for it. A grant without an event is answered at once, unless an event before
+it in the same draft is still to be committed. A refusal that was recorded in the last minute is counted and not
+written again; the next one that is written says how many it stands for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import Generic, TypeVar, cast
+
+import structlog
+
+from dnms.bus.append import FIRST_PAUSE, LONGEST_PAUSE, append
+from dnms.bus.drafting import Asked, Draft, Outcome, Refusals, draft
+from dnms.bus.port import Log, LogDamaged, LogError, LogForked, LostRace, Unanswered, Unavailable
+from dnms.bus.reading import read
+from dnms.domain.aggregate import ChainBroken, Fold, Question, Refused, State
+from dnms.events.commit import MAX_EVENTS, Stored
+from dnms.events.recorded import Event, Request
+
+MAX_ASKED = 1_000
+"""Questions in one commit. Deciding them keeps the event loop for some 50 ms; more would make nothing faster."""
+
+FOLLOW_PATIENCE = 0.05  # seconds after a lost race for the follow to bring what was missed, before we read it ourselves
+CATCH_UP_PATIENCE = 10.0  # seconds for a read of our own, and for the log to show who won a race
+
+_logger = structlog.get_logger(__name__)
+
+S = TypeVar("S", bound=State)
+
+
+class WriteOnly:
+    """The state of a subject that is only written to, as `seen` is: it keeps nothing and grants nothing."""
+
+    plan_position = 0
+
+    def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
+        """Refused, always."""
+        raise Refused("not-decided-here", f"nothing is decided on this subject, {request.NAME} neither")
+
+    def evolve(self, event: Event, *, at: int, position: int) -> None:
+        """Keep nothing."""
+
+    def draft(self) -> WriteOnly:
+        """Itself: it cannot change."""
+        return self
+
+
+class Committer(Generic[S]):
+    """The group commit of one subject. `counts` has what it did, by stable words."""
+
+    def __init__(
+        self,
+        log: Log,
+        subject: str,
+        fold: Fold[S],
+        *,
+        actor: str,
+        now: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
+        """`now` is the log's clock in microseconds as this process knows it; `random` draws that many bytes."""
+        self.subject = subject
+        self.fold = fold
+        self.counts: Counter[str] = Counter()
+        self._log = log
+        self._actor = actor
+        self._now = now
+        self._random = random
+        self._queue: deque[Asked] = deque()
+        self._batch: list[Asked] = []  # is being settled
+        self._limit = MAX_ASKED
+        self._asked = asyncio.Event()
+        self._folded = asyncio.Event()
+        self._refusals = Refusals()
+        self._ended: LogError | None = None
+
+    async def submit(self, request: Request) -> tuple[Event, ...]:
+        """Have a request decided, and return its events once they are in the log.
+
+        Refused; or a LogError, and then it is not known to be in the log, and must not be acted upon.
+        """
+        events, _ = await self._ask(Asked(Question(request, self._random(request.ENTROPY))))
+        return events
+
+    async def observe(self, events: Sequence[Event]) -> int:
+        """Append events that nobody decided, at most MAX_EVENTS, together; the sequence of their commit. LogError."""
+        if not 0 < len(events) <= MAX_EVENTS:
+            raise ValueError(f"{len(events)} events; a commit holds 1 to {MAX_EVENTS}")
+        _, sequence = await self._ask(Asked(None, tuple(events)))
+        return sequence
+
+    async def _ask(self, asked: Asked) -> tuple[tuple[Event, ...], int]:
+        if self._ended is not None:
+            raise self._ended
+        self._queue.append(asked)
+        self._asked.set()
+        return await asked.answered
+
+    def take(self, stored: Stored) -> bool:
+        """Fold a commit that the owner's follow brought; False if it is folded already, as our own mostly are.
+
+        LogDamaged if commits are missing before it.
+        """
+        try:
+            taken = self.fold.take(stored)
+        except ChainBroken as error:
+            raise LogDamaged(str(error)) from error
+        if taken:
+            self._folded.set()
+        return taken
+
+    async def catch_up(self) -> None:
+        """Fold the subject up to its end by a read of our own, as an owner without a follow needs. LogError."""
+        try:
+            async with (
+                asyncio.timeout(CATCH_UP_PATIENCE),
+                aclosing(read(self._log, (self.subject,), after=self.fold.sequence)) as batches,
+            ):
+                async for batch in batches:
+                    for stored in batch.stored:
+                        self.take(stored)
+                    if batch.caught_up:
+                        return
+        except TimeoutError:
+            raise Unavailable(f"{self.subject}: not read to its end within {CATCH_UP_PATIENCE:.0f} s") from None
+
+    async def run(self) -> None:
+        """Settle what is asked, until cancelled. Ends by itself only where nothing more can be right.
+
+        That is LogForked, LogDamaged, or UnknownToThisRelease.
+        """
+        ended: LogError | None = None
+        try:
+            while True:
+                while not self._queue:
+                    self._asked.clear()
+                    await self._asked.wait()
+                while self._queue and len(self._batch) < self._limit:
+                    asked = self._queue.popleft()
+                    if not asked.answered.done():  # who asked has gone, and nothing was decided yet
+                        self._batch.append(asked)
+                while self._batch:
+                    await self._settle()
+        except (LogForked, LogDamaged) as error:
+            ended = error
+            raise
+        finally:
+            self._ended = ended or Unavailable(f"{self.subject}: the committer has ended")
+            self._fail(ended or Unanswered(f"{self.subject}: the committer ended before it was answered"))
+            self._batch = list(self._queue)
+            self._queue.clear()
+            self._fail(self._ended)
+
+    async def _settle(self) -> None:
+        """Decide the batch, append it and answer; what is still in it afterwards is to be decided again."""
+        try:
+            drafted = self._draft()
+        except Exception as error:  # what cannot be decided or written must not stop the others
+            self._halve(error)
+            return
+        self._queue.extendleft(reversed(drafted.rest))
+        self._limit = min(MAX_ASKED, 2 * self._limit)
+        self._answer(drafted.free, 0)
+        self._batch = [outcome.asked for outcome in drafted.waiting]
+        if not drafted.data:
+            return
+        try:
+            sequence = await append(self._log, self.subject, drafted.data, expected=drafted.commit.predecessor)
+        except LostRace:
+            self.counts[LostRace.why] += 1
+            await self._fold_what_was_missed(drafted.commit.predecessor)
+        except (Unavailable, Unanswered) as error:
+            _logger.warning("not committed", subject=self.subject, why=error.why, text=str(error))
+            self._fail(error)
+        else:
+            self._acknowledged(drafted, sequence)
+
+    def _draft(self) -> Draft:
+        return draft(
+            cast("Fold[State]", self.fold),
+            self._batch,
+            refusals=self._refusals,
+            commit_id=self._random(16),
+            at=max(self.fold.time, self._now()),
+            actor=self._actor,
+        )
+
+    def _halve(self, error: Exception) -> None:
+        """Settle half of the batch before the other half: it is too large, or one is broken, which is found so."""
+        if len(self._batch) > 1:
+            self._limit = len(self._batch) // 2
+            self._queue.extendleft(reversed(self._batch[self._limit :]))
+            del self._batch[self._limit :]
+            return
+        _logger.error("a request could not be settled", subject=self.subject, exc_info=error)
+        self.counts["broken"] += 1
+        self._batch.pop().fail(error)
+
+    def _acknowledged(self, drafted: Draft, sequence: int) -> None:
+        commit = drafted.commit
+        self.take(
+            Stored(
+                subject=self.subject,
+                sequence=sequence,
+                stored_at=commit.time,  # not told by an acknowledgement, and no fold depends on it
+                commit=commit,
+                size=len(drafted.data),
+            )
+        )
+        for key in drafted.refusals:
+            self._refusals.written(key, at=commit.time)
+        self.counts["commits"] += 1
+        self.counts["events"] += len(commit.events)
+        self._batch = []
+        self._answer(drafted.waiting, sequence)
+
+    def _answer(self, outcomes: Sequence[Outcome], sequence: int) -> None:
+        for outcome in outcomes:
+            if outcome.known is not None:
+                self._refusals.came(outcome.known)
+                self.counts["refusals-coalesced"] += 1
+            self.counts["refused" if isinstance(outcome.answer, Refused) else "answered"] += 1
+            outcome.asked.answer(outcome.answer, sequence)
+
+    def _fail(self, error: LogError) -> None:
+        self.counts[error.why] += len(self._batch)
+        for asked in self._batch:
+            asked.fail(error)
+        self._batch = []
+
+    async def _fold_what_was_missed(self, expected: int) -> None:
+        """Wait until the fold is past `expected`; LogForked if the log has nothing there."""
+        try:
+            async with asyncio.timeout(FOLLOW_PATIENCE):
+                while self.fold.sequence == expected:
+                    self._folded.clear()
+                    await self._folded.wait()
+        except TimeoutError:
+            pass
+        deadline = asyncio.get_running_loop().time() + CATCH_UP_PATIENCE
+        pause = FIRST_PAUSE
+        while self.fold.sequence == expected:
+            try:
+                await self.catch_up()
+            except Unavailable as error:
+                self._fail(error)
+                return
+            if self.fold.sequence != expected:
+                return
+            if asyncio.get_running_loop().time() > deadline:
+                raise LogForked(f"{self.subject}: the log refuses a commit after {expected}, and has none there")
+            await asyncio.sleep(pause)  # one of three replicas may be late to show it
+            pause = min(2 * pause, LONGEST_PAUSE)

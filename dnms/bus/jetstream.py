@@ -1,0 +1,308 @@
+"""A log on NATS JetStream: one stream a site, synced before it acknowledges, from which nothing is ever deleted.
+
+Theory of operation. A message is stored with the sequence that its subject must be at (expected sequence); the server
+compares and stores under one lock, so one of two writers wins. What the server answers is one of three things: a
+sequence; a refusal, which is certain; or nothing, and then the message may be stored or may yet be, for which there is
+`append.append`. Nothing is published while there is no connection, and nothing waits to be sent later (`connection`).
+`follow` is one push consumer after another (`following`). The stream carries an id of its own in its metadata: whoever
+stored a position can tell this log from another one of the same name.
+
+The server must sync before it acknowledges (`sync_interval: always`, see `bus/*.conf`): with its default a power cut
+takes what was acknowledged in the last seconds. That cannot be seen from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import uuid
+from collections.abc import AsyncGenerator, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+import structlog
+from nats.aio.msg import Msg
+
+from dnms.bus.append import FIRST_PAUSE, LONGEST_PAUSE
+from dnms.bus.connection import Connection
+from dnms.bus.following import Consumer
+from dnms.bus.patterns import check_patterns, check_subject
+from dnms.bus.port import Batch, LogError, LogForked, LostRace, Record, Unanswered, Unavailable
+from dnms.events import subjects as names
+
+CONNECT_PATIENCE = 5.0  # seconds; a server that is just starting is there by then
+STORE_TIMEOUT = 3.0  # seconds; a disk that takes longer to sync leaves us in doubt
+ASK_TIMEOUT = 3.0
+
+MIN_PAYLOAD = 8 << 20
+"""Bytes that the server must take in one message; a commit stays under it."""
+
+LOG_ID = "dnms-log-id"  # in the stream's metadata
+
+_WRONG_LAST_SEQUENCE = 10071
+_IN_FLIGHT = 10164  # another write on the subject has not ended yet; it may still fail, so this is no loss
+_NO_STREAM = 10059
+_NO_MESSAGE = 10037
+_NO_CLUSTER = 10074  # one server keeps one replica; a cluster keeps three
+_NAME_IN_USE = 10058
+_UNCERTAIN = frozenset({10008, 10009})  # temporarily unavailable, no leader: it may have been passed on
+_NO_ROOM = frozenset({10023, 10028, 10047, 10077, 10122})  # resources, storage, and what a failed write says
+
+_logger = structlog.get_logger(__name__)
+
+
+class Misconfigured(LogError):
+    """The server or the stream is not set up as a log must be; nothing is written to it."""
+
+    why = "misconfigured"
+
+
+class _Error(msgspec.Struct):
+    code: int = 0
+    err_code: int = 0
+    description: str = ""
+
+
+class _Acknowledgement(msgspec.Struct):
+    seq: int = 0
+    error: _Error | None = None
+
+
+class _State(msgspec.Struct):
+    last_seq: int = 0
+
+
+class _Stream(msgspec.Struct):
+    config: dict[str, Any] = {}
+    state: _State = msgspec.field(default_factory=_State)
+    error: _Error | None = None
+
+
+class _Message(msgspec.Struct):
+    subject: str
+    seq: int
+    time: str
+    data: str = ""
+
+
+class _Found(msgspec.Struct):
+    message: _Message | None = None
+    error: _Error | None = None
+
+
+A = TypeVar("A", _Acknowledgement, _Stream, _Found)
+
+
+def configuration(site: str) -> dict[str, Any]:
+    """What a site's stream is, in JetStream's words; an existing one must be the same."""
+    return {
+        "name": names.stream(site),
+        "subjects": [names.everything(site)],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",  # should somebody set a limit, it refuses and does not forget
+        "max_consumers": -1,
+        "max_msgs": -1,
+        "max_msgs_per_subject": -1,
+        "max_bytes": -1,
+        "max_age": 0,
+        "max_msg_size": -1,
+        "duplicate_window": 100_000_000,  # ns; ids are not relied upon, so the shortest that JetStream takes
+        "deny_delete": True,
+        "deny_purge": True,
+        "allow_rollup_hdrs": False,
+    }
+
+
+async def connect(url: str, site: str, *, token: str | None) -> JetStreamLog:
+    """The log of a site at `url` (several servers: with commas between them). Creates its stream if there is none.
+
+    Unavailable if the server cannot be reached; Misconfigured if it, or the stream, is not fit for a log.
+    """
+    connection = Connection(url.split(","), token=token, name=f"dnms {site}")
+    await connection.open(CONNECT_PATIENCE)
+    log = JetStreamLog(connection, site)
+    try:
+        await log.open()
+    except BaseException:
+        await log.close()
+        raise
+    return log
+
+
+class JetStreamLog:
+    """One site's stream; see `connect`."""
+
+    def __init__(self, connection: Connection, site: str) -> None:
+        self.site = site
+        self._connection = connection
+        self._stream = names.stream(site)
+        self._log_id = ""
+
+    @property
+    def log_id(self) -> str:
+        """Drawn when the stream was made; another one is another log."""
+        return self._log_id
+
+    async def open(self) -> None:
+        """Create the stream if it is missing, and check it. Misconfigured, Unavailable."""
+        payload = self._connection.link.client.max_payload
+        if payload < MIN_PAYLOAD:
+            raise Misconfigured(f"the bus takes messages of {payload} bytes; set its max_payload to {MIN_PAYLOAD}")
+        deadline = asyncio.get_running_loop().time() + CONNECT_PATIENCE
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                stream = await self._create_or_find()
+                break
+            except Unavailable:  # JetStream starts after the server listens
+                if asyncio.get_running_loop().time() + pause > deadline:
+                    raise
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        for key, wanted in configuration(self.site).items():
+            if stream.config.get(key, wanted if wanted is False or wanted == 0 else None) != wanted:
+                raise Misconfigured(f"stream {self._stream}: {key} is {stream.config.get(key)!r}, not {wanted!r}")
+        for key in ("mirror", "sources", "republish", "subject_transform", "allow_msg_ttl", "sealed", "no_ack"):
+            if stream.config.get(key):
+                raise Misconfigured(f"stream {self._stream}: {key} is set, and may not be")
+        if stream.config.get("persist_mode", "") == "async":
+            raise Misconfigured(f"stream {self._stream}: persist_mode is async, so what it acknowledges can be lost")
+        self._log_id = self._id_of(stream)
+        if not self._log_id:
+            raise Misconfigured(f"stream {self._stream}: no {LOG_ID} in its metadata; DNMS has not made it")
+
+    async def close(self) -> None:
+        """End the connection. What is being followed ends with Unavailable."""
+        await self._connection.close()
+
+    async def store(self, subject: str, data: bytes, *, expected: int) -> int:
+        """Store one message if the last one on `subject` has sequence `expected` (0: none); return its sequence.
+
+        The primitive under `append.append`, which is what writers call. LostRace, Unavailable (certainly not stored) or
+        Unanswered (perhaps stored).
+        """
+        check_subject(self.site, subject)
+        headers = {"Nats-Expected-Stream": self._stream, "Nats-Expected-Last-Subject-Sequence": str(expected)}
+        deadline = asyncio.get_running_loop().time() + STORE_TIMEOUT
+        pause = FIRST_PAUSE
+        while True:
+            answer = await self._connection.request(subject, data, timeout=STORE_TIMEOUT, headers=headers)
+            try:
+                acknowledged = msgspec.json.decode(answer.data, type=_Acknowledgement)
+            except msgspec.MsgspecError as error:
+                raise Unanswered(f"{subject}: no acknowledgement, but {answer.data[:80]!r}") from error
+            refused = acknowledged.error
+            if refused is None:
+                return acknowledged.seq
+            if refused.err_code != _IN_FLIGHT:
+                raise _refusal(subject, refused)
+            if asyncio.get_running_loop().time() + pause > deadline:
+                raise Unavailable(f"{subject}: another write does not end: {_text(refused)}")
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def first_after(self, subject: str, sequence: int) -> Record | None:
+        """The first message on `subject` with a higher sequence, or None. Unavailable."""
+        request = msgspec.json.encode({"seq": sequence + 1, "next_by_subj": subject})
+        found = await self._ask(f"STREAM.MSG.GET.{self._stream}", request, _Found)
+        if found.error is not None and found.error.err_code == _NO_MESSAGE:
+            return None
+        if found.error is not None or found.message is None:
+            raise Unavailable(f"{self._stream}: no message: {_text(found.error)}")
+        message = found.message
+        return Record(message.subject, message.seq, _microseconds(message.time), base64.b64decode(message.data))
+
+    async def end(self) -> int:
+        """The sequence of the newest message of the stream; 0 if there is none. Unavailable, LogForked."""
+        stream = await self._ask(f"STREAM.INFO.{self._stream}", b"", _Stream)
+        if stream.error is not None:
+            raise Unavailable(f"{self._stream}: {_text(stream.error)}")
+        if self._id_of(stream) != self._log_id:
+            raise LogForked(f"{self._stream}: this is the log {self._id_of(stream)!r}, and was {self._log_id!r} before")
+        return stream.state.last_seq
+
+    async def follow(self, subjects: Sequence[str], *, after: int = 0) -> AsyncGenerator[Batch, None]:
+        """All messages on `subjects` (NATS wildcards) after the sequence `after`, in order, then those to come.
+
+        The first batch comes at once, empty if there is nothing. Goes on by itself after any loss of connection,
+        without a gap and without a repetition. LogForked if this is another log then, or one that ends before what was
+        read. Ends when the iterator is closed.
+        """
+        check_patterns(self.site, subjects)
+        silent = True  # nothing was handed on yet
+        pause = FIRST_PAUSE
+        while True:
+            await self._connection.linked()
+            try:
+                link = self._connection.link
+                end = await self.end()
+                if end < after:
+                    raise LogForked(f"{self._stream}: it ends at {end}, and was read up to {after} before")
+                consumer = Consumer(self._connection, link, self._stream)
+                try:
+                    pending = await consumer.start(subjects, after=after)
+                    pause = FIRST_PAUSE
+                    if silent and not pending:
+                        silent = False
+                        yield Batch((), caught_up=True)
+                    async for batch in consumer.batches():
+                        silent = False
+                        after = batch.records[-1].sequence
+                        yield batch
+                finally:
+                    await consumer.stop()
+            except (Unavailable, Unanswered) as error:
+                _logger.warning("follow interrupted", why=error.why, text=str(error))
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _create_or_find(self) -> _Stream:
+        stream = await self._ask(f"STREAM.INFO.{self._stream}", b"", _Stream)
+        if stream.error is not None and stream.error.err_code == _NO_STREAM:
+            config = configuration(self.site) | {"metadata": {LOG_ID: uuid.uuid4().hex}, "num_replicas": 3}
+            stream = await self._ask(f"STREAM.CREATE.{self._stream}", msgspec.json.encode(config), _Stream)
+            if stream.error is not None and stream.error.err_code == _NO_CLUSTER:
+                config["num_replicas"] = 1
+                stream = await self._ask(f"STREAM.CREATE.{self._stream}", msgspec.json.encode(config), _Stream)
+            if stream.error is not None and stream.error.err_code == _NAME_IN_USE:  # another process was faster
+                stream = await self._ask(f"STREAM.INFO.{self._stream}", b"", _Stream)
+        if stream.error is not None:
+            raise Unavailable(f"{self._stream}: {_text(stream.error)}")
+        return stream
+
+    async def _ask(self, subject: str, payload: bytes, kind: type[A]) -> A:
+        try:
+            answer: Msg = await self._connection.request(f"$JS.API.{subject}", payload, timeout=ASK_TIMEOUT)
+            return msgspec.json.decode(answer.data, type=kind)
+        except Unanswered as error:
+            raise Unavailable(str(error)) from error
+        except msgspec.MsgspecError as error:
+            raise Unavailable(f"{subject}: the bus answers what is not understood: {error}") from error
+
+    @staticmethod
+    def _id_of(stream: _Stream) -> str:
+        metadata = stream.config.get("metadata") or {}
+        return str(metadata.get(LOG_ID, ""))
+
+
+def _text(error: _Error | None) -> str:
+    return f"{error.description} ({error.err_code})" if error is not None else "an empty answer"
+
+
+def _refusal(subject: str, error: _Error) -> LogError:
+    if error.err_code == _WRONG_LAST_SEQUENCE:
+        return LostRace(f"{subject}: {error.description}")
+    if error.err_code in _UNCERTAIN:
+        return Unanswered(f"{subject}: {_text(error)}")
+    if error.err_code in _NO_ROOM:
+        return Unavailable(f"{subject}: the bus has no room to store it, is its disk full? {_text(error)}")
+    return Unavailable(f"{subject}: the bus refuses to store it: {_text(error)}")
+
+
+def _microseconds(time: str) -> int:
+    """Of a time as RFC 3339 with nanoseconds, truncated as the reply subjects of `following` are."""
+    whole, _, fraction = time.removesuffix("Z").partition(".")
+    seconds = int(datetime.fromisoformat(whole).replace(tzinfo=UTC).timestamp())
+    return seconds * 1_000_000 + int(fraction[:6].ljust(6, "0"))
