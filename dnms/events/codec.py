@@ -26,6 +26,7 @@ FAMILIES = (plan, node, address, seen)
 EVENTS: tuple[type[Event], ...] = tuple(event for family in FAMILIES for event in family.EVENTS)
 
 R = TypeVar("R", bound=Recorded)
+T = TypeVar("T")
 
 
 class BrokenCommit(ValueError):
@@ -84,8 +85,8 @@ encoder = msgspec.msgpack.Encoder(enc_hook=_to_extension, order="deterministic")
 """Encodes anything of `events`, personal fields included, the keys of every dict in their order."""
 
 
-def decoder(kind: type[R]) -> msgspec.msgpack.Decoder[R]:
-    """A decoder of one type of `events`, personal fields included."""
+def decoder(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
+    """A decoder of one type of `events`, or of a type that holds some; personal fields included."""
     return msgspec.msgpack.Decoder(kind, ext_hook=_from_extension)
 
 

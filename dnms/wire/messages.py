@@ -10,12 +10,15 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
-from dnms.events.configuration import Assignment, Generation, Iaid, Snapshot
+from dnms.events.configuration import Assignment, Generation, Iaid
 from dnms.events.ip import Address
+from dnms.events.plan import Family
 from dnms.events.recorded import Part
 from dnms.events.seen import AppliedItem
 
 VERSION = 1
+LOWEST_VERSION = 1
+"""The range of versions that this release speaks."""
 PORT = 61047
 GROUP = "ff12::8d4e:4d53"
 """Link-local scope, transient, a group id of RFC 3307's dynamic range."""
@@ -24,6 +27,15 @@ ALL_NODES = "ff02::1"
 MAX_ENDPOINTS = 32  # one agent has a few addresses; more is a broken or hostile peer
 MAX_ASSOCIATIONS = 64  # interfaces times families of one node on one link; more is a broken or hostile peer
 MAX_TEXT = 255  # of names and reasons
+MAX_REGISTRATION = 256 * 1024  # bytes of an encoded snapshot; routes beyond are counted and not listed
+MAX_CHUNKS = 64  # of one registration; more, smaller ones only cost the agent
+
+FOREVER = 0xFFFF_FFFF
+"""A lifetime that does not end (RFC 8415, 7.7)."""
+
+Seconds = Annotated[int, msgspec.Meta(ge=0, le=FOREVER)]
+Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
+"""SHA-256 of the bytes of an encoded snapshot."""
 
 Text = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
 
@@ -90,41 +102,45 @@ class Register(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Node: a piece of its whole configuration: the encoded snapshot, cut, with the digest of the whole."""
 
     KIND = "register"
-    digest: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]  # SHA-256 of the whole
-    chunk: int
-    chunks: Annotated[int, msgspec.Meta(ge=1, le=64)]
-    data: bytes
+    digest: Digest  # of the whole
+    chunk: Annotated[int, msgspec.Meta(ge=0, lt=MAX_CHUNKS)]
+    chunks: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHUNKS)]
+    data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_REGISTRATION)]
 
 
 class Registered(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Agent: the whole configuration has come and is in the log."""
 
     KIND = "registered"
-    digest: bytes
+    digest: Digest
 
 
 class Observe(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Node: its configuration changed; a small one whole. `previous` is the digest that it follows."""
 
     KIND = "observe"
-    previous: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-    digest: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
-    snapshot: Snapshot
+    previous: Digest
+    digest: Digest
+    snapshot: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_REGISTRATION)]  # encoded
 
 
 class Association(Part, frozen=True, kw_only=True, omit_defaults=True):
     """An identity association (RFC 8415, 4.2): one address of one family for one interface."""
 
     iaid: Iaid
-    family: int  # 4 or 6
+    family: Family
     held: Address | None = None
+
+
+Associations = Annotated[tuple[Association, ...], msgspec.Meta(max_length=MAX_ASSOCIATIONS)]
 
 
 class RequestAddresses(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Node: the associations that it wants served."""
 
     KIND = "request"
-    associations: Annotated[tuple[Association, ...], msgspec.Meta(max_length=MAX_ASSOCIATIONS)]
+    associations: Associations
+    generation: Generation | None = None  # of what the node has from this subnet; an agent behind it catches up first
 
 
 class Assign(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -132,9 +148,9 @@ class Assign(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     KIND = "assign"
     assignment: Assignment
-    renew_after: int  # T1, seconds
-    rebind_after: int  # T2, seconds
-    refused: dict[str, str] = {}  # "4" or "6" to a stable word
+    renew_after: Seconds  # T1
+    rebind_after: Seconds  # T2
+    refused: Annotated[dict[str, Text], msgspec.Meta(max_length=8)] = {}  # "4" or "6" to a stable word
 
 
 class Binding(Part, frozen=True, kw_only=True, omit_defaults=True):
@@ -160,6 +176,8 @@ class Renew(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     KIND = "renew"
     bindings: Bindings
+    wanted: Associations = ()  # what it has no binding for, and still wants (RFC 8415, 18.2.4)
+    generation: Generation | None = None
 
 
 class Rebind(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -167,6 +185,8 @@ class Rebind(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     KIND = "rebind"
     bindings: Bindings
+    wanted: Associations = ()  # what it has no binding for, and still wants (RFC 8415, 18.2.4)
+    generation: Generation | None = None
 
 
 class Confirm(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -174,6 +194,7 @@ class Confirm(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     KIND = "confirm"
     bindings: Bindings
+    generation: Generation | None = None
 
 
 class Release(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -194,10 +215,10 @@ class Extended(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Agent: the lifetimes of all that the node holds begin anew."""
 
     KIND = "extended"
-    preferred: int  # seconds
-    valid: int
-    renew_after: int
-    rebind_after: int
+    preferred: Seconds
+    valid: Seconds
+    renew_after: Seconds
+    rebind_after: Seconds
 
 
 class Ping(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -218,7 +239,7 @@ class Error(Message, frozen=True, kw_only=True, omit_defaults=True):
     KIND = "error"
     code: Text  # a stable word
     text: Text = ""  # for people
-    retry_after: int = 0  # seconds; 0: not as it is
+    retry_after: Seconds = 0  # 0: not as it is
 
 
 class Bye(Message, frozen=True, kw_only=True, omit_defaults=True):
