@@ -161,14 +161,10 @@ async def fold_all(log: Log, site: str, writer: Writer, *, until: int | None = N
     async with aclosing(read(log, [everything(site)])) as batches:
         async for batch in batches:
             stored = [one for one in batch.stored if until is None or one.sequence <= until]
-            done = batch.caught_up if until is None else len(stored) < len(batch.stored) or _reaches(stored, until)
+            done = batch.caught_up or (until is not None and writer.store.position.sequence + len(stored) >= until)
             await writer.fold(stored, caught_up=done)
-            if done or batch.caught_up:
+            if done:
                 return
-
-
-def _reaches(stored: Sequence[Stored], until: int) -> bool:
-    return until == 0 or bool(stored and stored[-1].sequence == until)
 
 
 def _parts(batch: Sequence[Stored]) -> Iterator[Sequence[Stored]]:

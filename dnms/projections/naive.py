@@ -1,0 +1,131 @@
+"""The views once more, by the plainest means: dicts over decoded commits.
+
+It shares no code with the projections' folds, so that a wrong fold cannot agree with itself: `verify` would fold the
+same mistake twice. It keeps whole histories in memory, and is for logs of a size that a lab or a test makes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import aclosing
+
+import msgspec
+
+from dnms.bus.port import Log
+from dnms.bus.reading import read
+from dnms.events import subjects
+from dnms.events.commit import Stored
+from dnms.events.configuration import Snapshot
+from dnms.events.ip import format_address
+
+ENDINGS = ("address.released", "address.expired", "address.withdrawn", "address.declined")
+
+Interval = tuple[str, str, str, int, int | None]
+"""Address, client in hex, `lease` or `registered`, from and until in microseconds; None: still so."""
+
+
+class Naive(msgspec.Struct, kw_only=True):
+    """What the log says, as far as `sequence`. Addresses and client ids are text."""
+
+    sequence: int = 0
+    commits: int = 0
+    events: int = 0
+    holders: dict[tuple[str, str], str] = {}  # (address, subnet) to client
+    declined: dict[tuple[str, str], str] = {}  # (address, subnet) to who declined it
+    names: dict[str, str] = {}  # by client
+    places: dict[str, str] = {}  # the subnet of each client
+    registered: dict[str, set[str]] = {}  # addresses of each client
+    held_of_pool: dict[tuple[str, str], int] = {}  # by subnet and pool
+    intervals: list[Interval] = []
+    duplicates: list[str] = []  # allocations of an address that another client held; there is no such log
+
+
+def fold(commits: Iterable[Stored]) -> Naive:
+    """Take in all of a log from its beginning."""
+    state = _State()
+    naive = state.naive
+    for stored in commits:
+        naive.sequence = stored.sequence
+        naive.commits += 1
+        parts = stored.subject.split(".")
+        subnet = parts[3] if parts[2] in ("ledger", "seen") else ""
+        for event in stored.commit.events:
+            naive.events += 1
+            fields = {name: getattr(event, name) for name in event.__struct_fields__}
+            client = fields["client"].hex() if "client" in fields else ""
+            if event.NAME == "address.allocated":
+                state.allocated(format_address(fields["address"]), subnet, client, fields["pool"], stored)
+            elif event.NAME in ENDINGS:
+                state.ended(format_address(fields["address"]), subnet, stored)
+                if event.NAME == "address.declined":
+                    naive.declined[format_address(fields["address"]), subnet] = client
+            elif event.NAME == "node.identified":
+                naive.names[client] = fields["name"].text
+            elif event.NAME == "node.arrived":
+                naive.places[client] = fields["subnet"]
+            elif event.NAME == "configuration.registered":
+                state.registered(client, fields["snapshot"], stored)
+    return state.finish()
+
+
+class _State:
+    """What is under way while a log is folded."""
+
+    def __init__(self) -> None:
+        self.naive = Naive()
+        self._pools: dict[tuple[str, str], str] = {}
+        self._leases: dict[tuple[str, str], tuple[str, int]] = {}
+        self._uses: dict[tuple[str, str], tuple[tuple[str, str], int]] = {}
+        self._latest: dict[str, int] = {}
+
+    def allocated(self, address: str, subnet: str, client: str, pool: str, stored: Stored) -> None:
+        key = (address, subnet)
+        if self.naive.holders.get(key, client) != client:
+            self.naive.duplicates.append(f"{address} in {subnet} at {stored.sequence}")
+        self.ended(address, subnet, stored)
+        self.naive.holders[key] = client
+        self._pools[key] = pool
+        self._leases[key] = (client, stored.commit.time)
+
+    def ended(self, address: str, subnet: str, stored: Stored) -> None:
+        key = (address, subnet)
+        if key in self._leases:
+            holder, since = self._leases.pop(key)
+            self.naive.intervals.append((address, holder, "lease", since, stored.commit.time))
+        self.naive.holders.pop(key, None)
+        self.naive.declined.pop(key, None)
+
+    def registered(self, client: str, snapshot: Snapshot, stored: Stored) -> None:
+        self.naive.registered[client] = {format_address(one.address) for one in snapshot.addresses}
+        now = self._latest[client] = max(stored.commit.time, self._latest.get(client, 0))
+        uses: dict[str, tuple[str, str]] = {}
+        for one in snapshot.addresses:
+            names = [link.name for link in snapshot.links if link.index == one.interface]
+            if one.origin != "loopback" and format_address(one.address) not in uses:
+                uses[format_address(one.address)] = (names[-1] if names else "", one.origin)
+        for address, user in list(self._uses):
+            if user == client and uses.get(address) != self._uses[address, user][0]:
+                _, since = self._uses.pop((address, user))
+                self.naive.intervals.append((address, client, "registered", since, now))
+        for address, use in uses.items():
+            self._uses.setdefault((address, client), (use, now))
+
+    def finish(self) -> Naive:
+        naive = self.naive
+        for key in naive.holders:
+            pool = (key[1], self._pools[key])
+            naive.held_of_pool[pool] = naive.held_of_pool.get(pool, 0) + 1
+        naive.intervals += [(key[0], holder, "lease", since, None) for key, (holder, since) in self._leases.items()]
+        naive.intervals += [(key[0], key[1], "registered", since, None) for key, (_, since) in self._uses.items()]
+        return naive
+
+
+async def fold_log(log: Log, site: str, *, until: int) -> Naive:
+    """Fold the log of a site from its beginning up to the sequence `until`, or to its end."""
+    commits: list[Stored] = []
+    async with aclosing(read(log, [subjects.everything(site)])) as batches:
+        async for batch in batches:
+            commits += [stored for stored in batch.stored if stored.sequence <= until]
+            if batch.caught_up or len(commits) >= until:
+                break
+    return fold(commits)
