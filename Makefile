@@ -48,7 +48,7 @@ test: check packages
 	$(BIN)/pytest --numprocesses auto --dist loadgroup
 
 golden: venv
-	$(BIN)/python -m tests.unit.events.golden
+	$(BIN)/python -m tests.unit.events.golden_bytes
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -13,7 +13,7 @@ import pytest
 from dnms.events import codec
 from dnms.events.commit import FORMAT, Commit
 from dnms.events.recorded import Event, Recorded
-from tests.unit.events import golden
+from tests.unit.events import golden_bytes as golden
 
 FILES = sorted(golden.FOLDER.glob("*.json"))
 KINDS = {kind.NAME: kind for kind in golden.KINDS}
