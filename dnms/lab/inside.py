@@ -84,9 +84,9 @@ def main(arguments: list[str]) -> int:
         for table in outcome.tables:
             console.print(table)
     answer.flush()
-    for line in outcome.missing:
+    for line in outcome.wrong:
         display.line(line)
-    return PASSED if outcome.report.passed else FAILED
+    return PASSED if outcome.passed else FAILED
 
 
 class _Stopped(Exception):

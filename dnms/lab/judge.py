@@ -1,23 +1,14 @@
-"""What a configured node looks like in its kernel, and which addresses are held twice."""
+"""What a configured node looks like in its kernel, and which addresses two machines hold."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from dnms.events.address import (
-    AddressAllocated,
-    AddressDeclined,
-    AddressExpired,
-    AddressReleased,
-    AddressWithdrawn,
-)
-from dnms.events.commit import Stored
 from dnms.events.ip import family, format_address
 from dnms.lab.kernel import OURS, Kernel
 from dnms.lab.network import Addressing
-
-_ENDS = AddressDeclined | AddressExpired | AddressReleased | AddressWithdrawn
+from dnms.projections.naive import Naive
 
 
 def missing(kernel: Kernel, addressing: Addressing) -> Iterator[str]:
@@ -43,24 +34,18 @@ def missing(kernel: Kernel, addressing: Addressing) -> Iterator[str]:
             yield f"a default route of protocol {route.protocol} is there"
 
 
-def held_twice(kernels: Iterable[Kernel]) -> set[bytes]:
+def not_in_log(name: str, kernel: Kernel, log: Naive) -> Iterator[str]:
+    """Addresses of ours that a node has, and that the log has never given to it."""
+    clients = {client for client, known in log.names.items() if known == name}
+    given = {address for address, client, kind, _, _ in log.intervals if kind == "lease" and client in clients}
+    for held in kernel.addresses:
+        if held.protocol == OURS and str(held) not in given:
+            yield f"the log did not give it {held}"
+
+
+def held_twice(kernels: Iterable[Kernel]) -> set[str]:
     """Addresses that two machines of the link have, link-local ones too."""
     holders = Counter(
         address for kernel in kernels for address in {held.address for held in kernel.addresses if not held.is_loopback}
     )
-    return {address for address, count in holders.items() if count > 1}
-
-
-def promised_twice(log: Iterable[Stored]) -> set[bytes]:
-    """Addresses that the log gave to one client while another had them. Folded here, without the domain's ledger."""
-    holders: dict[bytes, tuple[bytes, int]] = {}
-    twice: set[bytes] = set()
-    for stored in log:
-        for event in stored.commit.events:
-            if isinstance(event, AddressAllocated):
-                holder = (event.client, event.iaid)
-                if holders.setdefault(event.address, holder) != holder:
-                    twice.add(event.address)
-            elif isinstance(event, _ENDS):
-                holders.pop(event.address, None)
-    return twice
+    return {format_address(address) for address, count in holders.items() if count > 1}

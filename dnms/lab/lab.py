@@ -33,4 +33,9 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
     report: Report
     tables: tuple[RenderableType, ...] = ()
-    missing: tuple[str, ...] = ()  # what should be and is not, for people
+    wrong: tuple[str, ...] = ()  # what is not as it should be, for people; a run with any has failed
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went as it should."""
+        return self.report.passed and not self.wrong

@@ -24,6 +24,7 @@ class Machine(msgspec.Struct, frozen=True):
     """A node as its kernel has it."""
 
     name: str
+    configured: bool
     ipv6: str
     ipv4: str
     seconds: float | None  # from the agent's start until its IPv6 address could be used

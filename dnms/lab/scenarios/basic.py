@@ -9,16 +9,15 @@ from contextlib import AsyncExitStack
 from dnms.agents import node, subnet
 from dnms.events.ip import family
 from dnms.lab import kernel
-from dnms.lab.judge import held_twice, missing, promised_twice
-from dnms.lab.kernel import OURS, Kernel
+from dnms.lab.judge import held_twice, missing, not_in_log
+from dnms.lab.kernel import OURS, Held, Kernel
 from dnms.lab.lab import Lab, LabError, Outcome
-from dnms.lab.network import INTERFACE, SUBNET, Network
+from dnms.lab.network import INTERFACE, SITE_ADDRESS, SUBNET, Network
 from dnms.lab.nursery import AgentProcess, resolv_conf
 from dnms.lab.observatory import Observatory
 from dnms.lab.report import Report, Times
-from dnms.lab.site import LabSite
-from dnms.lab.tables import NodeRow, tables
-from dnms.linux.namespaces import Namespace
+from dnms.lab.site import NAME, LabSite
+from dnms.lab.tables import Machine, tables
 from dnms.wire.messages import PORT
 
 SLAAC_DEADLINE = 30.0  # seconds; 2 to 4 are usual: DAD of fe80::, a solicitation, DAD of what came of it
@@ -40,7 +39,9 @@ async def run(lab: Lab) -> Outcome:
             stack.callback(observatory.close)
             network.start_nodes()
         with lab.display.phase("starting the bus"):
-            site = await stack.enter_async_context(LabSite.started(lab.folder / "site", network.addressing))
+            site = await stack.enter_async_context(
+                LabSite.started(lab.folder / "site", host=SITE_ADDRESS, plan=network.addressing.plan(NAME))
+            )
         agents = await _start_subnet_agents(lab, network, site)
         await _wait_for_slaac(lab, network, observatory)
         nodes = await _start_nodes(lab, network, site)
@@ -140,29 +141,49 @@ async def _judge(
         kernels = [kernel.read(namespace) for namespace in network.nodes]
         others = [kernel.read(namespace) for namespace in (network.router, *network.agents)]
         shown = await site.shown(node_name=network.nodes[0].name)
-        lacking = tuple(
-            f"{namespace.name}: {text}; see {process.log}"
-            for namespace, found, process in zip(network.nodes, kernels, nodes, strict=True)
-            for text in missing(found, network.addressing)
-        )
-        for process in await lab.nursery.stop_all(deadline=LEAVING_DEADLINE):
-            lacking += (f"{process.name} did not leave within {LEAVING_DEADLINE:.0f} s; see {process.log}",)
+        late = await lab.nursery.stop_all(deadline=LEAVING_DEADLINE)
         differences = await site.differences()
-        log = await site.read_log()
-    rows = [
-        _row(namespace, found, observatory, place, process)
-        for place, (namespace, found, process) in enumerate(zip(network.nodes, kernels, nodes, strict=True))
+        log = await site.folded()
+    machines = [
+        _machine(found, process, observatory, place, configured=not any(missing(found, network.addressing)))
+        for place, (found, process) in enumerate(zip(kernels, nodes, strict=True))
     ]
-    twice = held_twice([*kernels, *others]) | promised_twice(log)
+    twice = held_twice([*kernels, *others]) | {text.split()[0] for text in log.duplicates}
     report = Report(
         scenario="basic",
         nodes=lab.nodes,
-        configured=sum(not any(missing(found, network.addressing)) for found in kernels),
+        configured=sum(one.configured for one in machines),
         duplicates=len(twice),
         subnet_agents=lab.agents,
-        events=sum(len(stored.commit.events) for stored in log),
+        events=log.events,
         views_equal_log=not differences,
-        time_to_configured_ms=Times.of([row.seconds for row in rows if row.seconds is not None]),
+        time_to_configured_ms=Times.of([one.seconds for one in machines if one.configured and one.seconds is not None]),
         seconds=round(lab.seconds(), 1),
     )
-    return Outcome(report=report, tables=tables(report, rows, shown), missing=(*lacking, *differences))
+    wrong = [
+        *(f"{process.name} did not leave within {LEAVING_DEADLINE:.0f} s; see {process.log}" for process in late),
+        *(
+            f"{process.name}: {text}; see {process.log}"
+            for found, process in zip(kernels, nodes, strict=True)
+            for text in (*missing(found, network.addressing), *not_in_log(process.name, found, log))
+        ),
+        *(f"{address} is held twice" for address in sorted(twice)),
+        *differences,
+    ]
+    return Outcome(report=report, tables=tables(report, machines, shown), wrong=tuple(wrong))
+
+
+def _machine(
+    found: Kernel, process: AgentProcess, observatory: Observatory, place: int, *, configured: bool
+) -> Machine:
+    def ours(version: int) -> list[Held]:
+        return [held for held in found.addresses if held.protocol == OURS and family(held.address) == version]
+
+    moments = [moment for held in ours(6) if (moment := observatory.usable_at(place, held.address)) is not None]
+    return Machine(
+        name=process.name,
+        configured=configured,
+        ipv6=", ".join(map(str, ours(6))) or "-",
+        ipv4=", ".join(map(str, ours(4))) or "-",
+        seconds=min(moments) - process.started if moments else None,
+    )

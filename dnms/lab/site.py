@@ -1,0 +1,116 @@
+"""The lab's site: the embedded bus, the plan, and the views, in the namespace of the lab itself."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from dnms.bus import jetstream
+from dnms.bus.committer import Committer
+from dnms.bus.embedded import EmbeddedServer
+from dnms.bus.jetstream import JetStreamLog
+from dnms.disk.site import Site
+from dnms.domain import document
+from dnms.domain.aggregate import Fold
+from dnms.domain.plan import PlanState
+from dnms.events import subjects
+from dnms.kit.clock import SystemClock
+from dnms.lab.tables import Shown
+from dnms.projections import comparison, naive
+from dnms.projections.events import queries as events
+from dnms.projections.naive import Naive
+from dnms.projections.nodes import queries as nodes
+from dnms.projections.pools import queries as pools
+from dnms.projections.runner import Runner
+from dnms.projections.verify import verify
+from dnms.projections.views import Views
+
+NAME = "lab"
+FOLDING_DEADLINE = 15.0  # seconds for the views to come to the log's end
+
+
+class LabSite:
+    """A site with a bus that serves it and views that follow it."""
+
+    def __init__(self, site: Site, log: JetStreamLog, bus: str) -> None:
+        self.path = site.path
+        self.root_certificate = site.root_certificate
+        self.bus = bus
+        self._log = log
+        self._views_path = site.views
+        self._views = Views(site.views)
+
+    @classmethod
+    @asynccontextmanager
+    async def started(cls, path: Path, *, host: str, plan: str) -> AsyncGenerator[LabSite, None]:
+        """Make a site with this plan (TOML) in `path`, and serve its bus on `host`."""
+        async with AsyncExitStack() as stack:
+            site = await asyncio.to_thread(Site.create, path, NAME)
+            server = EmbeddedServer(site.log_directory, token=site.bus_token, host=host)
+            await stack.enter_async_context(server)
+            log = await jetstream.connect(server.url, NAME, token=site.bus_token)
+            stack.push_async_callback(log.close)
+            await _apply(log, plan)
+            stop = asyncio.Event()
+            folding = asyncio.ensure_future(Runner(log, site.views, site=NAME).run(stop))
+            stack.push_async_callback(asyncio.wait_for, folding, FOLDING_DEADLINE)
+            stack.callback(stop.set)
+            lab_site = cls(site, log, server.url)
+            stack.push_async_callback(lab_site._views.close)
+            yield lab_site
+
+    async def shown(self, *, node_name: str) -> Shown:
+        """What the views say once they are at the end that the log has now."""
+        await self._caught_up()
+        async with self._views.read() as reading:
+            known = await nodes.nodes(reading.db, limit=nodes.MAX_NODES)
+            clients = [bytes.fromhex(node.client) for node in known if node.name == node_name]
+            return Shown(
+                nodes=known,
+                pools=await pools.pools(reading.db),
+                node=node_name,
+                events=await events.events(reading.db, client=clients[0]) if clients else [],
+            )
+
+    async def differences(self) -> list[str]:
+        """Where the views differ from the log, by their own folds and by a naive one; empty if they are equal."""
+        end = await self._caught_up()
+        async with self._views.read() as reading:
+            if reading.position.sequence != end:
+                return [f"the views are at {reading.position.sequence}, and the log ends at {end}"]
+        verification = await verify(self._log, self._views_path)
+        return [
+            *(f"views, folded again: {one}" for one in verification.differences),
+            *([] if verification.equal or verification.differences else ["views, folded again: not equal"]),
+            *(f"views, folded naively: {one}" for one in await comparison.differences(self._log, self._views)),
+        ]
+
+    async def folded(self) -> Naive:
+        """The log as the naive fold has it."""
+        return await naive.fold_log(self._log, NAME, until=await self._log.end())
+
+    async def _caught_up(self) -> int:
+        end = await self._log.end()
+        await self._views.reached(end, within=FOLDING_DEADLINE)
+        return end
+
+
+async def _apply(log: JetStreamLog, plan: str) -> None:
+    """As an operator does it: a request on the plan, decided on its fold, and committed."""
+    committer = Committer(
+        log,
+        subjects.plan(NAME),
+        Fold(PlanState()),
+        actor="operator/lab",
+        now=SystemClock().now,
+        random=secrets.token_bytes,
+    )
+    running = asyncio.ensure_future(committer.run())
+    try:
+        await committer.submit(document.from_toml(plan))
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
