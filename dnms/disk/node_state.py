@@ -11,6 +11,7 @@ import msgspec
 from dnms.disk import atomic
 from dnms.events.codec import decoder, encoder
 from dnms.events.configuration import Assignment
+from dnms.events.ip import Address
 from dnms.events.recorded import Part
 
 DUID_UUID: Final = b"\x00\x04"
@@ -29,6 +30,9 @@ class Kept(Part, frozen=True, kw_only=True, omit_defaults=True):
     """An assignment that was applied, with the wall time from which its lifetimes count."""
 
     assignment: Assignment
+    site: str
+    subnet: str
+    usable: tuple[Address, ...]  # of its addresses, those that the kernel let the node use
     since: int  # microseconds since 1970-01-01 UTC
     renew_after: int  # seconds
     rebind_after: int

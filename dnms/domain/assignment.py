@@ -17,6 +17,10 @@ T1, T2 = 0.5, 0.8
 """When a client renews and rebinds, as fractions of the shortest preferred lifetime (RFC 8415, 14.2)."""
 
 
+RETRY = 60
+"""Seconds after which a node that got nothing asks again."""
+
+
 class Terms(msgspec.Struct, frozen=True):
     """An assignment, and the seconds after which its node asks again."""
 
@@ -33,7 +37,7 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, at: int, epoch: int, posi
     subnet = ledger.plan.subnet
     generation = Generation(epoch, ledger.plan_position, position)
     if subnet is None:
-        return Terms(Assignment(generation=generation), 0, 0)
+        return Terms(Assignment(generation=generation), RETRY, RETRY)
     addresses = []
     for lease in leases:
         pool, prefix = ledger.pool_of(lease.address), prefix_in(subnet, lease.address)
@@ -49,7 +53,7 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, at: int, epoch: int, posi
                 valid=valid,
             )
         )
-    shortest = min((address.preferred for address in addresses), default=0)
+    shortest = min((address.preferred for address in addresses), default=2 * RETRY)
     assignment = Assignment(
         generation=generation,
         addresses=tuple(addresses),
@@ -59,7 +63,7 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, at: int, epoch: int, posi
         ntp=subnet.ntp,
         mtu=subnet.mtu,
     )
-    return Terms(assignment, int(shortest * T1), int(shortest * T2))
+    return Terms(assignment, max(1, int(shortest * T1)), max(1, int(shortest * T2)))
 
 
 def group_of(plan: PlanState, name: str) -> int:

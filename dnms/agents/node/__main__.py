@@ -1,0 +1,60 @@
+"""`python -m dnms.agents.node`: starts fast, since every machine of a site does it."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from pathlib import Path
+
+from dnms.agents.node.agent import NodeAgentError, NodeSettings, run
+from dnms.kit import logging
+
+
+def main(argv: list[str]) -> int:
+    """Run a Node Agent until SIGINT or SIGTERM; 0, or 3 if it cannot run here."""
+    parser = argparse.ArgumentParser(prog="dnms node-agent", description="Configures one interface of this machine.")
+    parser.add_argument("--interface", required=True, help="the interface to manage")
+    parser.add_argument(
+        "--root-certificate",
+        type=Path,
+        default=Path(os.environ.get("DNMS_ROOT_CERTIFICATE", "/etc/dnms/root.pem")),
+        help="the site's root.pem (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--state",
+        type=Path,
+        default=Path(os.environ.get("DNMS_STATE", "/var/lib/dnms/node")),
+        help="what the node keeps over a reboot (default: %(default)s)",
+    )
+    parser.add_argument("--name", default="", help="the node's name (default: the host name)")
+    parser.add_argument("--resolv-conf", type=Path, default=Path("/etc/resolv.conf"), help="(default: %(default)s)")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    arguments = parser.parse_args(argv)
+    logging.configure(verbose=arguments.verbose)
+    settings = NodeSettings(
+        interface=arguments.interface,
+        state=arguments.state,
+        root_certificate=arguments.root_certificate,
+        name=arguments.name,
+        resolv_conf=arguments.resolv_conf,
+    )
+    return asyncio.run(_until_signalled(settings))
+
+
+async def _until_signalled(settings: NodeSettings) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        await run(settings, stop=stop)
+    except NodeAgentError as error:
+        print(f"dnms node-agent: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

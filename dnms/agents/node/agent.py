@@ -1,0 +1,351 @@
+"""The life of a Node Agent on one interface.
+
+It looks for agents for ever, keeps one session with one of them, and goes back to looking when that ends. What it was
+assigned outlives the session, and a restart: only its own end, or an agent's word, takes it away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import secrets
+import socket
+import ssl
+import time
+import zlib
+from collections.abc import Coroutine
+from contextlib import aclosing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+
+from dnms.agents.node.application import Application, remaining, without_lifetimes
+from dnms.agents.node.search import Search
+from dnms.agents.pump import Pump
+from dnms.disk.certificates import AGENT_NAME
+from dnms.disk.node_state import Identity, Kept, NodeStateDirectory, NodeStateError
+from dnms.events.configuration import Assignment, Snapshot
+from dnms.events.ip import format_address, is_link_local
+from dnms.events.seen import AppliedItem
+from dnms.kit.clock import MICROSECONDS
+from dnms.kit.errors import one_line
+from dnms.linux.changes import AddressChanged, LinkChanged, Resync, RouteChanged
+from dnms.linux.dad import link_local_ready
+from dnms.linux.errors import KernelError
+from dnms.linux.multicast import Peer
+from dnms.linux.netlink import Netlink
+from dnms.wire import node_events as heard
+from dnms.wire.channel import Closed
+from dnms.wire.discovery import Candidate
+from dnms.wire.errors import Code
+from dnms.wire.messages import FOREVER, Association, Endpoint
+from dnms.wire.node_session import NodeSession
+from dnms.wire.node_state import USABLE, NodeState, Unconfigured
+
+CONNECT_WITHIN = 5.0  # seconds for TCP and TLS on one link
+COALESCE = 0.2  # seconds in which changes of the kernel become one observation
+MACHINE = Path("/sys/class/dmi/id/product_uuid")
+
+_logger = structlog.get_logger(__name__)
+
+
+class NodeAgentError(Exception):
+    """The agent cannot run here; one line that says what to do."""
+
+
+class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a Node Agent is told at its start."""
+
+    interface: str
+    state: Path
+    root_certificate: Path
+    name: str = ""  # empty: the machine's host name
+    resolv_conf: Path = Path("/etc/resolv.conf")
+
+
+async def run(settings: NodeSettings, *, stop: asyncio.Event) -> None:
+    """Live until `stop` is set; the node keeps its configuration then. NodeAgentError if it cannot run here."""
+    try:
+        context = ssl.create_default_context(cafile=str(settings.root_certificate))
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+    except (OSError, ssl.SSLError) as error:
+        raise NodeAgentError(
+            f"cannot read the site's root certificate {settings.root_certificate} ({error}): "
+            "copy root.pem from the site's directory"
+        ) from error
+    try:
+        directory = NodeStateDirectory(settings.state)
+        async with Netlink() as netlink:
+            agent = NodeAgent(settings, directory, netlink, context)
+            living = asyncio.create_task(agent.live())
+            stopping = asyncio.create_task(stop.wait())
+            try:
+                await asyncio.wait((living, stopping), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stopping.cancel()
+                living.cancel()
+                await asyncio.wait((living,))
+            if not living.cancelled():
+                living.result()
+    except* (KernelError, NodeStateError) as errors:
+        raise NodeAgentError(one_line(errors)) from errors
+
+
+class NodeAgent:
+    """One interface of one node."""
+
+    def __init__(
+        self, settings: NodeSettings, directory: NodeStateDirectory, netlink: Netlink, context: ssl.SSLContext
+    ) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._netlink = netlink
+        self._context = context
+        self._name = settings.name or socket.gethostname()
+        self._application = Application(
+            netlink, settings.interface, state=settings.state, resolv_conf=settings.resolv_conf
+        )
+        self._state = NodeState()
+        self._session: NodeSession | None = None
+        self._pump: Pump[heard.NodeEvent] | None = None
+        self._work: asyncio.Task[None] | None = None  # on the kernel: one thing at a time
+        self._observed: Snapshot | None = None
+
+    async def live(self) -> None:
+        """Until cancelled. KernelError, NodeStateError."""
+        await link_local_ready(self._netlink, self._settings.interface)
+        link = await self._netlink.link(self._settings.interface)
+        identity = self._identity(await self._application.snapshot())
+        await self._restore()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._watch(link.index))
+            tasks.create_task(self._expire())
+            search = Search(link.index, duid=identity.duid)
+            while True:
+                await link_local_ready(self._netlink, self._settings.interface)
+                await self._try(await search.candidates(), identity, search)
+
+    def _identity(self, snapshot: Snapshot) -> Identity:
+        try:
+            machine = MACHINE.read_text().strip()
+        except OSError:
+            machine = ""  # no SMBIOS here, or not for us to read
+        hardware = {link.hardware.text for link in snapshot.links if link.hardware is not None}
+        return self._directory.identity(machine=machine, hardware=tuple(sorted(hardware)), draw=secrets.token_bytes)
+
+    # -- sessions ----------------------------------------------------------------------------------------------------
+
+    async def _try(self, candidates: tuple[Candidate[Peer], ...], identity: Identity, search: Search) -> None:
+        """Hold a session with the first candidate that takes us, until it ends."""
+        for candidate in candidates:
+            for endpoint in _in_order(candidate):
+                try:
+                    connection = await self._connect(endpoint)
+                except (OSError, ssl.SSLError, TimeoutError) as error:
+                    _logger.info("agent not reached", agent=candidate.offer.agent, reason=str(error) or "timeout")
+                    continue
+                if await self._hold(connection, identity):
+                    search.found()
+                    return
+
+    async def _connect(self, endpoint: Endpoint) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        host = format_address(endpoint.address)
+        if is_link_local(endpoint.address):
+            host += f"%{self._settings.interface}"
+        async with asyncio.timeout(CONNECT_WITHIN):
+            return await asyncio.open_connection(host, endpoint.port, ssl=self._context, server_hostname=AGENT_NAME)
+
+    async def _hold(self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], identity: Identity) -> bool:
+        """One session, until it ends; whether the agent had welcomed us."""
+        loop = asyncio.get_running_loop()
+        iaid = zlib.crc32(self._settings.interface.encode())  # as stable as the interface's name
+        session = NodeSession(
+            self._state,
+            duid=identity.duid,
+            name=self._name,
+            interface=self._settings.interface,
+            associations=(Association(iaid=iaid, family=6), Association(iaid=iaid, family=4)),
+            now=loop.time(),
+        )
+        pump: Pump[heard.NodeEvent] = Pump(session, *connection)
+        self._session, self._pump = session, pump
+        try:
+            async with aclosing(pump.events()) as events:
+                async for event in events:
+                    await self._handle(event, session)
+        finally:
+            self._session = self._pump = None
+        return session.welcome is not None
+
+    async def _handle(self, event: heard.NodeEvent, session: NodeSession) -> None:
+        loop = asyncio.get_running_loop()
+        match event:
+            case heard.Welcomed(welcome=welcome):
+                _logger.info("session opened", agent=welcome.agent, site=welcome.site, subnet=welcome.subnet)
+                self._observed = await self._application.snapshot()
+                session.register(self._observed, loop.time())
+            case heard.Assigned():
+                if event.refused:
+                    _logger.warning("not everything was assigned", **event.refused)
+                self._begin(self._apply(event.assignment, event.began, session))
+            case heard.Extended():
+                if (assignment := _extended(self._state.assignment, event)) is not None:
+                    self._begin(self._apply(assignment, event.began, None))
+            case heard.Refused():
+                _logger.warning("refused", exchange=event.exchange, code=event.code, text=event.text)
+            case Unconfigured():
+                self._begin(self._strip(event.why))
+            case Closed():
+                _logger.info("session closed", why=event.why, said=event.said, text=event.text)
+
+    # -- the kernel --------------------------------------------------------------------------------------------------
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do this to the kernel, instead of what is still being done: it is newer, and declarative."""
+        if self._work is not None:
+            self._work.cancel()
+        self._work = asyncio.create_task(_logged(work))
+
+    async def _apply(self, assignment: Assignment, began: float, session: NodeSession | None) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            items = await self._application.apply(assignment, elapsed=loop.time() - began)
+        except KernelError as error:
+            _logger.error("assignment not applied", reason=str(error))
+            items = tuple(AppliedItem(address=each.address, outcome="refused") for each in assignment.addresses)
+        usable = tuple(item.address for item in items if item.outcome == USABLE)
+        duplicates = tuple(item.address for item in items if item.outcome == "duplicate")
+        _logger.info(
+            "assignment applied",
+            addresses=[format_address(address) for address in usable],
+            duplicates=[format_address(address) for address in duplicates],
+        )
+        if session is not None:
+            session.applied(assignment.generation, items, loop.time())
+            if duplicates:
+                session.declined(duplicates, loop.time())
+        self._keep(assignment, began, usable)
+        await self._observe()
+
+    def _keep(self, assignment: Assignment, began: float, usable: tuple[bytes, ...]) -> None:
+        state, now = self._state, asyncio.get_running_loop().time()
+        if state.link is None or not usable:
+            return
+        site, subnet = state.link
+        kept = Kept(
+            assignment=assignment,
+            site=site,
+            subnet=subnet,
+            usable=usable,
+            since=int((time.time() - (now - began)) * MICROSECONDS),
+            renew_after=_whole(state.renew_at - began),
+            rebind_after=_whole(state.rebind_at - began),
+        )
+        self._directory.keep(self._settings.interface, kept)
+
+    async def _restore(self) -> None:
+        """After a restart: what was kept and is not over is applied again; the next session confirms it."""
+        kept = self._directory.kept(self._settings.interface)
+        if kept is None:
+            return
+        now = asyncio.get_running_loop().time()
+        elapsed = time.time() - kept.since / MICROSECONDS
+        if elapsed < 0:
+            _logger.warning("the clock is not set: only permanent addresses are applied again")
+            elapsed = float(1 << 32)
+        assignment = remaining(kept.assignment, elapsed)
+        if not assignment.addresses:
+            return
+        items = await self._application.apply(assignment, elapsed=0)
+        usable = {item.address for item in items if item.outcome == USABLE}
+        self._state.restore(
+            kept.assignment,
+            link=(kept.site, kept.subnet),
+            until={
+                address.address: math.inf if address.permanent else now + address.valid
+                for address in assignment.addresses
+                if address.address in usable
+            },
+            renew_at=now - elapsed + kept.renew_after,
+            rebind_at=now - elapsed + kept.rebind_after,
+        )
+
+    async def _strip(self, why: Code) -> None:
+        _logger.warning("not configured any more", why=why)
+        assigned = self._state.assignment.addresses if why is Code.EXPIRED and self._state.assignment else ()
+        await self._application.strip(keep={each.address for each in assigned if each.permanent})
+        self._directory.forget(self._settings.interface)
+        await self._observe()
+
+    async def _expire(self) -> None:
+        """What is held expires whether there is a session or not; a session sees to it itself."""
+        while True:
+            deadline = self._state.deadline()
+            now = asyncio.get_running_loop().time()
+            await asyncio.sleep(1.0 if deadline is None else min(1.0, max(0.01, deadline - now)))
+            if self._session is None:
+                self._state.tick(asyncio.get_running_loop().time())
+                for event in self._state.events():
+                    self._begin(self._strip(event.why))
+
+    async def _watch(self, interface: int) -> None:
+        """Tell the agent what changes; a link that came back may be another one."""
+        carrier = True
+        with self._netlink.changes() as changes:
+            pending: asyncio.TimerHandle | None = None
+            async for change in changes:
+                if isinstance(change, LinkChanged) and change.link.index == interface:
+                    if change.link.carrier and not carrier and self._session and self._pump:
+                        self._session.link_came_back(asyncio.get_running_loop().time())
+                        self._pump.wake()
+                    carrier = change.link.carrier
+                if isinstance(change, AddressChanged | RouteChanged | LinkChanged | Resync) and (
+                    pending is None or pending.when() <= asyncio.get_running_loop().time()
+                ):
+                    pending = asyncio.get_running_loop().call_later(COALESCE, self._observe_soon)
+
+    def _observe_soon(self) -> None:
+        if self._work is None or self._work.done():  # it tells at its end what became of it
+            self._work = asyncio.create_task(_logged(self._observe()))
+
+    async def _observe(self) -> None:
+        """Tell the agent what the node has, where it has changed since it was told last."""
+        if self._session is None or self._pump is None or self._observed is None:
+            return
+        snapshot = await self._application.snapshot()
+        if without_lifetimes(snapshot) != without_lifetimes(self._observed) and self._session is not None:
+            self._observed = snapshot
+            self._session.observe(snapshot, asyncio.get_running_loop().time())
+        if self._pump is not None:
+            self._pump.wake()
+
+
+async def _logged(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except (KernelError, NodeStateError) as error:
+        _logger.error("not done", reason=str(error))
+
+
+def _in_order(candidate: Candidate[Peer]) -> list[Endpoint]:
+    """Where an agent listens, its link-local address first: it works before the node has any other (D27, D30)."""
+    return sorted(candidate.offer.endpoints, key=lambda endpoint: not is_link_local(endpoint.address))
+
+
+def _extended(assignment: Assignment | None, extended: heard.Extended) -> Assignment | None:
+    """The assignment with its lifetimes begun anew."""
+    if assignment is None:
+        return None
+    addresses = tuple(
+        address
+        if address.permanent
+        else msgspec.structs.replace(address, preferred=extended.preferred, valid=extended.valid)
+        for address in assignment.addresses
+    )
+    return msgspec.structs.replace(assignment, addresses=addresses)
+
+
+def _whole(seconds: float) -> int:
+    return FOREVER if math.isinf(seconds) else max(1, int(seconds))

@@ -1,0 +1,71 @@
+"""What the Node Agent does to the kernel: applies an assignment, begins lifetimes anew, strips what is over."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from pathlib import Path
+
+import msgspec
+
+from dnms.domain.node_plan import PROTOCOL, plan_node
+from dnms.events.configuration import AssignedAddress, Assignment, Snapshot
+from dnms.events.seen import AppliedItem
+from dnms.linux.apply import apply
+from dnms.linux.netlink import Netlink
+
+
+class Application:
+    """One interface of this node. `state` keeps what was there before, `resolv_conf` is where servers are written."""
+
+    def __init__(self, netlink: Netlink, interface: str, *, state: Path, resolv_conf: Path) -> None:
+        self._netlink = netlink
+        self._interface = interface
+        self._state = state
+        self._resolv_conf = resolv_conf
+
+    async def snapshot(self) -> Snapshot:
+        """What the node has now. KernelError."""
+        return await self._netlink.snapshot(self._resolv_conf)
+
+    async def apply(self, assignment: Assignment, *, elapsed: float) -> tuple[AppliedItem, ...]:
+        """Make the interface what is assigned; its lifetimes began `elapsed` seconds ago. KernelError."""
+        link = await self._netlink.link(self._interface)
+        plan = plan_node(await self.snapshot(), link.index, remaining(assignment, elapsed))
+        outcomes = await apply(
+            self._netlink, plan, interface=self._interface, state=self._state, resolv_conf=self._resolv_conf
+        )
+        return tuple(AppliedItem(address=address, outcome=outcome) for address, outcome in outcomes.items())
+
+    async def strip(self, *, keep: Set[bytes]) -> None:
+        """Remove our addresses but those to keep, and our routes where none is kept: they are over. KernelError.
+
+        What people set stays.
+        """
+        link = await self._netlink.link(self._interface)
+        for held in await self._netlink.addresses(link.index):
+            if held.origin == "managed" and held.address not in keep:
+                await self._netlink.delete_address(link.index, held.address, held.prefix_length)
+        if keep:
+            return
+        for route in (await self._netlink.routes())[0]:
+            if route.interface == link.index and route.protocol == PROTOCOL:
+                await self._netlink.delete_route(route)
+
+
+def remaining(assignment: Assignment, elapsed: float) -> Assignment:
+    """The assignment with what is left of its lifetimes after so many seconds, without what is over."""
+    gone = int(elapsed)
+    left: list[AssignedAddress] = []
+    for address in assignment.addresses:
+        if address.permanent:
+            left.append(address)
+        elif address.valid > gone:
+            preferred, valid = max(0, address.preferred - gone), address.valid - gone
+            left.append(msgspec.structs.replace(address, preferred=preferred, valid=valid))
+    return msgspec.structs.replace(assignment, addresses=tuple(left))
+
+
+def without_lifetimes(snapshot: Snapshot) -> Snapshot:
+    """What is worth telling anew: lifetimes run down without anything having changed."""
+    addresses = tuple(msgspec.structs.replace(held, preferred=None, valid=None) for held in snapshot.addresses)
+    return msgspec.structs.replace(snapshot, addresses=addresses)

@@ -1,0 +1,65 @@
+"""`python -m dnms.agents.subnet`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+from dnms.agents.subnet.agent import SubnetAgentError, SubnetSettings, run
+from dnms.kit import logging
+from dnms.wire.messages import PORT
+
+
+def main(argv: list[str]) -> int:
+    """Run a Subnet Agent until SIGINT or SIGTERM; 0, or 3 if it cannot run here or must not go on."""
+    parser = argparse.ArgumentParser(prog="dnms subnet-agent", description="Serves the nodes of one link.")
+    parser.add_argument("--interface", required=True, help="the interface on the link")
+    parser.add_argument("--subnet", required=True, help="the link's name in the plan")
+    parser.add_argument("--name", default=socket.gethostname().lower(), help="this agent's name (default: %(default)s)")
+    parser.add_argument(
+        "--site",
+        type=Path,
+        default=Path(os.environ.get("DNMS_SITE", "/var/lib/dnms/site")),
+        help="the site's directory (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--bus",
+        default=os.environ.get("DNMS_BUS", "nats://127.0.0.1:4222"),
+        help="where the log is (default: %(default)s)",
+    )
+    parser.add_argument("--port", type=int, default=PORT, help="TCP port of sessions (default: %(default)s)")
+    parser.add_argument("--preference", type=int, default=0, help="0 to 255, the higher is chosen first")
+    parser.add_argument("--verbose", action="store_true", help="log more")
+    arguments = parser.parse_args(argv)
+    logging.configure(verbose=arguments.verbose)
+    settings = SubnetSettings(
+        interface=arguments.interface,
+        subnet=arguments.subnet,
+        name=arguments.name,
+        site=arguments.site,
+        bus=arguments.bus,
+        port=arguments.port,
+        preference=arguments.preference,
+    )
+    return asyncio.run(_until_signalled(settings))
+
+
+async def _until_signalled(settings: SubnetSettings) -> int:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        await run(settings, stop=stop)
+    except SubnetAgentError as error:
+        print(f"dnms subnet-agent: {error}", file=sys.stderr)
+        return 3
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

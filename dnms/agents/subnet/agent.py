@@ -1,0 +1,145 @@
+"""A Subnet Agent, wired together: the log, the books, the listeners of one link."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+import socket
+import ssl
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.offers import Offers
+from dnms.agents.subnet.served import Introduction
+from dnms.agents.subnet.sessions import Sessions
+from dnms.bus.jetstream import connect
+from dnms.bus.port import LogError
+from dnms.disk.site import Site, SiteError
+from dnms.events.ip import format_address
+from dnms.kit.clock import SystemClock
+from dnms.kit.errors import one_line
+from dnms.linux import multicast
+from dnms.linux.dad import link_local_ready
+from dnms.linux.errors import KernelError
+from dnms.linux.netlink import Netlink
+from dnms.wire.messages import MAX_ENDPOINTS, PORT, Endpoint, Offer
+
+_logger = structlog.get_logger(__name__)
+
+
+class SubnetAgentError(Exception):
+    """The agent cannot run here, or must not go on; one line that says what to do."""
+
+
+class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a Subnet Agent is told at its start."""
+
+    interface: str
+    subnet: str
+    name: str
+    site: Path  # the site's directory
+    bus: str  # nats://host:port
+    port: int = PORT  # TCP; 0: any that is free
+    preference: int = 0  # the higher is chosen first, 0 to 255
+
+
+async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
+    """Serve the link until `stop` is set. SubnetAgentError if that cannot be, or if the log is damaged."""
+    try:
+        site = Site.load(settings.site)
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.minimum_version = ssl.TLSVersion.TLSv1_3
+        context.num_tickets = 0  # the first answer is 40 ms earlier, and nodes resume nothing
+        context.load_cert_chain(site.agent_certificate, site.agent_key)
+        root = ssl.PEM_cert_to_DER_cert(site.root_certificate.read_text())
+        log = await connect(settings.bus, site.name, token=site.bus_token)
+    except (SiteError, LogError, OSError, ssl.SSLError) as error:
+        raise SubnetAgentError(str(error)) from error
+    clock = SystemClock()
+    books = Books(
+        log,
+        site=site.name,
+        secret=site.secret,
+        subnet=settings.subnet,
+        agent=settings.name,
+        now=clock.now,
+        random=secrets.token_bytes,
+    )
+    sessions = Sessions(
+        books,
+        Introduction(settings.name, site.name, settings.subnet),
+        context,
+        client_id=site.client_id,
+    )
+    fingerprint = hashlib.sha256(root).digest()
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            work = [
+                tasks.create_task(books.run()),
+                tasks.create_task(_serve(settings, site.name, fingerprint, books, sessions)),
+            ]
+            await stop.wait()
+            # Listeners first: they record the end of their sessions in books that still write.
+            for task in reversed(work):
+                task.cancel()
+                await asyncio.wait((task,))
+    except* (KernelError, LogError) as errors:
+        raise SubnetAgentError(one_line(errors)) from errors
+    finally:
+        await log.close()
+
+
+async def _serve(settings: SubnetSettings, site: str, root: bytes, books: Books, sessions: Sessions) -> None:
+    """Listen on the link, once the books are complete."""
+    await books.caught_up.wait()
+    async with Netlink() as netlink:
+        await link_local_ready(netlink, settings.interface)
+        link = await netlink.link(settings.interface)
+        # fe80:: comes first in an offer; every other address of the interface works as well (D29).
+        held = sorted(await netlink.addresses(link.index), key=lambda each: each.origin != "link-local")
+        addresses = [each.address for each in held][:MAX_ENDPOINTS]
+    listeners = _listen(addresses, settings.port, link.index)
+    endpoints = tuple(
+        Endpoint(address=address, port=listener.getsockname()[1])
+        for address, listener in zip(addresses, listeners, strict=True)
+    )
+    offer = Offer(
+        nonce=bytes(16),
+        site=site,
+        subnet=settings.subnet,
+        agent=settings.name,
+        endpoints=endpoints,
+        preference=settings.preference,
+        root=root,
+    )
+    offers = Offers(link.index, offer, lambda: len(sessions))
+    _logger.info(
+        "serving", subnet=settings.subnet, agent=settings.name, addresses=[format_address(each) for each in addresses]
+    )
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(sessions.serve(listeners))
+        tasks.create_task(offers.run())
+        tasks.create_task(_push(books, sessions))
+
+
+def _listen(addresses: list[bytes], port: int, interface: int) -> list[socket.socket]:
+    listeners: list[socket.socket] = []
+    try:
+        for address in addresses:
+            listeners.append(multicast.listener(address, port, interface=interface))  # noqa: PERF401  # closed on error
+    except KernelError:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners
+
+
+async def _push(books: Books, sessions: Sessions) -> None:
+    while True:
+        await books.adopted.wait()
+        books.adopted.clear()
+        await sessions.push()

@@ -1,0 +1,179 @@
+"""What a Subnet Agent knows and writes: one follow of the log feeds its folds, and a committer a subject writes.
+
+It follows the plan, all nodes and its own ledger. A plan that touches its subnet is adopted by the ledger; leases whose
+horizon has passed expire. Until the folds have reached the end of the log nothing is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import TypeVar
+
+import msgspec
+import structlog
+
+from dnms.bus.committer import Committer, WriteOnly
+from dnms.bus.port import Log, LostRace, Unanswered, Unavailable
+from dnms.bus.reading import read
+from dnms.domain.aggregate import Fold, Refused, State
+from dnms.domain.ledger import Ledger
+from dnms.domain.nodes import NodeShard
+from dnms.domain.plan import PlanState
+from dnms.events import subjects
+from dnms.events.commit import Stored
+from dnms.events.configuration import Generation
+from dnms.events.plan import AdoptedPlan, PlanAdopted
+from dnms.events.recorded import Event, Request
+from dnms.events.requests import MAX_EXPIRIES, AdoptPlan, ExpireAddresses, IdentifyNode
+
+EXPIRY_PERIOD = 1.0  # seconds; a lease may outlive its horizon by so much, and nobody is harmed by that
+RETRY = 1.0  # seconds after the log could not be written
+
+_logger = structlog.get_logger(__name__)
+
+S = TypeVar("S", bound=State)
+
+
+class Books:
+    """The folds and the writers of one Subnet Agent. `now` is in microseconds, `random` draws bytes."""
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        site: str,
+        secret: bytes,
+        subnet: str,
+        agent: str,
+        now: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
+        self.subnet = subnet
+        self.caught_up = asyncio.Event()
+        self.adopted = asyncio.Event()  # the ledger has another plan: set here, cleared by who pushes it to nodes
+        self._log = log
+        self._site = site
+        self._now = now
+        self._random = random
+        self._actor = f"agent/{agent}"
+        self._plan = Fold(PlanState())
+        self._plan_subject = subjects.plan(site)
+        self._plan_changed = asyncio.Event()
+        self._ledger = self._committer(subjects.ledger(site, subnet), Ledger(secret))
+        self._seen = self._committer(subjects.seen(site, subnet, agent), WriteOnly())
+        self._shards: dict[str, Committer[NodeShard]] = {}
+        self._tasks = asyncio.TaskGroup()
+
+    @property
+    def plan(self) -> PlanState:
+        """The whole plan, as far as it is followed."""
+        return self._plan.state
+
+    @property
+    def ledger(self) -> Ledger:
+        """The subnet's ledger, as far as it is folded."""
+        return self._ledger.fold.state
+
+    @property
+    def position(self) -> int:
+        """The sequence up to which the ledger is folded."""
+        return self._ledger.fold.sequence
+
+    def now(self) -> int:
+        """The instant of decisions: never before the newest commit's."""
+        return max(self._now(), self._ledger.fold.time)
+
+    async def run(self) -> None:
+        """Follow and write, until cancelled. LogForked, LogDamaged: what cannot be mended here."""
+        async with self._tasks:
+            for part in (self._follow(), self._ledger.run(), self._seen.run(), self._adopt(), self._expire()):
+                self._tasks.create_task(part)
+
+    async def decide(self, request: Request) -> tuple[Event, ...]:
+        """Have the ledger decide. Refused; LogError, and then nothing was promised."""
+        return await self._ledger.submit(request)
+
+    async def identify(self, request: IdentifyNode) -> None:
+        """Record who a node is and where. LogError."""
+        await self._shard(subjects.node(self._site, request.client)).submit(request)
+
+    async def reach(self, generation: Generation | None) -> None:
+        """Catch up to what a node was told by another agent, so that it is never told less. LogError."""
+        if generation is not None and generation.ledger > self.position:
+            await self._ledger.catch_up()
+
+    async def observe(self, *events: Event) -> None:
+        """Record what was seen. LogError."""
+        await self._seen.observe(events)
+
+    def _committer(self, subject: str, state: S) -> Committer[S]:
+        return Committer(self._log, subject, Fold(state), actor=self._actor, now=self._now, random=self._random)
+
+    def _shard(self, subject: str) -> Committer[NodeShard]:
+        """A shard of the nodes; one that is first seen here gets its committer now."""
+        if subject not in self._shards:
+            self._shards[subject] = shard = self._committer(subject, NodeShard())
+            self._tasks.create_task(shard.run())
+        return self._shards[subject]
+
+    async def _follow(self) -> None:
+        followed = (self._plan_subject, subjects.nodes(self._site), self._ledger.subject, self._seen.subject)
+        async with aclosing(read(self._log, followed)) as batches:
+            async for batch in batches:
+                for stored in batch.stored:
+                    self._take(stored)
+                if batch.caught_up and not self.caught_up.is_set():
+                    _logger.info("the log is folded", subnet=self.subnet, position=self.position)
+                    self.caught_up.set()
+
+    def _take(self, stored: Stored) -> None:
+        if stored.subject == self._plan_subject:
+            self._plan.take(stored)
+            self._plan_changed.set()
+        elif stored.subject == self._seen.subject:
+            self._seen.take(stored)
+        elif stored.subject == self._ledger.subject:
+            if self._ledger.take(stored):  # another agent's
+                self._tell(stored.commit.events)
+        else:
+            self._shard(stored.subject).take(stored)
+
+    def _tell(self, events: tuple[Event, ...]) -> None:
+        """Wake who holds sessions, where the commit may change what they were assigned."""
+        if any(isinstance(event, PlanAdopted) for event in events) and self.caught_up.is_set():
+            self.adopted.set()
+
+    async def _adopt(self) -> None:
+        """Bring every plan that touches this subnet into the ledger."""
+        await self.caught_up.wait()
+        while True:
+            self._plan_changed.clear()
+            wanted = self.plan.for_subnet(self.subnet)
+            if self.plan.position and not _same(wanted, self.ledger.plan):
+                try:
+                    while await self.decide(AdoptPlan(plan=wanted)):
+                        self.adopted.set()
+                except Refused as refusal:
+                    _logger.error("plan not adopted", subnet=self.subnet, why=refusal.why, text=refusal.text)
+                except (Unavailable, Unanswered, LostRace) as error:
+                    _logger.warning("plan not adopted yet", subnet=self.subnet, why=error.why)
+                    await asyncio.sleep(RETRY)
+                    continue
+            await self._plan_changed.wait()
+
+    async def _expire(self) -> None:
+        await self.caught_up.wait()
+        while True:
+            await asyncio.sleep(EXPIRY_PERIOD)
+            if due := self.ledger.due(self._now(), MAX_EXPIRIES):
+                try:
+                    await self.decide(ExpireAddresses(addresses=due))
+                except (Unavailable, Unanswered, LostRace) as error:
+                    _logger.warning("leases not expired yet", subnet=self.subnet, why=error.why)
+
+
+def _same(one: AdoptedPlan, other: AdoptedPlan) -> bool:
+    """Whether both say the same of a subnet; only a plan that touches it is adopted."""
+    return msgspec.structs.replace(one, position=other.position) == other

@@ -1,0 +1,76 @@
+"""Discovery as a Subnet Agent sees it: hears solicits on the link's groups, answers each from a socket of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+
+import structlog
+
+from dnms.linux import multicast
+from dnms.linux.errors import KernelError
+from dnms.linux.multicast import DatagramReader, Peer
+from dnms.wire.answering import Answering
+from dnms.wire.messages import ALL_NODES, GROUP, PORT, Offer
+
+REJOIN = 60.0  # seconds; a snooping bridge forgets a member after some 260 s, or when it restarts
+REPORT = 60.0  # seconds between two lines about what was dropped
+
+_GROUPS = (GROUP, ALL_NODES)
+
+_logger = structlog.get_logger(__name__)
+
+
+class Offers:
+    """The discovery listener of one link. `load` tells the number of open sessions."""
+
+    def __init__(self, interface: int, offer: Offer, load: Callable[[], int]) -> None:
+        """KernelError if the sockets cannot be had."""
+        self._answering: Answering[Peer] = Answering(offer)
+        self._interface = interface
+        self._load = load
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._listening = multicast.group_socket(interface, PORT, _GROUPS)
+        try:
+            self._answers = multicast.unicast_socket(interface)
+        except KernelError:
+            self._listening.close()
+            raise
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        reader = DatagramReader(self._listening, self._receive)
+        rejoin = report = self._loop.time()
+        told: Counter[str] = Counter()
+        try:
+            while True:
+                now = self._loop.time()
+                for data, peer in self._answering.to_send(now):
+                    multicast.send(self._answers, data, peer, interface=self._interface)
+                if now >= rejoin:
+                    rejoin = now + REJOIN
+                    multicast.rejoin(self._listening, self._interface, _GROUPS)
+                if now >= report:
+                    report = now + REPORT
+                    dropped = self._answering.dropped + reader.dropped
+                    if dropped != told:
+                        _logger.warning("datagrams dropped", **(dropped - told))
+                        told = dropped
+                due = self._answering.deadline()
+                wait = min(rejoin, report, due if due is not None else rejoin) - now
+                self._wake.clear()
+                try:
+                    async with asyncio.timeout(max(0, wait)):
+                        await self._wake.wait()
+                except TimeoutError:
+                    continue
+        finally:
+            reader.close()
+            self._answers.close()
+
+    def _receive(self, data: bytes, peer: Peer, hop_limit: int) -> None:
+        self._answering.load = self._load()
+        self._answering.receive(data, hop_limit=hop_limit, peer=peer, now=self._loop.time())
+        self._wake.set()

@@ -1,0 +1,231 @@
+"""One node's session, as the agent serves it: each request is decided, recorded, and only then answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import msgspec
+import structlog
+
+from dnms.agents.subnet.books import Books
+from dnms.bus.port import LogError, LostRace, Unanswered, Unavailable
+from dnms.domain.aggregate import Refused
+from dnms.domain.assignment import RETRY, assign, group_of
+from dnms.domain.ledger import Lease
+from dnms.domain.reserved import prefix_in
+from dnms.events.ip import family, parse_address
+from dnms.events.plan import Family
+from dnms.events.recorded import Personal
+from dnms.events.requests import AllocateAddress, DeclineAddress, IdentifyNode, ReleaseAddress, RenewAddress
+from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
+from dnms.wire import agent_events as heard
+from dnms.wire.agent_session import AgentSession
+from dnms.wire.errors import Code
+from dnms.wire.messages import Assign, Association, Binding
+
+OUTAGE = "outage"
+"""The log cannot be written, so nothing new is promised."""
+OUTAGE_RETRY = 5  # seconds
+
+_logger = structlog.get_logger(__name__)
+
+_NOT_NOW = (Unavailable, Unanswered, LostRace)
+
+
+class Introduction(msgspec.Struct, frozen=True):
+    """How the agent introduces itself to its nodes."""
+
+    agent: str
+    site: str
+    subnet: str
+
+
+class ServedNode:
+    """What the agent knows of the node at the other end of a session."""
+
+    def __init__(self, session: AgentSession, books: Books, introduction: Introduction, *, peer: str) -> None:
+        self.client = b""
+        self._session = session
+        self._books = books
+        self._introduction = introduction
+        self._peer = parse_address(peer.split("%", maxsplit=1)[0])
+        self._duid = b""
+        self._name = ""
+        self._opened = False
+        self._wanted: dict[tuple[int, Family], Association] = {}
+        self._reported: frozenset[tuple[bytes, str]] = frozenset()
+
+    def greet(self, greeted: heard.Greeted, client: bytes, *, now: float) -> None:
+        """A node said who it is."""
+        self.client, self._duid, self._name = client, greeted.duid, greeted.name
+        introduction = self._introduction
+        self._session.welcome(
+            agent=introduction.agent,
+            site=introduction.site,
+            subnet=introduction.subnet,
+            time=self._books.now(),
+            now=now,
+        )
+
+    async def handle(self, event: heard.AgentEvent) -> None:
+        """Serve one event. What the log does not take is answered `outage`. LogError for what cannot be mended."""
+        try:
+            match event:
+                case heard.Registered():
+                    await self._register(event)
+                case heard.Observed():
+                    await self._books.observe(self._configuration(event))
+                    self._session.registered(event.id)
+                case heard.Requested():
+                    await self._books.reach(event.generation)
+                    await self._answer(event.id, event.associations)
+                case heard.Renewed() | heard.Rebound():
+                    await self._renew(event)
+                case heard.Confirmed():
+                    await self._confirm(event)
+                case heard.Declined():
+                    await self._decline(event)
+                case heard.Released():
+                    await self._each(ReleaseAddress, event.bindings)
+                    self._session.bye(Code.RELEASED)
+                case heard.AppliedReport():
+                    await self._report(event)
+        except _NOT_NOW as error:
+            _logger.warning("not answered", why=error.why, text=str(error))
+            if not isinstance(event, heard.AppliedReport | heard.Greeted) and (number := getattr(event, "id", None)):
+                self._session.error(number, OUTAGE, "the log cannot be written", retry_after=OUTAGE_RETRY)
+        except Refused as refusal:
+            _logger.warning("refused", why=refusal.why, text=refusal.text)
+            if number := getattr(event, "id", None):
+                self._session.error(number, refusal.why, refusal.text, retry_after=RETRY)
+
+    async def push(self) -> None:
+        """The plan has changed: assign anew what the node asked for."""
+        if self._wanted and not self._session.closed:
+            try:
+                await self._allocate(self._wanted.values())
+            except _NOT_NOW as error:
+                _logger.warning("not pushed", why=error.why)
+                return
+            self._session.assign(self._assignment({}))
+
+    async def leave(self, why: str) -> None:
+        """The session has ended."""
+        if self._opened:
+            try:
+                await self._books.observe(SessionClosed(client=self.client, why=why))
+            except LogError as error:
+                _logger.warning("end of session not recorded", why=error.why)
+
+    async def _register(self, event: heard.Registered) -> None:
+        hardware = {link.hardware for link in event.snapshot.links if link.hardware is not None}
+        identify = IdentifyNode(
+            client=self.client,
+            duid=Personal(self._duid),
+            name=Personal(self._name),
+            subnet=self._introduction.subnet,
+            hardware=tuple(sorted(hardware, key=lambda each: each.payload)),
+            kernel=event.snapshot.kernel,
+        )
+        seen = [] if self._opened else [SessionOpened(client=self.client, peer=self._peer)]
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._books.identify(identify))
+            tasks.create_task(self._books.observe(*seen, self._configuration(event)))
+        self._opened = True
+        self._session.registered(event.id)
+
+    def _configuration(self, event: heard.Registered | heard.Observed) -> ConfigurationRegistered:
+        return ConfigurationRegistered(client=self.client, digest=event.digest, snapshot=event.snapshot)
+
+    async def _renew(self, event: heard.Renewed | heard.Rebound) -> None:
+        await self._books.reach(event.generation)
+        self._remember(event.bindings)
+        await self._each(RenewAddress, event.bindings)
+        await self._answer(event.id, event.wanted)
+
+    async def _confirm(self, event: heard.Confirmed) -> None:
+        """RFC 8415, 18.3.3; beyond it, what is confirmed is renewed, since the node may have been away for long."""
+        await self._books.reach(event.generation)
+        subnet = self._books.ledger.plan.subnet
+        if subnet is None or not all(prefix_in(subnet, binding.address) for binding in event.bindings):
+            self._session.error(event.id, Code.NOT_ON_LINK, "these addresses are of another link")
+            return
+        self._remember(event.bindings)
+        await self._each(RenewAddress, event.bindings)
+        await self._answer(event.id, ())
+
+    async def _decline(self, event: heard.Declined) -> None:
+        self._remember(event.bindings)
+        try:
+            await self._each(DeclineAddress, event.bindings)
+        except Refused as refusal:
+            if refusal.why != Code.NO_BINDING:  # declined already, in a session that ended before the answer
+                raise
+        await self._answer(event.id, ())
+
+    async def _report(self, event: heard.AppliedReport) -> None:
+        """Record an outcome, where it is another one than before: a renewal that changed nothing is no news."""
+        reported = frozenset((item.address, item.outcome) for item in event.items)
+        if reported != self._reported:
+            applied = ConfigurationApplied(client=self.client, generation=event.generation, items=event.items)
+            await self._books.observe(applied)
+            self._reported = reported
+
+    def _remember(self, bindings: Iterable[Binding]) -> None:
+        for binding in bindings:
+            kind: Family = 4 if family(binding.address) == 4 else 6
+            self._wanted[binding.iaid, kind] = Association(iaid=binding.iaid, family=kind)
+
+    async def _each(
+        self, kind: type[RenewAddress | ReleaseAddress | DeclineAddress], bindings: Iterable[Binding]
+    ) -> None:
+        """Decide about each binding, together. Refused with the first word."""
+        requests = [kind(client=self.client, iaid=each.iaid, address=each.address) for each in bindings]
+        outcomes = await asyncio.gather(*map(self._books.decide, requests), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+
+    async def _allocate(self, associations: Iterable[Association]) -> dict[str, Refused]:
+        """Have an address for each; the families that were refused."""
+        group = group_of(self._books.plan, self._name)
+        wanted = list(associations)
+        requests = [
+            AllocateAddress(client=self.client, iaid=each.iaid, family=each.family, group=group) for each in wanted
+        ]
+        outcomes = await asyncio.gather(*map(self._books.decide, requests), return_exceptions=True)
+        refused: dict[str, Refused] = {}
+        for each, outcome in zip(wanted, outcomes, strict=True):
+            if isinstance(outcome, Refused):
+                refused[str(each.family)] = outcome
+            elif isinstance(outcome, BaseException):
+                raise outcome
+        return refused
+
+    async def _answer(self, number: int, associations: Iterable[Association]) -> None:
+        """Assign all that the node wants, `associations` and what it asked for before."""
+        for each in associations:
+            self._wanted[each.iaid, each.family] = each
+        refused = await self._allocate(self._wanted.values())
+        if self._wanted and len(refused) == len({kind for _, kind in self._wanted}) and not self._leases():
+            first = next(iter(refused.values()))
+            self._session.error(number, first.why, first.text, retry_after=RETRY)
+            return
+        self._session.assign(
+            self._assignment({kind: refusal.why for kind, refusal in refused.items()}), answer_to=number
+        )
+
+    def _leases(self) -> list[Lease]:
+        found = (self._books.ledger.lease(self.client, iaid, kind) for iaid, kind in self._wanted)
+        return [lease for lease in found if lease is not None]
+
+    def _assignment(self, refused: dict[str, str]) -> Assign:
+        books = self._books
+        terms = assign(books.ledger, self._leases(), at=books.now(), epoch=0, position=books.position)
+        return Assign(
+            assignment=terms.assignment,
+            renew_after=terms.renew_after,
+            rebind_after=terms.rebind_after,
+            refused=refused,
+        )

@@ -1,0 +1,123 @@
+"""The TCP side of a Subnet Agent: TLS listeners, and a session for each node that connects."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+
+import structlog
+
+from dnms.agents.pump import Pump
+from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.served import Introduction, ServedNode
+from dnms.wire import agent_events as heard
+from dnms.wire.agent_session import AgentSession
+from dnms.wire.channel import Closed
+from dnms.wire.errors import Code
+
+MAX_SESSIONS = 4_096  # of one link; each holds a descriptor and some 100 KiB for TLS
+HANDSHAKE_WITHIN = 10.0  # seconds
+REPORT = 60.0  # seconds between two lines about what was dropped
+REPLACED = "replaced"
+"""Another session with the same DUID took this one's place: a node that came back faster than its death was noticed."""
+
+_logger = structlog.get_logger(__name__)
+
+
+class Sessions:
+    """All open sessions of an agent."""
+
+    def __init__(
+        self,
+        books: Books,
+        introduction: Introduction,
+        context: ssl.SSLContext,
+        *,
+        client_id: Callable[[bytes], bytes],
+    ) -> None:
+        self._books = books
+        self._introduction = introduction
+        self._context = context
+        self._client_id = client_id
+        self._open: dict[asyncio.Task[None], tuple[AgentSession, Pump[heard.AgentEvent], ServedNode]] = {}
+        self._dropped: Counter[str] = Counter()
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    async def serve(self, listeners: Iterable[socket.socket]) -> None:
+        """Take connections on these sockets until cancelled; then every node is told that the agent leaves."""
+        servers = [
+            await asyncio.start_server(
+                self._connected, sock=listener, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_WITHIN
+            )
+            for listener in listeners
+        ]
+        try:
+            await self._report()
+        finally:
+            for server in servers:
+                server.close()
+            for session, pump, _ in self._open.values():
+                session.bye(Code.LEAVING)
+                pump.wake()
+            if self._open:
+                await asyncio.wait(tuple(self._open))
+
+    async def push(self) -> None:
+        """The plan has changed: tell every node what it has now."""
+        for _, pump, node in tuple(self._open.values()):
+            await node.push()
+            pump.wake()
+
+    async def _report(self) -> None:
+        """Once a minute, what was dropped."""
+        while True:
+            await asyncio.sleep(REPORT)
+            if self._dropped:
+                _logger.warning("dropped in sessions", **self._dropped)
+                self._dropped.clear()
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is None or len(self._open) >= MAX_SESSIONS:
+            self._dropped["too-many-sessions"] += 1
+            writer.close()
+            return
+        session = AgentSession(now=asyncio.get_running_loop().time())
+        pump: Pump[heard.AgentEvent] = Pump(session, reader, writer)
+        peer = writer.get_extra_info("peername")[0]
+        node = ServedNode(session, self._books, self._introduction, peer=peer)
+        self._open[task] = (session, pump, node)
+        why = "failed"
+        try:
+            async with aclosing(pump.events()) as events:
+                async for event in events:
+                    match event:
+                        case heard.Greeted():
+                            self._greet(node, event)
+                        case Closed():
+                            why = event.why
+                        case _:
+                            await node.handle(event)
+        except asyncio.CancelledError:
+            why = Code.LEAVING
+            raise
+        except Exception:
+            _logger.exception("session failed", peer=peer)
+        finally:
+            del self._open[task]
+            self._dropped.update(session.dropped)
+            await node.leave(why)
+
+    def _greet(self, node: ServedNode, greeted: heard.Greeted) -> None:
+        client = self._client_id(greeted.duid)
+        for session, pump, other in tuple(self._open.values()):
+            if other.client == client and other is not node:
+                session.bye(REPLACED)
+                pump.wake()
+        node.greet(greeted, client, now=asyncio.get_running_loop().time())
