@@ -7,6 +7,7 @@ assigned outlives the session, and a restart: only its own end, or an agent's wo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import secrets
 import socket
@@ -45,6 +46,7 @@ from dnms.wire.node_session import NodeSession
 from dnms.wire.node_state import USABLE, NodeState, Unconfigured
 
 CONNECT_WITHIN = 5.0  # seconds for TCP and TLS on one link
+LEAVE_WITHIN = 1.0  # seconds for a last word to the agent
 COALESCE = 0.2  # seconds in which changes of the kernel become one observation
 MACHINE = Path("/sys/class/dmi/id/product_uuid")
 
@@ -83,6 +85,7 @@ async def run(settings: NodeSettings, *, stop: asyncio.Event) -> None:
             stopping = asyncio.create_task(stop.wait())
             try:
                 await asyncio.wait((living, stopping), return_when=asyncio.FIRST_COMPLETED)
+                await agent.leave()
             finally:
                 stopping.cancel()
                 living.cancel()
@@ -112,6 +115,8 @@ class NodeAgent:
         self._pump: Pump[heard.NodeEvent] | None = None
         self._work: asyncio.Task[None] | None = None  # on the kernel: one thing at a time
         self._observed: Snapshot | None = None
+        self._alone = asyncio.Event()  # no session is held
+        self._alone.set()
 
     async def live(self) -> None:
         """Until cancelled. KernelError, NodeStateError."""
@@ -126,6 +131,15 @@ class NodeAgent:
             while True:
                 await link_local_ready(self._netlink, self._settings.interface)
                 await self._try(await search.candidates(), identity, search)
+
+    async def leave(self) -> None:
+        """Take leave of the agent, so that it need not wonder; the node keeps what it has."""
+        if self._session is not None and self._pump is not None:
+            self._session.leave(asyncio.get_running_loop().time())
+            self._pump.wake()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVE_WITHIN):
+                await self._alone.wait()
 
     def _identity(self, snapshot: Snapshot) -> Identity:
         try:
@@ -171,12 +185,14 @@ class NodeAgent:
         )
         pump: Pump[heard.NodeEvent] = Pump(session, *connection)
         self._session, self._pump = session, pump
+        self._alone.clear()
         try:
             async with aclosing(pump.events()) as events:
                 async for event in events:
                     await self._handle(event, session)
         finally:
             self._session = self._pump = None
+            self._alone.set()
         return session.welcome is not None
 
     async def _handle(self, event: heard.NodeEvent, session: NodeSession) -> None:
