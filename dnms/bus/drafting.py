@@ -133,7 +133,12 @@ def draft(
     decisions, written = _coalesce(commit.decisions, refusals, at=at)
     commit = msgspec.structs.replace(commit, decisions=decisions, events=tuple(events))
     free, waiting = _part(outcomes)
-    data = codec.encode(commit) if decisions or events else b""
+    data = b""
+    if decisions or events:
+        data = codec.encode(commit)
+        # What the log holds is for ever, so nothing goes there that cannot be read again; and our fold takes what
+        # everybody else's is going to take.
+        commit = codec.decode(data)
     return Draft(commit, data, free, waiting, written, rest)
 
 
