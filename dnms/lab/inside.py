@@ -31,9 +31,8 @@ DEADLINE = 120.0
 DEADLINE_PER_NODE = 0.5
 """Seconds for a whole run. Each step has its own deadline; this one catches what those forgot."""
 
-INTERRUPTED = 130
-
 STDIN = 0
+WIDTH = 120  # of tables that go to a file or a pipe
 
 
 def main(arguments: list[str]) -> int:
@@ -63,7 +62,7 @@ def main(arguments: list[str]) -> int:
             outcome = asyncio.run(_until_stopped(module.run(lab), deadline))
         except _Stopped:
             display.line("stopped")
-            return INTERRUPTED
+            return FAILED
         except TimeoutError:
             display.line(f"not done within {deadline:.0f} s")
             return FAILED
@@ -80,7 +79,7 @@ def main(arguments: list[str]) -> int:
     if output == "json":
         print(msgspec.json.encode(outcome.report).decode(), file=answer)
     else:
-        console = Console(file=answer)
+        console = Console(file=answer, width=None if answer.isatty() else WIDTH)
         for table in outcome.tables:
             console.print(table)
     answer.flush()

@@ -17,6 +17,8 @@ from dnms.linux.namespaces import search_path
 PASSED, FAILED, USAGE, CANNOT = 0, 1, 2, 3
 """Exit codes: all went as it should; something did not; wrong arguments; this machine lacks something."""
 
+SIGNALLED = 128  # and the number of the signal that stopped it
+
 _NEEDED = {"ip": "iproute2", "radvd": "radvd", "unshare": "util-linux"}
 """Programs, and the Debian packages that bring them."""
 
@@ -24,7 +26,7 @@ _NEEDED = {"ip": "iproute2", "radvd": "radvd", "unshare": "util-linux"}
 def run(scenario: str, *, nodes: int, agents: int, output: str) -> int:
     """Run a scenario and print what came of it to stdout, as `table` or `json`; the exit code.
 
-    Progress goes to stderr. Logs and state lie in a temporary directory, which is kept, and named, where a run failed.
+    Progress goes to stderr. Logs and state lie in a temporary directory, which is kept, and named, if the run failed.
     """
     if not (1 <= nodes <= MAX_NODES and 1 <= agents <= MAX_AGENTS):
         return _complain(f"the lab has 1 to {MAX_NODES} nodes and 1 to {MAX_AGENTS} Subnet Agents", USAGE)
@@ -39,11 +41,11 @@ def run(scenario: str, *, nodes: int, agents: int, output: str) -> int:
     folder = Path(tempfile.mkdtemp(prefix="dnms-lab-"))
     inside = [sys.executable, "-P", "-m", "dnms.lab.inside", scenario, str(nodes), str(agents), output]
     code = isolation.run(words, [*inside, str(folder), repr(started)])
-    if code == PASSED:
+    if code == PASSED or code > SIGNALLED:
         shutil.rmtree(folder, ignore_errors=True)
-    else:
-        print(f"dnms: the lab failed; logs are in {folder}", file=sys.stderr)
-    return code
+        return code
+    print(f"dnms: the lab failed; logs are in {folder}", file=sys.stderr)
+    return FAILED
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -76,7 +76,9 @@ def _pools(shown: Shown) -> Table:
 def _events(shown: Shown) -> Table:
     table = _table(f"Events of {shown.node}", "position", "time", "event", "by", "what")
     for event in shown.events:
-        table.add_row(event.position, _clock(event.time), event.name, event.actor, Text(_what(event.fields)))
+        table.add_row(
+            event.position, _clock(event.time), event.name, event.actor.partition("/")[2], Text(_what(event.fields))
+        )
     return table
 
 

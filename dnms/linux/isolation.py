@@ -57,10 +57,12 @@ def wrapper() -> list[str]:
 
 
 def run(words: Sequence[str], command: Sequence[str]) -> int:
-    """Run `command` behind `words` of `wrapper` to its end; its exit code. It is killed when this process ends.
+    """Run `command` behind `words` of `wrapper` to its end; it is killed when this process ends.
 
     Its standard input ends when it should stop: at the first SIGINT or SIGTERM here. At the second it is killed. (A
     signal would not reach it, since `unshare` stands between, and a pid means something else in there.)
+
+    Returns its exit code, negative if it was killed; or 128 and the signal by which it was stopped here.
     """
     reading, writing = os.pipe()
     child = subprocess.Popen(
@@ -70,21 +72,22 @@ def run(words: Sequence[str], command: Sequence[str]) -> int:
         preexec_fn=lambda: end_with_parent(signal.SIGKILL),  # noqa: PLW1509  # called where no other thread runs
     )
     os.close(reading)
-    stopping = False
+    stopped_by = 0
 
-    def stop(_number: int, _frame: FrameType | None) -> None:
-        nonlocal stopping
-        if stopping:
+    def stop(number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped_by
+        if stopped_by:
             child.kill()
         else:
-            stopping = True
+            stopped_by = number
             os.close(writing)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        return child.wait()
+        code = child.wait()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if not stopping:
+        if not stopped_by:
             os.close(writing)
+    return 128 + stopped_by if stopped_by else code

@@ -1,0 +1,177 @@
+"""`dnms lab run basic`, whole: real kernel, bus, router and agents; as root and as an ordinary user."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LAB = [sys.executable, "-P", "-m", "dnms.lab"]
+BASIC = [*LAB, "run", "basic", "--nodes", "8", "--agents", "2", "-o", "json"]
+DEADLINE = 120.0
+NOBODY = 65534
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the lab keeps its logs."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+def run(command: Sequence[str], **more: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False, **more)
+
+
+@contextmanager
+def running(command: Sequence[str], until: str) -> Iterator[subprocess.Popen[str]]:
+    """A lab that has said that it is so far."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stderr is not None
+            assert any(until in line for line in process.stderr), "it ended before"
+            yield process
+        finally:
+            process.kill()
+
+
+def links() -> set[str]:
+    return {line.split(": ")[1] for line in run(["ip", "-o", "link"]).stdout.splitlines()}
+
+
+def check(done: subprocess.CompletedProcess[str]) -> None:
+    """All went well, and stdout has the JSON alone."""
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    times, events, seconds = report.pop("time_to_configured_ms"), report.pop("events"), report.pop("seconds")
+    assert report == {
+        "scenario": "basic",
+        "nodes": 8,
+        "configured": 8,
+        "duplicates": 0,
+        "subnet_agents": 2,
+        "views_equal_log": True,
+    }
+    assert list(times) == ["p50", "p99", "max"]
+    assert 0 < times["p50"] <= times["p99"] <= times["max"] < seconds * 1_000
+    assert events > 8 * 5  # identified, arrived, opened, registered, allocated twice, applied
+
+
+def test_nodes_are_configured_and_nothing_is_left(temporary: Path) -> None:
+    before = links()
+    check(run(BASIC))
+    assert links() == before
+    assert list(temporary.iterdir()) == []
+
+
+def test_an_ordinary_user_can_run_it(tmp_path: Path) -> None:
+    check(run(as_nobody(BASIC, tmp_path)))
+
+
+def test_tables_are_for_people(temporary: Path) -> None:
+    done = run([*LAB, "run", "basic", "--nodes", "2", "--agents", "1"])
+    assert done.returncode == 0, done.stderr
+    for shown in ("node-1", "lab-v6", "address.allocated", "Time to a usable address", "2 of 2"):
+        assert shown in done.stdout
+    assert "nodes configured 2/2" in done.stderr
+
+
+# `nothing_is_left` in tests/conftest.py sees every process that is left.
+
+
+def test_kill_9_leaves_nothing(temporary: Path) -> None:
+    before = links()
+    with running(BASIC, "starting Node Agents 8/8") as lab:
+        lab.kill()
+        assert lab.wait(DEADLINE) == -signal.SIGKILL
+    assert links() == before
+
+
+def test_sigterm_stops_it_in_good_order(temporary: Path) -> None:
+    with running(BASIC, "starting Node Agents 8/8") as lab:
+        lab.terminate()
+        assert lab.wait(DEADLINE) == 128 + signal.SIGTERM
+        assert lab.stdout is not None
+        assert lab.stderr is not None
+        assert lab.stdout.read() == ""
+        assert "lab: stopped" in lab.stderr.read()
+    assert list(temporary.iterdir()) == []
+
+
+def test_a_failure_says_what_failed_and_keeps_the_logs(temporary: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    broken = temporary / "bin"
+    broken.mkdir()
+    (broken / "radvd").write_text("#!/bin/sh\necho as it was told >&2\nexit 1\n")
+    (broken / "radvd").chmod(0o755)
+    monkeypatch.setenv("PATH", str(broken), prepend=os.pathsep)
+    done = run(BASIC)
+    assert (done.returncode, done.stdout) == (1, "")
+    *_, why, where = done.stderr.splitlines()
+    assert why == "lab: radvd has ended; see radvd.log"
+    logs = Path(where.rpartition(" ")[2])
+    assert logs.parent == temporary
+    assert (logs / "radvd.log").read_text() == "as it was told\n"
+    assert (logs / "agent-1.log").exists()
+
+
+def test_a_missing_program_is_one_line() -> None:
+    hidden = 'mount --bind /dev/null $(command -v radvd) && exec "$@"'
+    done = run(["unshare", "--mount", "sh", "-c", hidden, "sh", *BASIC])
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == "dnms: the lab needs radvd; `dnms doctor` says how to get it\n"
+
+
+def test_no_namespaces_is_one_line() -> None:
+    forbidden = 'echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set -all "$@"'
+    done = run(["unshare", "--user", "--map-root-user", "sh", "-c", forbidden, "sh", *BASIC])
+    assert (done.returncode, done.stdout) == (3, "")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("dnms: namespaces are not allowed")
+    assert line.endswith("`dnms doctor` says more")
+
+
+@pytest.mark.parametrize("words", [["--nodes", "0"], ["--nodes", "901"], ["--agents", "0"]])
+def test_too_many_and_too_few_are_refused(words: list[str]) -> None:
+    done = run([*LAB, "run", "basic", *words])
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "dnms: the lab has 1 to 900 nodes and 1 to 100 Subnet Agents\n"
+
+
+def test_the_list_has_every_scenario() -> None:
+    done = run([*LAB, "list"])
+    assert done.returncode == 0
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["basic"]
+
+
+def as_nobody(command: Sequence[str], tmp_path: Path) -> list[str]:
+    """The command as an ordinary user.
+
+    Python and the repository may lie where only root may go, as below /root: then, in mounts of its own, what is in
+    the way is hidden behind a folder that holds nothing but the way.
+    """
+    if os.geteuid() != 0:
+        return list(command)
+    steps = ["set -e"]
+    for number, needed in enumerate((Path(sys.base_prefix), Path(sys.prefix), REPOSITORY)):
+        closed = [folder for folder in reversed(needed.parents) if not folder.stat().st_mode & 0o001]
+        if closed:
+            (tmp_path / str(number)).mkdir()
+            steps += [
+                f"mount --bind {needed} {tmp_path}/{number}",
+                f"mount -t tmpfs -o mode=755 none {closed[0]}",
+                f"mkdir -p {needed}",
+                f"mount --bind {tmp_path}/{number} {needed}",
+            ]
+    drop = f"exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups env TMPDIR=/tmp HOME=/nonexistent"
+    return ["unshare", "--mount", "sh", "-c", "\n".join([*steps, f'{drop} "$@"']), "sh", *command]
