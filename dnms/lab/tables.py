@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
+from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -15,6 +16,7 @@ from dnms.lab.report import Report
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
+from dnms.projections.text import instant
 
 _ALREADY_SHOWN = {"client", "duid", "hardware", "digest", "kernel", "snapshot", "iaid"}
 """Fields of events that are the same in all of a node's events, or too long for a line."""
@@ -45,14 +47,16 @@ def tables(report: Report, machines: Sequence[Machine], shown: Shown) -> tuple[R
 
 
 def _table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
     for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", overflow="fold")
+        table.add_column(
+            column, justify="right" if column in right else "left", overflow="fold", no_wrap=column != "what"
+        )
     return table
 
 
 def _nodes(machines: Sequence[Machine], shown: Shown) -> Table:
-    table = _table("Nodes", "node", "IPv6", "IPv4", "Subnet Agent", "usable after", right=["usable after"])
+    table = _table("Nodes", "node", "IPv6", "IPv4", "agent", "usable", right=["usable"])
     agents = {node.name: node.agent for node in shown.nodes}
     for machine in machines:
         table.add_row(
@@ -74,11 +78,9 @@ def _pools(shown: Shown) -> Table:
 
 
 def _events(shown: Shown) -> Table:
-    table = _table(f"Events of {shown.node}", "position", "time", "event", "by", "what")
+    table = _table(f"Events of {shown.node}", "position", "time", "event", "what")
     for event in shown.events:
-        table.add_row(
-            event.position, _clock(event.time), event.name, event.actor.partition("/")[2], Text(_what(event.fields))
-        )
+        table.add_row(event.position, _clock(event.time), event.name, Text(_what(event.fields)))
     return table
 
 
@@ -92,7 +94,7 @@ def _what(fields: dict[str, Any]) -> str:
 
 def _short(name: str, value: Any) -> str:
     if name in ("valid_until", "horizon") and isinstance(value, int):
-        return datetime.fromtimestamp(value / 1e6).strftime("%H:%M:%S")
+        return instant(value).strftime("%H:%M:%S")
     if isinstance(value, list):
         return ", ".join(_short("", one) for one in value)
     if isinstance(value, dict):
