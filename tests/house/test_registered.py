@@ -9,12 +9,13 @@ from collections.abc import Sequence
 from types import ModuleType
 
 import pytest
+from msgspec import inspect
 
 import dnms
 import dnms.events
 import dnms.wire
-from dnms.events import codec
-from dnms.events.recorded import Event, Recorded, Request
+from dnms.events import codec, node, seen
+from dnms.events.recorded import Event, Personal, Recorded, Request
 from dnms.events.requests import REQUESTS
 from dnms.wire.messages import MESSAGES, Message
 
@@ -70,3 +71,26 @@ def test_every_wire_name_is_its_own_and_well_formed(kinds: Sequence[type[Recorde
 def test_every_registered_type_is_frozen_and_writes_no_defaults(kind: type[Recorded | Message]) -> None:
     config = kind.__struct_config__
     assert (config.frozen, config.omit_defaults, config.array_like, config.tag) == (True, True, False, None)
+
+
+def _holds_personal(kind: inspect.Type) -> bool:
+    match kind:
+        case inspect.CustomType(cls=cls):
+            return cls is Personal
+        case inspect.StructType(fields=fields):
+            return any(_holds_personal(field.type) for field in fields)
+        case inspect.UnionType(types=types):
+            return any(map(_holds_personal, types))
+        case inspect.VarTupleType(item_type=item):
+            return _holds_personal(item)
+        case inspect.DictType(key_type=key, value_type=value):
+            return _holds_personal(key) or _holds_personal(value)
+        case _:
+            return False
+
+
+def test_personal_values_stand_in_node_and_seen_alone() -> None:
+    holders = {
+        module for module in codec.FAMILIES for event in module.EVENTS if _holds_personal(inspect.type_info(event))
+    }
+    assert holders == {node, seen}
