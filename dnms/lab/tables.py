@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -18,7 +19,7 @@ from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.text import instant
 
-_ALREADY_SHOWN = {"client", "duid", "hardware", "digest", "kernel", "snapshot", "iaid"}
+_NOT_SHOWN = {"client", "duid", "hardware", "digest", "kernel", "snapshot", "iaid"}
 """Fields of events that are the same in all of a node's events, or too long for a line."""
 
 
@@ -89,7 +90,11 @@ def _clock(time: datetime) -> str:
 
 
 def _what(fields: dict[str, Any]) -> str:
-    return "  ".join(f"{name}={_short(name, value)}" for name, value in fields.items() if name not in _ALREADY_SHOWN)
+    parts = [f"{name}={_short(name, value)}" for name, value in fields.items() if name not in _NOT_SHOWN]
+    if "snapshot" in fields:
+        origins = Counter(one["origin"] for one in fields["snapshot"].get("addresses", ()))
+        parts += [f"{origin}: {count}" for origin, count in sorted(origins.items()) if origin != "loopback"]
+    return "  ".join(parts)
 
 
 def _short(name: str, value: Any) -> str:
