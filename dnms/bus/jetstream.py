@@ -243,12 +243,11 @@ class JetStreamLog:
                 consumer = Consumer(self._connection, link, self._stream)
                 try:
                     pending = await consumer.start(subjects, after=after)
-                    pause = FIRST_PAUSE
                     if silent and not pending:
                         silent = False
                         yield Batch((), caught_up=True)
                     async for batch in consumer.batches():
-                        silent = False
+                        silent, pause = False, FIRST_PAUSE
                         after = batch.records[-1].sequence
                         yield batch
                 finally:
