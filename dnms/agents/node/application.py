@@ -7,11 +7,15 @@ from pathlib import Path
 
 import msgspec
 
-from dnms.domain.node_plan import PROTOCOL, plan_node
+from dnms.domain.node_plan import PROTOCOL, NodePlan, plan_node
 from dnms.events.configuration import AssignedAddress, Assignment, Snapshot
+from dnms.events.ip import family
 from dnms.events.seen import AppliedItem
 from dnms.linux.apply import apply
 from dnms.linux.netlink import Netlink
+from dnms.wire.node_state import USABLE
+
+STRAGGLERS = 3  # more rounds; one is enough on any link that is not hostile
 
 
 class Application:
@@ -30,11 +34,22 @@ class Application:
     async def apply(self, assignment: Assignment, *, elapsed: float) -> tuple[AppliedItem, ...]:
         """Make the interface what is assigned; its lifetimes began `elapsed` seconds ago. KernelError."""
         link = await self._netlink.link(self._interface)
-        plan = plan_node(await self.snapshot(), link.index, remaining(assignment, elapsed))
-        outcomes = await apply(
+        wanted = remaining(assignment, elapsed)
+        plan = plan_node(await self.snapshot(), link.index, wanted)
+        outcomes = await self._change(plan)
+        for _ in range(STRAGGLERS):
+            # What an advertisement brought after the snapshot and before autoconfiguration was off.
+            plan = plan_node(await self.snapshot(), link.index, wanted)
+            usable = {family(address) for address, outcome in outcomes.items() if outcome == USABLE}
+            if not any(family(stray.address) in usable for stray in plan.remove_addresses):
+                break  # none, or what stays while nothing better can be used
+            outcomes |= await self._change(plan)
+        return tuple(AppliedItem(address=address, outcome=outcome) for address, outcome in outcomes.items())
+
+    async def _change(self, plan: NodePlan) -> dict[bytes, str]:
+        return await apply(
             self._netlink, plan, interface=self._interface, state=self._state, resolv_conf=self._resolv_conf
         )
-        return tuple(AppliedItem(address=address, outcome=outcome) for address, outcome in outcomes.items())
 
     async def strip(self, *, keep: Set[bytes]) -> None:
         """Remove our addresses but those to keep, and our routes where none is kept: they are over. KernelError.

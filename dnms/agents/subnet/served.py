@@ -129,9 +129,7 @@ class ServedNode:
             kernel=event.snapshot.kernel,
         )
         seen = [] if self._opened else [SessionOpened(client=self.client, peer=self._peer)]
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._books.identify(identify))
-            tasks.create_task(self._books.observe(*seen, self._configuration(event)))
+        await asyncio.gather(self._books.identify(identify), self._books.observe(*seen, self._configuration(event)))
         self._opened = True
         self._session.registered(event.id)
 

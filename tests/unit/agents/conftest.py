@@ -1,0 +1,221 @@
+"""A Subnet Agent's books on a log in memory, and nodes that talk to it byte by byte, without a socket or a kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.served import Introduction, ServedNode
+from dnms.bus.committer import Committer
+from dnms.bus.memory import MemoryLog
+from dnms.bus.port import Unavailable
+from dnms.domain.aggregate import Fold
+from dnms.domain.document import from_toml
+from dnms.domain.plan import PlanState
+from dnms.events import codec, subjects
+from dnms.events.configuration import Link, Snapshot
+from dnms.events.recorded import Event, Personal
+from dnms.events.seen import AppliedItem
+from dnms.wire import agent_events, node_events
+from dnms.wire.agent_session import AgentSession
+from dnms.wire.channel import Closed
+from dnms.wire.messages import Association
+from dnms.wire.node_session import NodeSession
+from dnms.wire.node_state import NodeState
+from tests.virtual_time import VirtualTimeLoop
+
+SITE, SUBNET, SECRET = "s", "office", b"k" * 32
+PLAN = """
+[site]
+name = "s"
+[[group]]
+name = "voip"
+number = 0x5a1e
+nodes = ["phone-*"]
+[[subnet]]
+name = "office"
+prefixes = ["2001:db8:1:1::/64", "192.0.2.0/28"]
+gateways = ["fe80::1", "192.0.2.1"]
+dns = ["2001:db8::53"]
+[[pool]]
+name = "office-v6"
+subnet = "office"
+range = "2001:db8:1:1::/64"
+[[pool]]
+name = "office-v4"
+subnet = "office"
+range = "192.0.2.0/28"
+"""
+
+
+class Clock:
+    """Instants that only the test moves."""
+
+    def __init__(self) -> None:
+        self.micros = 1_700_000_000_000_000
+
+    def now(self) -> int:
+        return self.micros
+
+
+class FrailLog(MemoryLog):
+    """A log that can be cut off."""
+
+    cut = False
+
+    async def store(self, subject: str, data: bytes, *, expected: int) -> int:
+        if self.cut:
+            raise Unavailable("cut off by the test")
+        return await super().store(subject, data, expected=expected)
+
+    def events(self) -> list[Event]:
+        return [event for record in self.records for event in codec.decode(record.data).events]
+
+
+class Site:
+    """A log, a plan and any number of agents on one subnet."""
+
+    def __init__(self, log: FrailLog, clock: Clock) -> None:
+        self.log = log
+        self.clock = clock
+
+    async def apply(self, plan: str) -> None:
+        committer = Committer(
+            self.log,
+            subjects.plan(SITE),
+            Fold(PlanState()),
+            actor="operator/test",
+            now=self.clock.now,
+            random=random.Random(1).randbytes,
+        )
+        await committer.catch_up()
+        running = asyncio.create_task(committer.run())
+        try:
+            await committer.submit(from_toml(plan))
+        finally:
+            running.cancel()
+
+    @asynccontextmanager
+    async def agent(self, name: str) -> AsyncIterator[Books]:
+        books = Books(
+            self.log,
+            site=SITE,
+            secret=SECRET,
+            subnet=SUBNET,
+            agent=name,
+            now=self.clock.now,
+            random=random.Random(name).randbytes,
+        )
+        running = asyncio.create_task(books.run())
+        try:
+            await until(lambda: books.ledger.plan.subnet is not None)
+            yield books
+        finally:
+            running.cancel()
+            await asyncio.wait((running,))
+
+
+class Node:
+    """Both ends of a session, and a kernel that lets every address be used but those in `taken`."""
+
+    def __init__(self, books: Books, name: str, *, state: NodeState | None = None) -> None:
+        self.state = state or NodeState()
+        self.books = books
+        self.taken: set[bytes] = set()
+        self.now = 0.0
+        self.heard: list[node_events.NodeEvent] = []
+        self.duid = b"\x00\x04" + hashlib.sha256(name.encode()).digest()[:16]
+        self.client = hashlib.blake2b(self.duid, key=SECRET, digest_size=16).digest()
+        self.session = NodeSession(
+            self.state,
+            duid=self.duid,
+            name=name,
+            interface="eth0",
+            associations=(Association(iaid=1, family=6), Association(iaid=1, family=4)),
+            now=0.0,
+        )
+        self._agent = AgentSession(now=0.0)
+        self.served = ServedNode(self._agent, books, Introduction("a1", SITE, SUBNET), peer="fe80::5%eth0")
+
+    @property
+    def addresses(self) -> set[bytes]:
+        return set(self.state.held)
+
+    async def talk(self) -> None:
+        """Until neither end has anything more to say."""
+        while True:
+            upward, downward = self.session.to_send(self.now), self._agent.to_send(self.now)
+            if upward:
+                self._agent.receive(upward, self.now)
+            if downward:
+                self.session.receive(downward, self.now)
+            for event in self._agent.events():
+                if isinstance(event, agent_events.Greeted):
+                    self.served.greet(event, self.client, now=self.now)
+                elif isinstance(event, Closed):
+                    await self.served.leave(event.why)
+                else:
+                    await self.served.handle(event)
+            for told in self.session.events():
+                self.heard.append(told)
+                self._obey(told)
+            if not upward and not downward:
+                return
+
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+        self.session.tick(self.now)
+        self._agent.tick(self.now)
+
+    def _obey(self, event: node_events.NodeEvent) -> None:
+        if isinstance(event, node_events.Welcomed):
+            link = Link(index=2, name="eth0", hardware=Personal(self.duid[:6]))
+            self.session.register(Snapshot(links=(link,), kernel="6.1"), self.now)
+        elif isinstance(event, node_events.Assigned):
+            wanted = [each.address for each in event.assignment.addresses]
+            items = [
+                AppliedItem(address=each, outcome="duplicate" if each in self.taken else "usable") for each in wanted
+            ]
+            self.session.applied(event.assignment.generation, items, self.now)
+            if duplicates := self.taken.intersection(wanted):
+                self.session.declined(duplicates, self.now)
+
+
+async def until(condition: Callable[[], bool], *, seconds: float = 5.0) -> None:
+    """Let other tasks run until it is so, for so many virtual seconds."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # noqa: ASYNC110  # virtual time: nothing waits
+            await asyncio.sleep(0.001)
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    return {"virtual": VirtualTimeLoop}
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def log(clock: Clock) -> FrailLog:
+    return FrailLog(SITE, log_id="log", now=clock.now)
+
+
+@pytest.fixture
+async def site(log: FrailLog, clock: Clock) -> Site:
+    site = Site(log, clock)
+    await site.apply(PLAN)
+    return site
+
+
+@pytest.fixture
+async def books(site: Site) -> AsyncIterator[Books]:
+    async with AsyncExitStack() as stack:
+        yield await stack.enter_async_context(site.agent("a1"))

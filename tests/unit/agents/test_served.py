@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+from dnms.agents.subnet.books import Books
+from dnms.events.address import AddressAllocated, AddressDeclined, AddressReleased, AddressRenewed
+from dnms.events.ip import family, parse_address
+from dnms.events.node import NodeArrived, NodeIdentified
+from dnms.events.plan import PlanAdopted
+from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
+from dnms.wire.node_events import Assigned, Refused
+from tests.unit.agents.conftest import PLAN, Clock, FrailLog, Node, Site, until
+
+HOUR = 3_600
+
+
+async def test_a_node_joins_and_the_log_has_all_of_it(books: Books, log: FrailLog) -> None:
+    node = Node(books, "web-1")
+    await node.talk()
+    assert {family(address) for address in node.addresses} == {4, 6}
+    happened = [type(event) for event in log.events()]
+    for kind in (NodeIdentified, NodeArrived, SessionOpened, ConfigurationRegistered, ConfigurationApplied):
+        assert happened.count(kind) == 1
+    assert happened.count(AddressAllocated) == 2
+
+
+async def test_the_node_gets_gateways_and_servers_of_its_subnet(books: Books) -> None:
+    node = Node(books, "web-1")
+    await node.talk()
+    (assigned,) = [event for event in node.heard if isinstance(event, Assigned)]
+    assert assigned.assignment.gateways == (parse_address("fe80::1"), parse_address("192.0.2.1"))
+    assert assigned.assignment.resolver.servers == (parse_address("2001:db8::53"),)
+    assert {each.prefix_length for each in assigned.assignment.addresses} == {64, 124}
+
+
+async def test_a_node_that_comes_back_keeps_its_addresses_without_a_new_lease(books: Books, log: FrailLog) -> None:
+    first = Node(books, "web-1")
+    await first.talk()
+    first.session.leave(0.0)
+    await first.talk()
+    again = Node(books, "web-1")
+    await again.talk()
+    assert again.addresses == first.addresses
+    assert sum(isinstance(event, AddressAllocated) for event in log.events()) == 2
+    assert any(isinstance(event, SessionClosed) for event in log.events())
+
+
+async def test_two_agents_serve_one_node_alike(site: Site, books: Books) -> None:
+    first = Node(books, "web-1")
+    await first.talk()
+    async with site.agent("a2") as others:
+        second = Node(others, "web-1", state=first.state)
+        second.now = 1.0
+        await second.talk()
+        assert second.addresses == first.addresses
+        assert second.session.exchange == "idle"
+
+
+async def test_an_agent_that_is_behind_catches_up_before_it_answers(site: Site, books: Books) -> None:
+    """Its follow has not brought yet what the other agent gave the node."""
+    async with site.agent("a2") as behind:
+        follow = behind._take
+        behind._take = lambda stored: None  # type: ignore[method-assign]
+        node = Node(books, "web-1")
+        await node.talk()
+        assert behind.position < books.position
+        again = Node(behind, "web-1", state=node.state)
+        await again.talk()
+        assert again.addresses == node.addresses
+        assert behind.position >= books.position
+        behind._take = follow  # type: ignore[method-assign]
+
+
+async def test_a_duplicate_is_declined_and_the_next_address_is_given(books: Books, log: FrailLog) -> None:
+    first = Node(books, "web-1")
+    await first.talk()
+    taken = next(address for address in first.addresses if family(address) == 6)
+    first.session.release(0.0)
+    await first.talk()
+    node = Node(books, "web-1")
+    node.taken = {taken}
+    await node.talk()
+    assert {family(address) for address in node.addresses} == {4, 6}
+    assert taken not in node.addresses
+    (declined,) = [event for event in log.events() if isinstance(event, AddressDeclined)]
+    assert declined.address == taken
+
+
+async def test_the_group_follows_the_name(books: Books) -> None:
+    node = Node(books, "phone-7")
+    await node.talk()
+    assert next(each for each in node.addresses if family(each) == 6)[8:10] == b"\x5a\x1e"
+
+
+async def test_a_released_address_is_free_in_the_log(books: Books, log: FrailLog) -> None:
+    node = Node(books, "web-1")
+    await node.talk()
+    node.session.release(0.0)
+    await node.talk()
+    assert not node.addresses
+    assert sum(isinstance(event, AddressReleased) for event in log.events()) == 2
+    assert not books.ledger.leases
+
+
+async def test_a_renewal_costs_no_event_until_the_promise_is_used_up(books: Books, log: FrailLog, clock: Clock) -> None:
+    node = Node(books, "web-1")
+    await node.talk()
+    before = len(log.records)
+    elapsed = 0
+    while elapsed < 4 * HOUR:
+        node.pass_time(1_350)  # T1
+        clock.micros += 1_350 * 1_000_000
+        elapsed += 1_350
+        await node.talk()
+        assert len(node.addresses) == 2
+    renewed = [event for event in log.events() if isinstance(event, AddressRenewed)]
+    six = [event for event in renewed if family(event.address) == 6]
+    four = [event for event in renewed if family(event.address) == 4]
+    assert 1 <= len(six) <= 2  # promised for four lifetimes
+    assert len(four) == elapsed // 1_350  # for one
+    assert not any(isinstance(event, ConfigurationApplied) for event in log.events()[before:][9:])
+
+
+async def test_nothing_is_promised_while_the_log_is_away_and_all_goes_on_when_it_is_back(
+    books: Books, log: FrailLog
+) -> None:
+    first = Node(books, "web-1")
+    await first.talk()
+    log.cut = True
+    second = Node(books, "web-2")
+    await second.talk()
+    assert not second.addresses
+    log.cut = False
+    third = Node(books, "web-3")
+    await third.talk()
+    assert len(third.addresses) == 2
+
+
+async def test_a_full_pool_refuses_one_family_and_gives_the_other(books: Books) -> None:
+    nodes = [Node(books, f"web-{number}") for number in range(14)]
+    for node in nodes:
+        await node.talk()
+    last = nodes[-1]
+    assert {family(address) for address in last.addresses} == {6}
+    (assigned,) = [event for event in last.heard if isinstance(event, Assigned)]
+    assert assigned.refused == {"4": "exhausted"}
+
+
+async def test_a_changed_plan_reaches_a_node_that_has_a_session(site: Site, books: Books, log: FrailLog) -> None:
+    node = Node(books, "web-1")
+    await node.talk()
+    books.adopted.clear()
+    await site.apply(PLAN.replace("2001:db8::53", "2001:db8::54"))
+    await until(books.adopted.is_set)
+    await node.served.push()
+    await node.talk()
+    last = [event for event in node.heard if isinstance(event, Assigned)][-1]
+    assert last.assignment.resolver.servers == (parse_address("2001:db8::54"),)
+    assert sum(isinstance(event, PlanAdopted) for event in log.events()) == 2
+
+
+async def test_a_plan_that_concerns_others_is_not_adopted(site: Site, books: Books, log: FrailLog) -> None:
+    other = '[[subnet]]\nname = "lab"\nprefixes = ["2001:db8:9::/64"]\n'
+    await site.apply(PLAN + other)
+    await until(lambda: "lab" in books.plan.subnets)
+    assert sum(isinstance(event, PlanAdopted) for event in log.events()) == 1
+
+
+async def test_a_subnet_without_a_plan_refuses(site: Site, books: Books) -> None:
+    await site.apply('[site]\nname = "s"\n')
+    await until(lambda: books.ledger.plan.subnet is None)
+    node = Node(books, "web-1")
+    await node.talk()
+    assert [event.code for event in node.heard if isinstance(event, Refused)] == ["no-subnet"]
