@@ -38,15 +38,16 @@ class On(StrEnum):
     EXTENDED = "extended"
     APPLIED = "applied"
     T1 = "T1"
+    T2 = "T2"
     LINK_UP = "link came back"
     ASK_AGAIN = "not configured, time to ask"
-    DECLINED = "duplicate found: decline"
+    DECLINED = "duplicate found"
     NO_BINDING = "error no-binding"
-    NOT_ON_LINK = "error not-on-link: strip"
+    NOT_ON_LINK = "error not-on-link"
     REFUSED = "another error"
-    EXPIRED = "expired: strip"
+    EXPIRED = "expired"
     RELEASE = "release"
-    ENDED = "session ended, or T2"
+    ENDED = "session ended"
 
 
 _E = Exchange
@@ -69,12 +70,14 @@ NEXT: Mapping[tuple[Exchange, On], Exchange] = {
     (_E.IDLE, On.ASSIGN): _E.APPLYING,
     (_E.IDLE, On.EXTENDED): _E.IDLE,
     (_E.IDLE, On.T1): _E.RENEWING,
+    (_E.IDLE, On.T2): _E.DISCOVERING,
     (_E.IDLE, On.LINK_UP): _E.CONFIRMING,
     (_E.IDLE, On.ASK_AGAIN): _E.REQUESTING,
     (_E.IDLE, On.DECLINED): _E.REQUESTING,
     (_E.IDLE, On.EXPIRED): _E.REQUESTING,
     (_E.RENEWING, On.ASSIGN): _E.APPLYING,
     (_E.RENEWING, On.EXTENDED): _E.IDLE,
+    (_E.RENEWING, On.T2): _E.DISCOVERING,
     (_E.RENEWING, On.DECLINED): _E.REQUESTING,
     (_E.RENEWING, On.NO_BINDING): _E.REQUESTING,
     (_E.RENEWING, On.NOT_ON_LINK): _E.REQUESTING,
@@ -88,6 +91,7 @@ NEXT: Mapping[tuple[Exchange, On], Exchange] = {
     (_E.REBINDING, On.EXPIRED): _E.REQUESTING,
     (_E.CONFIRMING, On.ASSIGN): _E.APPLYING,
     (_E.CONFIRMING, On.EXTENDED): _E.IDLE,
+    (_E.CONFIRMING, On.T2): _E.DISCOVERING,
     (_E.CONFIRMING, On.DECLINED): _E.REQUESTING,
     (_E.CONFIRMING, On.NO_BINDING): _E.REQUESTING,
     (_E.CONFIRMING, On.NOT_ON_LINK): _E.REQUESTING,
@@ -113,10 +117,17 @@ def following(exchange: Exchange, on: On) -> Exchange:
 
 
 def diagram() -> str:
-    """The table as a Mermaid state diagram, one line a pair of exchanges."""
+    """The table as a Mermaid state diagram: one line a pair of exchanges, and one for the end of any session."""
     labels: dict[tuple[Exchange, Exchange], list[str]] = {}
     for (exchange, on), then in NEXT.items():
-        labels.setdefault((exchange, then), []).append(on)
-    lines = ["stateDiagram-v2", f"    [*] --> {Exchange.DISCOVERING}"]
-    lines += [f"    {exchange} --> {then}: {' / '.join(on)}" for (exchange, then), on in labels.items()]
+        if on is not On.ENDED:
+            labels.setdefault((exchange, then), []).append(on)
+    arrows = {pair: f"{pair[0]} --> {pair[1]}: {' / '.join(on)}" for pair, on in labels.items()}
+    discovering = Exchange.DISCOVERING
+    inside = [arrow for pair, arrow in arrows.items() if discovering not in pair]
+    outside = [arrow for pair, arrow in arrows.items() if discovering in pair]
+    lines = ["stateDiagram-v2", f"    [*] --> {discovering}", "    state session {"]
+    lines += [f"        {arrow}" for arrow in inside]
+    lines += ["    }", *(f"    {arrow}" for arrow in outside)]
+    lines += [f"    session --> {discovering}: {On.ENDED}"]
     return "\n".join(lines) + "\n"

@@ -292,7 +292,7 @@ class NodeSession:
             self._step(On.EXPIRED)
             self._request(now)
         elif self._may_rebind and now >= self.state.rebind_at:
-            self._end(Closed(Code.REBIND, text="T2 passed: any agent will do"))
+            self._end(Closed(Code.REBIND, text="T2 passed: any agent will do"), on=On.T2)
         elif self.exchange is not Exchange.IDLE:
             return
         elif not self._settled:
@@ -318,7 +318,7 @@ class NodeSession:
     @property
     def _may_rebind(self) -> bool:
         """Whether T2 ends this session: another agent may answer where this one does not."""
-        return self.exchange in (Exchange.IDLE, Exchange.RENEWING, Exchange.CONFIRMING) and self.state.configured
+        return (self.exchange, On.T2) in NEXT and self.state.configured
 
     @property
     def _link(self) -> tuple[str, str]:
@@ -366,16 +366,16 @@ class NodeSession:
         self._channel.send(messages.Error(code=error.why, text=error.text[: messages.MAX_TEXT]))
         self._close(Closed(error.why, text=error.text))
 
-    def _end(self, closed: Closed) -> None:
+    def _end(self, closed: Closed, *, on: On = On.ENDED) -> None:
         """Take leave of the agent."""
         if not self.closed:
             self._channel.send(messages.Bye(why=closed.why))
-            self._close(closed)
+            self._close(closed, on=on)
 
-    def _close(self, closed: Closed) -> None:
+    def _close(self, closed: Closed, *, on: On = On.ENDED) -> None:
         if not self.closed:
             self.closed = True
-            self._step(On.ENDED)
+            self._step(on)
             self._asked = None
             self._events.append(closed)
 

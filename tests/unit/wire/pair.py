@@ -54,6 +54,7 @@ class Pair:
 
     def until(self, instant: float) -> None:
         """Let time pass, from deadline to deadline."""
+        self.run()
         while True:
             deadlines = [at for at in (self.node.deadline(), self.agent.deadline()) if at is not None]
             following = min(deadlines, default=instant)
