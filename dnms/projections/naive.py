@@ -35,7 +35,7 @@ class Naive(msgspec.Struct, kw_only=True):
     names: dict[str, str] = {}  # by client
     places: dict[str, str] = {}  # the subnet of each client
     registered: dict[str, set[str]] = {}  # addresses of each client
-    held_of_pool: dict[tuple[str, str], int] = {}  # by subnet and pool
+    held_of_pool: dict[tuple[str, str], int] = {}  # by subnet and pool: those of the plan, and others with leases
     intervals: list[Interval] = []
     duplicates: list[str] = []  # allocations of an address that another client held; there is no such log
 
@@ -63,6 +63,11 @@ def fold(commits: Iterable[Stored]) -> Naive:
                 naive.names[client] = fields["name"].text
             elif event.NAME == "node.arrived":
                 naive.places[client] = fields["subnet"]
+            elif event.NAME == "pool.defined":
+                state.defined[fields["pool"].name] = fields["pool"].subnet
+                state.ever_defined.add((fields["pool"].subnet, fields["pool"].name))
+            elif event.NAME == "pool.withdrawn":
+                state.defined.pop(fields["name"], None)
             elif event.NAME == "configuration.registered":
                 state.registered(client, fields["snapshot"], stored)
     return state.finish()
@@ -73,6 +78,8 @@ class _State:
 
     def __init__(self) -> None:
         self.naive = Naive()
+        self.defined: dict[str, str] = {}  # pool to subnet
+        self.ever_defined: set[tuple[str, str]] = set()
         self._pools: dict[tuple[str, str], str] = {}
         self._leases: dict[tuple[str, str], tuple[str, int]] = {}
         self._uses: dict[tuple[str, str], tuple[tuple[str, str], int]] = {}
@@ -112,9 +119,10 @@ class _State:
 
     def finish(self) -> Naive:
         naive = self.naive
-        for key in naive.holders:
-            pool = (key[1], self._pools[key])
-            naive.held_of_pool[pool] = naive.held_of_pool.get(pool, 0) + 1
+        for pool in self.ever_defined:
+            held = sum((key[1], self._pools[key]) == pool for key in naive.holders)
+            if held or self.defined.get(pool[1]) == pool[0]:
+                naive.held_of_pool[pool] = held
         naive.intervals += [(key[0], holder, "lease", since, None) for key, (holder, since) in self._leases.items()]
         naive.intervals += [(key[0], key[1], "registered", since, None) for key, (_, since) in self._uses.items()]
         return naive

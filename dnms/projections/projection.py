@@ -26,6 +26,14 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     fold: Fold
 
 
+MAX_INTEGER = (1 << 63) - 1
+
+
+def storable(number: int) -> int:
+    """A number that a node told, cut to what SQLite can hold: no node can stop the views with a wrong one."""
+    return max(-MAX_INTEGER, min(number, MAX_INTEGER))
+
+
 class Place(msgspec.Struct, frozen=True):
     """Where a commit was written: the parts of its subject (see `dnms.events.subjects`)."""
 

@@ -13,6 +13,7 @@ from dnms.events.ip import Prefix, format_address
 from dnms.events.recorded import Personal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _LATEST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _ADDRESS = re.compile(r"\bAddress\b")
 
@@ -21,7 +22,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 def instant(microseconds: int) -> datetime:
     """The date of an instant of the log; what lies past the year 9999 is shown as its last moment."""
-    return _EPOCH + timedelta(microseconds=min(microseconds, _LATEST))
+    return _EPOCH + timedelta(microseconds=max(_EARLIEST, min(microseconds, _LATEST)))
 
 
 def instant_or_none(microseconds: int | None) -> datetime | None:

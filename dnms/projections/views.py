@@ -113,8 +113,8 @@ class Views:
                 async with self.read() as reading:
                     if reading.position.sequence >= sequence:
                         return True
-            except ViewsMissing:
-                pass  # the first fold is under way
+            except (ViewsMissing, ViewsOutdated):
+                pass  # they are being folded
             if loop.time() >= deadline:
                 return False
             await asyncio.sleep(LOOK)

@@ -19,7 +19,7 @@ from dnms.events.commit import Stored
 from dnms.events.configuration import Snapshot
 from dnms.events.seen import ConfigurationRegistered
 from dnms.kit.clock import MICROSECONDS
-from dnms.projections.projection import place
+from dnms.projections.projection import place, storable
 
 HELD, DECLINED = "held", "declined"
 
@@ -122,16 +122,16 @@ class _Registered:
         before = self._now[client]
         self._now[client] = now = {}
         for one in snapshot.addresses:
-            key = (one.interface, one.address)
+            key = (storable(one.interface), one.address)
             known = before.get(key)
             now[key] = _Seen(
                 subnet=subnet,
                 link=links.get(one.interface, ""),
-                prefix_length=one.prefix_length,
+                prefix_length=storable(one.prefix_length),
                 origin=one.origin,
-                flags=one.flags,
-                preferred_until=None if one.preferred is None else at + one.preferred * MICROSECONDS,
-                valid_until=None if one.valid is None else at + one.valid * MICROSECONDS,
+                flags=storable(one.flags),
+                preferred_until=None if one.preferred is None else storable(at + one.preferred * MICROSECONDS),
+                valid_until=None if one.valid is None else storable(at + one.valid * MICROSECONDS),
                 since=at if known is None else known.since,
                 changed_sequence=sequence,
                 changed_index=index,

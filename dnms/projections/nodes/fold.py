@@ -10,7 +10,7 @@ import msgspec
 from dnms.events.commit import Stored
 from dnms.events.node import NodeArrived, NodeIdentified
 from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
-from dnms.projections.projection import Place, place
+from dnms.projections.projection import Place, place, storable
 from dnms.projections.text import to_json
 
 
@@ -70,7 +70,14 @@ class _Changes:
         cursor.executemany(
             "INSERT OR REPLACE INTO node_application VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
             [
-                (*key, at, *msgspec.structs.astuple(event.generation), to_json(event.items), sequence, index)
+                (
+                    *key,
+                    at,
+                    *map(storable, msgspec.structs.astuple(event.generation)),
+                    to_json(event.items),
+                    sequence,
+                    index,
+                )
                 for key, (event, at, sequence, index) in self.applications.items()
             ],
         )

@@ -1,0 +1,54 @@
+"""The application: every route of the API, with what its handlers ask."""
+
+from __future__ import annotations
+
+import asyncio
+
+from litestar import Litestar, Router
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+
+import dnms
+from dnms.api import events, plan, problems, questions
+from dnms.api.access import bearer
+from dnms.bus.committer import Committer
+from dnms.bus.port import Log
+from dnms.domain.plan import PlanState
+from dnms.projections.views import Views
+
+MAX_BODY = 4 << 20  # bytes; a plan has to fit into one commit
+
+
+def create_app(*, site: str, views: Views, log: Log, plan_committer: Committer[PlanState], token: str) -> Litestar:
+    """The API of a site, under `/api/v1`. Its description is at `/api/v1/schema/openapi.json`.
+
+    The caller runs the committer, follows the plan for it, and closes the views.
+    """
+    stopping = asyncio.Event()
+    api = Router(
+        "/api/v1",
+        route_handlers=[*questions.HANDLERS, *events.HANDLERS, *plan.HANDLERS],
+        guards=[bearer(token)],
+        dependencies={
+            "views": Provide(lambda: views, sync_to_thread=False),
+            "log": Provide(lambda: log, sync_to_thread=False),
+            "plans": Provide(lambda: plan_committer, sync_to_thread=False),
+            "stopping": Provide(lambda: stopping, sync_to_thread=False),
+            "wanted": Provide(events.wanted, sync_to_thread=False),
+        },
+    )
+    return Litestar(
+        [api],
+        exception_handlers=problems.HANDLERS,
+        openapi_config=OpenAPIConfig(
+            title=f"DNMS, site {site}",
+            version=dnms.__version__,
+            path="/api/v1/schema",
+            render_plugins=[JsonRenderPlugin()],
+        ),
+        request_max_body_size=MAX_BODY,
+        logging_config=None,
+        state=State({"stopping": stopping}),
+    )

@@ -1,0 +1,131 @@
+"""Events, as a list and as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+import aiosqlite
+import msgspec
+from litestar import Request, Response, get
+from litestar.params import Dependency, Parameter
+from litestar.response import ServerSentEvent
+from litestar.response.sse import ServerSentEventMessage
+
+from dnms.api import answers
+from dnms.api.answers import Page
+from dnms.api.problems import Invalid, NotThere
+from dnms.api.questions import TheViews
+from dnms.events.ip import parse_address
+from dnms.projections.events import queries
+from dnms.projections.events.queries import MAX_EVENTS, EventRow
+from dnms.projections.nodes.queries import find
+from dnms.projections.views import Views
+
+KEEPALIVE = 15.0  # seconds; proxies close what is silent for a minute
+PATIENCE = 0.5  # seconds until a stream looks whether the server stops
+
+_POSITION = re.compile(r"(\d{1,15})(?:\.(\d{1,4}))?")
+
+
+class Filter(msgspec.Struct, frozen=True):
+    """Which events are asked for."""
+
+    kind: str | None
+    node: str | None
+    address: bytes | None
+
+
+def wanted(kind: str | None = None, node: str | None = None, address: str | None = None) -> Filter:
+    """The events of a kind (`address.allocated`, `address`), of a node (name or client id) or of an address."""
+    try:
+        return Filter(kind, node, None if address is None else parse_address(address))
+    except ValueError as error:
+        raise Invalid("address", str(error)) from None
+
+
+Wanted = Annotated[Filter, Dependency(skip_validation=True)]
+
+
+@get("/events")
+async def events(
+    views: TheViews,
+    wanted: Wanted,
+    after: str | None = None,
+    limit: Annotated[int, Parameter(ge=1, le=MAX_EVENTS)] = 100,
+    newest: bool = False,
+) -> Response[Page[EventRow]]:
+    """Events behind the position `after` (`12`: behind that commit; `12.3`: behind that event), or the newest ones."""
+    cursor = -1 if after is None else _cursor(after, "after")
+    async with views.read() as reading:
+        rows = await _matching(reading.db, wanted, cursor, limit=limit, newest=newest)
+        return answers.page(reading, rows, rows[-1].position if len(rows) == limit and not newest else None)
+
+
+@get("/events/stream")
+async def stream(
+    request: Request[Any, Any, Any],
+    views: TheViews,
+    stopping: Annotated[asyncio.Event, Dependency(skip_validation=True)],
+    wanted: Wanted,
+    after: str | None = None,
+) -> ServerSentEvent:
+    """Events behind a position, then those to come, as server-sent events; without a position, those to come.
+
+    The id of each is its position, and a client that comes back goes on behind the last one that it names.
+    """
+    if (last := request.headers.get("last-event-id")) is not None:
+        after = last
+    async with views.read() as reading:
+        cursor = queries.after_commit(reading.position.sequence) if after is None else _cursor(after, "after")
+        await _matching(reading.db, wanted, cursor, limit=1)  # who asks for an unknown node hears it at once
+    return ServerSentEvent(_live(views, wanted, cursor, stopping))
+
+
+async def _live(
+    views: Views, wanted: Filter, cursor: int, stopping: asyncio.Event
+) -> AsyncGenerator[ServerSentEventMessage, None]:
+    loop = asyncio.get_running_loop()
+    spoken = loop.time()
+    while not stopping.is_set():
+        async with views.read() as reading:
+            rows = await _matching(reading.db, wanted, cursor, limit=MAX_EVENTS)
+            folded = reading.position.sequence
+        for row in rows:
+            yield ServerSentEventMessage(data=msgspec.json.encode(row).decode(), id=row.position)
+            cursor, spoken = queries.after_event(row.sequence, row.index), loop.time()
+        if len(rows) < MAX_EVENTS:
+            cursor = max(cursor, queries.after_commit(folded))
+            await views.reached(folded + 1, within=PATIENCE)
+        if loop.time() - spoken > KEEPALIVE:
+            yield ServerSentEventMessage(comment="still here")
+            spoken = loop.time()
+
+
+async def _matching(
+    db: aiosqlite.Connection, wanted: Filter, cursor: int, *, limit: int, newest: bool = False
+) -> list[EventRow]:
+    client: bytes | None = None
+    if wanted.node is not None:
+        found = await find(db, wanted.node)
+        if not found:
+            raise NotThere(f"there is no node with the name or client id {wanted.node!r}")
+        if len(found) > 1:
+            raise Invalid("node", f"{len(found)} nodes have the name {wanted.node!r}; give a client id")
+        client = bytes.fromhex(found[0].client)
+    return await queries.events(
+        db, after=cursor, limit=limit, kind=wanted.kind, client=client, address=wanted.address, newest=newest
+    )
+
+
+def _cursor(text: str, path: str) -> int:
+    match = _POSITION.fullmatch(text)
+    if match is None:
+        raise Invalid(path, "expected a position: 12 or 12.3")
+    sequence, index = int(match[1]), match[2]
+    return queries.after_commit(sequence) if index is None else queries.after_event(sequence, int(index))
+
+
+HANDLERS = (events, stream)

@@ -1,0 +1,158 @@
+"""Questions about what is and what was, but for events. Each is one query of one projection, at one moment."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from typing import Annotated
+
+from litestar import Response, get
+from litestar.params import Dependency, Parameter
+
+from dnms.api import answers
+from dnms.api.answers import AddressAnswer, NodeAnswer, Page, SiteAnswer, StatusAnswer
+from dnms.api.problems import Invalid, NotThere
+from dnms.bus.port import Log, LogError
+from dnms.events.ip import format_address, parse_address
+from dnms.projections.addresses import queries as addresses_
+from dnms.projections.addresses.queries import AddressRow
+from dnms.projections.history import queries as history
+from dnms.projections.history.queries import Holding
+from dnms.projections.nodes import queries as nodes_
+from dnms.projections.nodes.queries import NodeRow
+from dnms.projections.pools import queries as pools_
+from dnms.projections.pools.queries import PoolRow
+from dnms.projections.text import microseconds
+from dnms.projections.views import Views
+
+LOG_PATIENCE = 2.0  # seconds for the log to say where it ends
+
+TheViews = Annotated[Views, Dependency(skip_validation=True)]
+TheLog = Annotated[Log, Dependency(skip_validation=True)]
+Limit = Annotated[int, Parameter(ge=1, le=10_000)]
+
+
+@get("/site")
+async def site(views: TheViews) -> Response[SiteAnswer]:
+    """The site, and how much is in its log."""
+    async with views.read() as reading:
+        position = reading.position
+        found = SiteAnswer(
+            position=position.sequence,
+            name=position.site,
+            log_id=position.log_id,
+            commits=position.commits,
+            events=position.events,
+            plan=await pools_.site(reading.db),
+        )
+    return answers.answer(found, position.sequence)
+
+
+@get("/status")
+async def status(views: TheViews, log: TheLog) -> StatusAnswer:
+    """How the views are. The one place where the log is asked: where it ends."""
+    found = await views.status()
+    end: int | None = None
+    try:
+        async with asyncio.timeout(LOG_PATIENCE):
+            end = await log.end()
+    except (LogError, TimeoutError):
+        pass  # that it cannot be reached is the answer
+    known = None if found.position is None else found.position.sequence
+    behind = None if end is None or known is None else max(0, end - known)
+    return StatusAnswer(views=found, log_end=end, behind=behind)
+
+
+@get("/nodes")
+async def nodes(
+    views: TheViews, subnet: str | None = None, after: str = "", limit: Limit = 1_000
+) -> Response[Page[NodeRow]]:
+    """Nodes in the order of their client ids; `after` is one of those."""
+    try:
+        behind = bytes.fromhex(after)
+    except ValueError:
+        raise Invalid("after", "expected a client id in hex") from None
+    async with views.read() as reading:
+        rows = await nodes_.nodes(reading.db, subnet=subnet, after=behind, limit=limit)
+        return answers.page(reading, rows, rows[-1].client if len(rows) == limit else None)
+
+
+@get("/nodes/{node:str}")
+async def node(views: TheViews, node: str) -> Response[Page[NodeAnswer]]:
+    """The nodes of a name, which can be several, or the one with a client id: all about each."""
+    async with views.read() as reading:
+        found = []
+        for row in await nodes_.find(reading.db, node):
+            client = bytes.fromhex(row.client)
+            found.append(
+                NodeAnswer(
+                    node=row,
+                    addresses=await addresses_.of_node(reading.db, client),
+                    sessions=await nodes_.sessions(reading.db, client),
+                    configuration=await nodes_.snapshot(reading.db, client),
+                )
+            )
+        if not found:
+            raise NotThere(f"there is no node with the name or client id {node!r}")
+        return answers.page(reading, found)
+
+
+@get("/addresses")
+async def addresses(
+    views: TheViews,
+    subnet: str | None = None,
+    pool: str | None = None,
+    after: str | None = None,
+    limit: Limit = 1_000,
+) -> Response[Page[AddressRow]]:
+    """Leased and declined addresses in their order; `after` is an address, `@` and its subnet."""
+    behind = (b"", "")
+    if after is not None:
+        text, _, of_subnet = after.partition("@")
+        behind = (_address(text, "after"), of_subnet)
+    async with views.read() as reading:
+        rows = await addresses_.addresses(reading.db, subnet=subnet, pool=pool, after=behind, limit=limit)
+        return answers.page(reading, rows, f"{rows[-1].address}@{rows[-1].subnet}" if len(rows) == limit else None)
+
+
+@get("/addresses/{address:str}")
+async def address(views: TheViews, address: str) -> Response[AddressAnswer]:
+    """One address: its leases, and the nodes that registered it."""
+    packed = _address(address, "address")
+    async with views.read() as reading:
+        sequence = reading.position.sequence
+        found = AddressAnswer(
+            position=sequence,
+            address=format_address(packed),
+            leases=await addresses_.leases_of(reading.db, packed),
+            registered=await addresses_.registered(reading.db, packed),
+        )
+    if not found.leases and not found.registered:
+        raise NotThere(f"nobody has {found.address} now; `who-had` knows of former times")
+    return answers.answer(found, sequence)
+
+
+@get("/pools")
+async def pools(views: TheViews, subnet: str | None = None) -> Response[Page[PoolRow]]:
+    """Every pool of the plan, and withdrawn ones that still have leases."""
+    async with views.read() as reading:
+        return answers.page(reading, await pools_.pools(reading.db, subnet=subnet))
+
+
+@get("/who-had/{address:str}")
+async def who_had(views: TheViews, address: str, at: datetime | None = None) -> Response[Page[Holding]]:
+    """Who had the address at an instant (RFC 3339; UTC without a zone), or everybody who ever had it."""
+    packed = _address(address, "address")
+    async with views.read() as reading:
+        found = await history.who_had(reading.db, packed, None if at is None else microseconds(at))
+        return answers.page(reading, found)
+
+
+def _address(text: str, path: str) -> bytes:
+    try:
+        return parse_address(text)
+    except ValueError as error:
+        raise Invalid(path, str(error)) from None
+
+
+HANDLERS = (site, status, nodes, node, addresses, address, pools, who_had)

@@ -1,0 +1,106 @@
+"""Examples: what the families `node` and `seen` make of the tables."""
+
+from __future__ import annotations
+
+from dnms.events.configuration import Generation, InterfaceAddress, Snapshot
+from dnms.events.node import NodeArrived, NodeIdentified
+from dnms.events.recorded import Personal
+from dnms.events.seen import (
+    AppliedItem,
+    ConfigurationApplied,
+    ConfigurationRegistered,
+    SessionClosed,
+    SessionOpened,
+)
+from dnms.projections.example import ALICE, BOB, FIRST, SECOND, Example, happened
+
+_NODES = "SELECT client, name, duid, hardware, subnet, arrived, first_seen, last_seen FROM node ORDER BY 1"
+_SESSIONS = "SELECT client, subnet, agent, open, peer, since, why FROM node_session ORDER BY 1, 2, 3"
+
+
+def _identified(name: str) -> NodeIdentified:
+    return NodeIdentified(
+        client=ALICE, duid=Personal(b"\x00\x04\x01"), name=Personal(name), hardware=(Personal(b"\x02\x00"),)
+    )
+
+
+EXAMPLES = (
+    Example(
+        title="a node says who it is, changes its name, and moves",
+        log=(
+            happened("node.00", 10, _identified("old"), NodeArrived(client=ALICE, subnet="lan")),
+            happened("node.00", 20, _identified("new")),
+            happened("node.00", 30, NodeArrived(client=ALICE, subnet="lab", left="lan")),
+        ),
+        rows={_NODES: [(ALICE, "new", "00:04:01", '["02:00"]', "lab", 30, 10, 30)]},
+    ),
+    Example(
+        title="a node is seen before it is identified, as two subjects have no order",
+        log=(
+            happened("seen.lan.east", 12, SessionOpened(client=ALICE, peer=FIRST)),
+            happened("node.00", 10, _identified("alice")),
+            happened("seen.lan.east", 13, SessionOpened(client=BOB, peer=SECOND)),
+        ),
+        rows={
+            _NODES: [
+                (ALICE, "alice", "00:04:01", '["02:00"]', "", None, 10, 12),
+                (BOB, None, None, "[]", "", None, 13, 13),
+            ]
+        },
+    ),
+    Example(
+        title="sessions with two agents, one of which is closed",
+        log=(
+            happened("seen.lan.east", 10, SessionOpened(client=ALICE, peer=FIRST)),
+            happened("seen.lan.west", 20, SessionOpened(client=ALICE, peer=FIRST)),
+            happened("seen.lan.east", 30, SessionClosed(client=ALICE, why="bye")),
+        ),
+        rows={
+            _SESSIONS: [
+                (ALICE, "lan", "east", 0, FIRST, 30, "bye"),
+                (ALICE, "lan", "west", 1, FIRST, 20, ""),
+            ]
+        },
+    ),
+    Example(
+        title="the last registration and the last application are kept",
+        log=(
+            happened(
+                "seen.lan.east",
+                10,
+                ConfigurationRegistered(client=ALICE, digest=bytes(32), snapshot=Snapshot(kernel="6.1")),
+                ConfigurationApplied(client=ALICE, generation=Generation(0, 1, 1)),
+            ),
+            happened(
+                "seen.lan.east",
+                20,
+                ConfigurationRegistered(
+                    client=ALICE,
+                    digest=bytes(32),
+                    snapshot=Snapshot(
+                        addresses=(InterfaceAddress(interface=2, address=FIRST, prefix_length=64, origin="managed"),)
+                    ),
+                ),
+                ConfigurationApplied(
+                    client=ALICE,
+                    generation=Generation(0, 3, (1 << 64) - 1),
+                    items=(AppliedItem(address=FIRST, outcome="usable"),),
+                ),
+            ),
+        ),
+        rows={
+            "SELECT client, time, sequence, event_index, snapshot FROM node_registration": [
+                (
+                    ALICE,
+                    20,
+                    2,
+                    0,
+                    '{"addresses":[{"interface":2,"address":"2001:db8::1","prefix_length":64,"origin":"managed"}]}',
+                )
+            ],
+            "SELECT client, time, plan, ledger, items FROM node_application": [
+                (ALICE, 20, 3, (1 << 63) - 1, '[{"address":"2001:db8::1","outcome":"usable"}]')
+            ],
+        },
+    ),
+)

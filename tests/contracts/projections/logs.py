@@ -1,0 +1,169 @@
+"""Logs for these tests: made by hand, or generated as agents would write them."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from hypothesis import strategies as st
+
+from dnms.bus.memory import MemoryLog
+from dnms.events import codec
+from dnms.events.address import (
+    AddressAllocated,
+    AddressDeclined,
+    AddressExpired,
+    AddressReleased,
+    AddressRenewed,
+    AddressWithdrawn,
+)
+from dnms.events.commit import Commit, Stored
+from dnms.events.configuration import Generation, InterfaceAddress, Link, Snapshot
+from dnms.events.ip import parse_address
+from dnms.events.node import NodeArrived, NodeIdentified
+from dnms.events.plan import Pool, PoolDefined, PoolWithdrawn
+from dnms.events.recorded import Event, Personal
+from dnms.events.seen import (
+    AppliedItem,
+    ConfigurationApplied,
+    ConfigurationRegistered,
+    SessionClosed,
+    SessionOpened,
+)
+from dnms.projections.example import SITE, Happened, happened
+
+CLIENTS = [bytes([n]) * 16 for n in range(4)]
+SUBNETS = ["lan", "lab"]
+AGENTS = ["east", "west"]
+ADDRESSES = [parse_address(f"2001:db8::{n}") for n in range(1, 6)] + [parse_address("192.0.2.1")]
+ORIGINS = ["slaac", "managed", "link-local", "loopback"]
+OUTCOMES = ["usable", "duplicate"]
+
+
+async def write(log: MemoryLog, *commits: Happened) -> None:
+    """Append commits as their writers would."""
+    for one in commits:
+        subject = f"dnms.{SITE}.{one.subject}"
+        head = max((record.sequence for record in log.records if record.subject == subject), default=0)
+        number = len(log.records) + 1
+        commit = Commit(id=number.to_bytes(16), time=one.time, predecessor=head, actor="agent/east", events=one.events)
+        await log.store(subject, codec.encode(commit), expected=head)
+
+
+def memory_log(log_id: str = "one") -> MemoryLog:
+    """An empty log."""
+    return MemoryLog(SITE, log_id=log_id, now=lambda: 0)
+
+
+def tables(file: Path) -> dict[str, list[tuple[Any, ...]]]:
+    """Every row of every table but those that say how the runner is."""
+    with closing(sqlite3.connect(file)) as db:
+        names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        return {name: sorted(db.execute(f"SELECT * FROM {name}"), key=repr) for name in names if name != "view_state"}
+
+
+def cut(log: Sequence[Stored], places: Sequence[int]) -> list[Sequence[Stored]]:
+    """The log in batches that end at these places."""
+    ends = sorted({place % (len(log) + 1) for place in places} | {len(log)})
+    return [log[first:last] for first, last in zip([0, *ends], ends, strict=False)]
+
+
+class Site:
+    """What has been written so far, so that the next event can be one that a writer would write."""
+
+    def __init__(self) -> None:
+        self.held: dict[tuple[str, bytes], tuple[bytes, str]] = {}
+        self.pools: list[str] = []
+
+    def lease(self, draw: st.DrawFn, subnet: str) -> Event:
+        """The next event of a ledger."""
+        address = draw(st.sampled_from(ADDRESSES))
+        key = (subnet, address)
+        if key not in self.held:
+            client, pool = draw(st.sampled_from(CLIENTS)), draw(st.sampled_from(["six", "other"]))
+            self.held[key] = (client, pool)
+            return AddressAllocated(address=address, client=client, iaid=1, pool=pool, valid_until=1, horizon=2)
+        client, _ = self.held[key]
+        what = draw(st.sampled_from(["renewed", "released", "expired", "withdrawn", "declined"]))
+        if what == "renewed":
+            return AddressRenewed(address=address, client=client, iaid=1, valid_until=3, horizon=4)
+        del self.held[key]
+        if what == "declined":
+            return AddressDeclined(address=address, client=client, iaid=1, quarantined_until=9)
+        kind = {"released": AddressReleased, "expired": AddressExpired, "withdrawn": AddressWithdrawn}[what]
+        return kind(address=address, client=client, iaid=1)
+
+    def plan(self, draw: st.DrawFn) -> Event:
+        """The next event of the plan."""
+        withdraws = draw(st.booleans())
+        if withdraws and self.pools:
+            name = draw(st.sampled_from(self.pools))
+            self.pools.remove(name)
+            return PoolWithdrawn(name=name)
+        name = draw(st.sampled_from(["six", "other", "third"]))
+        if name not in self.pools:
+            self.pools.append(name)
+        subnet = draw(st.sampled_from(SUBNETS))
+        return PoolDefined(pool=Pool(name=name, subnet=subnet, first=ADDRESSES[0], last=ADDRESSES[3]))
+
+
+def node_event(draw: st.DrawFn, client: bytes) -> Event:
+    """The next event of a shard of nodes."""
+    if draw(st.booleans()):
+        return NodeIdentified(
+            client=client, duid=Personal(client), name=Personal(draw(st.sampled_from(["a", "b", "c"])))
+        )
+    return NodeArrived(client=client, subnet=draw(st.sampled_from(SUBNETS)))
+
+
+def seen_event(draw: st.DrawFn) -> Event:
+    """The next event that an agent saw."""
+    client = draw(st.sampled_from(CLIENTS))
+    what = draw(st.sampled_from(["opened", "closed", "registered", "registered", "applied"]))
+    if what == "opened":
+        return SessionOpened(client=client, peer=ADDRESSES[0])
+    if what == "closed":
+        return SessionClosed(client=client, why="bye")
+    if what == "applied":
+        item = AppliedItem(address=draw(st.sampled_from(ADDRESSES)), outcome=draw(st.sampled_from(OUTCOMES)))
+        return ConfigurationApplied(client=client, generation=Generation(0, 1, 2), items=(item,))
+    found = draw(st.lists(st.tuples(st.integers(1, 2), st.sampled_from(ADDRESSES)), max_size=5, unique=True))
+    snapshot = Snapshot(
+        links=(Link(index=1, name="eth0"),),
+        addresses=tuple(
+            InterfaceAddress(interface=index, address=address, prefix_length=64, origin=draw(st.sampled_from(ORIGINS)))
+            for index, address in found
+        ),
+    )
+    return ConfigurationRegistered(client=client, digest=bytes(32), snapshot=snapshot)
+
+
+@st.composite
+def logs(draw: st.DrawFn) -> list[Happened]:
+    """A log as a site writes it. Time never goes back on a subject, and differs between subjects."""
+    site = Site()
+    clocks: dict[str, int] = {}
+    log = []
+    for _ in range(draw(st.integers(0, 25))):
+        family = draw(st.sampled_from(["ledger", "ledger", "seen", "seen", "node", "plan"]))
+        subnet, client = draw(st.sampled_from(SUBNETS)), draw(st.sampled_from(CLIENTS))
+        subject = {
+            "ledger": f"ledger.{subnet}",
+            "seen": f"seen.{subnet}.{draw(st.sampled_from(AGENTS))}",
+            "node": f"node.{client[0]:02x}",
+            "plan": "plan",
+        }[family]
+        clocks[subject] = clocks.get(subject, draw(st.integers(0, 50))) + draw(st.integers(0, 9))
+        events: list[Event] = []
+        for _ in range(draw(st.integers(0, 3))):
+            if family == "ledger":
+                events.append(site.lease(draw, subnet))
+            elif family == "plan":
+                events.append(site.plan(draw))
+            else:
+                events.append(node_event(draw, client) if family == "node" else seen_event(draw))
+        log.append(happened(subject, clocks[subject], *events))
+    return log

@@ -1,0 +1,168 @@
+"""What holds for the fold of every projection, over the examples that it brings and over generated logs."""
+
+from __future__ import annotations
+
+import importlib
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dnms.bus.port import LogDamaged
+from dnms.events.commit import Commit, Stored
+from dnms.projections import PROJECTIONS
+from dnms.projections.example import SITE, Example, Happened, happened, stored
+from dnms.projections.projection import Projection
+from dnms.projections.store import Store
+from tests.contracts.projections.logs import cut, logs, tables
+from tests.properties.events.strategies import commits
+
+FOLDERS = ["addresses", "events", "history", "nodes", "pools"]
+EXAMPLES: dict[str, tuple[Example, ...]] = {
+    folder: importlib.import_module(f"dnms.projections.{folder}.examples").EXAMPLES for folder in FOLDERS
+}
+CASES = [pytest.param(example, id=f"{folder}: {example.title}") for folder in FOLDERS for example in EXAMPLES[folder]]
+
+every_example = pytest.mark.parametrize("example", CASES)
+
+
+def fold(file: Path, batches: Sequence[Sequence[Stored]], projections: Sequence[Projection] = PROJECTIONS) -> None:
+    """Fold into a new file, each batch as a process of its own would: the file is closed and opened between them."""
+    Store.create(file, projections, site=SITE, log_id="one").close()
+    for batch in batches:
+        store = Store(file, projections)
+        try:
+            store.fold(batch, caught_up=False)
+        finally:
+            store.close()
+
+
+def test_every_projection_is_in_the_list_and_brings_examples() -> None:
+    listed = {projection.name: projection for projection in PROJECTIONS}
+    found = {importlib.import_module(f"dnms.projections.{folder}").PROJECTION.name for folder in FOLDERS}
+    assert found == listed.keys()
+    assert all(EXAMPLES.values())
+
+
+def test_the_tables_of_a_projection_begin_with_its_name(tmp_path: Path) -> None:
+    for projection in PROJECTIONS:
+        with closing(sqlite3.connect(":memory:")) as db:
+            db.executescript(projection.schema)
+            names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        assert names
+        assert all(name == projection.name or name.startswith(f"{projection.name}_") for name in names)
+
+
+@every_example
+def test_the_fold_gives_the_rows_of_the_example(example: Example, tmp_path: Path) -> None:
+    fold(tmp_path / "views", [stored(example.log)])
+    with closing(sqlite3.connect(tmp_path / "views")) as db:
+        for select, rows in example.rows.items():
+            assert list(db.execute(select)) == rows, select
+
+
+@every_example
+def test_the_rows_are_the_same_wherever_the_fold_is_resumed(example: Example, tmp_path: Path) -> None:
+    log = stored(example.log)
+    fold(tmp_path / "whole", [log])
+    fold(tmp_path / "singly", [[one] for one in log])
+    assert tables(tmp_path / "singly") == tables(tmp_path / "whole")
+    for place in range(len(log)):
+        fold(tmp_path / str(place), [log[:place], log[place:]])
+        assert tables(tmp_path / str(place)) == tables(tmp_path / "whole")
+
+
+@given(log=logs(), places=st.lists(st.integers(0, 30), max_size=4))
+def test_the_rows_do_not_depend_on_the_batches(log: list[Happened], places: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        commits_ = stored(tuple(log))
+        fold(Path(directory) / "whole", [commits_])
+        fold(Path(directory) / "cut", cut(commits_, places))
+        assert tables(Path(directory) / "cut") == tables(Path(directory) / "whole")
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["plan", "node.00", "ledger.lan", "seen.lan.east", "effect.dns.one"]), commits()),
+        max_size=4,
+    )
+)
+def test_whatever_can_stand_in_the_log_can_be_folded(entries: list[tuple[str, Commit]]) -> None:
+    log = stored(tuple(happened(subject, commit.time, *commit.events) for subject, commit in entries))
+    with tempfile.TemporaryDirectory() as directory:
+        fold(Path(directory) / "views", [log])
+        with closing(sqlite3.connect(Path(directory) / "views")) as db:
+            [found] = db.execute("SELECT sequence, commits, events FROM view_position")
+    assert found == (len(log), len(log), sum(len(one.commit.events) for one in log))
+
+
+def _broken(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
+    raise ArithmeticError("a defect")
+
+
+def test_rows_and_position_are_committed_together_or_not_at_all(tmp_path: Path) -> None:
+    log = stored(EXAMPLES["addresses"][0].log)
+    file = tmp_path / "views"
+    fold(file, [log[:1]])
+    before = tables(file)
+    store = Store(file, (*PROJECTIONS, Projection(name="broken", version=1, schema="", fold=_broken)))
+    with pytest.raises(ArithmeticError):
+        store.fold(log[1:], caught_up=True)
+    assert store.position.sequence == 1
+    store.close()
+    assert tables(file) == before
+    again = Store(file, PROJECTIONS)
+    again.fold(log[1:], caught_up=True)
+    again.close()
+    fold(tmp_path / "whole", [log])
+    assert tables(file) == tables(tmp_path / "whole")
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from dnms.projections import PROJECTIONS
+from dnms.projections.addresses.examples import EXAMPLES
+from dnms.projections.example import stored
+from dnms.projections.projection import Projection
+from dnms.projections.store import Store
+
+def die(cursor, batch):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+store = Store(Path(sys.argv[1]), (*PROJECTIONS, Projection(name="die", version=1, schema="", fold=die)))
+store.fold(stored(EXAMPLES[0].log)[1:], caught_up=True)
+"""
+
+
+def test_a_writer_that_is_killed_leaves_rows_and_position_that_belong_together(tmp_path: Path) -> None:
+    log = stored(EXAMPLES["addresses"][0].log)
+    file = tmp_path / "views"
+    fold(file, [log[:1]])
+    killed = subprocess.run([sys.executable, "-c", KILLED, str(file)], check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    fold(tmp_path / "first", [log[:1]])
+    assert tables(file) == tables(tmp_path / "first")
+
+
+def test_a_gap_and_a_broken_chain_are_damage_and_change_nothing(tmp_path: Path) -> None:
+    log = stored(EXAMPLES["addresses"][1].log)
+    file = tmp_path / "views"
+    fold(file, [log[:1]])
+    before = tables(file)
+    store = Store(file, PROJECTIONS)
+    with pytest.raises(LogDamaged, match="a gap"):
+        store.fold(log[2:], caught_up=True)
+    other = stored((happened("plan", 1), happened("plan", 2)))[1]
+    with pytest.raises(LogDamaged, match="commits are missing"):
+        store.fold([other], caught_up=True)
+    store.close()
+    assert tables(file) == before
