@@ -1,0 +1,79 @@
+"""What questions are answered with, whether by the API or by the views themselves.
+
+The forms are those of `dnms.api.answers`, but for the position; that module takes half a second to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from typing import Any, Protocol
+
+import msgspec
+
+from dnms.projections.addresses.queries import AddressRow, NodeAddressRow, RegisteredRow
+from dnms.projections.events.queries import EventRow
+from dnms.projections.history.queries import Holding
+from dnms.projections.nodes.queries import NodeRow, SessionRow
+from dnms.projections.pools.queries import PoolRow
+
+
+class NodeAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """All about one node."""
+
+    node: NodeRow
+    addresses: list[NodeAddressRow]
+    sessions: list[SessionRow]
+    configuration: dict[str, Any] | None  # as it registered it last
+
+
+class AddressAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """All about one address now: its lease in each subnet that has it, and the nodes that registered it."""
+
+    address: str
+    leases: list[AddressRow]
+    registered: list[RegisteredRow]
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Which events: all, or those of a kind, of a node, about an address."""
+
+    kind: str | None = None  # a name, or the family that names begin with
+    node: str | None = None  # its name or its client id
+    address: str | None = None
+
+
+class Answers(Protocol):
+    """Who answers questions. What there is not is a Failure with code NO, whoever answers."""
+
+    async def nodes(self, *, subnet: str | None) -> list[NodeRow]:
+        """Every node."""
+        ...
+
+    async def node(self, name_or_client: str) -> list[NodeAnswer]:
+        """All about the nodes of this name, of which there can be several, or the one with this client id."""
+        ...
+
+    async def addresses(self, *, subnet: str | None) -> list[AddressRow]:
+        """Every address that is leased, or rests after a decline."""
+        ...
+
+    async def address(self, address: str) -> AddressAnswer:
+        """One address."""
+        ...
+
+    async def pools(self, *, subnet: str | None) -> list[PoolRow]:
+        """Every pool."""
+        ...
+
+    async def who_had(self, address: str, at: datetime | None) -> list[Holding]:
+        """Who had the address at an instant; without one, everybody who ever had it."""
+        ...
+
+    async def events(self, wanted: Wanted, *, limit: int) -> list[EventRow]:
+        """The newest events that are wanted, in the log's order."""
+        ...
+
+    def tail(self, wanted: Wanted) -> AsyncGenerator[EventRow, None]:
+        """The events that are wanted from now on, as they come."""
+        ...

@@ -1,0 +1,94 @@
+"""The commands by their names, each imported when it is called, and the errors that end them by exit codes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from difflib import get_close_matches
+
+from cyclopts import App, CycloptsError, Group
+
+from dnms import __version__
+from dnms.cli.exits import INTERRUPTED, OK, READER_GONE, USAGE
+
+EPILOGUE = """
+Exit codes: 0 done, or yes; 1 no, or not as it should be; 2 wrong usage or input, nothing was changed; 3 this machine
+lacks something; 4 the API or the bus does not answer; 5 the API or the bus refuses. See docs/cli.md.
+"""
+
+RUN = Group("Run", sort_key=1)
+CHANGE = Group("Change", sort_key=2)
+ASK = Group("Ask", sort_key=3)
+CHECK = Group("Check", sort_key=4)
+OPTIONS = Group("Options", sort_key=5)
+
+COMMANDS = (
+    (RUN, "init", "dnms.cli.init:init", "Make a new site: its secret, certificates and tokens."),
+    (RUN, "serve", "dnms.cli.serve:command", "Run a site's log, views and API."),
+    (RUN, "subnet-agent", "dnms.agents.subnet:main", "Run a Subnet Agent: serve the nodes of one link."),
+    (RUN, "node-agent", "dnms.agents.node:main", "Run a Node Agent: configure this machine."),
+    (CHANGE, "plan", "dnms.cli.plan:app", "What operators want: apply a plan, show the plan."),
+    (ASK, "node", "dnms.cli.node:app", "The machines: who is there, and how one is configured."),
+    (ASK, "address", "dnms.cli.address:app", "The addresses: who holds which now."),
+    (ASK, "pool", "dnms.cli.pool:app", "The pools, and how much of them is in use."),
+    (ASK, "who-had", "dnms.cli.who_had:who_had", "Who had an address, now, at a time, or ever."),
+    (ASK, "event", "dnms.cli.event:app", "What happened, and what happens."),
+    (CHECK, "view", "dnms.cli.view:app", "The views: fold them anew, compare them with the log."),
+    (CHECK, "lab", "dnms.cli.lab:app", "A network of namespaces on this machine, with real agents in it."),
+    (CHECK, "doctor", "dnms.cli.doctor:doctor", "What this machine lacks, and how to get it."),
+)
+"""Group, name, place, and the line in the help, for which alone the agents are here: `main` has dispatched them."""
+
+NAMES = [name for _, name, _, _ in COMMANDS]
+
+
+def make() -> App:
+    """The app. Nothing but names until a command is called."""
+    app = App(
+        name="dnms",
+        help="Distributed Network Management System: addresses and configuration of nodes, from one immutable log.",
+        help_epilogue=EPILOGUE,
+        version=f"dnms {__version__}",
+        result_action="return_value",
+    )
+    for group, name, where, about in COMMANDS:
+        app.command(where, name=name, help=about, group=group)
+    for option in ("--help", "--version"):
+        app[option].group = (OPTIONS,)
+    return app
+
+
+def run(words: Sequence[str]) -> int:
+    """Run one command line; the exit code. Every foreseeable error is one line on stderr."""
+    if words and not words[0].startswith("-") and words[0] not in NAMES:
+        # The parser would import every command to say so.
+        near = get_close_matches(words[0], NAMES, n=1)
+        return _complain(
+            f"unknown command {words[0]!r}{f', did you mean {near[0]!r}?' if near else ''}; see `dnms --help`"
+        )
+    try:
+        code = make()(list(words), exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        return _complain(" ".join(str(error).split()))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        from dnms.cli.rendering import discard_output  # noqa: PLC0415  # not before it is needed
+
+        discard_output()
+        return READER_GONE
+    except Exception as error:
+        from dnms.cli.foreseen import failure  # noqa: PLC0415  # not before it is needed
+
+        foreseen = failure(error)
+        if foreseen is None:
+            raise
+        for line in foreseen.text.splitlines():
+            print(f"dnms: {line}", file=sys.stderr)
+        return foreseen.code
+    return code if isinstance(code, int) else OK
+
+
+def _complain(text: str) -> int:
+    print(f"dnms: {text}", file=sys.stderr)
+    return USAGE

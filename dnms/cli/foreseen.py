@@ -1,0 +1,44 @@
+"""Which errors of the parts below have a clear line of their own, and what they mean. All others are defects."""
+
+from __future__ import annotations
+
+import errno
+
+from dnms.bus.embedded import EmbeddedServerError
+from dnms.bus.port import LogError, Unanswered, Unavailable
+from dnms.cli.exits import MACHINE, REFUSED, UNREACHABLE, Failure
+from dnms.disk.site import SiteError
+from dnms.events.codec import UnknownToThisRelease
+from dnms.projections.files import ViewsError
+
+CODES: tuple[tuple[type[Exception], int], ...] = (
+    (SiteError, MACHINE),
+    (ViewsError, MACHINE),
+    (EmbeddedServerError, MACHINE),
+    (Unavailable, UNREACHABLE),
+    (Unanswered, UNREACHABLE),
+    (LogError, REFUSED),
+    (UnknownToThisRelease, REFUSED),
+)
+"""The first that an error is one of."""
+
+NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
+NOT_ALLOWED = {errno.EACCES, errno.EPERM}
+
+
+def failure(error: Exception) -> Failure | None:
+    """The end that an error means; None if nobody foresaw it."""
+    if isinstance(error, Failure):
+        return error
+    for kind, code in CODES:
+        if isinstance(error, kind):
+            return Failure(code, str(error))
+    if isinstance(error, OSError) and error.errno in NO_SPACE:
+        return Failure(MACHINE, f"no space left on the disk{_of(error)}; make room and try again")
+    if isinstance(error, OSError) and error.errno in NOT_ALLOWED:
+        return Failure(MACHINE, f"permission denied{_of(error)}; try as root, or as the owner")
+    return None
+
+
+def _of(error: OSError) -> str:
+    return f": {error.filename}" if error.filename else ""

@@ -1,0 +1,152 @@
+"""Answers from the views on this machine, without the API."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+
+import aiosqlite
+
+from dnms.cli import rendering
+from dnms.cli.answers import AddressAnswer, NodeAnswer, Wanted
+from dnms.cli.exits import NO, USAGE, Failure
+from dnms.disk.site import Site
+from dnms.events.ip import parse_address
+from dnms.projections.addresses import queries as addresses
+from dnms.projections.events import queries as events
+from dnms.projections.events.queries import EventRow
+from dnms.projections.history import queries as history
+from dnms.projections.nodes import queries as nodes
+from dnms.projections.pools import queries as pools
+from dnms.projections.text import microseconds
+from dnms.projections.views import Views
+
+LOOK = 0.2  # seconds between two looks for new events
+
+
+class ViewAnswers:
+    """Implements `answers.Answers` over open views."""
+
+    def __init__(self, views: Views) -> None:
+        self._views = views
+
+    async def nodes(self, *, subnet: str | None) -> list[nodes.NodeRow]:
+        """Every node."""
+        found: list[nodes.NodeRow] = []
+        async with self._views.read() as reading:
+            while page := await nodes.nodes(
+                reading.db,
+                subnet=subnet,
+                after=bytes.fromhex(found[-1].client) if found else b"",
+                limit=nodes.MAX_NODES,
+            ):
+                found += page
+        return found
+
+    async def node(self, name_or_client: str) -> list[NodeAnswer]:
+        """All about the nodes of this name, or the one with this client id."""
+        async with self._views.read() as reading:
+            return [await _all_about(reading.db, node) for node in await _found(reading.db, name_or_client)]
+
+    async def addresses(self, *, subnet: str | None) -> list[addresses.AddressRow]:
+        """Every address that is leased, or rests after a decline."""
+        found: list[addresses.AddressRow] = []
+        async with self._views.read() as reading:
+            while page := await addresses.addresses(
+                reading.db,
+                subnet=subnet,
+                after=(parse_address(found[-1].address), found[-1].subnet) if found else (b"", ""),
+                limit=addresses.MAX_ADDRESSES,
+            ):
+                found += page
+        return found
+
+    async def address(self, address: str) -> AddressAnswer:
+        """One address."""
+        packed = parse_address(address)
+        async with self._views.read() as reading:
+            leases = await addresses.leases_of(reading.db, packed)
+            registered = await addresses.registered(reading.db, packed)
+        if not leases and not registered:
+            raise Failure(NO, f"nobody has {address} now; `who-had` knows of former times")
+        return AddressAnswer(address=address, leases=leases, registered=registered)
+
+    async def pools(self, *, subnet: str | None) -> list[pools.PoolRow]:
+        """Every pool."""
+        async with self._views.read() as reading:
+            return await pools.pools(reading.db, subnet=subnet)
+
+    async def who_had(self, address: str, at: datetime | None) -> list[history.Holding]:
+        """Who had the address."""
+        instant = None if at is None else microseconds(at)
+        async with self._views.read() as reading:
+            return await history.who_had(reading.db, parse_address(address), instant)
+
+    async def events(self, wanted: Wanted, *, limit: int) -> list[EventRow]:
+        """The newest events that are wanted, in the log's order."""
+        return await self._events(wanted, after=-1, limit=limit, newest=True)
+
+    async def tail(self, wanted: Wanted) -> AsyncGenerator[EventRow, None]:
+        """The events that are wanted from now on."""
+        async with self._views.read() as reading:
+            after = events.after_commit(reading.position.sequence)
+        while True:
+            found = await self._events(wanted, after=after, limit=events.MAX_EVENTS, newest=False)
+            for event in found:
+                yield event
+                after = events.after_event(event.sequence, event.index)
+            if not found:
+                await asyncio.sleep(LOOK)
+
+    async def _events(self, wanted: Wanted, *, after: int, limit: int, newest: bool) -> list[EventRow]:
+        async with self._views.read() as reading:
+            return await events.events(
+                reading.db,
+                after=after,
+                limit=limit,
+                kind=wanted.kind,
+                client=None if wanted.node is None else await _client(reading.db, wanted.node),
+                address=None if wanted.address is None else parse_address(wanted.address),
+                newest=newest,
+            )
+
+
+@asynccontextmanager
+async def opened(directory: Path) -> AsyncGenerator[ViewAnswers, None]:
+    """Answers from a site's directory. SiteError, ViewsError."""
+    views = Views(Site.load(directory).views)
+    try:
+        status = await views.status()
+        if status.position is not None and (status.explanation or not status.running):
+            why = f"have stopped ({status.explanation})" if status.explanation else "are kept up by nobody now"
+            rendering.say(f"the views {why}; they are as of {rendering.moment(status.position.time)}")
+        yield ViewAnswers(views)
+    finally:
+        await views.close()
+
+
+async def _all_about(db: aiosqlite.Connection, node: nodes.NodeRow) -> NodeAnswer:
+    client = bytes.fromhex(node.client)
+    return NodeAnswer(
+        node=node,
+        addresses=await addresses.of_node(db, client),
+        sessions=await nodes.sessions(db, client),
+        configuration=await nodes.snapshot(db, client),
+    )
+
+
+async def _found(db: aiosqlite.Connection, name_or_client: str) -> list[nodes.NodeRow]:
+    found = await nodes.find(db, name_or_client)
+    if not found:
+        raise Failure(NO, f"there is no node with the name or client id {name_or_client!r}")
+    return found
+
+
+async def _client(db: aiosqlite.Connection, name_or_client: str) -> bytes:
+    found = await _found(db, name_or_client)
+    if len(found) > 1:
+        raise Failure(USAGE, f"{len(found)} nodes have the name {name_or_client!r}; give a client id")
+    return bytes.fromhex(found[0].client)

@@ -1,0 +1,103 @@
+"""`dnms node`: the machines."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from rich.console import RenderableType
+
+from dnms.cli.answers import NodeAnswer
+from dnms.cli.asking import NOWHERE_ELSE, Asking
+from dnms.cli.exits import OK, USAGE, Failure
+from dnms.cli.rendering import Output, answer, facts, table
+from dnms.projections.nodes.queries import NodeRow
+
+app = App(name="node", help="The machines: who is there, and how one is configured.")
+
+
+USABLE = "usable"  # the outcome that needs no word
+
+
+@app.command(name="list")
+def list_(
+    *,
+    subnet: Annotated[str | None, Parameter(help="Those on this subnet only.")] = None,
+    asking: Asking = NOWHERE_ELSE,
+    output: Output = "table",
+) -> int:
+    """All nodes, with what their kernels said of the addresses that they were given."""
+    nodes = asking.ask(lambda answers: answers.nodes(subnet=subnet))
+    columns = ("Node", "Subnet", "Session", "Agent", "Addresses", "Last seen")
+    answer(nodes, lambda: [table(columns, map(_row, nodes))], output)
+    return OK
+
+
+@app.command
+def show(
+    node: Annotated[str, Parameter(help="Its name, or its client id.")],
+    /,
+    *,
+    asking: Asking = NOWHERE_ELSE,
+    output: Output = "table",
+) -> int:
+    """One node: who it is, every address that it has, its sessions."""
+    found = asking.ask(lambda answers: answers.node(node))
+    if len(found) > 1:
+        clients = ", ".join(one.node.client for one in found)
+        raise Failure(USAGE, f"{len(found)} nodes have the name {node!r}; give a client id: {clients}")
+    answer(found[0], lambda: _tables(found[0]), output)
+    return OK
+
+
+def _row(node: NodeRow) -> tuple[object, ...]:
+    return (node.name or node.client, node.subnet, node.session, node.agent, _outcomes(node), node.last_seen)
+
+
+def _outcomes(node: NodeRow) -> list[str]:
+    return [address if outcome == USABLE else f"{address} ({outcome})" for address, outcome in node.outcomes.items()]
+
+
+def _tables(about: NodeAnswer) -> Iterable[RenderableType]:
+    node = about.node
+    yield facts(
+        [
+            ("node", node.name),
+            ("client", node.client),
+            ("DUID", node.duid),
+            ("hardware", node.hardware),
+            ("kernel", node.kernel),
+            ("subnet", node.subnet),
+            ("arrived", node.arrived),
+            ("session", f"{node.session} ({node.session_closed})" if node.session_closed else node.session),
+            ("registered", node.registered),
+            ("applied", node.applied),
+            ("first seen", node.first_seen),
+            ("last seen", node.last_seen),
+        ]
+    )
+    yield table(
+        ("Address", "Origin", "Interface", "Pool", "Since", "Valid until", "Outcome"),
+        (
+            (
+                one.address if one.prefix_length is None else f"{one.address}/{one.prefix_length}",
+                one.origin,
+                one.interface,
+                one.pool,
+                one.since,
+                one.valid_until or "for ever",
+                node.outcomes.get(one.address),
+            )
+            for one in about.addresses
+        ),
+        title="Addresses",
+    )
+    yield table(
+        ("Agent", "Subnet", "State", "Since", "Peer"),
+        (
+            (one.agent, one.subnet, "open" if one.open else f"closed ({one.why})", one.since, one.peer)
+            for one in about.sessions
+        ),
+        title="Sessions",
+    )

@@ -1,0 +1,88 @@
+"""Options that several commands have."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import Parameter, Token
+
+from dnms.events.ip import format_address, parse_address
+
+SITE = Path("/var/lib/dnms/site")
+"""Where a site's directory lies if nobody says otherwise."""
+
+
+class Endpoint(msgspec.Struct, frozen=True):
+    """A host and a TCP port; port 0 is a free one."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+HOST = "127.0.0.1"
+MAX_PORT = 65535
+API_PORT = 61080  # above Linux's ephemeral ports, which end at 60999: no outgoing connection can hold it
+BUS_PORT = 4222  # NATS' own
+
+API = f"http://{HOST}:{API_PORT}"
+
+SiteDirectory = Annotated[
+    Path, Parameter(name="--site", env_var="DNMS_SITE", help="The site's directory, as `dnms init` made it.")
+]
+
+ApiUrl = Annotated[str, Parameter(name="--api", env_var="DNMS_API", help="The API's URL.")]
+
+
+def _address(_: Any, tokens: list[Token]) -> str:
+    return format_address(parse_address(tokens[0].value))
+
+
+def _moment(_: Any, tokens: list[Token]) -> datetime:
+    return parse_moment(tokens[0].value)
+
+
+def _endpoint(_: Any, tokens: list[Token]) -> Endpoint:
+    return parse_endpoint(tokens[0].value)
+
+
+def parse_endpoint(text: str) -> Endpoint:
+    """`HOST:PORT`, an IPv6 address in brackets; ValueError."""
+    host, colon, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not colon or not host or not port.isdecimal() or int(port) > MAX_PORT or (":" in host and not bracketed):
+        raise ValueError("expected HOST:PORT, such as 127.0.0.1:61080 or [::1]:61080")
+    return Endpoint(host.strip("[]"), int(port))
+
+
+def parse_moment(text: str) -> datetime:
+    """An instant in ISO 8601, in UTC unless it names a zone, or as seconds since 1970-01-01 UTC; ValueError."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        pass
+    else:
+        try:
+            return datetime.fromtimestamp(seconds, UTC)
+        except (OverflowError, OSError, ValueError):
+            raise ValueError("it lies outside of the years 1 to 9999") from None
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError("expected ISO 8601 such as 2026-03-01T12:00:00Z, or seconds since 1970") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+AddressText = Annotated[str, Parameter(converter=_address)]
+"""An address, in the form that the log's answers have it in."""
+
+Moment = Annotated[datetime, Parameter(converter=_moment)]
+"""An instant, as `parse_moment` reads it."""
+
+EndpointText = Annotated[Endpoint, Parameter(converter=_endpoint)]
+"""A host and a port, as `parse_endpoint` reads them."""

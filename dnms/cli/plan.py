@@ -1,0 +1,119 @@
+"""`dnms plan`: what operators want."""
+
+from __future__ import annotations
+
+import asyncio
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.console import RenderableType
+from rich.text import Text
+
+from dnms.cli import http
+from dnms.cli.exits import OK, USAGE, Failure
+from dnms.cli.options import API, SITE, ApiUrl, SiteDirectory
+from dnms.cli.plan_text import to_toml
+from dnms.cli.rendering import Output, answer, table
+from dnms.domain.document import DocumentError, from_builtins
+
+app = App(name="plan", help="What operators want: realms, subnets, pools, groups.")
+
+
+class Shown(msgspec.Struct, frozen=True):
+    """The plan as a document."""
+
+    plan: dict[str, Any]
+
+
+class Change(msgspec.Struct, frozen=True):
+    """An event of the plan."""
+
+    name: str
+    fields: dict[str, Any]
+
+
+class Applied(msgspec.Struct, frozen=True):
+    """What a new plan changed."""
+
+    position: int  # of the plan now
+    folded: bool  # the views have it
+    events: list[Change]  # none: it was so already
+
+
+@app.command
+def apply(
+    file: Annotated[Path, Parameter(help="The whole plan, in TOML. What it does not name is withdrawn.")],
+    /,
+    *,
+    api: ApiUrl = API,
+    site: SiteDirectory = SITE,
+    output: Output = "table",
+) -> int:
+    """Make the plan exactly this one, all of it or nothing."""
+    document = _read(file)
+
+    async def post() -> Applied:
+        async with http.opened(api, site) as opened:
+            return await opened.post("/plan", document, Applied)
+
+    try:
+        applied = asyncio.run(post())
+    except http.Refusal as refusal:
+        if not refusal.problem.errors:
+            raise
+        raise _refused(file, [(place.path, place.detail) for place in refusal.problem.errors]) from refusal
+    answer(applied, lambda: _tables(applied), output)
+    return OK
+
+
+@app.command
+def show(*, api: ApiUrl = API, site: SiteDirectory = SITE, output: Output = "table") -> int:
+    """The plan as it is, in TOML as `apply` takes it."""
+
+    async def get() -> Shown:
+        async with http.opened(api, site) as opened:
+            return await opened.get("/plan", Shown)
+
+    shown = asyncio.run(get())
+    answer(shown.plan, lambda: [Text(to_toml(shown.plan).rstrip("\n"))], output)
+    return OK
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """The document in a file, checked as far as it can be without the plan that is there; Failure."""
+    try:
+        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        from_builtins(document)
+    except OSError as error:
+        raise Failure(USAGE, f"cannot read {file}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise Failure(USAGE, f"{file}: expected TOML in UTF-8; byte {error.start} is none") from error
+    except tomllib.TOMLDecodeError as error:
+        raise Failure(USAGE, f"{file}: not TOML: {error}") from error
+    except DocumentError as error:
+        expected, _, place = str(error).partition(" - at `")
+        raise _refused(file, [(place.removesuffix("`"), expected)]) from error
+    return document
+
+
+def _refused(file: Path, problems: Sequence[tuple[str, str]]) -> Failure:
+    return Failure(
+        USAGE, "\n".join([*(f"{file}: {place}: {detail}" for place, detail in problems), "nothing was applied"])
+    )
+
+
+def _tables(applied: Applied) -> list[RenderableType]:
+    if not applied.events:
+        return [Text(f"The plan was so already, since position {applied.position}.")]
+    rows = ((event.name, _subject(event.fields)) for event in applied.events)
+    return [table(("What changed", "Of"), rows), Text(f"The plan is at position {applied.position}.")]
+
+
+def _subject(fields: dict[str, Any]) -> object:
+    """The name of what an event is about: of itself, or of the part that it carries."""
+    parts = [value for value in fields.values() if isinstance(value, dict)]
+    return (parts[0] if parts else fields).get("name")
