@@ -42,7 +42,7 @@ MAX_ASKED = 1_000
 """Questions in one commit. Deciding them keeps the event loop for some 50 ms; more would make nothing faster."""
 
 FOLLOW_PATIENCE = 0.05  # seconds after a lost race for the follow to bring what was missed, before we read it ourselves
-CATCH_UP_PATIENCE = 10.0  # seconds for a read of our own, and for the log to show who won a race
+CATCH_UP_PATIENCE = 15.0  # seconds for a read of our own, and for the log to show who won a race
 
 _logger = structlog.get_logger(__name__)
 
