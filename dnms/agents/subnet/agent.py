@@ -19,6 +19,7 @@ from dnms.agents.subnet.sessions import Sessions
 from dnms.bus.jetstream import connect
 from dnms.bus.port import LogError
 from dnms.disk.site import Site, SiteError
+from dnms.events.codec import BrokenCommit
 from dnms.events.ip import format_address
 from dnms.kit.clock import SystemClock
 from dnms.kit.errors import one_line
@@ -88,7 +89,7 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
             for task in reversed(work):
                 task.cancel()
                 await asyncio.wait((task,))
-    except* (KernelError, LogError) as errors:
+    except* (KernelError, LogError, BrokenCommit) as errors:
         raise SubnetAgentError(one_line(errors)) from errors
     finally:
         await log.close()

@@ -16,7 +16,7 @@ import structlog
 
 from dnms.bus.committer import Committer, WriteOnly
 from dnms.bus.port import Log, LostRace, Unanswered, Unavailable
-from dnms.bus.reading import read
+from dnms.bus.reading import deviation_alarm, read
 from dnms.domain.aggregate import Fold, Refused, State
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
@@ -129,14 +129,16 @@ class Books:
                     self.caught_up.set()
 
     def _take(self, stored: Stored) -> None:
+        if self.caught_up.is_set():
+            deviation_alarm(stored)
         if stored.subject == self._plan_subject:
             self._plan.take(stored)
             self._plan_changed.set()
         elif stored.subject == self._seen.subject:
             self._seen.take(stored)
         elif stored.subject == self._ledger.subject:
-            if self._ledger.take(stored):  # another agent's
-                self._tell(stored.commit.events)
+            self._ledger.take(stored)
+            self._tell(stored.commit.events)
         else:
             self._shard(stored.subject).take(stored)
 
@@ -154,7 +156,7 @@ class Books:
             if self.plan.position and not _same(wanted, self.ledger.plan):
                 try:
                     while await self.decide(AdoptPlan(plan=wanted)):
-                        self.adopted.set()
+                        pass  # a large ledger ends its contradicted leases in several commits
                 except Refused as refusal:
                     _logger.error("plan not adopted", subnet=self.subnet, why=refusal.why, text=refusal.text)
                 except (Unavailable, Unanswered, LostRace) as error:
