@@ -18,9 +18,9 @@ HOSTS = re.compile(
     | 192\.0\.2\.\d+ | \[?(2001:db8|fe80):[0-9a-z:%]*            # RFC 5737, RFC 3849, a link
     | ([\w-]+\.)*example(\.(org|com|net))? | [\w.-]+\.(test|invalid)  # RFC 2606
     | \[?[${<…].* | host | site | bus | api | [a-z]                     # a place for a name
-    | (www\.)?(apache\.org|rfc-editor\.org|keepachangelog\.com|semver\.org)
+    | github\.com | (www\.)?(apache\.org|rfc-editor\.org|keepachangelog\.com|semver\.org)
     """,
-    re.VERBOSE,
+    re.VERBOSE | re.IGNORECASE,
 )
 """Whom a URL in the tree may name: nobody's machine, what documentation reserves, and where standards are kept."""
 
@@ -65,9 +65,9 @@ def test_no_host_stands_in_the_tree() -> None:
     for path, text in texts().items():
         if path == "LICENSE":
             continue
-        for url in re.findall(r"\b(?:https?|nats|tls)://([^\s/\"'`)>,]*)", text):
-            host = re.sub(r"^[^@]*@", "", url)
-            host = re.sub(r":(\d+|port|\{.*|\$.*|…|\*)?$", "", host)
+        for url in re.findall(r"\b(?:https?|nats|tls)://([^\s/\"'`)>,;]*)", text):
+            host = re.sub(r"^[^@]*@", "", url.rstrip(".:"))
+            host = re.sub(r"(?i):(\d+|port|\{.*|\$.*|…|\*)?$", "", host)
             assert not host or HOSTS.fullmatch(host), f"{path} names {url}"
 
 

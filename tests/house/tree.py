@@ -32,6 +32,10 @@ def name(path: Path) -> str:
 
 
 def commands(markdown: str) -> list[str]:
-    """What a reader is told to type: lines after `$ ` or `# ` in ```console blocks, continued ones joined."""
-    blocks = [block.replace("\\\n", " ").splitlines() for block in _CODE_BLOCK.findall(markdown)]
-    return [line[2:].strip() for block in blocks for line in block if line.startswith(("$ ", "# "))]
+    """What a reader is told to type in ```console blocks: what follows a `$ `, or every line of a block without any."""
+    found = []
+    for block in _CODE_BLOCK.findall(markdown):
+        lines = [line.strip() for line in block.replace("\\\n", " ").splitlines() if line.strip()]
+        typed = [line[2:] for line in lines if line.startswith("$ ")]
+        found.extend(typed or lines)
+    return found
