@@ -7,10 +7,10 @@ import re
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
-import aiosqlite
 import msgspec
 from litestar import Request, Response, get
-from litestar.params import Dependency, Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromQuery, QueryParameter, SkipValidation
 from litestar.response import ServerSentEvent
 from litestar.response.sse import ServerSentEventMessage
 
@@ -22,7 +22,7 @@ from dnms.events.ip import parse_address
 from dnms.projections.events import queries
 from dnms.projections.events.queries import MAX_EVENTS, EventRow
 from dnms.projections.nodes.queries import find
-from dnms.projections.views import Views
+from dnms.projections.views import Reading, Views
 
 KEEPALIVE = 15.0  # seconds; proxies close what is silent for a minute
 PATIENCE = 0.5  # seconds until a stream looks whether the server stops
@@ -38,7 +38,9 @@ class Filter(msgspec.Struct, frozen=True):
     address: bytes | None
 
 
-def wanted(kind: str | None = None, node: str | None = None, address: str | None = None) -> Filter:
+def wanted(
+    kind: FromQuery[str | None] = None, node: FromQuery[str | None] = None, address: FromQuery[str | None] = None
+) -> Filter:
     """The events of a kind (`address.allocated`, `address`), of a node (name or client id) or of an address."""
     try:
         return Filter(kind, node, None if address is None else parse_address(address))
@@ -46,21 +48,21 @@ def wanted(kind: str | None = None, node: str | None = None, address: str | None
         raise Invalid("address", str(error)) from None
 
 
-Wanted = Annotated[Filter, Dependency(skip_validation=True)]
+Wanted = NamedDependency[SkipValidation[Filter]]
 
 
 @get("/events")
 async def events(
     views: TheViews,
     wanted: Wanted,
-    after: str | None = None,
-    limit: Annotated[int, Parameter(ge=1, le=MAX_EVENTS)] = 100,
-    newest: bool = False,
+    after: FromQuery[str | None] = None,
+    limit: Annotated[int, QueryParameter(ge=1, le=MAX_EVENTS)] = 100,
+    newest: FromQuery[bool] = False,
 ) -> Response[Page[EventRow]]:
     """Events behind the position `after` (`12`: behind that commit; `12.3`: behind that event), or the newest ones."""
     cursor = -1 if after is None else _cursor(after, "after")
     async with views.read() as reading:
-        rows = await _matching(reading.db, wanted, cursor, limit=limit, newest=newest)
+        rows = await _matching(reading, wanted, cursor, limit=limit, newest=newest)
         return answers.page(reading, rows, rows[-1].position if len(rows) == limit and not newest else None)
 
 
@@ -68,9 +70,9 @@ async def events(
 async def stream(
     request: Request[Any, Any, Any],
     views: TheViews,
-    stopping: Annotated[asyncio.Event, Dependency(skip_validation=True)],
+    stopping: NamedDependency[SkipValidation[asyncio.Event]],
     wanted: Wanted,
-    after: str | None = None,
+    after: FromQuery[str | None] = None,
 ) -> ServerSentEvent:
     """Events behind a position, then those to come, as server-sent events; without a position, those to come.
 
@@ -80,7 +82,7 @@ async def stream(
         after = last
     async with views.read() as reading:
         cursor = queries.after_commit(reading.position.sequence) if after is None else _cursor(after, "after")
-        await _matching(reading.db, wanted, cursor, limit=1)  # who asks for an unknown node hears it at once
+        await _matching(reading, wanted, cursor, limit=1)  # who asks for an unknown node hears it at once
     return ServerSentEvent(_live(views, wanted, cursor, stopping))
 
 
@@ -91,7 +93,7 @@ async def _live(
     spoken = loop.time()
     while not stopping.is_set():
         async with views.read() as reading:
-            rows = await _matching(reading.db, wanted, cursor, limit=MAX_EVENTS)
+            rows = await _matching(reading, wanted, cursor, limit=MAX_EVENTS)
             folded = reading.position.sequence
         for row in rows:
             yield ServerSentEventMessage(data=msgspec.json.encode(row).decode(), id=row.position)
@@ -105,18 +107,18 @@ async def _live(
 
 
 async def _matching(
-    db: aiosqlite.Connection, wanted: Filter, cursor: int, *, limit: int, newest: bool = False
+    reading: Reading, wanted: Filter, cursor: int, *, limit: int, newest: bool = False
 ) -> list[EventRow]:
     client: bytes | None = None
     if wanted.node is not None:
-        found = await find(db, wanted.node)
+        found = await find(reading.db, wanted.node)
         if not found:
             raise NotThere(f"there is no node with the name or client id {wanted.node!r}")
         if len(found) > 1:
             raise Invalid("node", f"{len(found)} nodes have the name {wanted.node!r}; give a client id")
         client = bytes.fromhex(found[0].client)
     return await queries.events(
-        db, after=cursor, limit=limit, kind=wanted.kind, client=client, address=wanted.address, newest=newest
+        reading.db, after=cursor, limit=limit, kind=wanted.kind, client=client, address=wanted.address, newest=newest
     )
 
 

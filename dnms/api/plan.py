@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 from litestar import Request, Response, get, post
-from litestar.params import Dependency
+from litestar.di import NamedDependency
+from litestar.params import SkipValidation
 
 from dnms.api import answers, problems
 from dnms.api.answers import AppliedAnswer, PlanAnswer
@@ -22,7 +23,7 @@ from dnms.projections.views import Views
 
 FOLD_PATIENCE = 2.0  # seconds for the views to have what was applied, so that who applied it sees it
 
-Plans = Annotated[Committer[PlanState], Dependency(skip_validation=True)]
+Plans = NamedDependency[SkipValidation[Committer[PlanState]]]
 
 
 @get("/plan")

@@ -7,7 +7,8 @@ from datetime import datetime
 from typing import Annotated
 
 from litestar import Response, get
-from litestar.params import Dependency, Parameter
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, QueryParameter, SkipValidation
 
 from dnms.api import answers
 from dnms.api.answers import AddressAnswer, NodeAnswer, Page, SiteAnswer, StatusAnswer
@@ -27,9 +28,9 @@ from dnms.projections.views import Views
 
 LOG_PATIENCE = 2.0  # seconds for the log to say where it ends
 
-TheViews = Annotated[Views, Dependency(skip_validation=True)]
-TheLog = Annotated[Log, Dependency(skip_validation=True)]
-Limit = Annotated[int, Parameter(ge=1, le=10_000)]
+TheViews = NamedDependency[SkipValidation[Views]]
+TheLog = NamedDependency[SkipValidation[Log]]
+Limit = Annotated[int, QueryParameter(ge=1, le=10_000)]
 
 
 @get("/site")
@@ -65,7 +66,7 @@ async def status(views: TheViews, log: TheLog) -> StatusAnswer:
 
 @get("/nodes")
 async def nodes(
-    views: TheViews, subnet: str | None = None, after: str = "", limit: Limit = 1_000
+    views: TheViews, subnet: FromQuery[str | None] = None, after: FromQuery[str] = "", limit: Limit = 1_000
 ) -> Response[Page[NodeRow]]:
     """Nodes in the order of their client ids; `after` is one of those."""
     try:
@@ -78,7 +79,7 @@ async def nodes(
 
 
 @get("/nodes/{node:str}")
-async def node(views: TheViews, node: str) -> Response[Page[NodeAnswer]]:
+async def node(views: TheViews, node: FromPath[str]) -> Response[Page[NodeAnswer]]:
     """The nodes of a name, which can be several, or the one with a client id: all about each."""
     async with views.read() as reading:
         found = []
@@ -100,9 +101,9 @@ async def node(views: TheViews, node: str) -> Response[Page[NodeAnswer]]:
 @get("/addresses")
 async def addresses(
     views: TheViews,
-    subnet: str | None = None,
-    pool: str | None = None,
-    after: str | None = None,
+    subnet: FromQuery[str | None] = None,
+    pool: FromQuery[str | None] = None,
+    after: FromQuery[str | None] = None,
     limit: Limit = 1_000,
 ) -> Response[Page[AddressRow]]:
     """Leased and declined addresses in their order; `after` is an address, `@` and its subnet."""
@@ -116,7 +117,7 @@ async def addresses(
 
 
 @get("/addresses/{address:str}")
-async def address(views: TheViews, address: str) -> Response[AddressAnswer]:
+async def address(views: TheViews, address: FromPath[str]) -> Response[AddressAnswer]:
     """One address: its leases, and the nodes that registered it."""
     packed = _address(address, "address")
     async with views.read() as reading:
@@ -133,14 +134,16 @@ async def address(views: TheViews, address: str) -> Response[AddressAnswer]:
 
 
 @get("/pools")
-async def pools(views: TheViews, subnet: str | None = None) -> Response[Page[PoolRow]]:
+async def pools(views: TheViews, subnet: FromQuery[str | None] = None) -> Response[Page[PoolRow]]:
     """Every pool of the plan, and withdrawn ones that still have leases."""
     async with views.read() as reading:
         return answers.page(reading, await pools_.pools(reading.db, subnet=subnet))
 
 
 @get("/who-had/{address:str}")
-async def who_had(views: TheViews, address: str, at: datetime | None = None) -> Response[Page[Holding]]:
+async def who_had(
+    views: TheViews, address: FromPath[str], at: FromQuery[datetime | None] = None
+) -> Response[Page[Holding]]:
     """Who had the address at an instant (RFC 3339; UTC without a zone), or everybody who ever had it."""
     packed = _address(address, "address")
     async with views.read() as reading:

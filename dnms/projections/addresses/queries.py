@@ -197,4 +197,4 @@ def _lease(row: sqlite3.Row | Sequence[Any]) -> AddressRow:
 
 
 def _length(address: bytes, length: int) -> int:
-    return length - MAPPED_BITS if family(address) == 4 else length
+    return max(0, length - MAPPED_BITS) if family(address) == 4 else length  # what a node told may be nonsense

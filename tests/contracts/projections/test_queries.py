@@ -1,0 +1,135 @@
+"""The queries: what they answer beside what the API's tests ask, and that they seek and do not search."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from dnms.events.configuration import InterfaceAddress, Link, Snapshot
+from dnms.events.ip import format_address
+from dnms.events.seen import ConfigurationRegistered
+from dnms.projections import PROJECTIONS
+from dnms.projections.addresses import queries as addresses
+from dnms.projections.addresses.examples import EXAMPLES as ADDRESSES
+from dnms.projections.events import queries as events
+from dnms.projections.example import ALICE, BOB, FIRST, OLD, SECOND, SITE, happened
+from dnms.projections.history import queries as history
+from dnms.projections.history.examples import EXAMPLES as HISTORY
+from dnms.projections.nodes import queries as nodes
+from dnms.projections.nodes.examples import EXAMPLES as NODES
+from dnms.projections.runner import rebuild
+from dnms.projections.store import Store
+from dnms.projections.text import microseconds
+from dnms.projections.views import Views
+from tests.contracts.projections.logs import memory_log, write
+
+
+async def folded(path: Path, *commits: object) -> None:
+    log = memory_log()
+    await write(log, *commits)  # type: ignore[arg-type]
+    await rebuild(log, path, site=SITE)
+
+
+async def test_all_addresses_of_a_node_are_one_complete_answer(path: Path, views: Views) -> None:
+    snapshot = Snapshot(
+        links=(Link(index=2, name="eth0"),),
+        addresses=(
+            InterfaceAddress(interface=2, address=FIRST, prefix_length=64, origin="managed"),
+            InterfaceAddress(interface=2, address=OLD, prefix_length=120, origin="other", valid=60),
+        ),
+    )
+    registered = ConfigurationRegistered(client=ALICE, digest=bytes(32), snapshot=snapshot)
+    [lease, _] = ADDRESSES[1].log[0].events
+    [_, unregistered] = ADDRESSES[1].log[0].events
+    await folded(path, happened("ledger.lan", 10, lease, unregistered), happened("seen.lan.east", 20, registered))
+    async with views.read() as reading:
+        found = await addresses.of_node(reading.db, ALICE)
+        assert await addresses.of_node(reading.db, BOB) == []
+    assert [(one.address, one.origin, one.leased, one.registered, one.prefix_length) for one in found] == [
+        ("192.0.2.7", "other", False, True, 24),
+        (format_address(FIRST), "managed", True, True, 64),
+        (format_address(SECOND), "leased", True, False, None),
+    ]
+    assert [one.valid_until and microseconds(one.valid_until) for one in found] == [60_000_020, 100, 100]
+
+
+async def test_the_session_of_a_node_is_its_newest_open_one(path: Path, views: Views) -> None:
+    await folded(path, *NODES[2].log)
+    async with views.read() as reading:
+        [node] = await nodes.nodes(reading.db)
+        both = await nodes.sessions(reading.db, ALICE)
+    assert (node.session, node.agent) == ("open", "west")
+    assert [(one.agent, one.open, one.why) for one in both] == [("east", False, "bye"), ("west", True, "")]
+    await folded(path, *NODES[2].log, happened("seen.lan.west", 40, *NODES[2].log[2].events))
+    async with views.read() as reading:
+        [node] = await nodes.nodes(reading.db)
+    assert (node.session, node.agent, node.session_closed) == ("closed", "west", "bye")
+
+
+async def test_what_a_node_applied_last_is_shown(path: Path, views: Views) -> None:
+    await folded(path, happened("node.00", 5, NODES[0].log[0].events[1]), *NODES[3].log)
+    async with views.read() as reading:
+        [node] = await nodes.nodes(reading.db)
+    assert node.generation == [0, 3, (1 << 63) - 1]
+    assert node.outcomes == {"2001:db8::1": "usable"}
+
+
+@pytest.mark.parametrize(
+    ("at", "holder"), [(9, None), (10, ALICE), (29, ALICE), (30, BOB), (39, BOB), (40, None), (10**15, None)]
+)
+async def test_who_had_an_address_at_an_instant(path: Path, views: Views, at: int, holder: bytes | None) -> None:
+    await folded(path, *HISTORY[0].log)
+    async with views.read() as reading:
+        found = await history.who_had(reading.db, FIRST, at)
+    assert [one.client for one in found] == ([] if holder is None else [holder.hex()])
+
+
+async def test_the_history_of_an_address_names_the_events(path: Path, views: Views) -> None:
+    await folded(path, *HISTORY[0].log)
+    async with views.read() as reading:
+        bob, alice = await history.who_had(reading.db, FIRST)
+    assert (alice.opened, alice.opened_by, alice.closed, alice.closed_by) == (
+        "1.0",
+        "address.allocated",
+        "3.0",
+        "address.released",
+    )
+    assert (bob.opened, bob.opened_by, bob.closed, bob.closed_by) == (
+        "3.1",
+        "address.allocated",
+        "4.0",
+        "address.declined",
+    )
+
+
+async def test_events_and_commits_are_counted(path: Path, views: Views) -> None:
+    await folded(path, *HISTORY[0].log)
+    async with views.read() as reading:
+        assert await events.counts(reading.db) == events.Counts(4, 5)
+
+
+SEEKS = [
+    "SELECT since FROM history_lease WHERE address = ? AND subnet = ? AND since <= ? "
+    "ORDER BY since DESC, sequence DESC, event_index DESC LIMIT 1",
+    "SELECT since FROM history_use WHERE address = ? AND client = ? AND since > ? "
+    "ORDER BY since ASC, sequence ASC, event_index ASC LIMIT 1",
+    "SELECT * FROM address_lease WHERE client = ?",
+    "SELECT * FROM address_seen WHERE client = ?",
+    "SELECT * FROM address_seen WHERE address = ?",
+    "SELECT * FROM address_lease l WHERE (l.address, l.subnet) > (?, ?) ORDER BY l.address, l.subnet LIMIT 9",
+    "SELECT * FROM event WHERE position > ? AND name = ? ORDER BY position LIMIT 9",
+    "SELECT * FROM event WHERE position > ? AND client = ? ORDER BY position DESC LIMIT 9",
+    "SELECT * FROM node WHERE name = ?",
+]
+
+
+@pytest.mark.parametrize("select", SEEKS)
+def test_it_is_found_by_a_key(select: str, tmp_path: Path) -> None:
+    Store.create(tmp_path / "views", PROJECTIONS, site=SITE, log_id="one").close()
+    with closing(sqlite3.connect(tmp_path / "views")) as db:
+        steps = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {select}", [1] * select.count("?"))]
+    assert len(steps) == 1
+    assert steps[0].startswith("SEARCH")

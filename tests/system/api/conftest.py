@@ -1,0 +1,95 @@
+"""The API of a site, served on loopback over a log in memory that has something to tell."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from pathlib import Path
+
+import httpx
+import msgspec
+import pytest
+
+from dnms.api import create_app, serve_api
+from dnms.bus.committer import Committer
+from dnms.bus.memory import MemoryLog
+from dnms.bus.reading import read
+from dnms.domain.aggregate import Fold
+from dnms.domain.plan import PlanState
+from dnms.events import subjects
+from dnms.kit.clock import SystemClock
+from dnms.projections.addresses.examples import EXAMPLES as LEASES
+from dnms.projections.example import SITE
+from dnms.projections.nodes.examples import EXAMPLES as NODES
+from dnms.projections.runner import Runner
+from dnms.projections.views import Views
+from tests.contracts.projections.logs import write
+
+TOKEN = "a-token-of-the-api"
+PATIENCE = 20.0  # seconds; a loaded machine
+
+
+class Served(msgspec.Struct):
+    """A served API, with what lies under it."""
+
+    url: str
+    log: MemoryLog
+    views: Views
+    path: Path
+    stop: asyncio.Event
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+async def served(tmp_path: Path) -> AsyncIterator[Served]:
+    clock = SystemClock()
+    log = MemoryLog(SITE, log_id="one", now=clock.now)
+    await write(log, *LEASES[2].log, *NODES[0].log, *LEASES[4].log)
+    committer = Committer(
+        log,
+        subjects.plan(SITE),
+        Fold(PlanState()),
+        actor="operator/test",
+        now=clock.now,
+        random=os.urandom,
+    )
+    stop = asyncio.Event()
+    path = tmp_path / "views.db"
+    views = Views(path)
+    app = create_app(site=SITE, views=views, log=log, plan_committer=committer, token=TOKEN)
+    port = free_port()
+
+    async def follow() -> None:
+        async with aclosing(read(log, [subjects.plan(SITE)])) as batches:
+            async for batch in batches:
+                for stored in batch.stored:
+                    committer.take(stored)
+
+    background = [asyncio.create_task(committer.run()), asyncio.create_task(follow())]
+    folding = asyncio.create_task(Runner(log, path, site=SITE).run(stop))
+    serving = asyncio.create_task(serve_api(app, "127.0.0.1", port, stop))
+    try:
+        assert await views.reached(len(log.records), within=PATIENCE)
+        yield Served(f"http://127.0.0.1:{port}/api/v1", log, views, path, stop)
+    finally:
+        stop.set()
+        for task in background:
+            task.cancel()
+        await asyncio.gather(*background, return_exceptions=True)
+        await asyncio.gather(folding, serving)
+        await views.close()
+
+
+@pytest.fixture
+async def api(served: Served) -> AsyncIterator[httpx.AsyncClient]:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with httpx.AsyncClient(base_url=served.url, headers=headers, timeout=PATIENCE, trust_env=False) as client:
+        yield client
