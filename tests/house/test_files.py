@@ -66,7 +66,7 @@ def test_no_host_stands_in_the_tree() -> None:
         if path == "LICENSE":
             continue
         for url in re.findall(r"\b(?:https?|nats|tls)://([^\s/\"'`)>,;]*)", text):
-            host = re.sub(r"^[^@]*@", "", url.rstrip(".:"))
+            host = re.sub(r"^[^@]*@", "", url.replace("\\", "").rstrip(".:"))
             host = re.sub(r"(?i):(\d+|port|\{.*|\$.*|…|\*)?$", "", host)
             assert not host or HOSTS.fullmatch(host), f"{path} names {url}"
 
