@@ -26,7 +26,7 @@ def create_app(*, site: str, views: Views, log: Log, plan_committer: Committer[P
 
     The caller runs the committer, follows the plan for it, and closes the views.
     """
-    stopping = asyncio.Event()
+    streams = events.Streams(asyncio.Event())
     api = Router(
         "/api/v1",
         route_handlers=[*questions.HANDLERS, *events.HANDLERS, *plan.HANDLERS],
@@ -35,7 +35,7 @@ def create_app(*, site: str, views: Views, log: Log, plan_committer: Committer[P
             "views": Provide(lambda: views, sync_to_thread=False),
             "log": Provide(lambda: log, sync_to_thread=False),
             "plans": Provide(lambda: plan_committer, sync_to_thread=False),
-            "stopping": Provide(lambda: stopping, sync_to_thread=False),
+            "streams": Provide(lambda: streams, sync_to_thread=False),
             "wanted": Provide(events.wanted, sync_to_thread=False),
         },
     )
@@ -50,5 +50,5 @@ def create_app(*, site: str, views: Views, log: Log, plan_committer: Committer[P
         ),
         request_max_body_size=MAX_BODY,
         logging_config=None,
-        state=State({"stopping": stopping}),
+        state=State({"stopping": streams.stopping}),
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncGenerator
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import msgspec
@@ -16,7 +17,7 @@ from litestar.response.sse import ServerSentEventMessage
 
 from dnms.api import answers
 from dnms.api.answers import Page
-from dnms.api.problems import Invalid, NotThere
+from dnms.api.problems import Invalid, NotThere, Problem
 from dnms.api.questions import TheViews
 from dnms.events.ip import parse_address
 from dnms.projections.events import queries
@@ -25,9 +26,17 @@ from dnms.projections.nodes.queries import find
 from dnms.projections.views import Reading, Views
 
 KEEPALIVE = 15.0  # seconds; proxies close what is silent for a minute
+MAX_STREAMS = 100  # each looks for news ten times a second
 PATIENCE = 0.5  # seconds until a stream looks whether the server stops
 
 _POSITION = re.compile(r"(\d{1,15})(?:\.(\d{1,4}))?")
+
+
+class Streams(msgspec.Struct):
+    """The streams of one server."""
+
+    stopping: asyncio.Event
+    open: int = 0
 
 
 class Filter(msgspec.Struct, frozen=True):
@@ -70,7 +79,7 @@ async def events(
 async def stream(
     request: Request[Any, Any, Any],
     views: TheViews,
-    stopping: NamedDependency[SkipValidation[asyncio.Event]],
+    streams: NamedDependency[SkipValidation[Streams]],
     wanted: Wanted,
     after: FromQuery[str | None] = None,
 ) -> ServerSentEvent:
@@ -78,15 +87,28 @@ async def stream(
 
     The id of each is its position, and a client that comes back goes on behind the last one that it names.
     """
+    if streams.open >= MAX_STREAMS:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-streams", f"{MAX_STREAMS} streams are open; try later")
     if (last := request.headers.get("last-event-id")) is not None:
         after = last
     async with views.read() as reading:
         cursor = queries.after_commit(reading.position.sequence) if after is None else _cursor(after, "after")
         await _matching(reading, wanted, cursor, limit=1)  # who asks for an unknown node hears it at once
-    return ServerSentEvent(_live(views, wanted, cursor, stopping))
+    return ServerSentEvent(_live(views, wanted, cursor, streams))
 
 
 async def _live(
+    views: Views, wanted: Filter, cursor: int, streams: Streams
+) -> AsyncGenerator[ServerSentEventMessage, None]:
+    streams.open += 1
+    try:
+        async for message in _messages(views, wanted, cursor, streams.stopping):
+            yield message
+    finally:
+        streams.open -= 1
+
+
+async def _messages(
     views: Views, wanted: Filter, cursor: int, stopping: asyncio.Event
 ) -> AsyncGenerator[ServerSentEventMessage, None]:
     loop = asyncio.get_running_loop()

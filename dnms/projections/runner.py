@@ -116,7 +116,7 @@ class Runner:
             await self._stop(writer, error.why, error)
         except UnknownToThisRelease as error:
             await self._stop(writer, "unknown-to-this-release", error)
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             await self._stop(writer, "storage", error)
             raise ViewsError(f"cannot write {self._path}: {error}") from error
         except Exception as error:
@@ -133,9 +133,9 @@ class Runner:
 
     async def _stop(self, writer: Writer, why: str, error: Exception) -> None:
         log_events.error("views stopped", why=why, error=str(error), position=writer.store.position.sequence)
-        with suppress(sqlite3.Error):  # a full disk may refuse this too; it is logged above
+        with suppress(sqlite3.Error, OSError):  # a full disk may refuse this too; it is logged above
             await writer.call(lambda: writer.store.stop(why, str(error)))
-        files.publish(self._path, writer.store.file)
+            files.publish(self._path, writer.store.file)
 
 
 async def rebuild(log: Log, path: Path, *, site: str, projections: Sequence[Projection] = PROJECTIONS) -> Position:

@@ -113,8 +113,8 @@ class Views:
                 async with self.read() as reading:
                     if reading.position.sequence >= sequence:
                         return True
-            except (ViewsMissing, ViewsOutdated):
-                pass  # they are being folded
+            except ViewsError:
+                pass  # they may be under way
             if loop.time() >= deadline:
                 return False
             await asyncio.sleep(LOOK)
@@ -141,8 +141,11 @@ class Views:
             raise ViewsError(f"cannot open {self._path}: {error}") from error
         try:
             found = {row[0]: row[1] for row in await db.execute_fetchall("SELECT * FROM view_projection")}
-        except sqlite3.Error:
+        except sqlite3.OperationalError:  # no such table
             found = {}
+        except sqlite3.DatabaseError as error:
+            await db.close()
+            raise ViewsError(f"{self._path} is damaged: {error}; run `dnms view rebuild`") from error
         if found != self._versions:
             await db.close()
             raise ViewsOutdated(f"another release wrote {self._path}; `dnms view rebuild` folds them anew")

@@ -36,7 +36,7 @@ async def disagreements(log_of: list[Happened] | tuple[Happened, ...], directory
 
 
 @given(log=logs())
-@settings(max_examples=60)
+@settings(max_examples=30)
 async def test_views_of_generated_logs_agree_with_the_naive_fold(log: list[Happened]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         assert await disagreements(log, Path(directory)) == []

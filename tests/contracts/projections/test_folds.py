@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnms.bus.port import LogDamaged
@@ -80,6 +80,7 @@ def test_the_rows_are_the_same_wherever_the_fold_is_resumed(example: Example, tm
         assert tables(tmp_path / str(place)) == tables(tmp_path / "whole")
 
 
+@settings(max_examples=40)
 @given(log=logs(), places=st.lists(st.integers(0, 30), max_size=4))
 def test_the_rows_do_not_depend_on_the_batches(log: list[Happened], places: list[int]) -> None:
     with tempfile.TemporaryDirectory() as directory:
@@ -89,6 +90,7 @@ def test_the_rows_do_not_depend_on_the_batches(log: list[Happened], places: list
         assert tables(Path(directory) / "cut") == tables(Path(directory) / "whole")
 
 
+@settings(max_examples=40)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["plan", "node.00", "ledger.lan", "seen.lan.east", "effect.dns.one"]), commits()),

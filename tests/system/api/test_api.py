@@ -132,6 +132,19 @@ async def test_live_events(api: httpx.AsyncClient, served: Served) -> None:
         assert [(await anext(live))[0] for _ in range(2)] == [f"{end + 1}.0", f"{end + 2}.0"]
 
 
+async def test_there_is_a_limit_to_streams(api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("dnms.api.events.MAX_STREAMS", 1)
+    first = {"after": "0"}
+    async with asyncio.timeout(PATIENCE):
+        async with api.stream("GET", "/events/stream", params=first) as answer:
+            assert (await anext(messages(answer)))[0] == "1.0"
+            problem(await api.get("/events/stream", params=first), 503, "too-many-streams")
+        while True:  # a closed one makes room
+            async with api.stream("GET", "/events/stream", params=first) as answer:
+                if answer.status_code == 200:
+                    return
+
+
 async def test_a_plan_is_applied_and_shown(api: httpx.AsyncClient, served: Served) -> None:
     assert (await api.get("/plan")).status_code == 404
     answer = await api.post("/plan", json=PLAN)
