@@ -23,6 +23,15 @@ class SessionClosed(Event, frozen=True, kw_only=True, omit_defaults=True):
     why: str
 
 
+class IdentityContested(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A second machine came with the DUID of one that has a session, and was refused: one is a copy of the other."""
+
+    NAME = "identity.contested"
+    client: ClientId
+    holder: Address  # where the session that stays comes from
+    contender: Address
+
+
 class ConfigurationRegistered(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A node told its whole configuration."""
 
@@ -48,4 +57,4 @@ class ConfigurationApplied(Event, frozen=True, kw_only=True, omit_defaults=True)
     items: tuple[AppliedItem, ...] = ()
 
 
-EVENTS = (SessionOpened, SessionClosed, ConfigurationRegistered, ConfigurationApplied)
+EVENTS = (SessionOpened, SessionClosed, IdentityContested, ConfigurationRegistered, ConfigurationApplied)

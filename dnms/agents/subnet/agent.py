@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import secrets
 import socket
@@ -16,8 +17,8 @@ from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.offers import Offers
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
-from dnms.bus.jetstream import connect
-from dnms.bus.port import LogError
+from dnms.bus.jetstream import JetStreamLog, connect
+from dnms.bus.port import LogError, Unavailable
 from dnms.disk.site import Site, SiteError
 from dnms.events.codec import BrokenCommit
 from dnms.events.ip import format_address
@@ -29,6 +30,8 @@ from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
 from dnms.linux.netlink import Netlink
 from dnms.wire.messages import MAX_ENDPOINTS, PORT, Endpoint, Offer
+
+CONNECT_RETRY = 2.0  # seconds
 
 _logger = structlog.get_logger(__name__)
 
@@ -58,9 +61,11 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
         context.num_tickets = 0  # the first answer is 40 ms earlier, and nodes resume nothing
         context.load_cert_chain(site.agent_certificate, site.agent_key)
         root = ssl.PEM_cert_to_DER_cert(site.root_certificate.read_text())
-        log = await connect(settings.bus, site.name, token=site.bus_token)
+        log = await _connect(settings.bus, site, stop)
     except (SiteError, LogError, OSError, ssl.SSLError) as error:
         raise SubnetAgentError(str(error)) from error
+    if log is None:
+        return
     clock = SystemClock()
     books = Books(
         log,
@@ -93,6 +98,19 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
         raise SubnetAgentError(one_line(errors)) from errors
     finally:
         await log.close()
+
+
+async def _connect(bus: str, site: Site, stop: asyncio.Event) -> JetStreamLog | None:
+    """Wait for the bus, which may start later than this machine; None if `stop` is set before. SiteError, LogError."""
+    while True:
+        try:
+            return await connect(bus, site.name, token=site.bus_token)
+        except Unavailable as error:
+            _logger.warning("no bus yet", reason=str(error))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CONNECT_RETRY):
+                await stop.wait()
+                return None
 
 
 async def _serve(settings: SubnetSettings, site: str, root: bytes, books: Books, sessions: Sessions) -> None:

@@ -49,7 +49,7 @@ class ServedNode:
         self._session = session
         self._books = books
         self._introduction = introduction
-        self._peer = parse_address(peer.split("%", maxsplit=1)[0])
+        self.peer = parse_address(peer.split("%", maxsplit=1)[0])
         self._duid = b""
         self._name = ""
         self._opened = False
@@ -128,7 +128,7 @@ class ServedNode:
             hardware=tuple(sorted(hardware, key=lambda each: each.payload)),
             kernel=event.snapshot.kernel,
         )
-        seen = [] if self._opened else [SessionOpened(client=self.client, peer=self._peer)]
+        seen = [] if self._opened else [SessionOpened(client=self.client, peer=self.peer)]
         await asyncio.gather(self._books.identify(identify), self._books.observe(*seen, self._configuration(event)))
         self._opened = True
         self._session.registered(event.id)

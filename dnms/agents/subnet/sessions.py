@@ -14,6 +14,9 @@ import structlog
 from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.served import Introduction, ServedNode
+from dnms.bus.port import LogError
+from dnms.events.ip import format_address
+from dnms.events.seen import IdentityContested
 from dnms.wire import agent_events as heard
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.channel import Closed
@@ -21,9 +24,13 @@ from dnms.wire.errors import Code
 
 MAX_SESSIONS = 4_096  # of one link; each holds a descriptor and some 100 KiB for TLS
 HANDSHAKE_WITHIN = 10.0  # seconds
+MAX_ALARMS = 1_024  # remembered
 REPORT = 60.0  # seconds between two lines about what was dropped
 REPLACED = "replaced"
-"""Another session with the same DUID took this one's place: a node that came back faster than its death was noticed."""
+"""The node came back faster than the death of its session was noticed."""
+CONTESTED = "duid-in-use"
+"""Another machine has a session with this DUID. If that one is dead, the pings find out before the node asks again."""
+CONTESTED_RETRY = 30  # seconds
 
 _logger = structlog.get_logger(__name__)
 
@@ -45,6 +52,7 @@ class Sessions:
         self._client_id = client_id
         self._open: dict[asyncio.Task[None], tuple[AgentSession, Pump[heard.AgentEvent], ServedNode]] = {}
         self._dropped: Counter[str] = Counter()
+        self._alarmed: set[IdentityContested] = set()  # in the log already: one event a pair of machines
 
     def __len__(self) -> int:
         return len(self._open)
@@ -99,7 +107,7 @@ class Sessions:
                 async for event in events:
                     match event:
                         case heard.Greeted():
-                            self._greet(node, event)
+                            await self._greet(session, node, event)
                         case Closed():
                             why = event.why
                         case _:
@@ -114,10 +122,31 @@ class Sessions:
             self._dropped.update(session.dropped)
             await node.leave(why)
 
-    def _greet(self, node: ServedNode, greeted: heard.Greeted) -> None:
+    async def _greet(self, session: AgentSession, node: ServedNode, greeted: heard.Greeted) -> None:
+        """Take the node in, unless another machine has a session with its DUID: then one is a copy of the other.
+
+        A machine is told from its copy by the link-local address that it comes from.
+        """
         client = self._client_id(greeted.duid)
-        for session, pump, other in tuple(self._open.values()):
-            if other.client == client and other is not node:
-                session.bye(REPLACED)
+        for older, pump, other in tuple(self._open.values()):
+            if other.client == client and not older.closed and other.peer == node.peer:
+                older.bye(REPLACED)
                 pump.wake()
+            elif other.client == client and not older.closed:
+                _logger.warning("a second machine has the DUID of another", peer=format_address(node.peer))
+                session.refuse(CONTESTED, "another machine has this DUID", retry_after=CONTESTED_RETRY)
+                await self._alarm(IdentityContested(client=client, holder=other.peer, contender=node.peer))
+                return
         node.greet(greeted, client, now=asyncio.get_running_loop().time())
+
+    async def _alarm(self, event: IdentityContested) -> None:
+        if event in self._alarmed:
+            return
+        try:
+            await self._books.observe(event)
+        except LogError as error:
+            _logger.warning("alarm not recorded", why=error.why)
+            return
+        if len(self._alarmed) >= MAX_ALARMS:
+            self._alarmed.clear()
+        self._alarmed.add(event)

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from dnms.agents.pump import Pump
+from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.served import Introduction, ServedNode
+from dnms.agents.subnet.sessions import Sessions
+from dnms.events.ip import parse_address
+from dnms.events.seen import IdentityContested
+from dnms.wire import agent_events as heard
+from dnms.wire.agent_session import AgentSession
+from tests.unit.agents.conftest import SITE, SUBNET, FrailLog, Node
+
+
+class Reception:
+    """The sessions of an agent, and machines that come to it without a socket."""
+
+    def __init__(self, books: Books) -> None:
+        self.books = books
+        self.introduction = Introduction("a1", SITE, SUBNET)
+        self.sessions = Sessions(
+            books,
+            self.introduction,
+            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
+            client_id=lambda duid: duid[2:18],
+        )
+
+    async def comes(self, name: str, peer: str) -> AgentSession:
+        """A machine that has the DUID of the node `name` says hello from `peer`."""
+        node = Node(self.books, name)
+        session = AgentSession(now=0.0)
+        served = ServedNode(session, self.books, self.introduction, peer=peer)
+        pump: Pump[heard.AgentEvent] = Pump(session, asyncio.StreamReader(), None)  # type: ignore[arg-type]
+        session.receive(node.session.to_send(0.0), 0.0)
+        (greeted,) = session.events()
+        assert isinstance(greeted, heard.Greeted)
+        await self.sessions._greet(session, served, greeted)
+        if not session.closed:
+            self.sessions._open[asyncio.create_task(asyncio.sleep(0))] = (session, pump, served)
+        return session
+
+
+async def test_a_machine_that_comes_back_takes_the_place_of_its_old_session(books: Books) -> None:
+    reception = Reception(books)
+    first = await reception.comes("web-1", "fe80::1%eth0")
+    second = await reception.comes("web-1", "fe80::1%eth0")
+    assert first.closed
+    assert not second.closed
+
+
+async def test_a_copy_of_a_machine_is_refused_and_recorded_once(books: Books, log: FrailLog) -> None:
+    reception = Reception(books)
+    first = await reception.comes("web-1", "fe80::1%eth0")
+    for _ in range(2):
+        copy = await reception.comes("web-1", "fe80::2%eth0")
+        assert copy.closed
+        assert not first.closed
+    (alarm,) = [event for event in log.events() if isinstance(event, IdentityContested)]
+    assert (alarm.holder, alarm.contender) == (parse_address("fe80::1"), parse_address("fe80::2"))
+
+
+async def test_the_copy_is_taken_once_the_other_is_gone(books: Books) -> None:
+    reception = Reception(books)
+    first = await reception.comes("web-1", "fe80::1%eth0")
+    first.receive_end(0.0)
+    assert not (await reception.comes("web-1", "fe80::2%eth0")).closed
+
+
+async def test_machines_with_duids_of_their_own_do_not_disturb_each_other(books: Books) -> None:
+    reception = Reception(books)
+    first = await reception.comes("web-1", "fe80::1%eth0")
+    second = await reception.comes("web-2", "fe80::2%eth0")
+    assert not first.closed
+    assert not second.closed
