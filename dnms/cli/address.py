@@ -18,7 +18,7 @@ from dnms.projections.addresses.queries import AddressRow
 app = App(name="address", help="The addresses: who holds which now.")
 
 
-LEASES = ("Address", "State", "Node", "Subnet", "Pool", "Group", "Since", "Valid until", "Promised until")
+COLUMNS = ("Address", "Node", "Subnet", "Pool", "Group", "State", "Valid until")
 
 
 @app.command(name="list")
@@ -30,7 +30,7 @@ def list_(
 ) -> int:
     """All addresses that are leased, and those that rest because a client found them in use."""
     addresses = asking.ask(lambda answers: answers.addresses(subnet=subnet))
-    answer(addresses, lambda: [table(LEASES, map(_row, addresses))], output)
+    answer(addresses, lambda: [table(COLUMNS, map(_row, addresses))], output)
     return OK
 
 
@@ -49,22 +49,15 @@ def show(
 
 
 def _row(lease: AddressRow) -> tuple[object, ...]:
-    return (
-        lease.address,
-        lease.state,
-        lease.node or lease.client,
-        lease.subnet,
-        lease.pool,
-        lease.group,
-        lease.since,
-        lease.valid_until,
-        lease.horizon,
-    )
+    who = lease.node or lease.client
+    return (lease.address, who, lease.subnet, lease.pool, lease.group, lease.state, lease.valid_until)
 
 
 def _tables(about: AddressAnswer) -> Iterable[RenderableType]:
     if about.leases:
-        yield table(LEASES, map(_row, about.leases), title="Leases")
+        columns = (*COLUMNS, "Promised until", "Since", "Last event")
+        rows = ((*_row(lease), lease.horizon, lease.since, lease.changed) for lease in about.leases)
+        yield table(columns, rows, title="Leases")
     if about.registered:
         yield table(
             ("Address", "Node", "Interface", "Origin", "Subnet", "Since", "Valid until"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -9,7 +10,7 @@ from difflib import get_close_matches
 from cyclopts import App, CycloptsError, Group
 
 from dnms import __version__
-from dnms.cli.exits import INTERRUPTED, OK, READER_GONE, USAGE
+from dnms.cli.exits import INTERRUPTED, OK, READER_GONE, USAGE, Failure
 
 EPILOGUE = """
 Exit codes: 0 done, or yes; 1 no, or not as it should be; 2 wrong usage or input, nothing was changed; 3 this machine
@@ -59,36 +60,40 @@ def make() -> App:
 
 
 def run(words: Sequence[str]) -> int:
-    """Run one command line; the exit code. Every foreseeable error is one line on stderr."""
-    if words and not words[0].startswith("-") and words[0] not in NAMES:
-        # The parser would import every command to say so.
-        near = get_close_matches(words[0], NAMES, n=1)
-        return _complain(
-            f"unknown command {words[0]!r}{f', did you mean {near[0]!r}?' if near else ''}; see `dnms --help`"
-        )
+    """Run one command line; the exit code. Every foreseeable error is a clear line on stderr."""
     try:
+        _check_name(words)
         code = make()(list(words), exit_on_error=False, print_error=False)
+        return code if isinstance(code, int) else OK
+    except Failure as failure:
+        ended = failure
     except CycloptsError as error:
-        return _complain(" ".join(str(error).split()))
+        ended = Failure(USAGE, " ".join(str(error).split()))
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:
-        from dnms.cli.rendering import discard_output  # noqa: PLC0415  # not before it is needed
-
         discard_output()
         return READER_GONE
     except Exception as error:
-        from dnms.cli.foreseen import failure  # noqa: PLC0415  # not before it is needed
+        from dnms.cli.foreseen import failure_of  # noqa: PLC0415  # not before it is needed
 
-        foreseen = failure(error)
+        foreseen = failure_of(error)
         if foreseen is None:
             raise
-        for line in foreseen.text.splitlines():
-            print(f"dnms: {line}", file=sys.stderr)
-        return foreseen.code
-    return code if isinstance(code, int) else OK
+        ended = foreseen
+    for line in ended.text.splitlines():
+        print(f"dnms: {line}", file=sys.stderr)
+    return ended.code
 
 
-def _complain(text: str) -> int:
-    print(f"dnms: {text}", file=sys.stderr)
-    return USAGE
+def discard_output() -> None:
+    """Let the interpreter's last flush of stdout go nowhere, after its reader has gone."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _check_name(words: Sequence[str]) -> None:
+    """Refuse an unknown command. The parser does so too, but imports every command before."""
+    if words and not words[0].startswith("-") and words[0] not in NAMES:
+        near = get_close_matches(words[0], NAMES, n=1)
+        meant = f", did you mean {near[0]!r}?" if near else ""
+        raise Failure(USAGE, f"unknown command {words[0]!r}{meant}; see `dnms --help`")

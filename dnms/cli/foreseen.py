@@ -26,10 +26,8 @@ NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 NOT_ALLOWED = {errno.EACCES, errno.EPERM}
 
 
-def failure(error: Exception) -> Failure | None:
+def failure_of(error: Exception) -> Failure | None:
     """The end that an error means; None if nobody foresaw it."""
-    if isinstance(error, Failure):
-        return error
     for kind, code in CODES:
         if isinstance(error, kind):
             return Failure(code, str(error))

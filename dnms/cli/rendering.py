@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
@@ -97,13 +96,14 @@ def moment(when: datetime) -> str:
     return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def discard_output() -> None:
-    """Let the interpreter's last flush of stdout go nowhere, after its reader has gone."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Say so. rich would end the program as if the answer were no."""
+        raise BrokenPipeError
 
 
 def _console() -> Console:
-    return Console(highlight=False) if sys.stdout.isatty() else Console(highlight=False, width=WIDE)
+    return _Console(highlight=False) if sys.stdout.isatty() else _Console(highlight=False, width=WIDE)
 
 
 def _spelt(character: str) -> str:

@@ -1,0 +1,151 @@
+"""Questions, asked of the API and of the views themselves: the same answers."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dnms.cli import main
+from dnms.cli.exits import NO, OK, REFUSED, UNREACHABLE, USAGE
+from tests.system.cli.conftest import ALPHA, BETA, PATIENCE, TWIN, Served, dnms
+
+
+@pytest.fixture(scope="module")
+def folded(served: Served) -> Served:
+    """The site once its views have all that was written: nine events of nodes and leases, three that were seen."""
+    deadline = time.monotonic() + PATIENCE
+    while "configuration.applied" not in dnms("event", "list", environment=served.environment).out:
+        assert time.monotonic() < deadline
+    return served
+
+
+class Asked:
+    """Asks in this process, as `dnms` does."""
+
+    def __init__(self, served: Served, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+        self._capfd = capfd
+        self._data = str(served.directory)
+        for name, value in served.environment.items():
+            monkeypatch.setenv(name, value)
+
+    def api(self, words: str) -> tuple[int, str, str]:
+        """The exit code, stdout and stderr over the API."""
+        return main(words.split()), *self._capfd.readouterr()
+
+    def data(self, words: str) -> tuple[int, str, str]:
+        """The same from the views."""
+        return main([*words.split(), "--data", self._data]), *self._capfd.readouterr()
+
+    def json(self, words: str) -> Any:
+        """What the API says, which is what the views say."""
+        code, out, err = self.api(f"{words} -o json")
+        assert (code, err) == (OK, "")
+        return json.loads(out)
+
+
+@pytest.fixture
+def ask(folded: Served, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Asked:
+    return Asked(folded, capfd, monkeypatch)
+
+
+@pytest.mark.parametrize("output", ["table", "json"])
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("node list", OK),
+        ("node list --subnet office", OK),
+        ("node list --subnet nowhere", OK),
+        ("node show alpha", OK),
+        (f"node show {BETA.hex()}", OK),
+        ("node show beta", USAGE),
+        ("node show nobody", NO),
+        ("address list", OK),
+        ("address list --subnet office", OK),
+        ("address show 2001:DB8:1:1:0::a", OK),
+        ("address show 2001:db8:1:1::ff", OK),
+        ("address show 192.0.2.9", NO),
+        ("pool list", OK),
+        ("pool list --subnet nowhere", OK),
+        ("who-had 2001:db8:1:1::5", OK),
+        ("who-had 2001:db8:1:1::5 --at 2026-03-01T12:30:00Z", OK),
+        ("who-had 2001:db8:1:1::5 --at 1772368200", OK),
+        ("who-had 2001:db8:1:1::5 --at 2026-03-01T15:30:00+02:00", NO),
+        ("who-had 192.0.2.9", NO),
+        ("event list", OK),
+        ("event list --limit 3", OK),
+        ("event list --kind address", OK),
+        ("event list --kind address.released", OK),
+        ("event list --node alpha --address 2001:db8:1:1::a", OK),
+        ("event list --node beta", USAGE),
+        ("event list --node nobody", NO),
+    ],
+)
+def test_the_api_and_the_views_say_the_same(ask: Asked, words: str, code: int, output: str) -> None:
+    over_api, from_views = ask.api(f"{words} -o {output}"), ask.data(f"{words} -o {output}")
+    assert over_api == from_views
+    assert over_api[0] == code
+    assert "Traceback" not in over_api[2]
+
+
+def test_nodes(ask: Asked) -> None:
+    nodes = {node["client"]: node for node in ask.json("node list")}
+    assert set(nodes) == {ALPHA.hex(), BETA.hex(), TWIN.hex()}
+    alpha = nodes[ALPHA.hex()]
+    assert (alpha["name"], alpha["subnet"], alpha["session"], alpha["agent"]) == ("alpha", "office", "open", "east")
+    assert alpha["outcomes"] == {"2001:db8:1:1::a": "usable"}
+    about = ask.json("node show alpha")
+    assert {one["address"]: (one["leased"], one["registered"]) for one in about["addresses"]} == {
+        "2001:db8:1:1::5": (True, False),
+        "2001:db8:1:1::a": (True, True),
+        "2001:db8:1:1::ff": (False, True),
+    }
+
+
+def test_who_had_an_address(ask: Asked) -> None:
+    ever = ask.json("who-had 2001:db8:1:1::5")
+    assert [(one["node"], one["since"], one["until"]) for one in ever] == [
+        ("alpha", "2026-03-01T14:00:00Z", None),
+        ("beta", "2026-03-01T12:00:00Z", "2026-03-01T13:00:00Z"),
+    ]
+    then = ask.json("who-had 2001:db8:1:1::5 --at 2026-03-01T12:30:00Z")
+    assert [one["node"] for one in then] == ["beta"]
+    code, out, err = ask.api("who-had 2001:db8:1:1::5 --at 2026-03-01T13:30:00Z -o json")
+    assert (code, json.loads(out)) == (NO, [])
+    assert err == "dnms: nobody had 2001:db8:1:1::5 at 2026-03-01 13:30:00Z, as far as the log knows\n"
+
+
+def test_events_are_the_newest_in_the_order_of_the_log(ask: Asked) -> None:
+    events = ask.json("event list --limit 3")
+    assert [one["name"] for one in events] == ["session.opened", "configuration.registered", "configuration.applied"]
+    assert [one["index"] for one in events] == [0, 1, 2]
+    of_alpha = ask.json("event list --node alpha --kind address")
+    assert [one["fields"]["address"] for one in of_alpha] == ["2001:db8:1:1::a", "2001:db8:1:1::5"]
+
+
+def test_pools(ask: Asked) -> None:
+    [pool] = ask.json("pool list")
+    assert (pool["pool"], pool["size"], pool["held"]) == ("office-v6", 1 << 64, 2)
+    assert "2^64" in ask.api("pool list")[1]
+
+
+def test_a_wrong_token(ask: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DNMS_API_TOKEN", "wrong")
+    code, out, err = ask.api("node list -o json")
+    assert (code, out) == (REFUSED, "")
+    assert err == "dnms: the API refuses the token; name its site's directory with --site, or set DNMS_API_TOKEN\n"
+
+
+def test_what_answers_is_no_api(ask: Asked, served: Served) -> None:
+    code, out, err = ask.api(f"node list --api {served.bus.replace('nats:', 'http:')}")
+    assert (code, out) == (UNREACHABLE, "")
+    assert err.count("\n") == 1
+
+
+def test_the_token_alone_is_enough(folded: Served, tmp_path: Path) -> None:
+    token = (folded.directory / "api.token").read_text()
+    environment = {"DNMS_API": folded.api, "DNMS_API_TOKEN": token, "DNMS_SITE": str(tmp_path / "none")}
+    assert dnms("pool", "list", environment=environment).code == OK

@@ -1,0 +1,97 @@
+"""Every command: that it is there, that it has help, and how it refuses what is wrong."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from cyclopts import App
+
+from dnms.cli import AGENTS, main
+from dnms.cli.app import COMMANDS, make
+from dnms.cli.exits import OK, USAGE
+
+
+def commands(app: App, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every command that is no group, with its function."""
+    for name in app:
+        if name.startswith("-") or name in AGENTS:
+            continue
+        below = app[name]
+        if below.default_command is not None:
+            yield " ".join((*path, name)), below.default_command
+        yield from commands(below, (*path, name))
+
+
+FUNCTIONS = dict(commands(make()))
+
+
+def test_all_commands_are_known() -> None:
+    assert set(FUNCTIONS) == {
+        "init",
+        "serve",
+        "plan apply",
+        "plan show",
+        "node list",
+        "node show",
+        "address list",
+        "address show",
+        "pool list",
+        "who-had",
+        "event list",
+        "event tail",
+        "view rebuild",
+        "view verify",
+        "lab run",
+        "lab list",
+        "doctor",
+    }
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_every_command_prints_as_a_table_or_as_json(name: str) -> None:
+    assert inspect.signature(FUNCTIONS[name]).parameters["output"].default == "table"
+
+
+@pytest.mark.parametrize("name", [*FUNCTIONS, *(name for _, name, _, _ in COMMANDS if name not in AGENTS)])
+def test_every_command_has_help(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*name.split(), "--help"]) == OK
+    assert f"dnms {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_agents_have_entry_points_of_their_own(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+    assert ended.value.code == 0
+    assert f"dnms {name}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("nods list", "unknown command 'nods', did you mean 'node'?"),
+        ("node lst", 'Unknown command "lst"'),
+        ("node list --subnt x", "--subnt"),
+        ("node list -o yaml", 'Choose from: "table", "json"'),
+        ("node show", "NODE"),
+        ("who-had 192.0.2.300", "192.0.2.300"),
+        ("who-had ::1 --at tomorrow", "expected ISO 8601"),
+        ("event list --limit 0", "--limit"),
+        ("event list --limit 1001", "--limit"),
+        ("lab run nothing", "basic"),
+        ("lab run basic --nodes many", "--nodes"),
+        ("serve --listen 61080", "expected HOST:PORT"),
+        ("plan apply /nonexistent/plan.toml", "cannot read /nonexistent/plan.toml: No such file or directory"),
+        ("node list --api ftp://host", "is no URL of an API"),
+    ],
+)
+def test_wrong_usage_is_one_line_on_stderr(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words.split()) == USAGE
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err
+    assert err.startswith("dnms: ")
+    assert err.count("\n") == 1

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import tomllib
+
+from dnms.cli.plan_text import to_toml
+from dnms.domain.document import from_toml, to_builtins
+
+PLAN = """
+[site]
+name = "example"
+
+[[realm]]
+name = "default"
+
+[[realm]]
+name = "guests"
+
+[[group]]
+name = "voip"
+number = 0x5a1e
+nodes = ["phone-*", "\\u00e4\\"quoted\\""]
+
+[[subnet]]
+name = "office"
+prefixes = ["2001:db8:1:1::/64", "192.0.2.0/28"]
+gateways = ["fe80::1", "192.0.2.1"]
+routes = [{ destination = "2001:db8:8::/48", gateway = "fe80::9", metric = 7 }]
+dns = ["2001:db8::53"]
+search = ["example.net"]
+mtu = 1400
+
+[[subnet]]
+name = "lounge"
+realm = "guests"
+prefixes = ["192.0.2.0/28"]
+
+[[pool]]
+name = "office-v4"
+subnet = "office"
+range = "192.0.2.4-192.0.2.9"
+valid = 600
+preferred = 300
+"""
+
+
+def test_a_plan_that_was_written_is_read_back() -> None:
+    plan = from_toml(PLAN)
+    assert from_toml(to_toml(to_builtins(plan))) == plan
+
+
+def test_it_is_written_as_people_write_it() -> None:
+    text = to_toml(to_builtins(from_toml(PLAN)))
+    assert "number = 0x5a1e\n" in text
+    assert 'prefixes = ["2001:db8:1:1::/64", "192.0.2.0/28"]\n' in text
+    assert "gateways" not in tomllib.loads(text)["subnet"][1]  # nothing is said of what there is not
