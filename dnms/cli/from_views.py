@@ -8,8 +8,6 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
-import aiosqlite
-
 from dnms.cli import rendering
 from dnms.cli.answers import AddressAnswer, NodeAnswer, Wanted
 from dnms.cli.exits import NO, USAGE, Failure
@@ -22,7 +20,7 @@ from dnms.projections.history import queries as history
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.pools import queries as pools
 from dnms.projections.text import microseconds
-from dnms.projections.views import Views
+from dnms.projections.views import Reading, Views
 
 LOOK = 0.2  # seconds between two looks for new events
 
@@ -49,7 +47,7 @@ class ViewAnswers:
     async def node(self, name_or_client: str) -> list[NodeAnswer]:
         """All about the nodes of this name, or the one with this client id."""
         async with self._views.read() as reading:
-            return [await _all_about(reading.db, node) for node in await _found(reading.db, name_or_client)]
+            return [await _all_about(reading, node) for node in await _found(reading, name_or_client)]
 
     async def addresses(self, *, subnet: str | None) -> list[addresses.AddressRow]:
         """Every address that is leased, or rests after a decline."""
@@ -108,7 +106,7 @@ class ViewAnswers:
                 after=after,
                 limit=limit,
                 kind=wanted.kind,
-                client=None if wanted.node is None else await _client(reading.db, wanted.node),
+                client=None if wanted.node is None else await _client(reading, wanted.node),
                 address=None if wanted.address is None else parse_address(wanted.address),
                 newest=newest,
             )
@@ -128,25 +126,25 @@ async def opened(directory: Path) -> AsyncGenerator[ViewAnswers, None]:
         await views.close()
 
 
-async def _all_about(db: aiosqlite.Connection, node: nodes.NodeRow) -> NodeAnswer:
+async def _all_about(reading: Reading, node: nodes.NodeRow) -> NodeAnswer:
     client = bytes.fromhex(node.client)
     return NodeAnswer(
         node=node,
-        addresses=await addresses.of_node(db, client),
-        sessions=await nodes.sessions(db, client),
-        configuration=await nodes.snapshot(db, client),
+        addresses=await addresses.of_node(reading.db, client),
+        sessions=await nodes.sessions(reading.db, client),
+        configuration=await nodes.snapshot(reading.db, client),
     )
 
 
-async def _found(db: aiosqlite.Connection, name_or_client: str) -> list[nodes.NodeRow]:
-    found = await nodes.find(db, name_or_client)
+async def _found(reading: Reading, name_or_client: str) -> list[nodes.NodeRow]:
+    found = await nodes.find(reading.db, name_or_client)
     if not found:
         raise Failure(NO, f"there is no node with the name or client id {name_or_client!r}")
     return found
 
 
-async def _client(db: aiosqlite.Connection, name_or_client: str) -> bytes:
-    found = await _found(db, name_or_client)
+async def _client(reading: Reading, name_or_client: str) -> bytes:
+    found = await _found(reading, name_or_client)
     if len(found) > 1:
         raise Failure(USAGE, f"{len(found)} nodes have the name {name_or_client!r}; give a client id")
     return bytes.fromhex(found[0].client)
