@@ -16,7 +16,7 @@ from nats import errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from dnms.bus.port import Unanswered, Unavailable
+from dnms.bus.port import Denied, Unanswered, Unavailable
 
 DIAL_TIMEOUT = 2  # seconds for the TCP connection, and for each line of the greeting
 FIRST_PAUSE = 0.05
@@ -55,17 +55,16 @@ class Connection:
         self._reason = "not dialled yet"
 
     async def open(self, patience: float) -> None:
-        """Dial; Unavailable with the reason if there is no link within `patience` seconds, or the token is wrong."""
+        """Dial; Denied; Unavailable with the reason if there is no link within `patience` seconds."""
         deadline = asyncio.get_running_loop().time() + patience
         pause = FIRST_PAUSE
         while True:
             link = await self._dial()
             if link is not None:
                 break
-            refused = "authorization" in self._reason.lower()
-            if refused:
-                self._reason = "it refused the token"
-            if refused or asyncio.get_running_loop().time() + pause > deadline:
+            if "authorization" in self._reason.lower():
+                raise Denied(f"the bus at {', '.join(self._urls)} refused the token: it is another site's")
+            if asyncio.get_running_loop().time() + pause > deadline:
                 raise Unavailable(f"no connection to the bus at {', '.join(self._urls)}: {self._reason}")
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -45,6 +45,12 @@ class Unavailable(LogError):
     why = "unavailable"
 
 
+class Denied(LogError):
+    """The bus does not take this token. Trying again does not help."""
+
+    why = "denied"
+
+
 class Unanswered(LogError):
     """No acknowledgement: the message may be stored, or may yet be. `append.append` finds out."""
 

@@ -84,7 +84,7 @@ async def serve(settings: ServeSettings, *, stop: asyncio.Event, ready: Callable
         plan = Committer(
             log,
             subjects.plan(site.name),
-            Fold(PlanState()),
+            Fold(PlanState(site.name)),
             actor=ACTOR,
             now=SystemClock().now,
             random=secrets.token_bytes,

@@ -13,9 +13,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-AGENT_NAME = "subnet-agent.dnms"
-"""The DNS name in every Subnet Agent's certificate. A link-local address with its scope cannot be checked, so a node
-checks that the site's root has signed for this name."""
+from dnms.wire.messages import AGENT_NAME
 
 _DAY = datetime.timedelta(days=1)
 

@@ -38,7 +38,9 @@ Named = TypeVar("Named", Realm, Group, Subnet, Pool)
 class PlanState:
     """The plan of a site. Implements `aggregate.State`."""
 
-    def __init__(self) -> None:
+    def __init__(self, named: str = "") -> None:
+        """`named`: what the site's directory calls it, where that is known; a first plan must agree."""
+        self._named = named
         self.site = ""
         self.level = 0
         self.position = 0  # sequence of the newest commit in it
@@ -54,7 +56,7 @@ class PlanState:
 
     def draft(self) -> PlanState:
         """A copy that may be thrown away."""
-        draft = PlanState()
+        draft = PlanState(self._named)
         draft.site, draft.level, draft.position = self.site, self.level, self.position
         draft.realms, draft.groups = Overlay(self.realms), Overlay(self.groups)
         draft.subnets, draft.pools = Overlay(self.subnets), Overlay(self.pools)
@@ -126,8 +128,9 @@ class PlanState:
         )
 
     def _problems(self, request: ApplyPlan) -> Iterator[str]:
-        if self.site and request.site != self.site:
-            yield f"$.site.name: the site is {self.site!r}; a plan cannot rename it to {request.site!r}"
+        named = self.site or self._named
+        if named and request.site != named:
+            yield f"$.site.name: the site is {named!r}; a plan cannot rename it to {request.site!r}"
         if not self.level <= request.level <= LEVEL:
             yield f"$.site.level: expected {self.level or 1} to {LEVEL}, which this release knows"
         for table in ("realm", "group", "subnet", "pool"):

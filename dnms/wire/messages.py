@@ -23,6 +23,9 @@ PORT = 61047
 GROUP = "ff12::8d4e:4d53"
 """Link-local scope, transient, a group id of RFC 3307's dynamic range."""
 ALL_NODES = "ff02::1"
+AGENT_NAME = "subnet-agent.dnms"
+"""The DNS name in every Subnet Agent's certificate. A link-local address with its scope cannot be checked, so a node
+checks that the site's root has signed for this name."""
 
 MAX_ENDPOINTS = 32  # one agent has a few addresses; more is a broken or hostile peer
 MAX_ASSOCIATIONS = 64  # interfaces times families of one node on one link; more is a broken or hostile peer

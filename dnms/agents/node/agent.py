@@ -25,7 +25,6 @@ import structlog
 from dnms.agents.node.application import Application, remaining, without_lifetimes
 from dnms.agents.node.search import Search
 from dnms.agents.pump import Pump
-from dnms.disk.certificates import AGENT_NAME
 from dnms.disk.node_state import Identity, Kept, NodeStateDirectory, NodeStateError
 from dnms.events.configuration import Assignment, Snapshot
 from dnms.events.ip import format_address, is_link_local
@@ -41,7 +40,7 @@ from dnms.wire import node_events as heard
 from dnms.wire.channel import Closed
 from dnms.wire.discovery import Candidate
 from dnms.wire.errors import Code
-from dnms.wire.messages import FOREVER, Association, Endpoint
+from dnms.wire.messages import AGENT_NAME, FOREVER, Association, Endpoint
 from dnms.wire.node_session import NodeSession
 from dnms.wire.node_state import USABLE, NodeState, Unconfigured
 

@@ -14,7 +14,7 @@ import pytest
 from dnms.bus.append import append
 from dnms.bus.embedded import EmbeddedServer, EmbeddedServerError
 from dnms.bus.jetstream import connect
-from dnms.bus.port import Unavailable
+from dnms.bus.port import Denied, Unavailable
 
 DEADLINE = 30.0
 
@@ -83,9 +83,9 @@ async def test_it_dies_with_its_parent_and_its_directory_is_free_then(tmp_path: 
 
 
 async def test_a_wrong_token_is_refused(server: EmbeddedServer) -> None:
-    with pytest.raises(Unavailable, match="refused the token"):
+    with pytest.raises(Denied, match="refused the token"):
         await connect(server.url, "here", token="another")
-    with pytest.raises(Unavailable, match="refused the token"):
+    with pytest.raises(Denied, match="refused the token"):
         await connect(server.url, "here", token=None)
 
 

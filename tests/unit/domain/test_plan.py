@@ -68,6 +68,16 @@ def test_a_plan_that_contradicts_itself_is_refused_with_the_place(text: str, pro
     assert problem in problems(text)
 
 
+@pytest.mark.parametrize("state", [PlanState("home"), PlanState()])
+def test_a_plan_cannot_rename_its_site(state: PlanState) -> None:
+    home = from_toml('[site]\nname = "home"\n')
+    for event in state.decide(home, at=0, entropy=bytes(32)):
+        state.evolve(event, at=0, position=1)
+    for wrong in (state, PlanState("home")):
+        with pytest.raises(Refused, match=r"\$\.site\.name: the site is 'home'"):
+            wrong.draft().decide(from_toml(SITE), at=0, entropy=bytes(32))
+
+
 def test_all_problems_are_told_at_once() -> None:
     assert len(problems(SITE + POOL + POOL.replace('"p"', '"q"')).splitlines()) == 3
 
