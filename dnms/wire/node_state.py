@@ -138,11 +138,7 @@ class NodeState:
         """The association with the address that it has, or had."""
         had = self.assignment.addresses if self.assignment is not None else ()
         for address in had:
-            if (
-                address.iaid == association.iaid
-                and family(address.address) == association.family
-                and address.address not in self.declining
-            ):
+            if address.iaid == association.iaid and family(address.address) == association.family:
                 return msgspec.structs.replace(association, held=address.address)
         return association
 

@@ -1,4 +1,4 @@
-"""A node and its agents through any schedule of answers, refusals, losses and time; in the calm after it all is right."""
+"""A node and its agents through any schedule of answers, refusals, losses time; in the calm after it all is well."""
 
 from __future__ import annotations
 

@@ -121,6 +121,9 @@ def test_at_t1_a_node_renews_and_its_lifetimes_begin_anew() -> None:
     pair.run()
     assert pair.doing() is Exchange.IDLE
     assert pair.state.renew_at == 2 * T1
+    pair.node_said(node.Extended)
+    pair.until(2 * T1 - 1)  # the request is over, and nothing waits for it
+    assert not pair.node_events
 
 
 def test_a_renewal_answered_with_an_assignment_is_applied() -> None:
@@ -130,6 +133,8 @@ def test_a_renewal_answered_with_an_assignment_is_applied() -> None:
     pair.assign(pair.agent_said(agent.Renewed).id, newer)
     assert pair.doing() is Exchange.APPLYING
     assert pair.state.configured
+    pair.until(VALID + 1)  # it takes its time; what it keeps has got its new lifetime already
+    assert set(pair.state.held) == {ADDRESS4}
     pair.apply(newer.assignment)
     assert set(pair.state.held) == {OTHER, ADDRESS4}
 
