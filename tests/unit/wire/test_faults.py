@@ -154,6 +154,14 @@ def test_a_machine_that_slept_asks_before_it_gives_its_peer_up() -> None:
     assert not pair.agent.closed
 
 
+def test_a_peer_that_talks_is_not_asked_whether_it_is_there() -> None:
+    session = open_session()
+    for second in range(0, 100, 10):
+        session.receive(encode(m.Pong(), 0), second)
+        session.tick(second)
+    assert session.to_send(100) == b""
+
+
 def test_an_unknown_kind_is_answered_and_the_session_goes_on() -> None:
     session = open_session()
     session.receive(raw("later", 5, {"x": 1}), 0)

@@ -1,0 +1,18 @@
+"""Buckets of tokens."""
+
+from __future__ import annotations
+
+from dnms.wire.rates import Bucket
+
+
+def test_a_bucket_holds_its_burst_and_fills_no_further() -> None:
+    bucket = Bucket(burst=3, per_second=2, now=0)
+    assert [bucket.take(0) for _ in range(4)] == [True, True, True, False]
+    assert [bucket.take(0.5), bucket.take(0.5)] == [True, False]
+    assert [bucket.take(1_000) for _ in range(4)] == [True, True, True, False]
+
+
+def test_a_clock_that_steps_back_gives_nothing() -> None:
+    bucket = Bucket(burst=1, per_second=1, now=10)
+    assert bucket.take(10)
+    assert not bucket.take(5)
