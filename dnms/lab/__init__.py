@@ -2,7 +2,8 @@
 
 `outside` checks what is needed and starts `inside` in namespaces of its own; there a scenario builds a `network`, has
 the `nursery` fork real agents into it, and judges by what each namespace's `kernel` says. To add a scenario, add its
-file to `scenarios`, with a coroutine function `run` of a `Lab`, and its line here.
+file to `scenarios`, with a coroutine function `run` of a `Lab` that is made of `steps` and ends in a `verdict`, and its
+line here.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dnms.lab.outside import main, run
 
 SCENARIOS = {
     "basic": "nodes with SLAAC addresses join a subnet and are given managed ones",
+    "handover": "Subnet Agents and Node Agents leave and come back, the plan changes, and no node loses what it has",
 }
 """Every scenario: its name, which is its file's too, and what happens in it."""
 

@@ -12,7 +12,7 @@ from dnms.projections.naive import Naive
 
 
 def missing(kernel: Kernel, addressing: Addressing) -> Iterator[str]:
-    """What keeps a node from being configured: nothing, or a text each for people."""
+    """What keeps a node's kernel from being configured: nothing, or a text each for people."""
     gateways = {6: addressing.gateway6, 4: addressing.gateway4}
     present = [held for held in kernel.addresses if held.is_global]
     for version, gateway in gateways.items():
@@ -32,6 +32,27 @@ def missing(kernel: Kernel, addressing: Addressing) -> Iterator[str]:
     for route in kernel.defaults:
         if route.protocol != OURS:
             yield f"a default route of protocol {route.protocol} is there"
+
+
+def unresolved(resolv_conf: str, addressing: Addressing) -> Iterator[str]:
+    """What keeps a node with this resolv.conf from asking the plan's DNS servers."""
+    lines = [line.split() for line in resolv_conf.splitlines()]
+    servers = tuple(words[1] for words in lines if words[0:1] == ["nameserver"] and len(words) > 1)
+    if servers != addressing.dns:
+        yield f"its DNS servers are {', '.join(servers) or 'none'}, and the plan's {', '.join(addressing.dns)}"
+
+
+def stranded(kernel: Kernel, addressing: Addressing) -> Iterator[str]:
+    """What keeps a node, whose addresses may just be changing, from talking to the world as it was told to."""
+    for version, gateway in ((6, addressing.gateway6), (4, addressing.gateway4)):
+        usable = [held for held in kernel.addresses if held.is_global and held.usable and held.protocol == OURS]
+        if not any(family(held.address) == version for held in usable):
+            yield f"no usable managed IPv{version} address"
+        if not any(route.gateway == gateway and route.protocol == OURS for route in kernel.defaults):
+            yield f"no default route of ours over {format_address(gateway)}"
+    for held in kernel.addresses:
+        if held.is_global and held.protocol != OURS:
+            yield f"{held} is there and was not assigned"
 
 
 def not_in_log(name: str, kernel: Kernel, log: Naive) -> Iterator[str]:

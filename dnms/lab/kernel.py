@@ -26,7 +26,7 @@ OURS = 200
 _NETLINK_ROUTE = 0
 _ERROR, _DONE = 2, 3
 _REQUEST_DUMP = 0x1 | 0x300  # NLM_F_REQUEST | NLM_F_DUMP
-_NEW_ADDRESS, _GET_ADDRESS = 20, 22
+_NEW_ADDRESS, _DELETE_ADDRESS, _GET_ADDRESS = 20, 21, 22
 _NEW_ROUTE, _GET_ROUTE = 24, 26
 _GROUPS = 0x10 | 0x40 | 0x100 | 0x400  # addresses and routes of both families
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_FLAGS, _IFA_PROTO = 1, 2, 8, 11
@@ -81,6 +81,11 @@ class Kernel(msgspec.Struct, frozen=True):
     addresses: tuple[Held, ...]
     defaults: tuple[Default, ...]
 
+    @property
+    def ours(self) -> frozenset[bytes]:
+        """The addresses that an agent has set."""
+        return frozenset(held.address for held in self.addresses if held.protocol == OURS)
+
 
 def read(namespace: Namespace) -> Kernel:
     """What is there now. Takes 0.2 ms."""
@@ -99,6 +104,13 @@ def listens(namespace: Namespace, port: int) -> bool:
     return any(int(line.split()[1].rpartition(":")[2], 16) == port for line in sockets)
 
 
+def advertisements(namespace: Namespace) -> int:
+    """How many Router Advertisements it has received."""
+    with namespace.entered():
+        counters = dict(line.split() for line in Path("/proc/thread-self/net/snmp6").read_text().splitlines())
+    return int(counters["Icmp6InRouterAdvertisements"])
+
+
 class Watch:
     """Follows one namespace's kernel, to know the moment in which something became so."""
 
@@ -106,6 +118,8 @@ class Watch:
         """Begin now; `changed` is called after each change of an address or a route. Needs a running loop."""
         self.usable_at: dict[bytes, float] = {}
         """When the kernel first let an address of ours be used: seconds, monotonic."""
+        self.removed: set[bytes] = set()
+        """Addresses of ours that were removed at some time, even if they came back at once."""
         self._changed = changed
         with namespace.entered():
             self._socket = _socket(_GROUPS)
@@ -122,7 +136,11 @@ class Watch:
         try:
             for kind, payload in _messages(self._socket.recv(_BUFFER)):
                 held = _held((kind, payload))
-                if held is not None and held.usable and held.protocol == OURS:
+                if held is None or held.protocol != OURS:
+                    continue
+                if kind == _DELETE_ADDRESS:
+                    self.removed.add(held.address)
+                elif held.usable:
                     self.usable_at.setdefault(held.address, now)
         except OSError:
             pass  # ENOBUFS: some changes were lost, and `changed` makes the lab read everything again
@@ -171,7 +189,7 @@ def _mapped(address: bytes) -> bytes:
 
 def _held(message: tuple[int, bytes]) -> Held | None:
     kind, payload = message
-    if kind != _NEW_ADDRESS:
+    if kind not in (_NEW_ADDRESS, _DELETE_ADDRESS):
         return None
     _, _, flags, _, _ = _ADDRESS.unpack_from(payload)
     attributes = _attributes(payload, _ADDRESS.size)

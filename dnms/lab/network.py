@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from dnms.events.ip import parse_address
+from dnms.events.ip import family, format_address, parse_address
 from dnms.linux.namespaces import Bridge, Namespace
 
 SUBNET = "lab"
@@ -46,13 +46,16 @@ class Addressing(msgspec.Struct, frozen=True):
     prefix6: str
     prefix4: str
     pool4: str
+    dns: tuple[str, ...]
 
     @classmethod
     def for_nodes(cls, nodes: int) -> Addressing:
-        """Big enough for so many nodes."""
-        if nodes <= 245:
-            return cls("2001:db8:1ab::/64", "192.0.2.0/24", "192.0.2.10-192.0.2.254")
-        return cls("2001:db8:1ab::/64", "198.18.0.0/21", "198.18.0.10-198.18.7.254")  # RFC 2544
+        """Big enough for twice as many nodes, so that a scenario can make the pool smaller."""
+        if nodes <= 120:
+            prefix4, pool4, router4 = "192.0.2.0/24", "192.0.2.10-192.0.2.254", "192.0.2.1"
+        else:
+            prefix4, pool4, router4 = "198.18.0.0/21", "198.18.0.10-198.18.7.254", "198.18.0.1"  # RFC 2544
+        return cls("2001:db8:1ab::/64", prefix4, pool4, ("2001:db8:1ab::1", router4))
 
     @property
     def gateway6(self) -> bytes:
@@ -75,7 +78,6 @@ class Addressing(msgspec.Struct, frozen=True):
 
     def plan(self, site: str) -> str:
         """The plan of the lab, as an operator would write it."""
-        router4 = ipaddress.ip_network(self.prefix4)[1]
         return f"""\
 [site]
 name = "{site}"
@@ -83,8 +85,8 @@ name = "{site}"
 [[subnet]]
 name = "lab"
 prefixes = ["{self.prefix6}", "{self.prefix4}"]
-gateways = ["fe80::1", "{router4}"]
-dns = ["2001:db8:1ab::1", "{router4}"]
+gateways = ["fe80::1", "{format_address(self.gateway4)}"]
+dns = [{", ".join(f'"{server}"' for server in self.dns)}]
 search = ["lab.example"]
 
 [[pool]]
@@ -110,6 +112,7 @@ class Network:
         self.router = Namespace.create("router")
         self.agents = [Namespace.create(f"agent-{number + 1}") for number in range(agents)]
         self.nodes = [Namespace.create(f"node-{number + 1}") for number in range(nodes)]
+        self.strangers: list[Namespace] = []
         self._folder = folder
         self._radvd: subprocess.Popen[bytes] | None = None
         self._connect()
@@ -118,8 +121,8 @@ class Network:
         self.site.set_up("lo")
         # IPv6 of the switch's own would only make noise on the link
         self.switch.set_sysctls({"ipv6.conf.default.disable_ipv6": 1, "ipv6.conf.all.disable_ipv6": 1})
-        link = Bridge.create(self.switch, "link")
-        link.plug([self.router, *self.agents, *self.nodes], INTERFACE)
+        self._link = Bridge.create(self.switch, "link")
+        self._link.plug([self.router, *self.agents, *self.nodes], INTERFACE)
         management = Bridge.create(self.site, "mgmt", addresses=[f"{SITE_ADDRESS}/16"])
         management.plug(self.agents, MANAGEMENT)
         for number, agent in enumerate(self.agents):
@@ -166,6 +169,17 @@ class Network:
         for node in self.nodes:
             node.set_up(INTERFACE)
 
+    def add_stranger(self, address: bytes) -> Namespace:
+        """Plug in a machine that DNMS does not know and that uses this address. NamespaceError."""
+        stranger = Namespace.create(f"stranger-{len(self.strangers) + 1}")
+        self.strangers.append(stranger)
+        self._link.plug([stranger], INTERFACE)
+        six = family(address) == 6
+        length = ipaddress.ip_network(self.addressing.prefix6 if six else self.addressing.prefix4).prefixlen
+        stranger.set_up(INTERFACE)
+        stranger.ip([f"address add {format_address(address)}/{length} dev {INTERFACE} {'nodad' if six else ''}"])
+        return stranger
+
     @property
     def router_lives(self) -> bool:
         """Whether radvd runs."""
@@ -180,4 +194,4 @@ class Network:
             namespace.close()
 
     def _namespaces(self) -> Iterator[Namespace]:
-        yield from (self.site, self.switch, self.router, *self.agents, *self.nodes)
+        yield from (self.site, self.switch, self.router, *self.agents, *self.nodes, *self.strangers)

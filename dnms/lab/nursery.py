@@ -44,10 +44,11 @@ def resolv_conf(folder: Path, name: str) -> Path:
     That is the usual one, with a file of its own mounted over it; or that file, where the machine has no resolv.conf
     over which it could be mounted.
     """
-    return _RESOLV_CONF if _RESOLV_CONF.exists() else _own_resolv_conf(folder, name)
+    return _RESOLV_CONF if _RESOLV_CONF.exists() else own_resolv_conf(folder, name)
 
 
-def _own_resolv_conf(folder: Path, name: str) -> Path:
+def own_resolv_conf(folder: Path, name: str) -> Path:
+    """The resolv.conf of a process by the path under which the lab sees it."""
     return folder / f"{name}.resolv.conf"
 
 
@@ -139,7 +140,7 @@ class Nursery:
         """Start `program` with its settings in a namespace; its log and resolv.conf are in `folder`. NurseryError."""
         loop = asyncio.get_running_loop()
         loop.add_reader(self._socket, self._receive)
-        log, resolver = folder / f"{name}.log", _own_resolv_conf(folder, name)
+        log, resolver = folder / f"{name}.log", own_resolv_conf(folder, name)
         resolver.touch()
         birth: asyncio.Future[AgentProcess] = loop.create_future()
         self._births[name] = birth, log

@@ -20,9 +20,13 @@ from dnms.events import subjects
 from dnms.kit.clock import SystemClock
 from dnms.lab.tables import Shown
 from dnms.projections import comparison, naive
+from dnms.projections.addresses import queries as addresses
+from dnms.projections.addresses.queries import AddressRow
 from dnms.projections.events import queries as events
+from dnms.projections.events.queries import EventRow
 from dnms.projections.naive import Naive
 from dnms.projections.nodes import queries as nodes
+from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools import queries as pools
 from dnms.projections.runner import Runner
 from dnms.projections.verify import verify
@@ -36,8 +40,7 @@ class LabSite:
     """A site with a bus that serves it and views that follow it."""
 
     def __init__(self, site: Site, log: JetStreamLog, bus: str) -> None:
-        self.path = site.path
-        self.root_certificate = site.root_certificate
+        self.site = site
         self.bus = bus
         self._log = log
         self._views_path = site.views
@@ -53,14 +56,70 @@ class LabSite:
             await stack.enter_async_context(server)
             log = await jetstream.connect(server.url, NAME, token=site.bus_token)
             stack.push_async_callback(log.close)
-            await _apply(log, plan)
+            lab_site = cls(site, log, server.url)
+            await lab_site.apply(plan)
             stop = asyncio.Event()
             folding = asyncio.ensure_future(Runner(log, site.views, site=NAME).run(stop))
             stack.push_async_callback(asyncio.wait_for, folding, FOLDING_DEADLINE)
             stack.callback(stop.set)
-            lab_site = cls(site, log, server.url)
             stack.push_async_callback(lab_site._views.close)
             yield lab_site
+
+    async def apply(self, plan: str) -> None:
+        """As an operator does it: a request on the plan (TOML), decided on its fold, and committed."""
+        committer = Committer(
+            self._log,
+            subjects.plan(NAME),
+            Fold(PlanState()),
+            actor="operator/lab",
+            now=SystemClock().now,
+            random=secrets.token_bytes,
+        )
+        await committer.catch_up()
+        running = asyncio.ensure_future(committer.run())
+        try:
+            await committer.submit(document.from_toml(plan))
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+    async def position(self) -> int:
+        """Where the log ends now."""
+        return await self._log.end()
+
+    async def nodes(self) -> list[NodeRow]:
+        """All nodes, as the views have them at the end that the log has now."""
+        await self._caught_up()
+        async with self._views.read() as reading:
+            return await nodes.nodes(reading.db, limit=nodes.MAX_NODES)
+
+    async def open_sessions(self) -> dict[str, list[str]]:
+        """The agents with which each node has a session, by the node's name, as the views have them."""
+        known = await self.nodes()
+        async with self._views.read() as reading:
+            return {
+                node.name or node.client: [
+                    each.agent for each in await nodes.sessions(reading.db, bytes.fromhex(node.client)) if each.open
+                ]
+                for node in known
+            }
+
+    async def addresses(self) -> list[AddressRow]:
+        """Leases and addresses that rest, as the views have them at the end that the log has now."""
+        await self._caught_up()
+        async with self._views.read() as reading:
+            return await addresses.addresses(reading.db, limit=addresses.MAX_ADDRESSES)
+
+    async def events(self, kind: str, *, after: int) -> list[EventRow]:
+        """Events of a name or a family of names behind the commit at the position `after`, up to the log's end."""
+        await self._caught_up()
+        found: list[EventRow] = []
+        cursor = events.after_commit(after)
+        async with self._views.read() as reading:
+            while page := await events.events(reading.db, after=cursor, kind=kind, limit=events.MAX_EVENTS):
+                found += page
+                cursor = events.after_event(page[-1].sequence, page[-1].index)
+        return found
 
     async def shown(self, *, node_name: str) -> Shown:
         """What the views say once they are at the end that the log has now."""
@@ -96,21 +155,3 @@ class LabSite:
         end = await self._log.end()
         await self._views.reached(end, within=FOLDING_DEADLINE)
         return end
-
-
-async def _apply(log: JetStreamLog, plan: str) -> None:
-    """As an operator does it: a request on the plan, decided on its fold, and committed."""
-    committer = Committer(
-        log,
-        subjects.plan(NAME),
-        Fold(PlanState()),
-        actor="operator/lab",
-        now=SystemClock().now,
-        random=secrets.token_bytes,
-    )
-    running = asyncio.ensure_future(committer.run())
-    try:
-        await committer.submit(document.from_toml(plan))
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)

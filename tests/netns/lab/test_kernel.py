@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
 from dnms.events.ip import parse_address, parse_prefix
 from dnms.lab import kernel
-from dnms.lab.judge import held_twice, missing, not_in_log
+from dnms.lab.judge import held_twice, missing, not_in_log, stranded, unresolved
 from dnms.lab.kernel import Kernel
 from dnms.lab.network import Addressing
 from dnms.lab.observatory import Observatory
@@ -68,7 +69,7 @@ async def nodes() -> AsyncIterator[list[Node]]:
             node.netlink.close()
 
 
-async def until(node: Node, done: Callable[[Kernel], bool]) -> None:
+async def until(node: Node, done: Callable[[int, Kernel], bool]) -> None:
     observatory = Observatory([node.namespace])
     try:
         late = await observatory.wait(done, deadline=DEADLINE, reached=lambda _: None, check=lambda: None)
@@ -77,8 +78,8 @@ async def until(node: Node, done: Callable[[Kernel], bool]) -> None:
         observatory.close()
 
 
-def usable(address: bytes) -> Callable[[Kernel], bool]:
-    return lambda found: any(held.address == address and held.usable for held in found.addresses)
+def usable(address: bytes) -> Callable[[int, Kernel], bool]:
+    return lambda _, found: any(held.address == address and held.usable for held in found.addresses)
 
 
 async def test_a_node_that_has_all_lacks_nothing(nodes: list[Node]) -> None:
@@ -118,7 +119,7 @@ async def test_a_default_route_that_is_not_ours_is_seen(nodes: list[Node]) -> No
 
 
 async def test_the_moment_is_when_dad_has_ended(nodes: list[Node]) -> None:
-    await until(nodes[1], lambda found: any(held.protocol == KERNEL_LL and held.usable for held in found.addresses))
+    await until(nodes[1], lambda _, found: any(held.protocol == KERNEL_LL and held.usable for held in found.addresses))
     observatory = Observatory([node.namespace for node in nodes])
     reached: list[int] = []
     try:
@@ -150,6 +151,53 @@ async def test_what_the_log_gave_to_another_is_seen(nodes: list[Node]) -> None:
     assert list(not_in_log("two", nodes[0].read(), log)) == []
 
 
+async def test_who_changes_addresses_is_stranded_only_without_one(nodes: list[Node]) -> None:
+    node = nodes[0]
+    await node.configure()
+    await until(node, usable(OURS6))
+    assert list(stranded(node.read(), ADDRESSING)) == []
+    another = parse_address("198.51.100.9")  # of a pool that the plan no longer has
+    await node.add(another)
+    await node.netlink.delete_address(node.index, OURS4, 120)
+    assert list(stranded(node.read(), ADDRESSING)) == []
+    await node.netlink.delete_address(node.index, another, 120)
+    assert "no usable managed IPv4 address" in stranded(node.read(), ADDRESSING)
+
+
+def test_dns_servers_are_those_of_the_plan() -> None:
+    first, second = ADDRESSING.dns
+    assert list(unresolved(f"search lab\nnameserver {first}\nnameserver {second}\n", ADDRESSING)) == []
+    for other in ("", f"nameserver {first}\n", f"nameserver {second}\nnameserver {first}\n", "nameserver\n"):
+        assert len(list(unresolved(other, ADDRESSING))) == 1
+
+
+async def test_a_vigil_sees_what_lasts_for_a_moment(nodes: list[Node]) -> None:
+    await nodes[0].add(OURS6)
+    observatory = Observatory([node.namespace for node in nodes])
+
+    def gone(place: int, found: Kernel) -> Iterator[str]:
+        if place == 0 and OURS6 not in found.ours:
+            yield "it is gone"
+
+    try:
+        async with observatory.vigil(gone) as vigil:
+            await until(nodes[0], usable(OURS6))
+            assert vigil.complaints() == []
+            assert observatory.removed(0) == frozenset()
+            await nodes[0].netlink.delete_address(nodes[0].index, OURS6, 64)
+            async with asyncio.timeout(DEADLINE):
+                while not vigil.complaints():  # noqa: ASYNC110  # it is the kernel that is waited for
+                    await asyncio.sleep(0.005)
+            await nodes[0].add(OURS6)
+            await until(nodes[0], usable(OURS6))
+        [complaint] = vigil.complaints()
+    finally:
+        observatory.close()
+    assert complaint.startswith("one: it is gone (seen ")
+    assert observatory.removed(0) == {OURS6}
+    assert observatory.removed(1) == frozenset()
+
+
 async def test_a_check_that_fails_ends_the_wait(nodes: list[Node]) -> None:
     observatory = Observatory([nodes[0].namespace])
 
@@ -178,4 +226,4 @@ def test_a_big_lab_has_room_for_every_node() -> None:
     addressing = Addressing.for_nodes(900)
     assert addressing.in_pool(parse_address("198.18.3.200"))
     assert not addressing.in_pool(addressing.gateway4)
-    assert not Addressing.for_nodes(245).in_pool(parse_address("198.18.3.200"))
+    assert not Addressing.for_nodes(120).in_pool(parse_address("198.18.3.200"))

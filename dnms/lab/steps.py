@@ -1,0 +1,238 @@
+"""The steps that scenarios are made of: build it, start agents, wait, end some of them, judge.
+
+async with Stage.built(lab) as stage:
+    await stage.start()
+    …
+    return await verdict(stage)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from dnms.agents import node, subnet
+from dnms.lab import kernel
+from dnms.lab.judge import missing, unresolved
+from dnms.lab.kernel import Kernel
+from dnms.lab.lab import Lab, LabError
+from dnms.lab.network import INTERFACE, SITE_ADDRESS, SUBNET, Addressing, Network
+from dnms.lab.nursery import AgentProcess, Program, own_resolv_conf, resolv_conf
+from dnms.lab.observatory import Complaints, Observatory
+from dnms.lab.site import NAME, LabSite
+from dnms.linux.namespaces import Namespace
+from dnms.wire.messages import PORT
+
+SLAAC_DEADLINE = 30.0  # seconds; 2 to 4 are usual: DAD of fe80::, a solicitation, DAD of what came of it
+LISTENING_DEADLINE = 20.0
+CONFIGURED_DEADLINE = 40.0
+EVENT_DEADLINE = 40.0  # a node that found no agent for 10 s asks again after up to 16 s
+ADVERTISED_DEADLINE = 30.0
+PER_NODE = 0.3  # seconds that each node adds to these: they share the processors
+LEAVING_DEADLINE = 10.0
+POLL = 0.05
+LOG_POLL = 0.2
+
+
+class Stage:
+    """A network with a site and a router, the agents that run on it, and what was found wrong so far."""
+
+    def __init__(self, lab: Lab, network: Network, observatory: Observatory, site: LabSite) -> None:
+        self.lab = lab
+        self.network = network
+        self.observatory = observatory  # of the nodes
+        self.site = site
+        self.running: dict[str, AgentProcess] = {}  # the agents that should live, by name
+        self.first_started: dict[str, float] = {}  # seconds, monotonic
+        self.wrong: list[str] = []  # for people; with any of it the run has failed
+
+    @classmethod
+    @asynccontextmanager
+    async def built(cls, lab: Lab) -> AsyncGenerator[Stage, None]:
+        """The network with its router and the site, and no agent yet."""
+        async with AsyncExitStack() as stack:
+            with lab.display.phase("building the network"):
+                network = Network(nodes=lab.nodes, agents=lab.agents, folder=lab.folder)
+                stack.callback(network.close)
+                network.start_router()
+                observatory = Observatory(network.nodes)
+                stack.callback(observatory.close)
+                network.start_nodes()
+            with lab.display.phase("starting the bus"):
+                plan = network.addressing.plan(NAME)
+                site = await stack.enter_async_context(
+                    LabSite.started(lab.folder / "site", host=SITE_ADDRESS, plan=plan)
+                )
+            yield cls(lab, network, observatory, site)
+
+    # -- agents ------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Start everything, as on a network where DNMS is new, and wait until the nodes are configured.
+
+        What is missing at the deadline is the verdict's to say.
+        """
+        await self.start_subnet_agents()
+        await self.wait_for_slaac()
+        await self.start_nodes()
+        await self.wait_until_configured()
+
+    async def start_subnet_agents(self, which: Iterable[Namespace] | None = None) -> None:
+        """Start them, or those in these namespaces, and wait until they listen. LabError."""
+        namespaces = list(self.network.agents if which is None else which)
+        with self.lab.display.phase("starting Subnet Agents", len(namespaces)) as phase:
+            for namespace in namespaces:
+                settings = subnet.SubnetSettings(
+                    interface=INTERFACE,
+                    subnet=SUBNET,
+                    name=namespace.name,
+                    site=self.site.site.path,
+                    bus=self.site.bus,
+                )
+                await self._start(namespace, subnet.run, settings)
+            end = asyncio.get_running_loop().time() + LISTENING_DEADLINE
+            while (ready := sum(kernel.listens(namespace, PORT) for namespace in namespaces)) < len(namespaces):
+                phase.reached(ready)
+                self.check_alive()
+                if asyncio.get_running_loop().time() > end:
+                    late = len(namespaces) - ready
+                    raise LabError(f"{late} Subnet Agents do not listen after {LISTENING_DEADLINE:.0f} s")
+                await asyncio.sleep(POLL)
+            phase.reached(ready)
+
+    async def start_nodes(self, which: Iterable[Namespace] | None = None) -> None:
+        """Start the Node Agents, or those in these namespaces; each finds the state that it left."""
+        namespaces = list(self.network.nodes if which is None else which)
+        with self.lab.display.phase("starting Node Agents", len(namespaces)) as phase:
+            for number, namespace in enumerate(namespaces):
+                settings = node.NodeSettings(
+                    interface=INTERFACE,
+                    state=self.lab.folder / namespace.name,
+                    root_certificate=self.site.site.root_certificate,
+                    name=namespace.name,
+                    resolv_conf=resolv_conf(self.lab.folder, namespace.name),
+                )
+                await self._start(namespace, node.run, settings)
+                phase.reached(number + 1)
+
+    async def end(self, which: Iterable[Namespace], how: signal.Signals) -> None:
+        """End the agents in these namespaces by a signal. One that is asked to leave and does not is wrong."""
+        ending = [self.running.pop(namespace.name) for namespace in which]
+        for process in ending:
+            process.signal(how)
+        leaving = [asyncio.ensure_future(process.wait()) for process in ending]
+        _, late = await asyncio.wait(leaving, timeout=LEAVING_DEADLINE) if leaving else ((), set())
+        for waiting in late:
+            waiting.cancel()
+        expected = 0 if how is signal.SIGTERM else -how
+        for process in ending:
+            if process.exit_code is None:
+                process.signal(signal.SIGKILL)
+                self.wrong.append(f"{process.name} did not leave within {LEAVING_DEADLINE:.0f} s; see {process.log}")
+            elif process.exit_code != expected:
+                self.wrong.append(f"{process.name} ended with {process.exit_code} at {how.name}; see {process.log}")
+
+    def check_alive(self) -> None:
+        """LabError if an agent has ended that nobody has ended."""
+        ended = [process for process in self.running.values() if process.exit_code is not None]
+        if ended:
+            raise LabError("\n".join(f"{one.name} ended with {one.exit_code}: {one.last_line()}" for one in ended))
+
+    async def _start(self, namespace: Namespace, program: Program, settings: object) -> None:
+        process = await self.lab.nursery.fork(
+            namespace.name, program, settings, namespace=namespace, folder=self.lab.folder
+        )
+        self.running[namespace.name] = process
+        self.first_started.setdefault(namespace.name, process.started)
+
+    # -- waiting -----------------------------------------------------------------------------------------------------
+
+    async def wait_for_slaac(self) -> None:
+        """As on a network where DNMS is new: nodes have configured themselves already. LabError."""
+        deadline = self._within(SLAAC_DEADLINE)
+        with self.lab.display.phase("nodes with SLAAC addresses", self.lab.nodes) as phase:
+            late = await self.observatory.wait(
+                lambda _, found: any(held.is_slaac and held.usable for held in found.addresses),
+                deadline=deadline,
+                reached=phase.reached,
+                check=self._check_router,
+            )
+        if late:
+            names = ", ".join(self.network.nodes[place].name for place in late)
+            raise LabError(f"no usable SLAAC address after {deadline:.0f} s: {names}")
+
+    async def wait_until_configured(self) -> None:
+        """Or until the deadline; what is missing then is the verdict's to say."""
+        with self.lab.display.phase("nodes configured", self.lab.nodes) as phase:
+            await self.observatory.wait(
+                lambda place, found: not any(self.missing(place, found)),
+                deadline=self._within(CONFIGURED_DEADLINE),
+                reached=phase.reached,
+                check=self.check_alive,
+            )
+
+    async def wait_for_event(self, kind: str, *, of: Iterable[str], after: int) -> None:
+        """Wait until the log has an event of this name about each of these nodes, behind the position `after`."""
+        names = set(of)
+        end = asyncio.get_running_loop().time() + self._within(EVENT_DEADLINE)
+        with self.lab.display.phase(kind, len(names)) as phase:
+            while late := names - {event.node for event in await self.site.events(kind, after=after)}:
+                phase.reached(len(names) - len(late))
+                self.check_alive()
+                if asyncio.get_running_loop().time() > end:
+                    self.wrong += [f"{name}: no {kind} after position {after}" for name in sorted(late)]
+                    break
+                await asyncio.sleep(LOG_POLL)
+            phase.reached(len(names) - len(late))
+
+    async def wait_for_advertisements(self, count: int) -> None:
+        """Wait until the router has advertised itself to every node so many times more. LabError."""
+        before = list(map(kernel.advertisements, self.network.nodes))
+        end = asyncio.get_running_loop().time() + ADVERTISED_DEADLINE
+        with self.lab.display.phase("Router Advertisements", count) as phase:
+            while True:
+                now = map(kernel.advertisements, self.network.nodes)
+                heard = min(new - old for new, old in zip(now, before, strict=True))
+                phase.reached(min(heard, count))
+                if heard >= count:
+                    return
+                self._check_router()
+                if asyncio.get_running_loop().time() > end:
+                    raise LabError(f"{count} Router Advertisements did not come in {ADVERTISED_DEADLINE:.0f} s")
+                await asyncio.sleep(POLL)
+
+    @asynccontextmanager
+    async def vigil(self, complaints: Complaints) -> AsyncGenerator[None, None]:
+        """Look at the nodes' kernels all the time; what `complaints` finds is wrong."""
+        async with self.observatory.vigil(complaints) as vigil:
+            yield
+        self.wrong += vigil.complaints()
+        self.lab.display.line(f"looked {vigil.looks} times at kernels, and {len(vigil.complaints())} things were wrong")
+
+    # -- what nodes have -----------------------------------------------------------------------------------------------
+
+    @property
+    def addressing(self) -> Addressing:
+        """What nodes should have now."""
+        return self.network.addressing
+
+    def missing(self, place: int, found: Kernel) -> Iterator[str]:
+        """What keeps the node at this place from being configured: nothing, or a text each for people."""
+        yield from missing(found, self.addressing)
+        resolver = own_resolv_conf(self.lab.folder, self.network.nodes[place].name)
+        yield from unresolved(resolver.read_text() if resolver.exists() else "", self.addressing)
+
+    def all_configured(self) -> bool:
+        """Whether no node lacks anything now."""
+        return not any(
+            text for place in range(self.lab.nodes) for text in self.missing(place, self.observatory.read(place))
+        )
+
+    def _within(self, deadline: float) -> float:
+        return deadline + PER_NODE * self.lab.nodes
+
+    def _check_router(self) -> None:
+        if not self.network.router_lives:
+            raise LabError("radvd has ended; see radvd.log")

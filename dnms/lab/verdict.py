@@ -1,0 +1,71 @@
+"""What a run came to, once its scenario is over: by the kernels, by the log, and by the views."""
+
+from __future__ import annotations
+
+from dnms.events.ip import family
+from dnms.lab import kernel
+from dnms.lab.judge import held_twice, not_in_log
+from dnms.lab.kernel import OURS, Held, Kernel
+from dnms.lab.lab import Outcome
+from dnms.lab.report import Report, Times
+from dnms.lab.steps import LEAVING_DEADLINE, Stage
+from dnms.lab.tables import Machine, tables
+
+
+async def verdict(stage: Stage, scenario: str) -> Outcome:
+    """Read every kernel, let all agents leave, and compare kernels, log and views."""
+    lab, network = stage.lab, stage.network
+    with lab.display.phase("comparing the views with the log"):
+        kernels = [kernel.read(namespace) for namespace in network.nodes]
+        missing = [list(stage.missing(place, found)) for place, found in enumerate(kernels)]
+        others = [kernel.read(namespace) for namespace in (network.router, *network.agents, *network.strangers)]
+        shown = await stage.site.shown(node_name=network.nodes[0].name)
+        late = await lab.nursery.stop_all(deadline=LEAVING_DEADLINE)
+        differences = await stage.site.differences()
+        log = await stage.site.folded()
+    machines = [_machine(stage, place, found, configured=not missing[place]) for place, found in enumerate(kernels)]
+    twice = held_twice([*kernels, *others]) | {text.split()[0] for text in log.duplicates}
+    report = Report(
+        scenario=scenario,
+        nodes=lab.nodes,
+        configured=sum(one.configured for one in machines),
+        duplicates=len(twice),
+        subnet_agents=lab.agents,
+        events=log.events,
+        views_equal_log=not differences,
+        time_to_configured_ms=Times.of([one.seconds for one in machines if one.configured and one.seconds is not None]),
+        seconds=round(lab.seconds(), 1),
+    )
+    wrong = [
+        *stage.wrong,
+        *(f"{process.name} did not leave within {LEAVING_DEADLINE:.0f} s; see {process.log}" for process in late),
+        *(
+            f"{process.name} ended with {process.exit_code}: {process.last_line()}; see {process.log}"
+            for process in stage.running.values()
+            if process.exit_code and process not in late
+        ),
+        *(
+            f"{one.name}: {text}; see {lab.folder / one.name}.log"
+            for one, found, lacking in zip(machines, kernels, missing, strict=True)
+            for text in (*lacking, *not_in_log(one.name, found, log))
+        ),
+        *(f"{address} is held twice" for address in sorted(twice)),
+        *differences,
+    ]
+    return Outcome(report=report, tables=tables(report, machines, shown), wrong=tuple(wrong))
+
+
+def _machine(stage: Stage, place: int, found: Kernel, *, configured: bool) -> Machine:
+    def ours(version: int) -> list[Held]:
+        return [held for held in found.addresses if held.protocol == OURS and family(held.address) == version]
+
+    name = stage.network.nodes[place].name
+    started = stage.first_started.get(name)
+    moments = [at for held in ours(6) if (at := stage.observatory.usable_at(place, held.address)) is not None]
+    return Machine(
+        name=name,
+        configured=configured,
+        ipv6=", ".join(map(str, ours(6))) or "-",
+        ipv4=", ".join(map(str, ours(4))) or "-",
+        seconds=min(moments) - started if moments and started is not None else None,
+    )
