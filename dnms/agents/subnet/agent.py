@@ -116,6 +116,7 @@ async def _connect(bus: str, site: Site, stop: asyncio.Event) -> JetStreamLog | 
 async def _serve(settings: SubnetSettings, site: str, root: bytes, books: Books, sessions: Sessions) -> None:
     """Listen on the link, once the books are complete."""
     await books.caught_up.wait()
+    await books.close_abandoned()
     async with Netlink() as netlink:
         await link_local_ready(netlink, settings.interface)
         link = await netlink.link(settings.interface)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
@@ -22,14 +23,17 @@ from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
 from dnms.events import subjects
-from dnms.events.commit import Stored
+from dnms.events.commit import MAX_EVENTS, Stored
 from dnms.events.configuration import Generation
 from dnms.events.plan import AdoptedPlan, PlanAdopted
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import MAX_EXPIRIES, AdoptPlan, ExpireAddresses, IdentifyNode
+from dnms.events.seen import SessionClosed, SessionOpened
 
 EXPIRY_PERIOD = 1.0  # seconds; a lease may outlive its horizon by so much, and nobody is harmed by that
 RETRY = 1.0  # seconds after the log could not be written
+ABANDONED = "agent-restarted"
+"""Why a session was closed whose agent ended without a word: killed, or by a power cut."""
 
 _logger = structlog.get_logger(__name__)
 
@@ -64,6 +68,7 @@ class Books:
         self._ledger = self._committer(subjects.ledger(site, subnet), Ledger(secret))
         self._seen = self._committer(subjects.seen(site, subnet, agent), WriteOnly())
         self._shards: dict[str, Committer[NodeShard]] = {}
+        self._abandoned: dict[bytes, None] = {}  # clients whose sessions this agent's former self has not closed
         self._tasks = asyncio.TaskGroup()
 
     @property
@@ -108,6 +113,19 @@ class Books:
         """Record what was seen. LogError."""
         await self._seen.observe(events)
 
+    async def close_abandoned(self) -> None:
+        """Record that the sessions are over that this agent had when it was killed; before it opens new ones."""
+        while self._abandoned:
+            clients = tuple(islice(self._abandoned, MAX_EVENTS))
+            try:
+                await self.observe(*(SessionClosed(client=client, why=ABANDONED) for client in clients))
+            except (Unavailable, Unanswered) as error:
+                _logger.warning("ends of sessions not recorded yet", why=error.why)
+                await asyncio.sleep(RETRY)
+                continue
+            for client in clients:
+                del self._abandoned[client]
+
     def _committer(self, subject: str, state: S) -> Committer[S]:
         return Committer(self._log, subject, Fold(state), actor=self._actor, now=self._now, random=self._random)
 
@@ -136,11 +154,21 @@ class Books:
             self._plan_changed.set()
         elif stored.subject == self._seen.subject:
             self._seen.take(stored)
+            if not self.caught_up.is_set():
+                self._remember_sessions(stored.commit.events)
         elif stored.subject == self._ledger.subject:
             self._ledger.take(stored)
             self._tell(stored.commit.events)
         else:
             self._shard(stored.subject).take(stored)
+
+    def _remember_sessions(self, events: tuple[Event, ...]) -> None:
+        for event in events:
+            match event:
+                case SessionOpened():
+                    self._abandoned[event.client] = None
+                case SessionClosed():
+                    self._abandoned.pop(event.client, None)
 
     def _tell(self, events: tuple[Event, ...]) -> None:
         """Wake who holds sessions, where the commit may change what they were assigned."""

@@ -54,7 +54,7 @@ class ServedNode:
         self._name = ""
         self._opened = False
         self._wanted: dict[tuple[int, Family], Association] = {}
-        self._reported: frozenset[tuple[bytes, str]] = frozenset()
+        self._reported: tuple[int, int, frozenset[tuple[bytes, str]]] | None = None
 
     def greet(self, greeted: heard.Greeted, client: bytes, *, now: float) -> None:
         """A node said who it is."""
@@ -104,11 +104,11 @@ class ServedNode:
         """The plan has changed: assign anew what the node asked for."""
         if self._wanted and not self._session.closed:
             try:
-                await self._allocate(self._wanted.values())
+                refused = await self._allocate(self._wanted.values())
             except _NOT_NOW as error:
                 _logger.warning("not pushed", why=error.why)
                 return
-            self._session.assign(self._assignment({}))
+            self._session.assign(self._assignment({kind: refusal.why for kind, refusal in refused.items()}))
 
     async def leave(self, why: str) -> None:
         """The session has ended."""
@@ -140,7 +140,7 @@ class ServedNode:
         await self._books.reach(event.generation)
         self._remember(event.bindings)
         await self._each(RenewAddress, event.bindings)
-        await self._answer(event.id, event.wanted)
+        await self._answer(event.id, event.wanted, renewed=event.bindings)
 
     async def _confirm(self, event: heard.Confirmed) -> None:
         """RFC 8415, 18.3.3; beyond it, what is confirmed is renewed, since the node may have been away for long."""
@@ -151,7 +151,7 @@ class ServedNode:
             return
         self._remember(event.bindings)
         await self._each(RenewAddress, event.bindings)
-        await self._answer(event.id, ())
+        await self._answer(event.id, (), renewed=event.bindings)
 
     async def _decline(self, event: heard.Declined) -> None:
         self._remember(event.bindings)
@@ -163,8 +163,11 @@ class ServedNode:
         await self._answer(event.id, ())
 
     async def _report(self, event: heard.AppliedReport) -> None:
-        """Record an outcome, where it is another one than before: a renewal that changed nothing is no news."""
-        reported = frozenset((item.address, item.outcome) for item in event.items)
+        """Record an outcome, where it is another one than before or of another plan: who asks whether a plan has
+        reached a node finds it here. A renewal that changed nothing is no news.
+        """
+        outcomes = frozenset((item.address, item.outcome) for item in event.items)
+        reported = (event.generation.epoch, event.generation.plan, outcomes)
         if reported != self._reported:
             applied = ConfigurationApplied(client=self.client, generation=event.generation, items=event.items)
             await self._books.observe(applied)
@@ -201,11 +204,14 @@ class ServedNode:
                 raise outcome
         return refused
 
-    async def _answer(self, number: int, associations: Iterable[Association]) -> None:
-        """Assign all that the node wants, `associations` and what it asked for before."""
+    async def _answer(
+        self, number: int, associations: Iterable[Association], *, renewed: Iterable[Binding] = ()
+    ) -> None:
+        """Assign all that the node wants, `associations` and what it asked for before; `renewed` is settled already."""
         for each in associations:
             self._wanted[each.iaid, each.family] = each
-        refused = await self._allocate(self._wanted.values())
+        settled = {(each.iaid, family(each.address)) for each in renewed}
+        refused = await self._allocate(each for key, each in self._wanted.items() if key not in settled)
         if self._wanted and len(refused) == len({kind for _, kind in self._wanted}) and not self._leases():
             first = next(iter(refused.values()))
             self._session.error(number, first.why, first.text, retry_after=RETRY)

@@ -78,9 +78,8 @@ class Sessions:
 
     async def push(self) -> None:
         """The plan has changed: tell every node what it has now."""
-        for _, pump, node in tuple(self._open.values()):
-            await node.push()
-            pump.wake()
+        # Side by side, so that what has to be allocated anew goes into few commits.
+        await asyncio.gather(*(_push(node, pump) for _, pump, node in tuple(self._open.values())))
 
     async def _report(self) -> None:
         """Once a minute, what was dropped."""
@@ -150,3 +149,8 @@ class Sessions:
         if len(self._alarmed) >= MAX_ALARMS:
             self._alarmed.clear()
         self._alarmed.add(event)
+
+
+async def _push(node: ServedNode, pump: Pump[heard.AgentEvent]) -> None:
+    await node.push()
+    pump.wake()

@@ -55,12 +55,13 @@ range = "192.0.2.0/28"
 
 
 class Clock:
-    """Instants that only the test moves."""
+    """Instants that the test moves, and every look at it by a little: no two decisions are of the same instant."""
 
     def __init__(self) -> None:
         self.micros = 1_700_000_000_000_000
 
     def now(self) -> int:
+        self.micros += 1
         return self.micros
 
 

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.books import ABANDONED, Books
 from dnms.events.address import AddressAllocated, AddressDeclined, AddressReleased, AddressRenewed
 from dnms.events.ip import family, parse_address
 from dnms.events.node import NodeArrived, NodeIdentified
@@ -119,6 +119,18 @@ async def test_a_renewal_costs_no_event_until_the_promise_is_used_up(books: Book
     assert not any(isinstance(event, ConfigurationApplied) for event in log.events()[before:][9:])
 
 
+async def test_a_node_that_comes_back_costs_one_renewal_of_what_is_promised_for_one_lifetime(
+    books: Books, log: FrailLog
+) -> None:
+    """That is IPv4; confirming it renews it, and the assignment that answers does not renew it once more."""
+    first = Node(books, "web-1")
+    await first.talk()
+    again = Node(books, "web-1", state=first.state)
+    await again.talk()
+    assert again.addresses == first.addresses
+    assert [family(event.address) for event in log.events() if isinstance(event, AddressRenewed)] == [4]
+
+
 async def test_nothing_is_promised_while_the_log_is_away_and_all_goes_on_when_it_is_back(
     books: Books, log: FrailLog
 ) -> None:
@@ -155,6 +167,55 @@ async def test_a_changed_plan_reaches_a_node_that_has_a_session(site: Site, book
     last = [event for event in node.heard if isinstance(event, Assigned)][-1]
     assert last.assignment.resolver.servers == (parse_address("2001:db8::54"),)
     assert sum(isinstance(event, PlanAdopted) for event in log.events()) == 2
+
+
+async def test_the_log_tells_when_a_plan_has_reached_a_node_that_keeps_its_addresses(
+    site: Site, books: Books, log: FrailLog
+) -> None:
+    node = Node(books, "web-1")
+    await node.talk()
+    await site.apply(PLAN.replace("2001:db8::53", "2001:db8::54"))
+    await until(books.adopted.is_set)
+    for _ in range(2):  # the second has nothing new to tell
+        await node.served.push()
+        await node.talk()
+    first, second = [event for event in log.events() if isinstance(event, ConfigurationApplied)]
+    assert first.items == second.items
+    assert second.generation.plan == books.plan.position > first.generation.plan
+
+
+async def test_a_node_is_told_what_a_smaller_plan_refuses_it(site: Site, books: Books) -> None:
+    nodes = [Node(books, "web-1"), Node(books, "web-2")]
+    for node in nodes:
+        await node.talk()
+    await site.apply(PLAN.replace('range = "192.0.2.0/28"', 'range = "192.0.2.2-192.0.2.2"'))
+    await until(books.adopted.is_set)
+    for node in nodes:
+        await node.served.push()
+        await node.talk()
+    last = [next(event for event in reversed(node.heard) if isinstance(event, Assigned)) for node in nodes]
+    assert [event.refused for event in last] == [{}, {"4": "exhausted"}]
+
+
+async def test_sessions_of_an_agent_that_was_killed_are_closed_when_it_is_back(site: Site, log: FrailLog) -> None:
+    async with site.agent("a2") as killed:
+        left, stayed = Node(killed, "web-1"), Node(killed, "web-2")
+        for node in (left, stayed):
+            await node.talk()
+        left.session.leave(0.0)
+        await left.talk()
+    async with site.agent("a2") as back:
+        for _ in range(2):
+            await back.close_abandoned()
+    closed = [(event.client, event.why) for event in log.events() if isinstance(event, SessionClosed)]
+    assert closed == [(left.client, "bye"), (stayed.client, ABANDONED)]
+
+
+async def test_sessions_of_other_agents_are_not_closed(site: Site, books: Books, log: FrailLog) -> None:
+    await Node(books, "web-1").talk()
+    async with site.agent("a2") as other:
+        await other.close_abandoned()
+    assert not any(isinstance(event, SessionClosed) for event in log.events())
 
 
 async def test_a_plan_that_concerns_others_is_not_adopted(site: Site, books: Books, log: FrailLog) -> None:
