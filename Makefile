@@ -49,6 +49,7 @@ test: check packages
 
 golden: venv
 	$(BIN)/python -m tests.unit.events.golden_bytes
+	$(BIN)/python -m tests.unit.wire.golden_bytes
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

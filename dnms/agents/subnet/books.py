@@ -29,8 +29,12 @@ from dnms.events.plan import AdoptedPlan, PlanAdopted
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import MAX_EXPIRIES, AdoptPlan, ExpireAddresses, IdentifyNode
 from dnms.events.seen import SessionClosed, SessionOpened
+from dnms.kit.clock import MICROSECONDS
 
-EXPIRY_PERIOD = 1.0  # seconds; a lease may outlive its horizon by so much, and nobody is harmed by that
+EXPIRY_PERIOD = 1.0  # seconds
+EXPIRY_GRACE = 60 * MICROSECONDS
+"""After a horizon. A node counts the lifetimes of what is pushed to it from when it comes, and TCP may hold that back
+for as long as it takes to find a peer dead."""
 RETRY = 1.0  # seconds after the log could not be written
 ABANDONED = "agent-restarted"
 """Why a session was closed whose agent ended without a word: killed, or by a power cut."""
@@ -197,7 +201,7 @@ class Books:
         await self.caught_up.wait()
         while True:
             await asyncio.sleep(EXPIRY_PERIOD)
-            if due := self.ledger.due(self._now(), MAX_EXPIRIES):
+            if due := self.ledger.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES):
                 try:
                     await self.decide(ExpireAddresses(addresses=due))
                 except (Unavailable, Unanswered, LostRace) as error:

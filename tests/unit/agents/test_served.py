@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import asyncio
+
 from dnms.agents.subnet.books import ABANDONED, Books
-from dnms.events.address import AddressAllocated, AddressDeclined, AddressReleased, AddressRenewed
+from dnms.events.address import AddressAllocated, AddressDeclined, AddressExpired, AddressReleased, AddressRenewed
 from dnms.events.ip import family, parse_address
 from dnms.events.node import NodeArrived, NodeIdentified
 from dnms.events.plan import PlanAdopted
@@ -231,3 +233,19 @@ async def test_a_subnet_without_a_plan_refuses(site: Site, books: Books) -> None
     node = Node(books, "web-1")
     await node.talk()
     assert [event.code for event in node.heard if isinstance(event, Refused)] == ["no-subnet"]
+
+
+async def test_a_lease_expires_once_and_not_before_everybody_must_have_stopped_using_it(
+    site: Site, books: Books, log: FrailLog, clock: Clock
+) -> None:
+    node = Node(books, "web-1")
+    await node.talk()
+    async with site.agent("a2"):
+        clock.micros += (HOUR + 59) * 1_000_000
+        await asyncio.sleep(10)
+        assert not any(isinstance(event, AddressExpired) for event in log.events())
+        clock.micros += 2 * 1_000_000
+        await until(lambda: any(isinstance(event, AddressExpired) for event in log.events()))
+        await asyncio.sleep(10)
+    (expired,) = [event for event in log.events() if isinstance(event, AddressExpired)]
+    assert family(expired.address) == 4  # IPv6 is promised for longer
