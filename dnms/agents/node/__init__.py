@@ -5,5 +5,6 @@
 """
 
 from dnms.agents.node.agent import NodeAgentError, NodeSettings, run
+from dnms.agents.node.identity import iaid_of, machine
 
-__all__ = ["NodeAgentError", "NodeSettings", "run"]
+__all__ = ["NodeAgentError", "NodeSettings", "iaid_of", "machine", "run"]

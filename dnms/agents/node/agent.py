@@ -13,7 +13,6 @@ import secrets
 import socket
 import ssl
 import time
-import zlib
 from collections.abc import Coroutine
 from contextlib import aclosing
 from pathlib import Path
@@ -23,6 +22,7 @@ import msgspec
 import structlog
 
 from dnms.agents.node.application import Application, remaining, without_lifetimes
+from dnms.agents.node.identity import iaid_of, machine
 from dnms.agents.node.search import Search
 from dnms.agents.pump import Pump
 from dnms.disk.node_state import Identity, Kept, NodeStateDirectory, NodeStateError
@@ -47,7 +47,6 @@ from dnms.wire.node_state import USABLE, NodeState, Unconfigured
 CONNECT_WITHIN = 5.0  # seconds for TCP and TLS on one link
 LEAVE_WITHIN = 1.0  # seconds for a last word to the agent
 COALESCE = 0.2  # seconds in which changes of the kernel become one observation
-MACHINE = Path("/sys/class/dmi/id/product_uuid")
 
 _logger = structlog.get_logger(__name__)
 
@@ -141,12 +140,8 @@ class NodeAgent:
                 await self._alone.wait()
 
     def _identity(self, snapshot: Snapshot) -> Identity:
-        try:
-            machine = MACHINE.read_text().strip()
-        except OSError:
-            machine = ""  # no SMBIOS here, or not for us to read
         hardware = {link.hardware.text for link in snapshot.links if link.hardware is not None}
-        return self._directory.identity(machine=machine, hardware=tuple(sorted(hardware)), draw=secrets.token_bytes)
+        return self._directory.identity(machine=machine(), hardware=tuple(sorted(hardware)), draw=secrets.token_bytes)
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
@@ -173,7 +168,7 @@ class NodeAgent:
     async def _hold(self, connection: tuple[asyncio.StreamReader, asyncio.StreamWriter], identity: Identity) -> bool:
         """One session, until it ends; whether the agent had welcomed us."""
         loop = asyncio.get_running_loop()
-        iaid = zlib.crc32(self._settings.interface.encode())  # as stable as the interface's name
+        iaid = iaid_of(self._settings.interface)
         session = NodeSession(
             self._state,
             duid=identity.duid,

@@ -111,8 +111,9 @@ class ServedNode:
             self._session.assign(self._assignment({kind: refusal.why for kind, refusal in refused.items()}))
 
     async def leave(self, why: str) -> None:
-        """The session has ended."""
+        """The session has ended; only the first word is recorded."""
         if self._opened:
+            self._opened = False
             try:
                 await self._books.observe(SessionClosed(client=self.client, why=why))
             except LogError as error:

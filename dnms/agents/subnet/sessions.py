@@ -26,6 +26,8 @@ MAX_SESSIONS = 4_096  # of one link; each holds a descriptor and some 100 KiB fo
 HANDSHAKE_WITHIN = 10.0  # seconds
 MAX_ALARMS = 1_024  # remembered
 REPORT = 60.0  # seconds between two lines about what was dropped
+FAILED = "failed"
+"""A defect of this agent ended the session."""
 REPLACED = "replaced"
 """The node came back faster than the death of its session was noticed."""
 CONTESTED = "duid-in-use"
@@ -100,7 +102,7 @@ class Sessions:
         peer = writer.get_extra_info("peername")[0]
         node = ServedNode(session, self._books, self._introduction, peer=peer)
         self._open[task] = (session, pump, node)
-        why = "failed"
+        why = FAILED
         try:
             async with aclosing(pump.events()) as events:
                 async for event in events:
@@ -108,7 +110,7 @@ class Sessions:
                         case heard.Greeted():
                             await self._greet(session, node, event)
                         case Closed():
-                            why = event.why
+                            await node.leave(event.why)  # now: it may take seconds until the connection is closed
                         case _:
                             await node.handle(event)
         except asyncio.CancelledError:
@@ -117,9 +119,11 @@ class Sessions:
         except Exception:
             _logger.exception("session failed", peer=peer)
         finally:
-            del self._open[task]
             self._dropped.update(session.dropped)
-            await node.leave(why)
+            try:
+                await node.leave(why)
+            finally:
+                del self._open[task]  # last: `serve` waits for what the books have yet to record
 
     async def _greet(self, session: AgentSession, node: ServedNode, greeted: heard.Greeted) -> None:
         """Take the node in, unless another machine has a session with its DUID: then one is a copy of the other.
@@ -131,6 +135,7 @@ class Sessions:
             if other.client == client and not older.closed and other.peer == node.peer:
                 older.bye(REPLACED)
                 pump.wake()
+                await other.leave(REPLACED)  # before the log has the new one: the views know one session with an agent
             elif other.client == client and not older.closed:
                 _logger.warning("a second machine has the DUID of another", peer=format_address(node.peer))
                 session.refuse(CONTESTED, "another machine has this DUID", retry_after=CONTESTED_RETRY)

@@ -122,6 +122,11 @@ class Site:
             await asyncio.wait((running,))
 
 
+def client_id(duid: bytes) -> bytes:
+    """As a site hashes it."""
+    return hashlib.blake2b(duid, key=SECRET, digest_size=16).digest()
+
+
 class Node:
     """Both ends of a session, and a kernel that lets every address be used but those in `taken`."""
 
@@ -132,7 +137,7 @@ class Node:
         self.now = 0.0
         self.heard: list[node_events.NodeEvent] = []
         self.duid = b"\x00\x04" + hashlib.sha256(name.encode()).digest()[:16]
-        self.client = hashlib.blake2b(self.duid, key=SECRET, digest_size=16).digest()
+        self.client = client_id(self.duid)
         self.session = NodeSession(
             self.state,
             duid=self.duid,
@@ -141,8 +146,8 @@ class Node:
             associations=(Association(iaid=1, family=6), Association(iaid=1, family=4)),
             now=0.0,
         )
-        self._agent = AgentSession(now=0.0)
-        self.served = ServedNode(self._agent, books, Introduction("a1", SITE, SUBNET), peer="fe80::5%eth0")
+        self.agent = AgentSession(now=0.0)
+        self.served = ServedNode(self.agent, books, Introduction("a1", SITE, SUBNET), peer="fe80::5%eth0")
 
     @property
     def addresses(self) -> set[bytes]:
@@ -151,12 +156,12 @@ class Node:
     async def talk(self) -> None:
         """Until neither end has anything more to say."""
         while True:
-            upward, downward = self.session.to_send(self.now), self._agent.to_send(self.now)
+            upward, downward = self.session.to_send(self.now), self.agent.to_send(self.now)
             if upward:
-                self._agent.receive(upward, self.now)
+                self.agent.receive(upward, self.now)
             if downward:
                 self.session.receive(downward, self.now)
-            for event in self._agent.events():
+            for event in self.agent.events():
                 if isinstance(event, agent_events.Greeted):
                     self.served.greet(event, self.client, now=self.now)
                 elif isinstance(event, Closed):
@@ -172,7 +177,7 @@ class Node:
     def pass_time(self, seconds: float) -> None:
         self.now += seconds
         self.session.tick(self.now)
-        self._agent.tick(self.now)
+        self.agent.tick(self.now)
 
     def _obey(self, event: node_events.NodeEvent) -> None:
         if isinstance(event, node_events.Welcomed):

@@ -6,12 +6,12 @@ import ssl
 from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.served import Introduction, ServedNode
-from dnms.agents.subnet.sessions import Sessions
+from dnms.agents.subnet.sessions import REPLACED, Sessions
 from dnms.events.ip import parse_address
-from dnms.events.seen import IdentityContested
+from dnms.events.seen import IdentityContested, SessionClosed
 from dnms.wire import agent_events as heard
 from dnms.wire.agent_session import AgentSession
-from tests.unit.agents.conftest import SITE, SUBNET, FrailLog, Node
+from tests.unit.agents.conftest import SITE, SUBNET, FrailLog, Node, client_id
 
 
 class Reception:
@@ -24,7 +24,7 @@ class Reception:
             books,
             self.introduction,
             ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
-            client_id=lambda duid: duid[2:18],
+            client_id=client_id,
         )
 
     async def comes(self, name: str, peer: str) -> AgentSession:
@@ -48,6 +48,22 @@ async def test_a_machine_that_comes_back_takes_the_place_of_its_old_session(book
     second = await reception.comes("web-1", "fe80::1%eth0")
     assert first.closed
     assert not second.closed
+
+
+async def test_the_end_of_the_old_session_is_recorded_once_and_before_the_new_one_is_welcomed(
+    books: Books, log: FrailLog
+) -> None:
+    reception = Reception(books)
+    node = Node(books, "web-1")
+    await node.talk()
+    pump: Pump[heard.AgentEvent] = Pump(node.agent, asyncio.StreamReader(), None)  # type: ignore[arg-type]
+    reception.sessions._open[asyncio.create_task(asyncio.sleep(0))] = (node.agent, pump, node.served)
+    again = await reception.comes("web-1", "fe80::5%eth0")
+    (closed,) = [event for event in log.events() if isinstance(event, SessionClosed)]
+    assert closed == SessionClosed(client=node.client, why=REPLACED)
+    assert not again.closed
+    await node.served.leave("dead-peer")
+    assert log.events()[-1] == closed
 
 
 async def test_a_copy_of_a_machine_is_refused_and_recorded_once(books: Books, log: FrailLog) -> None:
