@@ -21,6 +21,7 @@ async def verdict(stage: Stage, scenario: str) -> Outcome:
         others = [kernel.read(namespace) for namespace in (network.router, *network.agents, *network.strangers)]
         shown = await stage.site.shown(node_name=network.nodes[0].name)
         late = await lab.nursery.stop_all(deadline=LEAVING_DEADLINE)
+        sessions = await stage.site.open_sessions()
         differences = await stage.site.differences()
         log = await stage.site.folded()
     machines = [_machine(stage, place, found, configured=not missing[place]) for place, found in enumerate(kernels)]
@@ -49,6 +50,7 @@ async def verdict(stage: Stage, scenario: str) -> Outcome:
             for one, found, lacking in zip(machines, kernels, missing, strict=True)
             for text in (*lacking, *not_in_log(one.name, found, log))
         ),
+        *(f"{name}: by the views it still has a session with {each}" for name in sessions for each in sessions[name]),
         *(f"{address} is held twice" for address in sorted(twice)),
         *differences,
     ]
