@@ -50,22 +50,28 @@ def links() -> set[str]:
     return {line.split(": ")[1] for line in run(["ip", "-o", "link"]).stdout.splitlines()}
 
 
-def check(done: subprocess.CompletedProcess[str]) -> None:
-    """All went well, and stdout has the JSON alone."""
+def scenario(name: str, nodes: int) -> list[str]:
+    return [*LAB, "run", name, "--nodes", str(nodes), "--agents", "2", "-o", "json"]
+
+
+def check(done: subprocess.CompletedProcess[str], name: str = "basic", nodes: int = 8) -> int:
+    """All went well, and stdout has the JSON alone; the number of events."""
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     times, events, seconds = report.pop("time_to_configured_ms"), report.pop("events"), report.pop("seconds")
     assert report == {
-        "scenario": "basic",
-        "nodes": 8,
-        "configured": 8,
+        "scenario": name,
+        "nodes": nodes,
+        "configured": nodes,
         "duplicates": 0,
         "subnet_agents": 2,
         "views_equal_log": True,
     }
     assert list(times) == ["p50", "p99", "max"]
     assert 0 < times["p50"] <= times["p99"] <= times["max"] < seconds * 1_000
-    assert events > 8 * 5  # identified, arrived, opened, registered, allocated twice, applied
+    assert events > nodes * 5  # identified, arrived, opened, registered, allocated twice, applied
+    assert isinstance(events, int)
+    return events
 
 
 def test_nodes_are_configured_and_nothing_is_left(temporary: Path) -> None:
@@ -77,6 +83,25 @@ def test_nodes_are_configured_and_nothing_is_left(temporary: Path) -> None:
 
 def test_an_ordinary_user_can_run_it(tmp_path: Path) -> None:
     check(run(as_nobody(BASIC, tmp_path)))
+
+
+def test_no_node_loses_what_it_has_while_agents_leave_and_come_back(temporary: Path) -> None:
+    done = run(scenario("handover", 6))
+    assert check(done, "handover", 6) > 6 * 15, "each node has four sessions or more, and a new plan"
+    assert done.stderr.count("and 0 things were wrong") == 2
+
+
+def test_handover_needs_another_agent(temporary: Path) -> None:
+    done = run([*LAB, "run", "handover", "--nodes", "1", "--agents", "1"])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "lab: handover needs 2 Subnet Agents or more" in done.stderr
+
+
+@pytest.mark.parametrize("nodes", [1, 6])
+def test_a_node_whose_address_a_stranger_uses_gets_the_next_one(temporary: Path, nodes: int) -> None:
+    done = run(scenario("duplicate", nodes))
+    check(done, "duplicate", nodes)
+    assert "and 0 things were wrong" in done.stderr
 
 
 def test_tables_are_for_people(temporary: Path) -> None:
@@ -151,7 +176,7 @@ def test_too_many_and_too_few_are_refused(words: list[str]) -> None:
 def test_the_list_has_every_scenario() -> None:
     done = run([*LAB, "list"])
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["basic"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["basic", "duplicate", "handover"]
 
 
 def as_nobody(command: Sequence[str], tmp_path: Path) -> list[str]:
