@@ -135,10 +135,9 @@ def draft(
     free, waiting = _part(outcomes)
     data = b""
     if decisions or events:
-        data = codec.encode(commit)
         # What the log holds is for ever, so nothing goes there that cannot be read again; and our fold takes what
         # everybody else's is going to take.
-        commit = codec.decode(data)
+        data, commit = codec.encoded(commit)
     return Draft(commit, data, free, waiting, written, rest)
 
 

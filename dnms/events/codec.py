@@ -6,12 +6,17 @@
 Encoding is canonical: equal commits give equal bytes, which is what replay compares. Nothing is encoded that could
 not be decoded, for it would stop every reader of the log for good. Decoding never skips: an event that this program
 does not know stops its reader with a clear error.
+
+A commit is read in one pass of msgspec, by a type that holds the present version of everything. What that pass refuses
+is read again item by item, which upcasts the old, and says what is wrong with the rest; nothing else tells them apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Generic, NoReturn, TypeVar
+from functools import reduce
+from operator import or_
+from typing import Annotated, Any, Generic, Literal, NoReturn, TypeVar
 
 import msgspec
 
@@ -27,6 +32,9 @@ EVENTS: tuple[type[Event], ...] = tuple(event for family in FAMILIES for event i
 
 R = TypeVar("R", bound=Recorded)
 T = TypeVar("T")
+
+
+_VERSION = bytes([FORMAT])  # where it stands in a commit: the second byte, after the length of the array
 
 
 class BrokenCommit(ValueError):
@@ -46,8 +54,12 @@ class _Item(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=
     fields: msgspec.Raw
 
 
-class _Decision(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
-    request: _Item
+Q = TypeVar("Q")
+E = TypeVar("E")
+
+
+class _Decision(msgspec.Struct, Generic[Q], array_like=True, frozen=True, forbid_unknown_fields=True):
+    request: Q
     at: int
     entropy: bytes
     first: _Count
@@ -56,15 +68,15 @@ class _Decision(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fie
     times: Annotated[int, msgspec.Meta(ge=1)]
 
 
-class _Commit(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True):
+class _Commit(msgspec.Struct, Generic[Q, E], array_like=True, frozen=True, forbid_unknown_fields=True):
     version: int
     id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     time: int
     predecessor: _Count
     actor: str
     plan: _Count
-    decisions: list[_Decision]
-    events: list[_Item]
+    decisions: list[_Decision[Q]]
+    events: list[E]
     hash: bytes | None
     signature: bytes | None
 
@@ -91,7 +103,7 @@ def decoder(kind: type[T]) -> msgspec.msgpack.Decoder[T]:
 
 
 _fields = msgspec.msgpack.Decoder(dict[str, Any], ext_hook=_from_extension)
-_commit = msgspec.msgpack.Decoder(_Commit, ext_hook=_from_extension)
+_items = msgspec.msgpack.Decoder(_Commit[_Item, _Item], ext_hook=_from_extension)
 
 
 class _Table(Generic[R]):
@@ -124,17 +136,43 @@ _events = _Table(EVENTS)
 _requests: _Table[Request] = _Table(REQUESTS)
 
 
-def _item(recorded: Recorded) -> _Item:
-    return _Item(recorded.NAME, recorded.VERSION, msgspec.Raw(encoder.encode(recorded)))
+def _present(kinds: Iterable[type[Recorded]]) -> dict[type[Recorded], Any]:
+    """For each type, that of `[its name, its version, it]`. Without the collector: they live as long as a decoding."""
+    return {
+        kind: msgspec.defstruct(
+            f"{kind.__name__}Item",
+            [("version", Literal[kind.VERSION]), ("fields", kind)],
+            array_like=True,
+            frozen=True,
+            forbid_unknown_fields=True,
+            gc=False,
+            tag=kind.NAME,
+        )
+        for kind in kinds
+    }
+
+
+_event_items, _request_items = _present(EVENTS), _present(REQUESTS)
+_present_kind: Any = _Commit[reduce(or_, _request_items.values()), reduce(or_, _event_items.values())]  # type: ignore[misc]
+_present_commit: msgspec.msgpack.Decoder[_Commit[Any, Any]] = decoder(_present_kind)
+
+
+def _item(items: dict[type[Recorded], Any], recorded: Recorded) -> Any:
+    try:
+        return items[type(recorded)](recorded.VERSION, recorded)
+    except KeyError:
+        raise UnknownToThisRelease(f"{recorded.NAME} is in no family, so no reader knows it") from None
 
 
 def encode(commit: Commit) -> bytes:
     """The bytes of a commit; ValueError if it passes MAX_EVENTS or MAX_BYTES, or if no reader could decode it."""
+    return encoded(commit)[0]
+
+
+def encoded(commit: Commit) -> tuple[bytes, Commit]:
+    """The bytes of a commit, and the commit as its readers will have it; ValueError as `encode`."""
     if len(commit.events) > MAX_EVENTS:
         raise ValueError(f"a commit of {len(commit.events)} events is over the limit of {MAX_EVENTS}; stage the change")
-    decisions = [
-        _Decision(_item(d.request), d.at, d.entropy, d.first, d.count, d.refused, d.times) for d in commit.decisions
-    ]
     data = encoder.encode(
         _Commit(
             FORMAT,
@@ -143,16 +181,18 @@ def encode(commit: Commit) -> bytes:
             commit.predecessor,
             commit.actor,
             commit.plan,
-            decisions,
-            [_item(event) for event in commit.events],
+            [
+                _Decision(_item(_request_items, d.request), d.at, d.entropy, d.first, d.count, d.refused, d.times)
+                for d in commit.decisions
+            ],
+            [_item(_event_items, event) for event in commit.events],
             commit.hash,
             commit.signature,
         )
     )
     if len(data) > MAX_BYTES:
         raise ValueError(f"a commit of {len(data)} bytes is over the limit of {MAX_BYTES}; stage the change")
-    decode(data)
-    return data
+    return data, decode(data)
 
 
 def _refuse_version(data: bytes) -> NoReturn:
@@ -166,18 +206,41 @@ def _refuse_version(data: bytes) -> NoReturn:
 def decode(data: bytes) -> Commit:
     """The commit in `data`; BrokenCommit if it is none, UnknownToThisRelease if only a newer program can read it."""
     try:
-        if data[1:2] != bytes([FORMAT]):
+        if data[1:2] != _VERSION:
             _refuse_version(data)
-        raw = _commit.decode(data)
-        commit = Commit(
-            id=raw.id,
-            time=raw.time,
-            predecessor=raw.predecessor,
-            actor=raw.actor,
-            plan=raw.plan,
-            decisions=tuple(
+        raw = _present_commit.decode(data)
+        commit = _commit(raw, [d.request.fields for d in raw.decisions], [item.fields for item in raw.events])
+    except BrokenCommit:
+        raise
+    except (ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        commit = _decode_items(data)
+    for decision in commit.decisions:
+        if decision.first + decision.count > len(commit.events):
+            raise BrokenCommit("a decision names events that the commit does not have")
+    return commit
+
+
+def _decode_items(data: bytes) -> Commit:
+    try:
+        raw = _items.decode(data)
+        return _commit(raw, [_requests.decode(d.request) for d in raw.decisions], list(map(_events.decode, raw.events)))
+    except BrokenCommit:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise BrokenCommit(f"not a commit: {error}") from error
+
+
+def _commit(raw: _Commit[Any, Any], requests: Iterable[Request], events: Iterable[Event]) -> Commit:
+    return Commit(
+        id=raw.id,
+        time=raw.time,
+        predecessor=raw.predecessor,
+        actor=raw.actor,
+        plan=raw.plan,
+        decisions=tuple(
+            [
                 Decision(
-                    request=_requests.decode(d.request),
+                    request=request,
                     at=d.at,
                     entropy=d.entropy,
                     first=d.first,
@@ -185,17 +248,10 @@ def decode(data: bytes) -> Commit:
                     refused=d.refused,
                     times=d.times,
                 )
-                for d in raw.decisions
-            ),
-            events=tuple(map(_events.decode, raw.events)),
-            hash=raw.hash,
-            signature=raw.signature,
-        )
-    except BrokenCommit:
-        raise
-    except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise BrokenCommit(f"not a commit: {error}") from error
-    for decision in commit.decisions:
-        if decision.first + decision.count > len(commit.events):
-            raise BrokenCommit("a decision names events that the commit does not have")
-    return commit
+                for request, d in zip(requests, raw.decisions, strict=True)
+            ]
+        ),
+        events=tuple(events),
+        hash=raw.hash,
+        signature=raw.signature,
+    )
