@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterator, MutableMapping
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
 
 from dnms.domain.aggregate import Refused
 from dnms.domain.document import LEVEL
-from dnms.domain.free_index import FreeIndex
-from dnms.domain.reserved import is_reserved, prefix_in
-from dnms.domain.strategies import STRATEGIES
+from dnms.domain.remembered import Remembered
+from dnms.domain.reserved import fixed_addresses, is_reserved, prefix_in
+from dnms.domain.reusable import MAX_INDEXED, Reusable
+from dnms.domain.strategies import STRATEGIES, is_whole_64
 from dnms.events.address import (
     AddressAllocated,
     AddressDeclined,
@@ -41,17 +43,16 @@ from dnms.kit.clock import MICROSECONDS
 from dnms.kit.overlay import Overlay
 
 TRIES: Final = 64
-"""Candidates of a strategy before the free index is asked."""
+"""Candidates of a strategy before the index of the range is asked."""
 
 MAX_DECLINES: Final = 8
 """Addresses that one client may have in quarantine, so that a broken one cannot eat the pool."""
 
-MAX_FORMER: Final = 65_536
-"""Released addresses that are remembered, the newest ones: for IPv6 so that another client does not get them soon, for
-IPv4 so that the longest free one is reused first."""
-
 MAX_WITHDRAWN: Final = 4_000
 """Leases that one adoption ends; who adopts asks again until none is left."""
+
+SLACK: Final = 1_024
+"""Entries of the heap of horizons beyond two a lease, so that a small ledger does not sort all the time."""
 
 HORIZON: Final = {4: 1, 6: 4}
 """For how many valid lifetimes the log promises an address by family: a renewal that ends before needs no event."""
@@ -79,13 +80,12 @@ class Ledger:
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self.plan = AdoptedPlan(position=0, level=0)
+        self._fixed: frozenset[bytes] = frozenset()  # the subnet's addresses that the plan gives to nobody
         self.leases: MutableMapping[bytes, Lease] = {}  # by address
         self.bindings: MutableMapping[Binding, bytes] = {}  # to the address
-        self.quarantine: MutableMapping[bytes, int] = {}  # address, until when
-        self._counters: MutableMapping[tuple[bytes, int, Prefix], int] = {}
-        self._declines: MutableMapping[bytes, tuple[int, ...]] = {}  # client, until when each
-        self._former: dict[int, MutableMapping[bytes, bytes]] = {4: {}, 6: {}}  # address, last client; oldest first
-        self._indexes: dict[tuple[bytes, bytes], FreeIndex] = {}  # by range; made when first needed
+        self.remembered = Remembered()
+        self._ranges: dict[tuple[bytes, bytes], Reusable] = {}  # made when first needed
+        self._ended: list[bytes] = []  # in this draft, whose ranges are another's
         self._horizons: list[tuple[int, bytes]] = []  # a heap; entries that no longer hold are dropped when met
 
     @property
@@ -93,15 +93,18 @@ class Ledger:
         """Position of the adopted plan."""
         return self.plan.position
 
+    @property
+    def quarantine(self) -> MutableMapping[bytes, int]:
+        """Declined addresses, and until when nobody gets them."""
+        return self.remembered.quarantine
+
     def draft(self) -> Ledger:
-        """A copy that may be thrown away; it reads this one's indexes and does not write them."""
+        """A copy that may be thrown away; it reads this one's ranges and does not write them."""
         draft = Ledger(self._secret)
-        draft.plan = self.plan
+        draft.plan, draft._fixed = self.plan, self._fixed
         draft.leases, draft.bindings = Overlay(self.leases), Overlay(self.bindings)
-        draft.quarantine, draft._counters = Overlay(self.quarantine), Overlay(self._counters)
-        draft._declines = Overlay(self._declines)
-        draft._former = {kind: Overlay(former) for kind, former in self._former.items()}
-        draft._index = self._index  # type: ignore[method-assign]  # one index a range, made by whoever needs it first
+        draft.remembered = self.remembered.draft()
+        draft._range = self._range  # type: ignore[method-assign]  # made of what is durable, by whoever needs it first
         return draft
 
     def lease(self, client: bytes, iaid: int, kind: int) -> Lease | None:
@@ -121,12 +124,10 @@ class Ledger:
             heapq.heappush(self._horizons, entry)  # until the log has said that they expired
         return tuple(address for _, address in found)
 
-    def next_horizon(self) -> int | None:
-        """When the next lease may expire, or somewhat before; None if nothing is held."""
-        return self._horizons[0][0] if self._horizons else None
-
     def pool_of(self, address: bytes) -> Pool | None:
-        """The adopted plan's pool that the address lies in."""
+        """The adopted plan's pool that the address is given from; None if the plan has no place for it."""
+        if address in self._fixed:
+            return None
         return next((pool for pool in self.plan.pools if pool.first <= address <= pool.last), None)
 
     # -- decide ------------------------------------------------------------------------------------------------------
@@ -137,6 +138,8 @@ class Ledger:
         Refused: `no-subnet`, `no-pool`, `unknown-group`, `exhausted`, `no-binding`, `not-in-plan`, `too-many-declines`,
         `level`, `not-for-ledger`.
         """
+        if self.plan.level > LEVEL and not isinstance(request, AdoptPlan):
+            raise Refused("level", f"the site is at level {self.plan.level}; this release knows {LEVEL}: upgrade it")
         match request:
             case AdoptPlan():
                 return tuple(self._adopt(request.plan))
@@ -169,26 +172,27 @@ class Ledger:
     def _adopt(self, plan: AdoptedPlan) -> Iterator[Event]:
         if plan.position < self.plan.position:
             return  # this ledger has a newer one already
+        if plan.level > LEVEL:
+            raise Refused("level", f"the site is at level {plan.level}; this release knows {LEVEL}: upgrade it")
         if plan.position > self.plan.position:
-            if plan.level > LEVEL:
-                raise Refused("level", f"the site is at level {plan.level}; this release knows {LEVEL}: upgrade it")
             yield PlanAdopted(plan=plan)
         ranges = [(pool.first, pool.last) for pool in plan.pools]
-        withdrawn = 0
-        for lease in self.leases.values():
-            if withdrawn == MAX_WITHDRAWN:
-                return
-            if not any(first <= lease.address <= last for first, last in ranges):
-                yield AddressWithdrawn(address=lease.address, client=lease.client, iaid=lease.iaid)
-                withdrawn += 1
+        fixed = fixed_addresses(plan.subnet)
+        contradicted = (
+            lease
+            for lease in self.leases.values()
+            if lease.address in fixed or not any(first <= lease.address <= last for first, last in ranges)
+        )
+        yield from map(_withdrawn, islice(contradicted, MAX_WITHDRAWN))
 
     def _allocate(self, request: AllocateAddress, at: int) -> tuple[Event, ...]:
         subnet = self.plan.subnet
         if subnet is None:
             raise Refused("no-subnet", "the plan has no such subnet")
         held = self.lease(request.client, request.iaid, request.family)
-        if held is not None and (pool := self.pool_of(held.address)) is not None:
-            return self._renew(held, pool, at)
+        of_held = None if held is None else self.pool_of(held.address)
+        if held is not None and of_held is not None and not _moves(held, of_held, request.group):
+            return self._renew(held, of_held, at)
         if request.group and request.group not in self.plan.groups.values():
             raise Refused("unknown-group", f"the plan has no group with number {request.group:#06x}")
         pools = [pool for pool in self.plan.pools if family(pool.first) == request.family]
@@ -214,7 +218,7 @@ class Ledger:
                 horizon=at + HORIZON[request.family] * pool.valid * MICROSECONDS,
             )
             left = () if held is None else (_withdrawn(held),)
-            if counter <= self._counters.get((request.client, request.iaid, prefix), 0):
+            if counter <= self.remembered.counter((request.client, request.iaid, prefix)):
                 return (*left, allocated)
             moved = HashMoved(client=request.client, iaid=request.iaid, prefix=prefix, counter=counter)
             return (*left, moved, allocated)
@@ -225,38 +229,30 @@ class Ledger:
     ) -> tuple[bytes, int] | None:
         """A free address of the pool, and which candidate it is; from the free index it is the client's present one."""
         strategy = STRATEGIES[pool.strategy]
-        begin = self._counters.get((request.client, request.iaid, prefix), 0)
-        first = int.from_bytes(pool.first)
-        start = first
+        begin = self.remembered.counter((request.client, request.iaid, prefix))
+        number = 0
         for n in range(begin, begin + TRIES):
             number = strategy(self._secret, pool, request.client, request.iaid, group=request.group, n=n)
             address = number.to_bytes(16)
-            if self._is_free(address, request.client, subnet, at):
+            # IPv6 addresses are used once: not after another client, while anything else is free.
+            last = self.remembered.former[6].get(address, request.client)
+            if last == request.client and self._is_free(address, request.client, subnet, at):
                 return address, n
-            start = number
-        if request.family == 6:
-            return None  # 64 collisions in 2^48 addresses are a broken strategy and not a full pool
-        index = self._index(pool)
-        offset = index.find(start - first)
-        seen_first = offset
-        while offset is not None:
-            address = (first + offset).to_bytes(16)
-            if self._is_free(address, request.client, subnet, at):
-                return address, begin
-            # Taken in a draft that the index does not know, or reserved, or in quarantine: go on behind it.
-            offset = index.find((offset + 1) % (int.from_bytes(pool.last) - first + 1))
-            if offset == seen_first:
-                break
-        for address in self._former[4]:  # the longest free first
+        reusable = self._range(pool)
+        if reusable is None:
+            return None
+        for address in chain(
+            reusable.never_given(number), reusable.longest_free(), self._ended, self.remembered.over(at)
+        ):
+            # Taken in this draft, reserved, in quarantine: of these the range does not know.
             if pool.first <= address <= pool.last and self._is_free(address, request.client, subnet, at):
                 return address, begin
         return None
 
     def _is_free(self, address: bytes, client: bytes, subnet: Subnet, at: int) -> bool:
-        if address in self.leases or self.quarantine.get(address, 0) > at or is_reserved(address, subnet):
-            return False
-        # IPv6 addresses are used once: not after another client.
-        return family(address) == 4 or self._former[6].get(address, client) == client
+        return not (
+            address in self.leases or self.remembered.withholds(address, client, at=at) or is_reserved(address, subnet)
+        )
 
     def _renew(self, lease: Lease, pool: Pool, at: int) -> tuple[Event, ...]:
         valid_until = at + pool.valid * MICROSECONDS
@@ -274,7 +270,7 @@ class Ledger:
         )
 
     def _decline(self, lease: Lease, at: int) -> tuple[Event, ...]:
-        if sum(until > at for until in self._declines.get(lease.client, ())) >= MAX_DECLINES:
+        if self.remembered.declines(lease.client, at=at) >= MAX_DECLINES:
             raise Refused("too-many-declines", f"the client has declined {MAX_DECLINES} addresses already")
         pool = self.pool_of(lease.address)
         quarantine = pool.quarantine if pool else 0
@@ -287,7 +283,7 @@ class Ledger:
         prefix = prefix_in(self.plan.subnet, lease.address) if self.plan.subnet else None
         if prefix is None:
             return (declined,)
-        counter = self._counters.get((lease.client, lease.iaid, prefix), 0) + 1
+        counter = self.remembered.counter((lease.client, lease.iaid, prefix)) + 1
         return declined, HashMoved(client=lease.client, iaid=lease.iaid, prefix=prefix, counter=counter)
 
     def _expire(self, addresses: tuple[bytes, ...], at: int) -> Iterator[Event]:
@@ -300,31 +296,34 @@ class Ledger:
 
     def evolve(self, event: Event, *, at: int, position: int) -> None:
         """Take in one event."""
+        durable = position > 0
         match event:
             case AddressAllocated():
-                self._hold(event, position)
+                self._hold(event)
+                self._note_horizon(event, durable=durable)
             case AddressRenewed():
                 old = self.leases[event.address]
                 self.leases[event.address] = msgspec.structs.replace(
                     old, valid_until=event.valid_until, horizon=event.horizon
                 )
-                if position:
-                    heapq.heappush(self._horizons, (event.horizon, event.address))
+                self._note_horizon(event, durable=durable)
             case AddressDeclined():
-                self._end(event.address, position)
-                self.quarantine[event.address] = event.quarantined_until
-                active = [until for until in self._declines.get(event.client, ()) if until > at]
-                self._declines[event.client] = (*active, event.quarantined_until)
-            case AddressReleased() | AddressExpired() | AddressWithdrawn():
-                self._end(event.address, position)
+                lease = self._end(event.address)
+                self.remembered.decline(lease.address, lease.client, event.quarantined_until, durable=durable)
+            case AddressWithdrawn():
+                lease = self._end(event.address)
+                self.remembered.withdraw(lease.address, lease.client, lease.horizon, durable=durable)
+            case AddressReleased() | AddressExpired():
+                self._free(self._end(event.address).address, durable=durable)
             case HashMoved():
-                self._counters[event.client, event.iaid, event.prefix] = event.counter
+                self.remembered.move((event.client, event.iaid, event.prefix), event.counter)
             case PlanAdopted():
-                self.plan = event.plan
-                if position:
-                    self._indexes.clear()  # ranges may have changed; made anew when needed
+                self.plan, self._fixed = event.plan, fixed_addresses(event.plan.subnet)
+                self._ranges.clear()  # they may have changed; made anew when needed
+        if durable:
+            self._forget(at)
 
-    def _hold(self, event: AddressAllocated, position: int) -> None:
+    def _hold(self, event: AddressAllocated) -> None:
         address = event.address
         self.leases[address] = Lease(
             address=address,
@@ -335,40 +334,60 @@ class Ledger:
             valid_until=event.valid_until,
             horizon=event.horizon,
         )
-        kind = family(address)
-        self.bindings[event.client, event.iaid, kind] = address
-        self._former[kind].pop(address, None)
-        self.quarantine.pop(address, None)
-        if position:
-            heapq.heappush(self._horizons, (event.horizon, address))
-            for (first, last), index in self._indexes.items():
-                if first <= address <= last:
-                    index.take(int.from_bytes(address) - int.from_bytes(first))
+        self.bindings[event.client, event.iaid, family(address)] = address
+        self.remembered.hold(address)
+        for reusable in self._ranges.values():
+            reusable.hold(address)
 
-    def _end(self, address: bytes, position: int) -> None:
+    def _end(self, address: bytes) -> Lease:
         lease = self.leases.pop(address)
-        kind = family(address)
-        del self.bindings[lease.client, lease.iaid, kind]
-        former = self._former[kind]
-        former[address] = lease.client
-        if position and len(former) > MAX_FORMER:
-            oldest = next(iter(former))
-            del former[oldest]
-            for (first, last), index in self._indexes.items():
-                if first <= oldest <= last:
-                    index.free(int.from_bytes(oldest) - int.from_bytes(first))
+        del self.bindings[lease.client, lease.iaid, family(address)]
+        self.remembered.end(address, lease.client)
+        return lease
 
-    def _index(self, pool: Pool) -> FreeIndex:
-        """The never used addresses of an IPv4 pool: all but the held ones and the former ones that are remembered."""
+    def _free(self, address: bytes, *, durable: bool) -> None:
+        if not durable:
+            self._ended.append(address)
+        for reusable in self._ranges.values():
+            reusable.end(address)
+
+    def _forget(self, at: int) -> None:
+        """Forget what is over, and what is too much, as every agent does at this event."""
+        forgotten = self.remembered.forget(at)
+        for address in forgotten.free:
+            self._free(address, durable=True)
+        for address in forgotten.as_new:
+            for reusable in self._ranges.values():
+                reusable.forget(address)
+
+    def _note_horizon(self, event: AddressAllocated | AddressRenewed, *, durable: bool) -> None:
+        if not durable:
+            return
+        heapq.heappush(self._horizons, (event.horizon, event.address))
+        if len(self._horizons) > 2 * len(self.leases) + SLACK:
+            # Who renews or comes and goes all the time leaves entries until their horizons.
+            self._horizons = [(lease.horizon, lease.address) for lease in self.leases.values()]
+            heapq.heapify(self._horizons)
+
+    def _range(self, pool: Pool) -> Reusable | None:
+        """What is free in a pool's range by what is durable; None if the range is too large to keep that."""
+        if int.from_bytes(pool.last) - int.from_bytes(pool.first) >= MAX_INDEXED:
+            return None
         key = (pool.first, pool.last)
-        if key not in self._indexes:
-            first = int.from_bytes(pool.first)
-            index = self._indexes[key] = FreeIndex(int.from_bytes(pool.last) - first + 1)
-            for addresses in (self.leases, self._former[4]):
-                for address in addresses:
-                    if pool.first <= address <= pool.last:
-                        index.take(int.from_bytes(address) - first)
-        return self._indexes[key]
+        if key not in self._ranges:
+            kind = family(pool.first)
+            self._ranges[key] = Reusable(
+                pool.first,
+                pool.last,
+                held=chain(self.leases, self.remembered.former[kind]),
+                former=self.remembered.free(kind),
+            )
+        return self._ranges[key]
+
+
+def _moves(held: Lease, pool: Pool, group: int) -> bool:
+    """Whether the holder has to have another address: where the address says the group, it is in another one now."""
+    return held.group != group and is_whole_64(pool)
 
 
 def _withdrawn(lease: Lease) -> AddressWithdrawn:

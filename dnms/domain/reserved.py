@@ -29,8 +29,20 @@ def is_reserved(address: bytes, subnet: Subnet) -> bool:
     if prefix.family == 6:
         identifier = number & _IDENTIFIER
         return any(first <= identifier <= last for first, last in RESERVED_IDENTIFIERS)
-    ends = prefix.length < MAPPED_BITS + 31  # a /31 has no network and broadcast address, RFC 3021
-    return ends and number in (prefix.first, prefix.last)
+    return number in _ends(prefix)
+
+
+def fixed_addresses(subnet: Subnet | None) -> frozenset[bytes]:
+    """Of the reserved addresses those that a plan may reserve after they were given: gateways, ends of networks."""
+    if subnet is None:
+        return frozenset()
+    ends = (end.to_bytes(16) for prefix in subnet.prefixes if prefix.family == 4 for end in _ends(prefix))
+    return frozenset((*subnet.gateways, *ends))
+
+
+def _ends(prefix: Prefix) -> tuple[int, ...]:
+    """Network and broadcast address of an IPv4 prefix; a /31 and a /32 have none (RFC 3021)."""
+    return (prefix.first, prefix.last) if prefix.length < MAPPED_BITS + 31 else ()
 
 
 def prefix_in(subnet: Subnet, address: bytes) -> Prefix | None:

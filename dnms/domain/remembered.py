@@ -1,0 +1,144 @@
+"""What a ledger remembers of addresses that nobody holds. Bounded; all agents forget the same at the same commit."""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict
+from collections.abc import Iterator, MutableMapping
+from typing import Final
+
+import msgspec
+
+from dnms.events.ip import Prefix, family
+from dnms.kit.overlay import Overlay
+
+MAX_FORMER: Final = 65_536
+"""Addresses of a family that somebody had, the newest ones: for IPv6 so that another client does not get them soon, for
+IPv4 so that the longest free one is reused first."""
+
+MAX_MOVED: Final = 65_536
+"""Clients whose candidates begin at a higher counter, the newest ones. One that is forgotten begins at 0 again, and
+moves again if it has to; without a bound, whoever invents clients in a small pool would fill every agent's memory."""
+
+MAX_WITHHELD: Final = 65_536
+"""Addresses that are kept from others for a time. Beyond, those are free early whose time would be over first: a host
+that really has one is found by DAD."""
+
+Moved = tuple[bytes, int, Prefix]
+"""Client, IAID and prefix: what a counter of the hash belongs to."""
+
+
+class Forgotten(msgspec.Struct, frozen=True):
+    """Addresses about which a ledger has forgotten something."""
+
+    as_new: list[bytes]  # as if nobody ever had them
+    free: list[bytes]  # not kept from anybody any more
+
+
+class Remembered:
+    """Former addresses and their last clients, quarantined ones, and the counters of clients that moved."""
+
+    def __init__(self) -> None:
+        # Ordered dicts, since taking the first of a plain one that shrinks at its front costs its length.
+        self.former: dict[int, MutableMapping[bytes, bytes]] = {4: OrderedDict(), 6: OrderedDict()}  # oldest first
+        self.quarantine: MutableMapping[bytes, int] = {}  # declined addresses, until when nobody gets them
+        self._promised: MutableMapping[bytes, int] = {}  # withdrawn ones, until when only their last client does
+        self._counters: MutableMapping[Moved, int] = OrderedDict()
+        self._declines: MutableMapping[bytes, tuple[int, ...]] = {}  # of a client: until when each
+        self._ends: list[tuple[int, bytes, bytes]] = []  # a heap of what ends by itself: when, address, client
+
+    def draft(self) -> Remembered:
+        """A copy that may be thrown away. It forgets nothing: nobody decides by what is over."""
+        draft = Remembered()
+        draft.former = {kind: Overlay(former) for kind, former in self.former.items()}
+        draft.quarantine, draft._promised = Overlay(self.quarantine), Overlay(self._promised)
+        draft._counters, draft._declines = Overlay(self._counters), Overlay(self._declines)
+        draft._ends = self._ends  # which a draft only reads
+        return draft
+
+    def counter(self, moved: Moved) -> int:
+        """With which candidate the client begins."""
+        return self._counters.get(moved, 0)
+
+    def declines(self, client: bytes, *, at: int) -> int:
+        """How many addresses that the client has declined are in quarantine."""
+        return sum(until > at for until in self._declines.get(client, ()))
+
+    def withholds(self, address: bytes, client: bytes, *, at: int) -> bool:
+        """Whether the client may not have the address now: it is in quarantine, or promised to its last client yet."""
+        if self.quarantine.get(address, 0) > at:
+            return True
+        return self._promised.get(address, 0) > at and self.former[family(address)].get(address) != client
+
+    def free(self, kind: int) -> Iterator[bytes]:
+        """The former addresses of a family that are kept from nobody, the longest free first."""
+        withheld = (self.quarantine, self._promised)
+        return (each for each in self.former[kind] if not any(each in addresses for addresses in withheld))
+
+    def over(self, at: int) -> Iterator[bytes]:
+        """Those of which `forget` will say that they are free, if it is not called so often."""
+        if self._ends and self._ends[0][0] <= at:
+            for addresses in (self.quarantine, self._promised):
+                yield from (address for address, until in addresses.items() if until <= at)
+
+    def hold(self, address: bytes) -> None:
+        """Somebody has it again."""
+        self.former[family(address)].pop(address, None)
+        self.quarantine.pop(address, None)
+        self._promised.pop(address, None)
+
+    def end(self, address: bytes, client: bytes) -> None:
+        """The client has it no longer."""
+        self.former[family(address)][address] = client
+
+    def decline(self, address: bytes, client: bytes, until: int, *, durable: bool) -> None:
+        """The client found it in use by another."""
+        self.quarantine[address] = until
+        self._declines[client] = (*self._declines.get(client, ()), until)
+        if durable:
+            heapq.heappush(self._ends, (until, address, client))
+
+    def withdraw(self, address: bytes, client: bytes, until: int, *, durable: bool) -> None:
+        """The client lost it before what it was promised, and may not have heard of that yet."""
+        self._promised[address] = until
+        if durable:
+            heapq.heappush(self._ends, (until, address, client))
+
+    def move(self, moved: Moved, counter: int) -> None:
+        """From now on the client begins with this candidate."""
+        self._counters.pop(moved, None)  # so that it stands among the newest
+        self._counters[moved] = counter
+
+    def forget(self, at: int) -> Forgotten:
+        """Forget what is over at `at`, and what is too much."""
+        free: list[bytes] = []
+        while self._ends and (self._ends[0][0] <= at or len(self._ends) > MAX_WITHHELD):
+            until, address, client = heapq.heappop(self._ends)
+            if self._over(until, address, client):
+                free.append(address)
+        while len(self._counters) > MAX_MOVED:
+            del self._counters[next(iter(self._counters))]
+        as_new: list[bytes] = []
+        for former in self.former.values():
+            while len(former) > MAX_FORMER:
+                oldest = next(iter(former))
+                del former[oldest]
+                as_new.append(oldest)
+        return Forgotten(as_new, free)
+
+    def _over(self, until: int, address: bytes, client: bytes) -> bool:
+        """The time of one is over; whether it is free therefore."""
+        declines = list(self._declines.get(client, ()))
+        if until in declines:
+            declines.remove(until)
+            self._declines[client] = tuple(declines)
+            if not declines:
+                del self._declines[client]
+        withheld = [addresses for addresses in (self.quarantine, self._promised) if addresses.get(address) == until]
+        for addresses in withheld:
+            del addresses[address]
+        former = self.former[family(address)]
+        if not withheld or address not in former:
+            return False  # somebody has it, or had it and lost it anew
+        former[address] = former.pop(address)  # free from now on
+        return True

@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dnms.domain.reusable import Reusable
+from dnms.events.ip import parse_address
+
+FIRST, LAST = parse_address("192.0.2.8"), parse_address("192.0.2.15")
+OUTSIDE = parse_address("192.0.2.16")
+
+
+def address(offset: int) -> bytes:
+    return (int.from_bytes(FIRST) + offset).to_bytes(16)
+
+
+def offsets(found: object) -> list[int]:
+    assert hasattr(found, "__iter__")
+    return [int.from_bytes(each) - int.from_bytes(FIRST) for each in found]
+
+
+def test_the_never_given_from_a_point_on_and_round() -> None:
+    reusable = Reusable(FIRST, LAST, held=[address(1), address(6), OUTSIDE], former=[])
+    assert offsets(reusable.never_given(int.from_bytes(address(5)))) == [5, 7, 0, 2, 3, 4]
+    assert offsets(reusable.never_given(0)) == [0, 2, 3, 4, 5, 7]
+
+
+def test_a_full_range_has_none() -> None:
+    reusable = Reusable(FIRST, LAST, held=map(address, range(8)), former=[])
+    assert offsets(reusable.never_given(int.from_bytes(FIRST))) == []
+    assert offsets(reusable.longest_free()) == []
+
+
+@given(st.lists(st.tuples(st.sampled_from(["hold", "end", "forget"]), st.integers(0, 9))))
+def test_it_is_the_same_whenever_it_is_made(changes: list[tuple[str, int]]) -> None:
+    """Agents make it at different times, and have to decide alike."""
+    grown = Reusable(FIRST, LAST, held=[], former=[])
+    held: set[bytes] = set()
+    former: dict[bytes, None] = {}
+    for change, offset in changes:
+        which = address(offset)
+        if change == "hold" and which not in held:
+            held.add(which)
+            former.pop(which, None)
+            grown.hold(which)
+        elif change == "end" and which in held:
+            held.discard(which)
+            former[which] = None
+            grown.end(which)
+        elif change == "forget" and which in former:
+            del former[which]
+            grown.forget(which)
+        fresh = Reusable(FIRST, LAST, held=held, former=former)
+        assert offsets(fresh.longest_free()) == offsets(grown.longest_free())
+        assert offsets(fresh.never_given(0)) == offsets(grown.never_given(0))
