@@ -52,7 +52,7 @@ class State(Protocol):
         ...
 
 
-class Question(msgspec.Struct, frozen=True):
+class Question(msgspec.Struct, frozen=True, gc=False):
     """A request with what is drawn for it: `request.ENTROPY` random bytes."""
 
     request: Request

@@ -58,7 +58,7 @@ Q = TypeVar("Q")
 E = TypeVar("E")
 
 
-class _Decision(msgspec.Struct, Generic[Q], array_like=True, frozen=True, forbid_unknown_fields=True):
+class _Decision(msgspec.Struct, Generic[Q], array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     request: Q
     at: int
     entropy: bytes
@@ -68,7 +68,7 @@ class _Decision(msgspec.Struct, Generic[Q], array_like=True, frozen=True, forbid
     times: Annotated[int, msgspec.Meta(ge=1)]
 
 
-class _Commit(msgspec.Struct, Generic[Q, E], array_like=True, frozen=True, forbid_unknown_fields=True):
+class _Commit(msgspec.Struct, Generic[Q, E], array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     version: int
     id: Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
     time: int
@@ -137,7 +137,7 @@ _requests: _Table[Request] = _Table(REQUESTS)
 
 
 def _present(kinds: Iterable[type[Recorded]]) -> dict[type[Recorded], Any]:
-    """For each type, that of `[its name, its version, it]`. Without the collector: they live as long as a decoding."""
+    """For each type, that of `[its name, its version, it]`."""
     return {
         kind: msgspec.defstruct(
             f"{kind.__name__}Item",

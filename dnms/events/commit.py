@@ -1,4 +1,8 @@
-"""A commit: the unit of the log. All of its events happen together or not at all."""
+"""A commit: the unit of the log. All of its events happen together or not at all.
+
+These types are out of the garbage collector's sight (`gc=False`): they hold values and no cycles, and it took half of
+the time of reading a log to look through them in vain.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +18,7 @@ MAX_BYTES = 7 << 20
 """A commit stays under the bus's payload of 8 MiB; a larger change is staged, and activated by one commit."""
 
 
-class Decision(msgspec.Struct, frozen=True, kw_only=True):
+class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One request, all that its decision was given beside the state, and what came of it.
 
     `events[first:first + count]` of the commit are its outcome; or it was refused with a stable word, `times`
@@ -30,7 +34,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     times: int = 1
 
 
-class Commit(msgspec.Struct, frozen=True, kw_only=True):
+class Commit(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one writer appended to one subject, at once."""
 
     id: bytes  # 16 random bytes
@@ -44,7 +48,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     signature: bytes | None = None  # place for the writer's signature
 
 
-class Stored(msgspec.Struct, frozen=True, kw_only=True):
+class Stored(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A commit where it lies in the log."""
 
     subject: str

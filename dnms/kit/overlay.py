@@ -40,7 +40,7 @@ class Overlay(MutableMapping[K, V]):
     def get(self, key: K, default: D, /) -> V | D: ...
 
     def get(self, key: K, default: object = None, /) -> object:
-        """The value, or `default`. Not Mapping's, which raises and catches KeyError: most miss, at five times the cost."""
+        """The value, or `default`; without the KeyError by which Mapping finds that a key is missing."""
         value = self._changes.get(key, self)
         if value is self:
             return self._base.get(key, default)
