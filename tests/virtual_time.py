@@ -49,3 +49,12 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def time(self) -> float:
         return self._jumping.passed
+
+
+async def pass_time(seconds: float) -> None:
+    """Let so many virtual seconds pass, and all happen that happens in them."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualTimeLoop)
+    end = loop.time() + seconds
+    while loop.time() < end:
+        await asyncio.sleep(end - loop.time())

@@ -1,15 +1,20 @@
 from __future__ import annotations
 
-import asyncio
+import pytest
 
 from dnms.agents.subnet.books import ABANDONED, Books
+from dnms.bus.port import Unavailable
 from dnms.events.address import AddressAllocated, AddressDeclined, AddressExpired, AddressReleased, AddressRenewed
 from dnms.events.ip import family, parse_address
 from dnms.events.node import NodeArrived, NodeIdentified
-from dnms.events.plan import PlanAdopted
+from dnms.events.plan import AdoptedPlan, PlanAdopted
+from dnms.events.requests import IdentifyNode
 from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
+from dnms.wire import agent_events
+from dnms.wire.messages import MAX_ASSOCIATIONS, Association
 from dnms.wire.node_events import Assigned, Refused
 from tests.unit.agents.conftest import PLAN, Clock, FrailLog, Node, Site, until
+from tests.virtual_time import pass_time
 
 HOUR = 3_600
 
@@ -242,10 +247,65 @@ async def test_a_lease_expires_once_and_not_before_everybody_must_have_stopped_u
     await node.talk()
     async with site.agent("a2"):
         clock.micros += (HOUR + 59) * 1_000_000
-        await asyncio.sleep(10)
+        await pass_time(10)
         assert not any(isinstance(event, AddressExpired) for event in log.events())
         clock.micros += 2 * 1_000_000
         await until(lambda: any(isinstance(event, AddressExpired) for event in log.events()))
-        await asyncio.sleep(10)
+        await pass_time(10)
     (expired,) = [event for event in log.events() if isinstance(event, AddressExpired)]
     assert family(expired.address) == 4  # IPv6 is promised for longer
+
+
+async def test_what_a_node_gave_back_to_another_agent_is_not_promised_again(
+    site: Site, books: Books, log: FrailLog
+) -> None:
+    """This agent has not heard of that yet, and another node may have the address by now."""
+    async with site.agent("a2") as behind:
+        node = Node(books, "web-1")
+        await node.talk()
+        await until(lambda: behind.position == books.position)
+        behind._take = lambda stored: None  # type: ignore[method-assign]
+        node.session.release(0.0)
+        await node.talk()
+        again = Node(behind, "web-1")
+        await again.talk()
+        assert len(again.addresses) == 2
+        allocated = [event.address for event in log.events() if isinstance(event, AddressAllocated)]
+        assert len(allocated) == 4
+        assert again.addresses == set(allocated[2:])
+
+
+async def test_a_node_cannot_want_ever_more_addresses(books: Books) -> None:
+    node = Node(books, "web-1")
+    await node.talk()
+    wanted = [Association(iaid=iaid, family=6) for iaid in range(2, MAX_ASSOCIATIONS + 10)]
+    half = len(wanted) // 2
+    for part in (wanted[:half], wanted[half:]):
+        await node.served.handle(agent_events.Requested(0, tuple(part), None))
+    assert len(books.ledger.leases) <= MAX_ASSOCIATIONS
+    assert len(node.served._wanted) == MAX_ASSOCIATIONS
+
+
+async def test_who_confirms_before_a_plan_was_adopted_keeps_what_it_has(site: Site, log: FrailLog) -> None:
+    async with site.agent("a1") as books:
+        node = Node(books, "web-1")
+        await node.talk()
+        books.ledger.plan = AdoptedPlan(position=0, level=0)
+        again = Node(books, "web-1", state=node.state)
+        await again.talk()
+        assert len(again.addresses) == 2
+        assert [event.code for event in again.heard if isinstance(event, Refused)] == ["no-subnet"]
+
+
+async def test_a_session_that_was_recorded_is_closed_though_the_node_was_not_identified(
+    books: Books, log: FrailLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unavailable(request: IdentifyNode) -> None:
+        raise Unavailable("cut off by the test")
+
+    monkeypatch.setattr(books, "identify", unavailable)
+    node = Node(books, "web-1")
+    await node.talk()
+    assert not node.addresses
+    happened = [type(event) for event in log.events()]
+    assert (happened.count(SessionOpened), happened.count(SessionClosed)) == (1, 1)

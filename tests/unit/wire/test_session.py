@@ -459,62 +459,6 @@ def test_an_agent_that_leaves_says_where_to_go() -> None:
     assert pair.agent.phase is Phase.CLOSED
 
 
-def test_observations_follow_one_another_and_only_the_newest_is_told() -> None:
-    pair = Pair().join()
-    for number in range(5):
-        pair.node.observe(Snapshot(kernel=f"6.{number}"), 0)
-    pair.run()
-    first = pair.agent_said(agent.Observed)
-    assert first.snapshot.kernel == "6.0"
-    assert not pair.agent_events
-    pair.agent.registered(first.id)
-    pair.run()
-    second = pair.agent_said(agent.Observed)
-    assert second.snapshot.kernel == "6.4"
-    pair.agent.registered(second.id)
-    pair.run()
-    assert pair.agent.digest == second.digest
-    pair.node.observe(Snapshot(kernel="6.4"), 0)  # no change is no news
-    pair.run()
-    assert not pair.agent_events
-
-
-def test_what_is_observed_before_the_registration_is_told_after_it() -> None:
-    pair = Pair()
-    pair.welcome()
-    pair.node.register(SNAPSHOT, 0)
-    pair.node.observe(Snapshot(kernel="later"), 0)
-    pair.run()
-    pair.agent.registered(pair.agent_said(agent.Registered).id)
-    pair.run()
-    assert pair.agent_said(agent.Observed).snapshot.kernel == "later"
-
-
-def test_an_agent_that_does_not_know_what_an_observation_follows_gets_a_whole_one() -> None:
-    pair = Pair().join()
-    pair.agent.digest = bytes(32)
-    pair.node.observe(Snapshot(kernel="later"), 0)
-    pair.run()
-    whole = pair.agent_said(agent.Registered)
-    assert whole.snapshot.kernel == "later"
-    pair.agent.registered(whole.id)
-    pair.run()
-    assert pair.agent.digest == whole.digest
-    assert pair.doing() is Exchange.IDLE
-
-
-def test_a_busy_agent_hears_an_observation_again() -> None:
-    pair = Pair().join()
-    pair.node.observe(Snapshot(kernel="later"), 0)
-    pair.run()
-    pair.agent.error(pair.agent_said(agent.Observed).id, Code.BUSY, retry_after=5)
-    pair.run()
-    pair.until(4)
-    assert not pair.agent_events
-    pair.until(5)
-    pair.agent_said(agent.Observed)
-
-
 @pytest.mark.parametrize("lifetime", [FOREVER, 60])
 def test_a_lifetime_may_be_for_ever(lifetime: int) -> None:
     pair = Pair()
