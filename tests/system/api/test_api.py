@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
@@ -108,7 +108,7 @@ async def test_events(api: httpx.AsyncClient, served: Served) -> None:
     assert len((await get(api, "/events", address="2001:db8::2"))["items"]) == 2
 
 
-async def messages(answer: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
+async def messages(answer: httpx.Response) -> AsyncGenerator[tuple[str, Any], None]:
     position = ""
     async for line in answer.aiter_lines():
         name, _, value = line.partition(": ")
