@@ -13,17 +13,17 @@ import secrets
 import socket
 import ssl
 import time
-from collections.abc import Coroutine
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import structlog
 
-from dnms.agents.node.application import Application, remaining, without_lifetimes
+from dnms.agents.node.application import Application, held_now, remaining, without_lifetimes
 from dnms.agents.node.identity import iaid_of, machine
 from dnms.agents.node.search import Search
+from dnms.agents.node.work import Pace, Work
 from dnms.agents.pump import Pump
 from dnms.disk.node_state import Identity, Kept, NodeStateDirectory, NodeStateError
 from dnms.events.configuration import Assignment, Snapshot
@@ -47,6 +47,7 @@ from dnms.wire.node_state import USABLE, NodeState, Unconfigured
 CONNECT_WITHIN = 5.0  # seconds for TCP and TLS on one link
 LEAVE_WITHIN = 1.0  # seconds for a last word to the agent
 COALESCE = 0.2  # seconds in which changes of the kernel become one observation
+LOOK_AGAIN = 30.0  # seconds
 
 _logger = structlog.get_logger(__name__)
 
@@ -111,7 +112,9 @@ class NodeAgent:
         self._state = NodeState()
         self._session: NodeSession | None = None
         self._pump: Pump[heard.NodeEvent] | None = None
-        self._work: asyncio.Task[None] | None = None  # on the kernel: one thing at a time
+        self._work = Work()
+        self._pace = Pace()
+        self._later: asyncio.TimerHandle | None = None  # a repair that has to wait
         self._observed: Snapshot | None = None
         self._alone = asyncio.Event()  # no session is held
         self._alone.set()
@@ -125,6 +128,7 @@ class NodeAgent:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch(link.index))
             tasks.create_task(self._expire())
+            tasks.create_task(self._look_now_and_then())
             search = Search(link.index, duid=identity.duid)
             while True:
                 await link_local_ready(self._netlink, self._settings.interface)
@@ -199,24 +203,18 @@ class NodeAgent:
             case heard.Assigned():
                 if event.refused:
                     _logger.warning("not everything was assigned", **event.refused)
-                self._begin(self._apply(event.assignment, event.began, session))
+                self._work.begin(partial(self._apply, event.assignment, event.began, session))
             case heard.Extended():
                 if (assignment := _extended(self._state.assignment, event)) is not None:
-                    self._begin(self._apply(assignment, event.began, None))
+                    self._work.begin(partial(self._apply, assignment, event.began, None))
             case heard.Refused():
                 _logger.warning("refused", exchange=event.exchange, code=event.code, text=event.text)
             case Unconfigured():
-                self._begin(self._strip(event.why))
+                self._work.begin(partial(self._strip, event.why), whole=True)
             case Closed():
                 _logger.info("session closed", why=event.why, said=event.said, text=event.text)
 
     # -- the kernel --------------------------------------------------------------------------------------------------
-
-    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do this to the kernel, instead of what is still being done: it is newer, and declarative."""
-        if self._work is not None:
-            self._work.cancel()
-        self._work = asyncio.create_task(_logged(work))
 
     async def _apply(self, assignment: Assignment, began: float, session: NodeSession | None) -> None:
         loop = asyncio.get_running_loop()
@@ -298,10 +296,10 @@ class NodeAgent:
             if self._session is None:
                 self._state.tick(asyncio.get_running_loop().time())
                 for event in self._state.events():
-                    self._begin(self._strip(event.why))
+                    self._work.begin(partial(self._strip, event.why), whole=True)
 
     async def _watch(self, interface: int) -> None:
-        """Tell the agent what changes; a link that came back may be another one."""
+        """See to what changes; a link that came back may be another one."""
         carrier = True
         with self._netlink.changes() as changes:
             pending: asyncio.TimerHandle | None = None
@@ -314,11 +312,44 @@ class NodeAgent:
                 if isinstance(change, AddressChanged | RouteChanged | LinkChanged | Resync) and (
                     pending is None or pending.when() <= asyncio.get_running_loop().time()
                 ):
-                    pending = asyncio.get_running_loop().call_later(COALESCE, self._observe_soon)
+                    pending = asyncio.get_running_loop().call_later(COALESCE, self._look_soon)
 
-    def _observe_soon(self) -> None:
-        if self._work is None or self._work.done():  # it tells at its end what became of it
-            self._work = asyncio.create_task(_logged(self._observe()))
+    async def _look_now_and_then(self) -> None:
+        """Not everything is told: files change, notifications get lost, and some repairs have to wait."""
+        while True:
+            await asyncio.sleep(LOOK_AGAIN)
+            self._look_soon()
+
+    def _look_soon(self) -> None:
+        if self._work.idle:  # what is being done tells at its end what became of it
+            self._work.begin(self._look)
+
+    async def _look(self) -> None:
+        await self._repair()
+        await self._observe()
+
+    async def _repair(self) -> None:
+        """Apply again what the node should have and the kernel lost: with a link that went down, by another program."""
+        now = asyncio.get_running_loop().time()
+        wanted = held_now(self._state, now)
+        if wanted is None:
+            return
+        if not await self._application.lacks(wanted):
+            self._pace.sound(now)
+            return
+        if wait := self._pace.wait(now):
+            if self._later is None or self._later.when() <= now:
+                self._later = asyncio.get_running_loop().call_later(wait, self._look_soon)
+            return
+        _logger.warning("configuration lost; it is applied again")
+        self._pace.repaired(now)
+        items = await self._application.apply(wanted, elapsed=0)
+        # What was refused is tried again; what another took meanwhile is not the node's any more.
+        duplicates = tuple(item.address for item in items if item.outcome == "duplicate")
+        if duplicates and self._session is not None:
+            self._session.declined(duplicates, asyncio.get_running_loop().time())
+        elif duplicates:
+            self._state.declined(duplicates)
 
     async def _observe(self) -> None:
         """Tell the agent what the node has, where it has changed since it was told last."""
@@ -330,13 +361,6 @@ class NodeAgent:
             self._session.observe(snapshot, asyncio.get_running_loop().time())
         if self._pump is not None:
             self._pump.wake()
-
-
-async def _logged(work: Coroutine[Any, Any, None]) -> None:
-    try:
-        await work
-    except (KernelError, NodeStateError) as error:
-        _logger.error("not done", reason=str(error))
 
 
 def _in_order(candidate: Candidate[Peer]) -> list[Endpoint]:

@@ -7,15 +7,16 @@ from pathlib import Path
 
 import msgspec
 
-from dnms.domain.node_plan import PROTOCOL, NodePlan, plan_node
+from dnms.domain.node_plan import PROTOCOL, RA, NodePlan, plan_node
 from dnms.events.configuration import AssignedAddress, Assignment, Snapshot
 from dnms.events.ip import family
 from dnms.events.seen import AppliedItem
 from dnms.linux.apply import apply
 from dnms.linux.netlink import Netlink
-from dnms.wire.node_state import USABLE
+from dnms.wire.node_state import USABLE, NodeState
 
 STRAGGLERS = 3  # more rounds; one is enough on any link that is not hostile
+AUTOCONFIGURED = ("slaac", "temporary")
 
 
 class Application:
@@ -51,6 +52,14 @@ class Application:
             self._netlink, plan, interface=self._interface, state=self._state, resolv_conf=self._resolv_conf
         )
 
+    async def lacks(self, wanted: Assignment) -> bool:
+        """Whether the kernel has lost something of what was applied, or autoconfiguration is back. KernelError.
+
+        A link that is down lacks nothing: nothing can be given to it.
+        """
+        link = await self._netlink.link(self._interface)
+        return link.up and link.carrier and is_lacking(await self.snapshot(), link.index, wanted)
+
     async def strip(self, *, keep: Set[bytes]) -> None:
         """Remove our addresses but those to keep, and our routes where none is kept: they are over. KernelError.
 
@@ -65,6 +74,48 @@ class Application:
         for route in (await self._netlink.routes())[0]:
             if route.interface == link.index and route.protocol == PROTOCOL:
                 await self._netlink.delete_route(route)
+
+
+def is_lacking(snapshot: Snapshot, link_index: int, wanted: Assignment) -> bool:
+    """Whether the link has anything less than is wanted, or what autoconfiguration made of a Router Advertisement.
+
+    What people add by hand stays until the next assignment.
+    """
+    plan = plan_node(snapshot, link_index, wanted)
+    addresses = {(each.address, each.prefix_length) for each in snapshot.addresses if each.interface == link_index}
+    routes = {
+        (each.destination, each.interface, each.gateway, each.metric)
+        for each in snapshot.routes
+        if each.protocol == PROTOCOL
+    }
+    return (
+        any((each.address, each.prefix_length) not in addresses for each in plan.add_addresses)
+        or any((each.destination, each.interface, each.gateway, each.metric) not in routes for each in plan.add_routes)
+        or plan.resolver is not None
+        or plan.mtu is not None
+        or any(each.origin in AUTOCONFIGURED for each in plan.remove_addresses)
+        or any(each.protocol == RA for each in plan.remove_routes)
+    )
+
+
+def held_now(state: NodeState, now: float) -> Assignment | None:
+    """What the node should have: the usable addresses of its assignment, with what is left of their lifetimes."""
+    if state.assignment is None or not state.held:
+        return None
+    addresses = []
+    for address in state.assignment.addresses:
+        held = state.held.get(address.address)
+        if held is not None and held.until > now:
+            addresses.append(_ending(address, held.until - now))
+    return msgspec.structs.replace(state.assignment, addresses=tuple(addresses)) if addresses else None
+
+
+def _ending(address: AssignedAddress, left: float) -> AssignedAddress:
+    """The address with so many seconds left, and as much less preferred than in its assignment."""
+    if address.permanent:
+        return address
+    valid = max(1, int(min(left, address.valid)))
+    return msgspec.structs.replace(address, valid=valid, preferred=max(0, address.preferred - (address.valid - valid)))
 
 
 def remaining(assignment: Assignment, elapsed: float) -> Assignment:
