@@ -14,6 +14,7 @@ SCENARIOS = {
     "basic": "nodes with SLAAC addresses join a subnet and are given managed ones",
     "duplicate": "strangers on the link use addresses that the hash gives: their nodes find out and get others",
     "handover": "Subnet Agents and Node Agents leave and come back, the plan changes, and no node loses what it has",
+    "reboot": "while no Subnet Agent is there, links go down and nodes lose power, and get back what they had",
 }
 """Every scenario: its name, which is its file's too, and what happens in it."""
 

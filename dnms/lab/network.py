@@ -29,6 +29,13 @@ MAX_NODES = 900  # a Linux bridge has 1 023 ports
 MAX_AGENTS = 100
 SITE_ADDRESS = "10.255.0.1"  # on the management link
 
+ROUTER_ADVERTISEMENTS: dict[str, str | int] = {
+    f"ipv6.conf.{INTERFACE}.accept_ra": 1,
+    f"ipv6.conf.{INTERFACE}.autoconf": 1,
+    f"ipv6.conf.{INTERFACE}.use_tempaddr": 2,
+}
+"""How a desktop starts; addresses that change (RFC 8981) are what a take-over has to remove as well."""
+
 _RADVD = """\
 interface eth0 {
     AdvSendAdvert on;
@@ -134,8 +141,7 @@ class Network:
                 ]
             )
         for node in self.nodes:
-            # As a desktop has it: addresses that change are what a take-over has to remove as well (RFC 8981)
-            node.set_sysctls({f"ipv6.conf.{INTERFACE}.use_tempaddr": 2})
+            node.set_sysctls(ROUTER_ADVERTISEMENTS)
 
     def start_router(self) -> None:
         """Give the router its addresses, and have radvd advertise it. NamespaceError; OSError if there is no radvd."""

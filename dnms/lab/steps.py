@@ -12,13 +12,14 @@ import asyncio
 import signal
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
 from dnms.agents import node, subnet
 from dnms.lab import kernel
 from dnms.lab.judge import missing, unresolved
 from dnms.lab.kernel import Kernel
 from dnms.lab.lab import Lab, LabError
-from dnms.lab.network import INTERFACE, SITE_ADDRESS, SUBNET, Addressing, Network
+from dnms.lab.network import INTERFACE, SITE_ADDRESS, SUBNET, Network
 from dnms.lab.nursery import AgentProcess, Program, own_resolv_conf, resolv_conf
 from dnms.lab.observatory import Complaints, Observatory
 from dnms.lab.site import NAME, LabSite
@@ -203,6 +204,17 @@ class Stage:
                     raise LabError(f"{count} Router Advertisements did not come in {ADVERTISED_DEADLINE:.0f} s")
                 await asyncio.sleep(POLL)
 
+    async def wait_for_assignments(self, *, after: int) -> None:
+        """Wait until every node has opened a session, and has said what became of what it was assigned in it."""
+        await self.wait_for_event("session.opened", of=self.names, after=after)
+        await self.wait_for_event("configuration.applied", of=self.names, after=after)
+
+    async def nothing_was_allocated(self, *, after: int) -> None:
+        """See that behind the position `after` nodes only kept what they had."""
+        for event in await self.site.events("address", after=after):
+            if event.name != "address.renewed":
+                self.wrong.append(f"{event.node}: {event.name} at {event.position}, though nothing had to change")
+
     @asynccontextmanager
     async def vigil(self, complaints: Complaints) -> AsyncGenerator[None, None]:
         """Look at the nodes' kernels all the time; what `complaints` finds is wrong."""
@@ -214,15 +226,19 @@ class Stage:
     # -- what nodes have -----------------------------------------------------------------------------------------------
 
     @property
-    def addressing(self) -> Addressing:
-        """What nodes should have now."""
-        return self.network.addressing
+    def names(self) -> list[str]:
+        """Of the nodes, by their places."""
+        return [namespace.name for namespace in self.network.nodes]
+
+    def resolv_conf(self, namespace: Namespace) -> Path:
+        """The file that the processes in this namespace have for a resolv.conf."""
+        return own_resolv_conf(self.lab.folder, namespace.name)
 
     def missing(self, place: int, found: Kernel) -> Iterator[str]:
         """What keeps the node at this place from being configured: nothing, or a text each for people."""
-        yield from missing(found, self.addressing)
-        resolver = own_resolv_conf(self.lab.folder, self.network.nodes[place].name)
-        yield from unresolved(resolver.read_text() if resolver.exists() else "", self.addressing)
+        yield from missing(found, self.network.addressing)
+        resolver = self.resolv_conf(self.network.nodes[place])
+        yield from unresolved(resolver.read_text() if resolver.exists() else "", self.network.addressing)
 
     def all_configured(self) -> bool:
         """Whether no node lacks anything now."""

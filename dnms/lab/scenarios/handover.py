@@ -48,9 +48,7 @@ async def run(lab: Lab) -> Outcome:
             await _subnet_agents_leave(stage)
             await _subnet_agents_come_back(stage)
             await _node_agents_leave_and_come_back(stage)
-        for event in await stage.site.events("address", after=position):
-            if event.name != "address.renewed":
-                stage.wrong.append(f"{event.node}: {event.name} at {event.position}, though nothing had to change")
+        await stage.nothing_was_allocated(after=position)
         await _plan_changes(stage, held)
         for place, node in enumerate(stage.network.nodes):
             for address in stage.observatory.removed(place):
@@ -79,7 +77,7 @@ async def _subnet_agents_come_back(stage: Stage) -> None:
     first, *others = stage.network.agents
     position = await stage.site.position()
     await stage.start_subnet_agents([first])
-    await _every_node_is_assigned(stage, after=position)
+    await stage.wait_for_assignments(after=position)
     await stage.start_subnet_agents(others)
 
 
@@ -90,22 +88,14 @@ async def _node_agents_leave_and_come_back(stage: Stage) -> None:
     await stage.wait_for_advertisements(WITHOUT_NODE_AGENT)
     position = await stage.site.position()
     await stage.start_nodes()
-    await _every_node_is_assigned(stage, after=position)
-
-
-async def _every_node_is_assigned(stage: Stage, *, after: int) -> None:
-    """Every node opens a session, and says what became of the assignment that it got in it."""
-    names = [node.name for node in stage.network.nodes]
-    await stage.wait_for_event("session.opened", of=names, after=after)
-    await stage.wait_for_event("configuration.applied", of=names, after=after)
+    await stage.wait_for_assignments(after=position)
 
 
 async def _plan_changes(stage: Stage, held: Sequence[frozenset[bytes]]) -> None:
     """Whose address the new pool excludes gets another one before the old one goes; all others keep theirs."""
-    names = [node.name for node in stage.network.nodes]
     addressing = _with_a_smaller_pool(stage.network.addressing, held)
     kept = [frozenset(each for each in addresses if addressing.in_pool(each)) for addresses in held]
-    excluded = {name for name, had, keeps in zip(names, held, kept, strict=True) if had != keeps}
+    excluded = {name for name, had, keeps in zip(stage.names, held, kept, strict=True) if had != keeps}
 
     def connected(place: int, found: Kernel) -> Iterator[str]:
         yield from stranded(found, addressing)
@@ -117,7 +107,7 @@ async def _plan_changes(stage: Stage, held: Sequence[frozenset[bytes]]) -> None:
         stage.network.addressing = addressing
         await stage.site.apply(addressing.plan(NAME))
         await stage.wait_until_configured()
-        await stage.wait_for_event("configuration.applied", of=names, after=position)
+        await stage.wait_for_event("configuration.applied", of=stage.names, after=position)
     for kind in ("address.withdrawn", "address.allocated"):
         of = sorted(event.node or "nobody" for event in await stage.site.events(kind, after=position))
         if of != sorted(excluded):

@@ -104,6 +104,10 @@ def test_a_node_whose_address_a_stranger_uses_gets_the_next_one(temporary: Path,
     assert "and 0 things were wrong" in done.stderr
 
 
+def test_nodes_get_back_what_a_link_or_a_reboot_takes_while_no_agent_is_there(temporary: Path) -> None:
+    check(run(scenario("reboot", 6)), "reboot", 6)
+
+
 def test_tables_are_for_people(temporary: Path) -> None:
     done = run([*LAB, "run", "basic", "--nodes", "2", "--agents", "1"])
     assert done.returncode == 0, done.stderr
@@ -176,7 +180,12 @@ def test_too_many_and_too_few_are_refused(words: list[str]) -> None:
 def test_the_list_has_every_scenario() -> None:
     done = run([*LAB, "list"])
     assert done.returncode == 0
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["basic", "duplicate", "handover"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "basic",
+        "duplicate",
+        "handover",
+        "reboot",
+    ]
 
 
 def as_nobody(command: Sequence[str], tmp_path: Path) -> list[str]:

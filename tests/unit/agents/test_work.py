@@ -7,6 +7,7 @@ from typing import Any
 from dnms.agents.node.work import FIRST_PAUSE, LONGEST_PAUSE, Pace, Work
 from dnms.linux.errors import KernelError
 from tests.unit.agents.conftest import until
+from tests.virtual_time import pass_time
 
 
 class Diary:
@@ -19,9 +20,9 @@ class Diary:
         async def do() -> None:
             self.lines.append(f"{name} begins")
             try:
-                await asyncio.sleep(1.0)
+                await pass_time(1.0)
             except asyncio.CancelledError:
-                await asyncio.sleep(0.5)  # it puts something in order
+                await pass_time(0.5)  # it puts something in order
                 self.lines.append(f"{name} is cut short")
                 raise
             self.lines.append(f"{name} ends")
@@ -32,7 +33,7 @@ class Diary:
 async def test_the_newer_thing_begins_when_the_older_has_ended() -> None:
     work, diary = Work(), Diary()
     work.begin(diary.thing("old"))
-    await asyncio.sleep(0.1)
+    await pass_time(0.1)
     work.begin(diary.thing("new"))
     assert not work.idle
     await until(lambda: work.idle)
@@ -42,9 +43,9 @@ async def test_the_newer_thing_begins_when_the_older_has_ended() -> None:
 async def test_what_is_to_be_done_whole_is_not_cut_short() -> None:
     work, diary = Work(), Diary()
     work.begin(diary.thing("strip"), whole=True)
-    await asyncio.sleep(0.1)
+    await pass_time(0.1)
     work.begin(diary.thing("first"))
-    await asyncio.sleep(0.1)
+    await pass_time(0.1)
     work.begin(diary.thing("second"))
     await until(lambda: work.idle)
     assert diary.lines == ["strip begins", "strip ends", "second begins", "second ends"]
