@@ -19,13 +19,15 @@ from dnms.bus.committer import Committer, WriteOnly
 from dnms.bus.port import Log, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import deviation_alarm, read
 from dnms.domain.aggregate import Fold, Refused, State
+from dnms.domain.document import LEVEL
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
 from dnms.events import subjects
+from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import MAX_EVENTS, Stored
 from dnms.events.configuration import Generation
-from dnms.events.plan import AdoptedPlan, PlanAdopted
+from dnms.events.plan import AdoptedPlan, GroupDefined, GroupWithdrawn, PlanAdopted
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import MAX_EXPIRIES, AdoptPlan, ExpireAddresses, IdentifyNode
 from dnms.events.seen import SessionClosed, SessionOpened
@@ -60,7 +62,7 @@ class Books:
     ) -> None:
         self.subnet = subnet
         self.caught_up = asyncio.Event()
-        self.adopted = asyncio.Event()  # the ledger has another plan: set here, cleared by who pushes it to nodes
+        self.adopted = asyncio.Event()  # nodes may be due something else: set here, cleared by who pushes it to them
         self._log = log
         self._site = site
         self._now = now
@@ -113,6 +115,10 @@ class Books:
         if generation is not None and generation.ledger > self.position:
             await self._ledger.catch_up()
 
+    async def catch_up(self) -> None:
+        """Fold the ledger to its end. LogError."""
+        await self._ledger.catch_up()
+
     async def observe(self, *events: Event) -> None:
         """Record what was seen. LogError."""
         await self._seen.observe(events)
@@ -156,6 +162,8 @@ class Books:
         if stored.subject == self._plan_subject:
             self._plan.take(stored)
             self._plan_changed.set()
+            if any(isinstance(event, GroupDefined | GroupWithdrawn) for event in stored.commit.events):
+                self._push()  # whom a group holds is no part of what a ledger adopts
         elif stored.subject == self._seen.subject:
             self._seen.take(stored)
             if not self.caught_up.is_set():
@@ -175,8 +183,18 @@ class Books:
                     self._abandoned.pop(event.client, None)
 
     def _tell(self, events: tuple[Event, ...]) -> None:
-        """Wake who holds sessions, where the commit may change what they were assigned."""
-        if any(isinstance(event, PlanAdopted) for event in events) and self.caught_up.is_set():
+        """React to a plan that this agent or another one has adopted. UnknownToThisRelease."""
+        for event in events:
+            if isinstance(event, PlanAdopted):
+                if event.plan.level > LEVEL:
+                    raise UnknownToThisRelease(
+                        f"the site is at level {event.plan.level}; this release knows {LEVEL}: upgrade it"
+                    )
+                self._plan_changed.set()  # another agent may have been behind ours
+                self._push()
+
+    def _push(self) -> None:
+        if self.caught_up.is_set():
             self.adopted.set()
 
     async def _adopt(self) -> None:
@@ -184,28 +202,35 @@ class Books:
         await self.caught_up.wait()
         while True:
             self._plan_changed.clear()
-            wanted = self.plan.for_subnet(self.subnet)
-            if self.plan.position and not _same(wanted, self.ledger.plan):
-                try:
-                    while await self.decide(AdoptPlan(plan=wanted)):
-                        pass  # a large ledger ends its contradicted leases in several commits
-                except Refused as refusal:
-                    _logger.error("plan not adopted", subnet=self.subnet, why=refusal.why, text=refusal.text)
-                except (Unavailable, Unanswered, LostRace) as error:
-                    _logger.warning("plan not adopted yet", subnet=self.subnet, why=error.why)
-                    await asyncio.sleep(RETRY)
-                    continue
+            try:
+                await self._adopt_newest()
+            except Refused as refusal:
+                _logger.error("plan not adopted", subnet=self.subnet, why=refusal.why, text=refusal.text)
+            except (Unavailable, Unanswered, LostRace) as error:
+                _logger.warning("plan not adopted yet", subnet=self.subnet, why=error.why)
+                await asyncio.sleep(RETRY)
+                continue
             await self._plan_changed.wait()
+
+    async def _adopt_newest(self) -> None:
+        wanted = self.plan.for_subnet(self.subnet)
+        if _same(wanted, self.ledger.plan):
+            wanted = self.ledger.plan  # who adopted it may have ended before all that it contradicts had
+        if self.plan.position:
+            while await self.decide(AdoptPlan(plan=wanted)):
+                pass  # a large ledger ends its contradicted leases in several commits
 
     async def _expire(self) -> None:
         await self.caught_up.wait()
         while True:
             await asyncio.sleep(EXPIRY_PERIOD)
-            if due := self.ledger.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES):
-                try:
+            try:
+                while due := self.ledger.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES):
                     await self.decide(ExpireAddresses(addresses=due))
-                except (Unavailable, Unanswered, LostRace) as error:
-                    _logger.warning("leases not expired yet", subnet=self.subnet, why=error.why)
+            except (Unavailable, Unanswered, LostRace) as error:
+                _logger.warning("leases not expired yet", subnet=self.subnet, why=error.why)
+            except Refused as refusal:
+                _logger.error("leases not expired", subnet=self.subnet, why=refusal.why, text=refusal.text)
 
 
 def _same(one: AdoptedPlan, other: AdoptedPlan) -> bool:

@@ -22,7 +22,7 @@ from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, Sess
 from dnms.wire import agent_events as heard
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.errors import Code
-from dnms.wire.messages import Assign, Association, Binding
+from dnms.wire.messages import MAX_ASSOCIATIONS, Assign, Association, Binding
 
 OUTAGE = "outage"
 """The log cannot be written, so nothing new is promised."""
@@ -78,8 +78,7 @@ class ServedNode:
                     await self._books.observe(self._configuration(event))
                     self._session.registered(event.id)
                 case heard.Requested():
-                    await self._books.reach(event.generation)
-                    await self._answer(event.id, event.associations)
+                    await self._request(event)
                 case heard.Renewed() | heard.Rebound():
                     await self._renew(event)
                 case heard.Confirmed():
@@ -130,12 +129,26 @@ class ServedNode:
             kernel=event.snapshot.kernel,
         )
         seen = [] if self._opened else [SessionOpened(client=self.client, peer=self.peer)]
-        await asyncio.gather(self._books.identify(identify), self._books.observe(*seen, self._configuration(event)))
-        self._opened = True
+        identified, observed = await asyncio.gather(
+            self._books.identify(identify),
+            self._books.observe(*seen, self._configuration(event)),
+            return_exceptions=True,
+        )
+        self._opened = self._opened or observed is None
+        for outcome in (identified, observed):
+            if isinstance(outcome, BaseException):
+                raise outcome
         self._session.registered(event.id)
 
     def _configuration(self, event: heard.Registered | heard.Observed) -> ConfigurationRegistered:
         return ConfigurationRegistered(client=self.client, digest=event.digest, snapshot=event.snapshot)
+
+    async def _request(self, event: heard.Requested) -> None:
+        await self._books.reach(event.generation)
+        if event.generation is None and any(self._lease(each.iaid, each.family) for each in event.associations):
+            # It has nothing, and the ledger says that it does: perhaps it gave that back to another agent just now.
+            await self._books.catch_up()
+        await self._answer(event.id, event.associations)
 
     async def _renew(self, event: heard.Renewed | heard.Rebound) -> None:
         await self._books.reach(event.generation)
@@ -146,7 +159,10 @@ class ServedNode:
     async def _confirm(self, event: heard.Confirmed) -> None:
         """RFC 8415, 18.3.3; beyond it, what is confirmed is renewed, since the node may have been away for long."""
         await self._books.reach(event.generation)
-        subnet = self._books.ledger.plan.subnet
+        plan = self._books.ledger.plan
+        if not plan.position:
+            raise Refused("no-subnet", "no plan was adopted yet")  # so nobody can say that the node is elsewhere
+        subnet = plan.subnet
         if subnet is None or not all(prefix_in(subnet, binding.address) for binding in event.bindings):
             self._session.error(event.id, Code.NOT_ON_LINK, "these addresses are of another link")
             return
@@ -177,7 +193,14 @@ class ServedNode:
     def _remember(self, bindings: Iterable[Binding]) -> None:
         for binding in bindings:
             kind: Family = 4 if family(binding.address) == 4 else 6
-            self._wanted[binding.iaid, kind] = Association(iaid=binding.iaid, family=kind)
+            self._want(Association(iaid=binding.iaid, family=kind))
+
+    def _want(self, association: Association) -> None:
+        """Refused if the node wants ever more: an assignment and its report name no more than so many."""
+        key = (association.iaid, association.family)
+        if key not in self._wanted and len(self._wanted) >= MAX_ASSOCIATIONS:
+            raise Refused("too-many-associations", f"a node may want {MAX_ASSOCIATIONS} addresses on a link")
+        self._wanted[key] = association
 
     async def _each(
         self, kind: type[RenewAddress | ReleaseAddress | DeclineAddress], bindings: Iterable[Binding]
@@ -210,8 +233,15 @@ class ServedNode:
     ) -> None:
         """Assign all that the node wants, `associations` and what it asked for before; `renewed` is settled already."""
         for each in associations:
-            self._wanted[each.iaid, each.family] = each
-        settled = {(each.iaid, family(each.address)) for each in renewed}
+            self._want(each)
+        group = group_of(self._books.plan, self._name)
+        leases = self._books.ledger.leases
+        # Who is in another group now is not settled: its address may have to say so.
+        settled = {
+            (each.iaid, family(each.address))
+            for each in renewed
+            if (lease := leases.get(each.address)) and lease.group == group
+        }
         refused = await self._allocate(each for key, each in self._wanted.items() if key not in settled)
         if self._wanted and len(refused) == len({kind for _, kind in self._wanted}) and not self._leases():
             first = next(iter(refused.values()))
@@ -222,8 +252,11 @@ class ServedNode:
         )
 
     def _leases(self) -> list[Lease]:
-        found = (self._books.ledger.lease(self.client, iaid, kind) for iaid, kind in self._wanted)
+        found = (self._lease(iaid, kind) for iaid, kind in self._wanted)
         return [lease for lease in found if lease is not None]
+
+    def _lease(self, iaid: int, kind: int) -> Lease | None:
+        return self._books.ledger.lease(self.client, iaid, kind)
 
     def _assignment(self, refused: dict[str, str]) -> Assign:
         books = self._books
