@@ -9,6 +9,10 @@ flooded.
 Every message carries the consumer's own sequence, 1, 2, 3, …; and while nothing happens the server sends heartbeats
 with the last of these. Whatever is not as expected (a gap, silence, a lost connection, a consumer that is gone since
 the server restarted) ends this consumer, and the next one begins after the last message that was handed on.
+
+A message that the server cannot read any more, since its checksum is wrong, it leaves out without a word. It still
+counts it as pending, so a server that is idle while something is pending has lost it. That may be the last message,
+which no gap behind it would show.
 """
 
 from __future__ import annotations
@@ -28,6 +32,7 @@ from dnms.bus.connection import Connection, Link
 from dnms.bus.port import Batch, Record, Unavailable
 
 HEARTBEAT = 1.0  # seconds; of an idle consumer
+IDLE = 3  # heartbeats while messages are pending; then they count as lost
 SILENCE = 3.0  # seconds without anything; then the consumer counts as gone
 INACTIVE = 30.0  # seconds after which the server forgets a consumer that nobody listens to any more
 
@@ -81,6 +86,8 @@ class Consumer:
         self._arrived: deque[Msg] = deque()
         self._arrival = asyncio.Event()
         self._delivered = 0  # the consumer's own sequence of the last message
+        self._idle = 0  # heartbeats since the last message
+        self.pending = 0  # messages that the server has for it, as it said last
 
     async def start(self, subjects: Sequence[str], *, after: int) -> int:
         """Create it; how many messages there are to send. Unavailable, Unanswered."""
@@ -117,7 +124,13 @@ class Consumer:
         created = msgspec.json.decode(answer.data, type=_Created)
         if created.error is not None:
             raise Unavailable(f"{self._stream}: no consumer: {created.error.description} ({created.error.err_code})")
-        return created.num_pending
+        self.pending = created.num_pending
+        return self.pending
+
+    @property
+    def stuck(self) -> bool:
+        """Whether the server counts messages that it cannot send."""
+        return self._idle >= IDLE
 
     async def stop(self) -> None:
         """Tell the server that nobody listens; it would find out by itself."""
@@ -148,7 +161,7 @@ class Consumer:
     async def _take(self) -> tuple[Batch, bool]:
         """The messages that have come, up to a batch; False if the consumer is of no use after them."""
         records: list[Record] = []
-        size, pending, sound = 0, 0, True
+        size, sound = 0, True
         while self._arrived and len(records) < MAX_RECORDS and size < MAX_BYTES:
             message = self._arrived.popleft()
             if not message.reply.startswith("$JS.ACK."):
@@ -158,12 +171,13 @@ class Consumer:
                 sound = where.consumer_sequence == self._delivered + 1
                 if sound:
                     self._delivered += 1
-                    pending = where.pending
+                    self.pending = where.pending
+                    self._idle = 0
                     size += len(message.data)
                     records.append(Record(message.subject, where.stream_sequence, where.time // 1_000, message.data))
             if not sound:
                 break
-        return Batch(tuple(records), caught_up=pending == 0), sound
+        return Batch(tuple(records), caught_up=self.pending == 0), sound
 
     async def _control(self, message: Msg) -> bool:
         """A heartbeat or a flow control request; False for what ends the consumer."""
@@ -177,7 +191,11 @@ class Consumer:
             except errors.Error:
                 return False
         last = headers.get("Nats-Last-Consumer")
-        return last is None or int(last) == self._delivered
+        if last is None:
+            return True
+        if self.pending and "Nats-Consumer-Stalled" not in headers:  # else it waits for us
+            self._idle += 1
+        return int(last) == self._delivered and not self.stuck
 
     async def _put(self, message: Msg) -> None:
         self._arrived.append(message)

@@ -28,7 +28,8 @@ from dnms.bus.append import FIRST_PAUSE, LONGEST_PAUSE
 from dnms.bus.connection import Connection
 from dnms.bus.following import Consumer
 from dnms.bus.patterns import check_patterns, check_subject
-from dnms.bus.port import Batch, LogError, LogForked, LostRace, Record, Unanswered, Unavailable
+from dnms.bus.port import Batch, LogDamaged, LogError, LogForked, LostRace, Record, Unanswered, Unavailable
+from dnms.bus.wholeness import State, damage
 from dnms.events import subjects as names
 
 CONNECT_PATIENCE = 5.0  # seconds; a server that is just starting is there by then
@@ -39,6 +40,8 @@ MIN_PAYLOAD = 8 << 20
 """Bytes that the server must take in one message; a commit stays under it."""
 
 LOG_ID = "dnms-log-id"  # in the stream's metadata
+
+_DETAILS = b'{"deleted_details": true}'  # of a state: only so the server tells what it lost
 
 _WRONG_LAST_SEQUENCE = 10071
 _IN_FLIGHT = 10164  # another write on the subject has not ended yet; it may still fail, so this is no loss
@@ -69,13 +72,9 @@ class _Acknowledgement(msgspec.Struct):
     error: _Error | None = None
 
 
-class _State(msgspec.Struct):
-    last_seq: int = 0
-
-
 class _Stream(msgspec.Struct):
     config: dict[str, Any] = {}
-    state: _State = msgspec.field(default_factory=_State)
+    state: State = msgspec.field(default_factory=State)
     error: _Error | None = None
 
 
@@ -118,7 +117,8 @@ def configuration(site: str) -> dict[str, Any]:
 async def connect(url: str, site: str, *, token: str | None) -> JetStreamLog:
     """The log of a site at `url` (several servers: with commas between them). Creates its stream if there is none.
 
-    Unavailable if the server cannot be reached; Misconfigured if it, or the stream, is not fit for a log.
+    Unavailable if the server cannot be reached; Misconfigured if it, or the stream, is not fit for a log; LogDamaged if
+    the server knows that messages are missing.
     """
     connection = Connection(url.split(","), token=token, name=f"dnms {site}")
     await connection.open(CONNECT_PATIENCE)
@@ -146,7 +146,7 @@ class JetStreamLog:
         return self._log_id
 
     async def open(self) -> None:
-        """Create the stream if it is missing, and check it. Misconfigured, Unavailable."""
+        """Create the stream if it is missing, and check it. Misconfigured, Unavailable, LogDamaged."""
         payload = self._connection.link.client.max_payload
         if payload < MIN_PAYLOAD:
             raise Misconfigured(f"the bus takes messages of {payload} bytes; set its max_payload to {MIN_PAYLOAD}")
@@ -172,6 +172,8 @@ class JetStreamLog:
         self._log_id = self._id_of(stream)
         if not self._log_id:
             raise Misconfigured(f"stream {self._stream}: no {LOG_ID} in its metadata; DNMS has not made it")
+        if not stream.state.whole:
+            raise damage(self._stream, stream.state)
 
     async def close(self) -> None:
         """End the connection. What is being followed ends with Unavailable."""
@@ -215,12 +217,14 @@ class JetStreamLog:
         return Record(message.subject, message.seq, _microseconds(message.time), base64.b64decode(message.data))
 
     async def end(self) -> int:
-        """The sequence of the newest message of the stream; 0 if there is none. Unavailable, LogForked."""
-        stream = await self._ask(f"STREAM.INFO.{self._stream}", b"", _Stream)
+        """The sequence of the newest message of the stream; 0 if there is none. Unavailable, LogForked, LogDamaged."""
+        stream = await self._ask(f"STREAM.INFO.{self._stream}", _DETAILS, _Stream)
         if stream.error is not None:
             raise Unavailable(f"{self._stream}: {_text(stream.error)}")
         if self._id_of(stream) != self._log_id:
             raise LogForked(f"{self._stream}: this is the log {self._id_of(stream)!r}, and was {self._log_id!r} before")
+        if not stream.state.whole:
+            raise damage(self._stream, stream.state)
         return stream.state.last_seq
 
     async def follow(self, subjects: Sequence[str], *, after: int = 0) -> AsyncGenerator[Batch, None]:
@@ -228,7 +232,7 @@ class JetStreamLog:
 
         The first batch comes at once, empty if there is nothing. Goes on by itself after any loss of connection,
         without a gap and without a repetition. LogForked if this is another log then, or one that ends before what was
-        read. Ends when the iterator is closed.
+        read; LogDamaged if messages are missing or cannot be read. Ends when the iterator is closed.
         """
         check_patterns(self.site, subjects)
         silent = True  # nothing was handed on yet
@@ -250,6 +254,11 @@ class JetStreamLog:
                         silent, pause = False, FIRST_PAUSE
                         after = batch.records[-1].sequence
                         yield batch
+                    if consumer.stuck:
+                        raise LogDamaged(
+                            f"{self._stream}: {consumer.pending} messages on {', '.join(subjects)} are missing: the "
+                            f"bus counts them and cannot read them; {after} is the last one that came"
+                        )
                 finally:
                     await consumer.stop()
             except (Unavailable, Unanswered) as error:
@@ -258,7 +267,7 @@ class JetStreamLog:
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def _create_or_find(self) -> _Stream:
-        stream = await self._ask(f"STREAM.INFO.{self._stream}", b"", _Stream)
+        stream = await self._ask(f"STREAM.INFO.{self._stream}", _DETAILS, _Stream)
         if stream.error is not None and stream.error.err_code == _NO_STREAM:
             config = configuration(self.site) | {"metadata": {LOG_ID: uuid.uuid4().hex}, "num_replicas": 3}
             stream = await self._ask(f"STREAM.CREATE.{self._stream}", msgspec.json.encode(config), _Stream)
@@ -266,7 +275,7 @@ class JetStreamLog:
                 config["num_replicas"] = 1
                 stream = await self._ask(f"STREAM.CREATE.{self._stream}", msgspec.json.encode(config), _Stream)
             if stream.error is not None and stream.error.err_code == _NAME_IN_USE:  # another process was faster
-                stream = await self._ask(f"STREAM.INFO.{self._stream}", b"", _Stream)
+                stream = await self._ask(f"STREAM.INFO.{self._stream}", _DETAILS, _Stream)
         if stream.error is not None:
             raise Unavailable(f"{self._stream}: {_text(stream.error)}")
         return stream
