@@ -106,13 +106,15 @@ def _send(sock: socket.socket, interface: str, hardware: bytes, sender: bytes, t
 
 
 async def _listen(sock: socket.socket, own: bytes, wanted: frozenset[bytes], found: set[bytes]) -> None:
-    """Collect the addresses that another host speaks for (RFC 5227, 2.1.1)."""
+    """Collect the addresses that another host speaks for (RFC 5227, 2.1.1). KernelError, when the link goes down."""
     while True:
         try:
             packet = sock.recv(128)
         except BlockingIOError:
             await readable(sock)
             continue
+        except OSError as error:
+            raise KernelError.from_errno(error.errno or 0, "hear ARP") from error
         if len(packet) < _PACKET.size:
             continue
         _, protocol, *_lengths, _operation, hardware, sender, _, target = _PACKET.unpack_from(packet)

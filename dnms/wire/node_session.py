@@ -159,8 +159,9 @@ class NodeSession:
             self._request(now)
 
     def link_came_back(self, now: float) -> None:
-        """The link was away, so this may be another one: confirm what is held (RFC 8415, 18.2.3)."""
+        """The link was away, so this may be another one: confirm what is held (RFC 8415, 18.2.3), or ask now."""
         self._confirm = self.state.configured and not self.closed
+        self._ask_at = min(self._ask_at, now)  # nothing could be applied while it was away
         self._advance(now)
 
     def release(self, now: float) -> None:

@@ -129,6 +129,7 @@ class NodeAgent:
             tasks.create_task(self._watch(link.index))
             tasks.create_task(self._expire())
             tasks.create_task(self._look_now_and_then())
+            tasks.create_task(self._work.watch())
             search = Search(link.index, duid=identity.duid)
             while True:
                 await link_local_ready(self._netlink, self._settings.interface)

@@ -22,6 +22,8 @@ class Work:
 
     def __init__(self) -> None:
         self._doing: dict[asyncio.Task[None], bool] = {}  # what has not ended yet, and whether it is whole
+        self._broken: BaseException | None = None
+        self._breaks = asyncio.Event()
 
     @property
     def idle(self) -> bool:
@@ -36,7 +38,19 @@ class Work:
                 task.cancel()
         task = asyncio.create_task(_do(work, before))
         self._doing[task] = whole
-        task.add_done_callback(self._doing.pop)
+        task.add_done_callback(self._done)
+
+    async def watch(self) -> None:
+        """Until cancelled, or until something that was begun ends by a defect: it is raised here, and never hidden."""
+        await self._breaks.wait()
+        if self._broken is not None:
+            raise self._broken
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        del self._doing[task]
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = error
+            self._breaks.set()
 
 
 async def _do(work: Callable[[], Coroutine[Any, Any, None]], before: Collection[asyncio.Task[None]]) -> None:

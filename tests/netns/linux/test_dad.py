@@ -136,6 +136,19 @@ async def test_of_two_that_probe_for_one_address_at_most_one_gets_it(switch: Swi
     assert {FREE4} in found  # who hears the other before its own first probe is silent, and the other has it
 
 
+async def test_a_link_that_goes_down_while_it_is_probed_is_an_error_of_the_kernel(switch: Switch) -> None:
+    node = switch.node("node")
+
+    async def work(_: Netlink) -> None:
+        probing = asyncio.ensure_future(arp.conflicts("eth0", [FREE4]))
+        await asyncio.sleep(0)  # the socket is open
+        node.ip("link set dev eth0 down")
+        with pytest.raises(KernelError, match="interface-down"):
+            await probing
+
+    await node.inside(work)
+
+
 async def test_an_announcement_changes_what_others_know(switch: Switch) -> None:
     other, node = holding(switch), switch.node("node")
     other.ip("neighbour add 192.0.2.78 lladdr 02:00:00:00:00:99 dev eth0 nud stale")

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import pytest
+
 from dnms.agents.node.work import FIRST_PAUSE, LONGEST_PAUSE, Pace, Work
 from dnms.linux.errors import KernelError
 from tests.unit.agents.conftest import until
@@ -60,6 +62,16 @@ async def test_a_failure_ends_one_thing_alone() -> None:
     work.begin(diary.thing("next"))
     await until(lambda: work.idle)
     assert diary.lines == ["next begins", "next ends"]
+
+
+async def test_a_defect_is_not_hidden() -> None:
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    work = Work()
+    work.begin(fail)
+    with pytest.raises(ZeroDivisionError):
+        await work.watch()
 
 
 def test_repairs_that_do_not_last_become_seldom() -> None:

@@ -305,6 +305,19 @@ def test_a_link_that_comes_back_in_another_exchange_is_confirmed_after_it() -> N
     assert pair.doing() is Exchange.CONFIRMING
 
 
+def test_a_node_that_could_apply_nothing_while_its_link_was_away_asks_when_it_comes_back() -> None:
+    pair = Pair()
+    pair.register()
+    pair.assign(pair.agent_said(agent.Requested).id)
+    pair.apply(outcome="refused")
+    pair.agent_said(agent.AppliedReport)
+    assert pair.doing() is Exchange.IDLE
+    pair.until(1.0)
+    pair.node.link_came_back(pair.now)
+    pair.run()
+    assert pair.agent_said(agent.Requested).associations[0].held == ADDRESS
+
+
 def test_a_push_is_applied() -> None:
     pair = Pair().join()
     newer = msgspec.structs.replace(ASSIGN, assignment=moved(Generation(1, 18, 4_300)))
