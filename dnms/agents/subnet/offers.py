@@ -16,6 +16,8 @@ from dnms.wire.messages import ALL_NODES, GROUP, PORT, Offer
 
 REJOIN = 60.0  # seconds; a snooping bridge forgets a member after some 260 s, or when it restarts
 REPORT = 60.0  # seconds between two lines about what was dropped
+UNANSWERABLE = "unanswerable"
+"""The kernel refuses to send to where a solicit says that it comes from."""
 
 _GROUPS = (GROUP, ALL_NODES)
 
@@ -48,7 +50,7 @@ class Offers:
             while True:
                 now = self._loop.time()
                 for data, peer in self._answering.to_send(now):
-                    multicast.send(self._answers, data, peer, interface=self._interface)
+                    self._send(data, peer)
                 if now >= rejoin:
                     rejoin = now + REJOIN
                     multicast.rejoin(self._listening, self._interface, _GROUPS)
@@ -69,6 +71,14 @@ class Offers:
         finally:
             reader.close()
             self._answers.close()
+
+    def _send(self, data: bytes, peer: Peer) -> None:
+        try:
+            multicast.send(self._answers, data, peer, interface=self._interface)
+        except KernelError as error:
+            # A solicit from port 0, for one. What a peer wrote into its datagram must end nothing here.
+            self._answering.dropped[UNANSWERABLE] += 1
+            _logger.debug("solicit not answered", peer=peer[0], reason=str(error))
 
     def _receive(self, data: bytes, peer: Peer, hop_limit: int) -> None:
         self._answering.load = self._load()
