@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import ssl
 from collections.abc import AsyncGenerator
 from typing import Generic, Protocol, TypeVar
 
 CHUNK = 64 * 1024  # bytes read at once
 FLUSH = 5.0  # seconds in which a peer that is told of the end must take the last bytes
+STALLED = 30.0  # seconds in which a peer takes nothing of what waits for it; then it is as good as gone
 
 E = TypeVar("E")
 
@@ -58,10 +58,13 @@ class Pump(Generic[E]):
         self._woken.set()
 
     async def events(self) -> AsyncGenerator[E, None]:
-        """What happens, until the session has closed. The connection is closed after that."""
+        """What happens, until the session has closed. The connection is closed after that.
+
+        Nothing is read while the peer does not take what is sent, and a peer that does not for long has ended.
+        """
         loop = asyncio.get_running_loop()
         session = self._session
-        reading = loop.create_task(self._reader.read(CHUNK))
+        reading = self._read()
         try:
             while True:
                 session.tick(loop.time())
@@ -82,13 +85,17 @@ class Pump(Generic[E]):
                     data = b""
                 if data:
                     session.receive(data, loop.time())
-                    reading = loop.create_task(self._reader.read(CHUNK))
+                    reading = self._read()
                 else:
                     session.receive_end(loop.time())
-                    reading = loop.create_future()  # type: ignore[assignment]  # nothing more will be read
         finally:
             reading.cancel()
             await self._close()
+
+    def _read(self) -> asyncio.Task[bytes]:
+        reading = asyncio.get_running_loop().create_task(self._reader.read(CHUNK))
+        reading.add_done_callback(lambda done: done.cancelled() or done.exception())  # who ends first asks for neither
+        return reading
 
     async def _wait(self, reading: asyncio.Future[bytes]) -> None:
         """Until there are bytes, somebody wakes us, or the session's deadline has come."""
@@ -103,15 +110,23 @@ class Pump(Generic[E]):
         self._woken.clear()
 
     async def _flush(self) -> None:
-        data = self._session.to_send(asyncio.get_running_loop().time())
-        if data:
+        session, loop = self._session, asyncio.get_running_loop()
+        if data := session.to_send(loop.time()):
             self._writer.write(data)
-        with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):  # reading tells of a broken connection
-            async with asyncio.timeout(FLUSH):
+        try:
+            async with asyncio.timeout(FLUSH if session.closed else STALLED):
                 await self._writer.drain()
+        except TimeoutError:  # which is an OSError too
+            session.receive_end(loop.time())
+        except (OSError, ssl.SSLError):
+            pass  # reading tells of a broken connection
 
     async def _close(self) -> None:
         self._writer.close()
-        with contextlib.suppress(OSError, ssl.SSLError, TimeoutError):
+        try:
             async with asyncio.timeout(FLUSH):
                 await self._writer.wait_closed()
+        except TimeoutError:
+            self._writer.transport.abort()  # what it has not taken by now would be kept for it
+        except (OSError, ssl.SSLError):
+            pass

@@ -1,4 +1,4 @@
-"""The TCP side of a Subnet Agent: TLS listeners, and a session for each node that connects."""
+"""The sessions of a Subnet Agent: one for each node that was let in."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import structlog
 
 from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.door import Door
 from dnms.agents.subnet.served import Introduction, ServedNode
 from dnms.bus.port import LogError
 from dnms.events.ip import format_address
@@ -22,8 +23,6 @@ from dnms.wire.agent_session import AgentSession
 from dnms.wire.channel import Closed
 from dnms.wire.errors import Code
 
-MAX_SESSIONS = 4_096  # of one link; each holds a descriptor and some 100 KiB for TLS
-HANDSHAKE_WITHIN = 10.0  # seconds
 MAX_ALARMS = 1_024  # remembered
 REPORT = 60.0  # seconds between two lines about what was dropped
 FAILED = "failed"
@@ -50,7 +49,7 @@ class Sessions:
     ) -> None:
         self._books = books
         self._introduction = introduction
-        self._context = context
+        self._door = Door(context, self._connected)
         self._client_id = client_id
         self._open: dict[asyncio.Task[None], tuple[AgentSession, Pump[heard.AgentEvent], ServedNode]] = {}
         self._dropped: Counter[str] = Counter()
@@ -61,17 +60,11 @@ class Sessions:
 
     async def serve(self, listeners: Iterable[socket.socket]) -> None:
         """Take connections on these sockets until cancelled; then every node is told that the agent leaves."""
-        servers = [
-            await asyncio.start_server(
-                self._connected, sock=listener, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_WITHIN
-            )
-            for listener in listeners
-        ]
         try:
-            await self._report()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._door.serve(listeners))
+                tasks.create_task(self._report())
         finally:
-            for server in servers:
-                server.close()
             for session, pump, _ in self._open.values():
                 session.bye(Code.LEAVING)
                 pump.wake()
@@ -87,19 +80,20 @@ class Sessions:
         """Once a minute, what was dropped."""
         while True:
             await asyncio.sleep(REPORT)
-            if self._dropped:
-                _logger.warning("dropped in sessions", **self._dropped)
-                self._dropped.clear()
+            for what, dropped in (("not let in", self._door.dropped), ("dropped in sessions", self._dropped)):
+                if dropped:
+                    _logger.warning(what, **dropped)
+                    dropped.clear()
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
-        if task is None or len(self._open) >= MAX_SESSIONS:
-            self._dropped["too-many-sessions"] += 1
+        name = writer.get_extra_info("peername")
+        if task is None or name is None:  # it went as it came
             writer.close()
             return
         session = AgentSession(now=asyncio.get_running_loop().time())
         pump: Pump[heard.AgentEvent] = Pump(session, reader, writer)
-        peer = writer.get_extra_info("peername")[0]
+        peer = name[0]
         node = ServedNode(session, self._books, self._introduction, peer=peer)
         self._open[task] = (session, pump, node)
         why = FAILED

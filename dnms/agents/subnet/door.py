@@ -1,0 +1,114 @@
+"""Takes TCP connections and leads them through TLS. Whoever is on the link can knock, so all of it has bounds."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import resource
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable
+
+MAX_SESSIONS = 4_096  # of one link; each holds a descriptor and some 100 KiB for TLS
+MAX_HANDSHAKES = 256  # at once, beside them; a peer that says nothing costs as much as one that talks
+MAX_A_PEER = 16  # connections of one address; a node has one, and perhaps a dead one of before
+HANDSHAKE_WITHIN = 10.0  # seconds
+SPARE = 128  # descriptors that connections leave to the log, netlink, and what else the agent opens
+PAUSE = 1.0  # seconds, when the system has no room for another connection
+
+Guest = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+"""Serves one connection until it has ended, and closes it."""
+
+_NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+
+
+class Door:
+    """The listeners of one agent. `dropped` counts whom it did not let in, by a stable word."""
+
+    def __init__(self, context: ssl.SSLContext, guest: Guest) -> None:
+        self.dropped: Counter[str] = Counter()
+        self._context = context
+        self._guest = guest
+        self._room = _descriptors()
+        self._peers: Counter[str] = Counter()
+        self._handshakes: set[asyncio.Task[None]] = set()
+        self._guests: set[asyncio.Task[None]] = set()
+
+    async def serve(self, listeners: Iterable[socket.socket]) -> None:
+        """Let in who comes to these sockets, until cancelled; who is in then may stay, and is the caller's."""
+        listening = tuple(listeners)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for listener in listening:
+                    tasks.create_task(self._accept(listener))
+        finally:
+            for listener in listening:
+                listener.close()
+            for handshake in self._handshakes:
+                handshake.cancel()
+
+    async def _accept(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, address = await loop.sock_accept(listener)
+            except OSError as error:
+                self.dropped["not-accepted"] += 1  # it has gone, or there is no room for it
+                if error.errno in _NO_ROOM:
+                    await asyncio.sleep(PAUSE)
+                continue
+            peer = str(address[0])
+            if why := self._refuses(peer):
+                self.dropped[why] += 1
+                connection.close()
+                continue
+            task = loop.create_task(self._lead_in(connection, peer))
+            self._handshakes.add(task)
+            self._peers[peer] += 1
+            task.add_done_callback(lambda done, peer=peer: self._gone(done, peer))  # type: ignore[misc]
+
+    def _refuses(self, peer: str) -> str:
+        """Why one more connection of this peer is refused; empty if it is not."""
+        if self._peers[peer] >= MAX_A_PEER:
+            return "too-many-of-a-peer"
+        if len(self._handshakes) >= MAX_HANDSHAKES:
+            return "too-many-handshakes"
+        if len(self._handshakes) + len(self._guests) >= self._room:
+            return "too-many-sessions"
+        return ""
+
+    def _gone(self, task: asyncio.Task[None], peer: str) -> None:
+        self._handshakes.discard(task)
+        self._guests.discard(task)
+        self._peers[peer] -= 1
+        if not self._peers[peer]:
+            del self._peers[peer]
+
+    async def _lead_in(self, connection: socket.socket, peer: str) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, connection, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_WITHIN
+            )
+        except (OSError, ssl.SSLError):
+            self.dropped["no-tls"] += 1
+            connection.close()
+            return
+        task = asyncio.current_task()
+        assert task is not None
+        self._handshakes.discard(task)
+        self._guests.add(task)
+        await self._guest(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+
+
+def _descriptors() -> int:
+    """How many connections this process has descriptors for, once its limit is as high as it may raise it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MAX_SESSIONS + MAX_HANDSHAKES + SPARE
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return wanted - SPARE if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft) - SPARE)
