@@ -20,7 +20,8 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="dnms subnet-agent", description="Serves the nodes of one link.")
     parser.add_argument("--interface", required=True, help="the interface on the link")
     parser.add_argument("--subnet", required=True, help="the link's name in the plan")
-    parser.add_argument("--name", default=socket.gethostname().lower(), help="this agent's name (default: %(default)s)")
+    host = socket.gethostname().lower().partition(".")[0]  # a name is one label: subjects of the log have it
+    parser.add_argument("--name", default=host, help="this agent's name (default: %(default)s)")
     parser.add_argument(
         "--site",
         type=Path,

@@ -13,6 +13,7 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from dnms.agents import tls
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.offers import Offers
 from dnms.agents.subnet.served import Introduction
@@ -22,6 +23,7 @@ from dnms.bus.port import LogError, Unavailable
 from dnms.disk.site import Site, SiteError
 from dnms.events.codec import BrokenCommit
 from dnms.events.ip import format_address
+from dnms.events.plan import Name
 from dnms.kit.clock import SystemClock
 from dnms.kit.errors import one_line
 from dnms.linux import multicast
@@ -54,12 +56,16 @@ class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
     """Serve the link until `stop` is set. SubnetAgentError if that cannot be, or if the log is damaged."""
+    for option, name in (("--name", settings.name), ("--subnet", settings.subnet)):
+        try:
+            msgspec.convert(name, Name)
+        except msgspec.ValidationError:
+            raise SubnetAgentError(
+                f"{option} {name!r}: expected a name of lower-case letters, digits and hyphens, at most 63"
+            ) from None
     try:
         site = Site.load(settings.site)
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.minimum_version = ssl.TLSVersion.TLSv1_3
-        context.num_tickets = 0  # the first answer is 40 ms earlier, and nodes resume nothing
-        context.load_cert_chain(site.agent_certificate, site.agent_key)
+        context = tls.serving(site.agent_certificate, site.agent_key)
         root = ssl.PEM_cert_to_DER_cert(site.root_certificate.read_text())
         log = await _connect(settings.bus, site, stop)
     except (SiteError, LogError, OSError, ssl.SSLError) as error:
