@@ -18,6 +18,9 @@ AUTOCONFIGURATION = {
     "net/ipv6/conf/{}/accept_ra": "0",
     # An administrator's down and up then leaves at least the addresses that are for ever.
     "net/ipv6/conf/{}/keep_addr_on_down": "1",
+    # The kernel draws the random delay before DAD from it, up to a second. That delay parts nodes which one multicast
+    # has woken (RFC 4862, 5.4.2); ours are assigned their addresses one by one, after discovery's own random delay.
+    "net/ipv6/conf/{}/router_solicitation_delay": "0",
 }
 """Stops autoconfiguration, and removes nothing that came by it before."""
 

@@ -94,13 +94,19 @@ async def test_a_mounted_file_is_written_in_place(switch: Switch, tmp_path: Path
 
 async def test_settings_are_taken_over_in_this_namespace_and_restored(switch: Switch) -> None:
     node, other = switch.node("node", up=False), switch.node("other", up=False)
-    node.namespace.set_sysctls({"ipv6.conf.eth0.use_tempaddr": 2, "ipv6.conf.eth0.autoconf": 0})
+    settings = {"use_tempaddr": 2, "autoconf": 0, "router_solicitation_delay": 1}
+    node.namespace.set_sysctls({f"ipv6.conf.eth0.{name}": value for name, value in settings.items()})
 
     async def work(_: Netlink) -> None:
         names = [name.format("eth0") for name in sysctl.AUTOCONFIGURATION]
         before = {name: sysctl.read(name) for name in names}
         changed = sysctl.take_over_autoconf("eth0")
-        assert {name.rpartition("/")[2] for name in changed} == {"use_tempaddr", "accept_ra", "keep_addr_on_down"}
+        assert {name.rpartition("/")[2] for name in changed} == {
+            "use_tempaddr",
+            "accept_ra",
+            "keep_addr_on_down",
+            "router_solicitation_delay",
+        }
         assert {name: sysctl.read(name) for name in names} == sysctl.autoconf_off("eth0")
         assert sysctl.take_over_autoconf("eth0") == {}
         sysctl.restore(changed)
