@@ -71,6 +71,14 @@ def binary() -> Path:
     return Path(found)
 
 
+def _last_line(log: Path, begin: int) -> str:
+    """What a server said last, without the time, in what stands after `begin` in its log."""
+    with log.open("rb") as file:
+        file.seek(begin)
+        lines = file.read(1 << 20).decode(errors="replace").splitlines()
+    return re.sub(r"^\[\d+\] \S+ \S+ ", "", lines[-1]) if lines else "nothing"
+
+
 class EmbeddedServer:
     """Serves a directory on a host and port (0: a free one) from `start` to `stop`; also as a context manager."""
 
@@ -209,8 +217,13 @@ class EmbeddedServer:
                 self.port = urlparse(json.loads(ports.read_text())["nats"][0]).port or self.port
                 return
             if asyncio.get_running_loop().time() > deadline:
+                said = _last_line(log, before)
                 await self._kill()
-                raise EmbeddedServerError(f"nats-server does not listen after {START_PATIENCE:.0f} s; see {log}")
+                # Some flipped bits in a sequence make it count up to there, and use all memory on its way.
+                raise EmbeddedServerError(
+                    f"nats-server does not listen after {START_PATIENCE:.0f} s; is the log damaged? "
+                    f"It said last: {said}; see {log}"
+                )
             await asyncio.sleep(POLL)
         raise EmbeddedServerError(self._reason(log, before))
 

@@ -42,7 +42,7 @@ class State(msgspec.Struct):
 def damage(stream: str, state: State) -> LogDamaged:
     """What to raise for a state that is not whole."""
     gone = state.lost.msgs or [] if state.lost else []
-    missing = {*range(1, state.first_seq), *state.deleted, *gone}
+    missing = {*range(1, state.first_seq), *state.deleted, *gone} - {0}  # which an empty stream calls deleted
     said = []
     if missing:
         said.append(f"{len(missing)} messages are missing, at {', '.join(_ranges(missing))}")
