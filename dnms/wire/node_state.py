@@ -100,6 +100,13 @@ class NodeState:
         self._ends = {address: max(end, until) for address, end in self._ends.items()}
         self._prolong()
 
+    def skip(self, seconds: float) -> None:
+        """So much time has passed that the monotonic clock has not counted: the machine slept. Call `tick` after it."""
+        self.renew_at -= seconds
+        self.rebind_at -= seconds
+        self._ends = {address: end - seconds for address, end in self._ends.items()}
+        self.held = {address: Held(held.iaid, held.until - seconds) for address, held in self.held.items()}
+
     def applied(self, items: Iterable[AppliedItem]) -> None:
         """What became of the newest assignment."""
         items = tuple(items)

@@ -6,6 +6,7 @@ from collections.abc import Set
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from dnms.domain.node_plan import PROTOCOL, RA, NodePlan, plan_node
 from dnms.events.configuration import AssignedAddress, Assignment, Snapshot
@@ -14,9 +15,13 @@ from dnms.events.seen import AppliedItem
 from dnms.linux.apply import apply
 from dnms.linux.netlink import Netlink
 from dnms.wire.node_state import USABLE, NodeState
+from dnms.wire.registration import encode_snapshot
 
+SMALL = 512  # links, addresses and settings of which a snapshot is small enough in any case
 STRAGGLERS = 3  # more rounds; one is enough on any link that is not hostile
 AUTOCONFIGURED = ("slaac", "temporary")
+
+_logger = structlog.get_logger(__name__)
 
 
 class Application:
@@ -29,8 +34,8 @@ class Application:
         self._resolv_conf = resolv_conf
 
     async def snapshot(self) -> Snapshot:
-        """What the node has now. KernelError."""
-        return await self._netlink.snapshot(self._resolv_conf)
+        """What the node has now, as much of it as can be registered. KernelError."""
+        return fitting(await self._netlink.snapshot(self._resolv_conf), self._interface)
 
     async def apply(self, assignment: Assignment, *, elapsed: float) -> tuple[AppliedItem, ...]:
         """Make the interface what is assigned; its lifetimes began `elapsed` seconds ago. KernelError."""
@@ -76,6 +81,35 @@ class Application:
                 await self._netlink.delete_route(route)
 
 
+def fitting(snapshot: Snapshot, interface: str) -> Snapshot:
+    """The snapshot without what makes it too large to be registered: a host of containers has thousands of links.
+
+    What is of other links goes first, and the newest of them. Routes are left out when it is encoded, and counted.
+    """
+    if len(snapshot.links) + len(snapshot.addresses) + len(snapshot.sysctls) <= SMALL:
+        return snapshot
+    own = next((link.index for link in snapshot.links if link.name == interface), 0)
+    whole = snapshot
+    while not is_registrable(snapshot):
+        others = [link for link in snapshot.links if link.index != own]
+        stay = {own, *(link.index for link in others[: len(others) // 2])}
+        snapshot = msgspec.structs.replace(
+            snapshot,
+            links=tuple(link for link in snapshot.links if link.index in stay),
+            addresses=tuple(each for each in snapshot.addresses if each.interface in stay)
+            if others
+            else snapshot.addresses[: len(snapshot.addresses) // 2],
+            sysctls={},
+        )
+    if snapshot is not whole:
+        _logger.warning(
+            "too much to be registered",
+            links_left_out=len(whole.links) - len(snapshot.links),
+            addresses_left_out=len(whole.addresses) - len(snapshot.addresses),
+        )
+    return snapshot
+
+
 def is_lacking(snapshot: Snapshot, link_index: int, wanted: Assignment) -> bool:
     """Whether the link has anything less than is wanted, or what autoconfiguration made of a Router Advertisement.
 
@@ -96,6 +130,15 @@ def is_lacking(snapshot: Snapshot, link_index: int, wanted: Assignment) -> bool:
         or any(each.origin in AUTOCONFIGURED for each in plan.remove_addresses)
         or any(each.protocol == RA for each in plan.remove_routes)
     )
+
+
+def is_registrable(snapshot: Snapshot) -> bool:
+    """Whether it can be registered, if need be without its routes."""
+    try:
+        encode_snapshot(snapshot)
+    except ValueError:
+        return False
+    return True
 
 
 def held_now(state: NodeState, now: float) -> Assignment | None:

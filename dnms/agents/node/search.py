@@ -18,39 +18,41 @@ class Search:
         self._interface = interface
         self._duid = duid
         self._discovery: Discovery[Peer] | None = None
+        self._heard = asyncio.Event()
 
     async def candidates(self) -> tuple[Candidate[Peer], ...]:
         """Wait until agents have offered, and return them in the order in which to try them. KernelError."""
         loop = asyncio.get_running_loop()
-        if self._discovery is None:
-            self._discovery = Discovery(duid=self._duid, chance=random.SystemRandom(), now=loop.time())
-        else:
+        if self._discovery is not None:
             self._discovery.resume(loop.time())
-        discovery = self._discovery
-        heard = asyncio.Event()
-
-        def receive(data: bytes, peer: Peer, hop_limit: int) -> None:
-            discovery.receive(data, hop_limit=hop_limit, peer=peer, now=loop.time())
-            heard.set()
-
         sock = multicast.unicast_socket(self._interface)
-        reader = DatagramReader(sock, receive)
+        reader = DatagramReader(sock, self._receive)
         try:
             while True:
+                discovery = self._discovery = self._discovery or self._begin()
                 for datagram in discovery.to_send(loop.time()):
                     multicast.send(sock, datagram.data, (datagram.group, PORT), interface=self._interface)
                 for chosen in discovery.events():
                     return chosen.candidates
-                deadline = discovery.deadline()
-                heard.clear()
+                self._heard.clear()
                 try:
-                    async with asyncio.timeout_at(deadline):
-                        await heard.wait()
+                    async with asyncio.timeout_at(discovery.deadline()):
+                        await self._heard.wait()
                 except TimeoutError:
                     continue
         finally:
             reader.close()
 
-    def found(self) -> None:
-        """An agent took us in: the next search begins at full pace."""
+    def begin_anew(self) -> None:
+        """Search at full pace: an agent had taken us in, or the link was away and may be another one."""
         self._discovery = None
+        self._heard.set()
+
+    def _begin(self) -> Discovery[Peer]:
+        return Discovery(duid=self._duid, chance=random.SystemRandom(), now=asyncio.get_running_loop().time())
+
+    def _receive(self, data: bytes, peer: Peer, hop_limit: int) -> None:
+        if self._discovery is not None:
+            now = asyncio.get_running_loop().time()
+            self._discovery.receive(data, hop_limit=hop_limit, peer=peer, now=now)
+            self._heard.set()

@@ -40,6 +40,14 @@ class Work:
         self._doing[task] = whole
         task.add_done_callback(self._done)
 
+    async def stop(self) -> None:
+        """Cut short what is being done, and wait until it has ended."""
+        doing = tuple(self._doing)
+        for task in doing:
+            task.cancel()
+        if doing:
+            await asyncio.wait(doing)
+
     async def watch(self) -> None:
         """Until cancelled, or until something that was begun ends by a defect: it is raised here, and never hidden."""
         await self._breaks.wait()
@@ -58,7 +66,7 @@ async def _do(work: Callable[[], Coroutine[Any, Any, None]], before: Collection[
         await asyncio.wait(before)
     try:
         await work()
-    except (KernelError, NodeStateError) as error:
+    except (KernelError, NodeStateError, OSError) as error:
         _logger.error("not done", reason=str(error))
 
 
