@@ -115,12 +115,18 @@ async def _listen(sock: socket.socket, own: bytes, wanted: frozenset[bytes], fou
             continue
         except OSError as error:
             raise KernelError.from_errno(error.errno or 0, "hear ARP") from error
-        if len(packet) < _PACKET.size:
-            continue
-        _, protocol, *_lengths, _operation, hardware, sender, _, target = _PACKET.unpack_from(packet)
-        if protocol != 0x0800 or hardware == own:
-            continue
-        if sender in wanted:
-            found.add(sender)
-        elif sender == NOBODY and target in wanted:
-            found.add(target)  # another probes for it too: none of us may have it
+        if (address := claimed(packet, own, wanted)) is not None:
+            found.add(address)
+
+
+def claimed(packet: bytes, own: bytes, wanted: frozenset[bytes]) -> bytes | None:
+    """Which of the addresses `wanted` (4 bytes each) another host than `own` (its hardware address) speaks for."""
+    if len(packet) < _PACKET.size:
+        return None
+    _, protocol, *_lengths, _operation, hardware, sender, _, target = _PACKET.unpack_from(packet)
+    if protocol != 0x0800 or hardware == own:
+        return None
+    if sender in wanted:
+        return bytes(sender)
+    # Another probes for it too: none of us may have it.
+    return bytes(target) if sender == NOBODY and target in wanted else None
