@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Mapping
 from contextlib import aclosing
 from typing import Annotated, Any
@@ -13,14 +14,16 @@ from dnms.cli.answers import Wanted
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import OK
 from dnms.cli.options import AddressText
-from dnms.cli.rendering import Output, answer, json_line, line, table
+from dnms.cli.rendering import Output, answer, cell, json_line, line, moment, table
 from dnms.projections.events.queries import MAX_EVENTS, EventRow
+from dnms.projections.text import instant
 
 app = App(name="event", help="What happened, and what happens.")
 
-COLUMNS = ("Position", "Time", "Where", "Event", "Node", "What")
+COLUMNS = ("Position", "Time", "Where", "Node", "What")
 
-SHOWN_ELSEWHERE = {"client"}  # of an event's fields
+NOT_SHOWN = {"client", "digest", "iaid"}  # of an event's fields: shown as the node, or told nobody by looking at it
+INSTANTS = {"valid_until", "horizon"}  # microseconds in the log
 
 Kind = Annotated[str | None, Parameter(help="Only this kind: a name such as address.allocated, or its first word.")]
 Node = Annotated[str | None, Parameter(help="Only those of this node: its name or client id.")]
@@ -72,22 +75,31 @@ def tail(
 
 def _row(event: EventRow) -> tuple[object, ...]:
     where = event.subject.split(".", 2)[-1]  # without what all subjects of a site begin with
-    return (event.position, event.time, where, event.name, event.node or event.client, _what(event.fields))
+    return (event.position, event.time, where, event.node or event.client, f"{event.name} {what(event.fields)}".strip())
 
 
-def _what(fields: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {_short(value)}" for name, value in fields.items() if name not in SHOWN_ELSEWHERE)
+def what(fields: Mapping[str, Any]) -> str:
+    """An event's fields for people: what has many parts of its own is summed up, `-o json` has it."""
+    return ", ".join(f"{name} {_short(name, value)}" for name, value in fields.items() if name not in NOT_SHOWN)
 
 
-def _short(value: Any) -> str:
-    """A field for people: what has parts of its own is only counted, `-o json` has it."""
+def _short(name: str, value: Any) -> str:
     match value:
-        case {"name": name}:
-            return str(name)
+        case int() if name in INSTANTS:
+            text = moment(instant(value))
+        case {"addresses": list() as addresses} if name == "snapshot":
+            origins = Counter(str(one.get("origin")) for one in addresses)
+            text = "of " + " ".join(f"{count} {origin}" for origin, count in sorted(origins.items()))
+        case {"name": str() as own}:
+            text = own
+        case dict() if any(isinstance(one, dict | list) for one in value.values()):
+            text = f"of position {value['position']}" if "position" in value else f"({len(value)} fields)"
         case dict():
-            return f"({len(value)} fields)"
-        case list() if any(isinstance(one, dict | list) for one in value):
-            return f"({len(value)} items)"
+            text = " ".join(f"{key} {_short(key, one)}" for key, one in value.items())
+        case list() if all(isinstance(one, dict) for one in value):
+            text = " ".join("(" + " ".join(map(str, one.values())) + ")" for one in value)
         case list():
-            return " ".join(map(str, value))
-    return str(value)
+            text = " ".join(map(str, value))
+        case _:
+            text = str(value)
+    return cell(text).plain

@@ -72,6 +72,32 @@ def test_a_narrow_terminal_gets_every_character() -> None:
     assert max(map(len, out.splitlines())) <= 30
 
 
+def test_a_terminal_that_is_wide_enough_for_the_words_gets_them_whole() -> None:
+    address = "2001:db8:1:1:5a1e:6f2b:9c3d:8e7f"
+    row = (address, "a-node-of-mine", "office", "office-v6", WHEN)
+    out = shown(rendering.table(("Address", "Node", "Subnet", "Pool", "Valid until"), [row]), width=80)
+    assert max(map(len, out.splitlines())) <= 80
+    words = out.split()
+    assert {address, "a-node-of-mine", "office", "office-v6", "2026-03-01", "12:30:05Z"} <= set(words)
+
+
+def test_a_list_breaks_behind_its_commas() -> None:
+    addresses = ["2001:db8:1:1:5a1e:6f2b:9c3d:8e7f", "192.0.2.117", "192.0.2.118"]
+    out = shown(rendering.table(("Node", "Addresses"), [("alpha", addresses)]), width=40)
+    assert [line.split()[-1].rstrip(",") for line in out.splitlines()[2:]] == [addresses[0], addresses[2]]
+    assert "192.0.2.117, 192.0.2.118" in out
+
+
+def test_a_table_without_rows_has_its_head() -> None:
+    assert shown(rendering.table(("Address", "Node"), []), width=30).splitlines()[0].split() == ["Address", "Node"]
+
+
+@pytest.mark.parametrize("width", [1, 3, 8, 20, 39, 60, 200])
+def test_no_line_is_wider_than_a_terminal_that_has_room_for_a_character_a_column(width: int) -> None:
+    out = shown(rendering.table(("One", "Another", ""), [("x" * 30, "two words", ""), ("", "y", "z")]), width=width)
+    assert max(map(len, out.splitlines())) <= max(width, 3 + 2 * rendering.GAP)
+
+
 def test_text_of_many_lines_is_printed_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
     text = '[site]\nname = "a"\n\n[[pool]]\nrange = "' + "1" * 300 + '"'
     rendering.answer({}, lambda: [Text(text)], "table")
