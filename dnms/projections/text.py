@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from dnms.events.ip import Prefix, format_address
+from dnms.events.ip import MAPPED_BITS, Prefix, family, format_address
 from dnms.events.recorded import Personal
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -42,17 +42,25 @@ def position(sequence: int, index: int) -> str:
     return f"{sequence}.{index}"
 
 
+def prefix_length(address: bytes, length: int) -> int:
+    """A prefix length as it is written behind an address: of 32 for IPv4, where the log has all of 128."""
+    return max(0, length - MAPPED_BITS) if family(address) == 4 else length  # what a node told may be nonsense
+
+
 def plain(value: Any) -> Any:  # noqa: PLR0911  # one kind of value a line
     """A recorded value as JSON can hold it: fields that hold their default are left out, as in the log."""
     if isinstance(value, Prefix):
         return str(value)
     if isinstance(value, msgspec.Struct):
         addresses = _addresses(type(value))
-        return {
+        shown = {
             field: _address(held) if field in addresses else plain(held)
             for field, held, default in _fields(value)
             if held != default
         }
+        if "prefix_length" in shown:
+            shown["prefix_length"] = prefix_length(value.address, value.prefix_length)  # type: ignore[attr-defined]
+        return shown
     if isinstance(value, Personal):
         return value.text
     if isinstance(value, bytes):

@@ -10,9 +10,9 @@ from typing import Any
 import aiosqlite
 import msgspec
 
-from dnms.events.ip import MAPPED_BITS, family, format_address
+from dnms.events.ip import format_address
 from dnms.projections.addresses.fold import HELD
-from dnms.projections.text import instant, instant_or_none, position
+from dnms.projections.text import instant, instant_or_none, position, prefix_length
 
 MAX_ADDRESSES = 10_000  # in one answer; a caller pages on with `after`
 
@@ -130,7 +130,7 @@ async def registered(db: aiosqlite.Connection, address: bytes) -> list[Registere
             node=row[2],
             subnet=row[3],
             interface=row[4],
-            prefix_length=_length(row[0], row[5]),
+            prefix_length=prefix_length(row[0], row[5]),
             origin=row[6],
             since=instant(row[7]),
             preferred_until=instant_or_none(row[8]),
@@ -167,7 +167,7 @@ async def of_node(db: aiosqlite.Connection, client: bytes) -> list[NodeAddressRo
             registered=bool(row[3]),
             subnet=row[4],
             interface=row[5],
-            prefix_length=None if row[6] is None else _length(row[0], row[6]),
+            prefix_length=None if row[6] is None else prefix_length(row[0], row[6]),
             pool=row[7],
             since=instant(row[8]),
             valid_until=instant_or_none(row[9]),
@@ -194,7 +194,3 @@ def _lease(row: sqlite3.Row | Sequence[Any]) -> AddressRow:
         opened=position(row[13], row[14]),
         changed=position(row[15], row[16]),
     )
-
-
-def _length(address: bytes, length: int) -> int:
-    return max(0, length - MAPPED_BITS) if family(address) == 4 else length  # what a node told may be nonsense

@@ -3,4 +3,4 @@
 from dnms.projections.events.fold import SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="event", version=1, schema=SCHEMA, fold=fold)
+PROJECTION = Projection(name="event", version=2, schema=SCHEMA, fold=fold)

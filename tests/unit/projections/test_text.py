@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dnms.events import codec
-from dnms.events.ip import format_address
+from dnms.events.configuration import InterfaceAddress
+from dnms.events.ip import format_address, parse_address
 from dnms.events.recorded import Personal
 from dnms.projections.text import instant, instant_or_none, microseconds, plain, position, to_json
 from tests.unit.events.examples import full
@@ -35,6 +36,14 @@ def test_addresses_inside_of_parts_are_text_too() -> None:
     assert all(":" in server for server in snapshot["resolver"]["servers"])
     assert "/" in snapshot["routes"][0]["destination"]
     assert ":" in snapshot["routes"][0]["gateway"]
+
+
+@pytest.mark.parametrize(
+    ("address", "length", "shown"), [("192.0.2.5", 120, 24), ("2001:db8::5", 64, 64), ("192.0.2.5", 7, 0)]
+)
+def test_a_prefix_length_is_that_of_its_family(address: str, length: int, shown: int) -> None:
+    registered = InterfaceAddress(interface=2, address=parse_address(address), prefix_length=length, origin="managed")
+    assert plain(registered) == {"interface": 2, "address": address, "prefix_length": shown, "origin": "managed"}
 
 
 def test_what_is_personal_and_sealed_is_said_to_be() -> None:
