@@ -111,9 +111,18 @@ class Books:
         await self._shard(subjects.node(self._site, request.client)).submit(request)
 
     async def reach(self, generation: Generation | None) -> None:
-        """Catch up to what a node was told by another agent, so that it is never told less. LogError."""
-        if generation is not None and generation.ledger > self.position:
-            await self._ledger.catch_up()
+        """Catch up to what a node was told by another agent, so that it is never told less. LogError.
+
+        Unavailable if there is nothing to catch up with: the log has lost its end, or the node is wrong. Whichever it
+        is, nothing is decided for it from a ledger that may be too short.
+        """
+        if generation is None or generation.ledger <= self.position:
+            return
+        await self._ledger.catch_up()
+        if generation.ledger > self.position:
+            told, ends = generation.ledger, self.position
+            _logger.error("a node was told of more than is in the log", told=told, subnet=self.subnet, position=ends)
+            raise Unavailable(f"the node was told of position {told}, and the ledger ends at {ends}")
 
     async def catch_up(self) -> None:
         """Fold the ledger to its end. LogError."""
