@@ -22,7 +22,7 @@ from dnms.api.questions import TheViews
 from dnms.events.ip import parse_address
 from dnms.projections.events import queries
 from dnms.projections.events.queries import MAX_EVENTS, EventRow
-from dnms.projections.nodes.queries import find
+from dnms.projections.nodes.queries import ambiguous, find
 from dnms.projections.views import Reading, Views
 
 KEEPALIVE = 15.0  # seconds; proxies close what is silent for a minute
@@ -51,6 +51,10 @@ def wanted(
     kind: FromQuery[str | None] = None, node: FromQuery[str | None] = None, address: FromQuery[str | None] = None
 ) -> Filter:
     """The events of a kind (`address.allocated`, `address`), of a node (name or client id) or of an address."""
+    try:
+        kind = None if kind is None else queries.kind_of(kind)
+    except ValueError as error:
+        raise Invalid("kind", str(error)) from None
     try:
         return Filter(kind, node, None if address is None else parse_address(address))
     except ValueError as error:
@@ -137,7 +141,7 @@ async def _matching(
         if not found:
             raise NotThere(f"there is no node with the name or client id {wanted.node!r}")
         if len(found) > 1:
-            raise Invalid("node", f"{len(found)} nodes have the name {wanted.node!r}; give a client id")
+            raise Invalid("node", ambiguous(wanted.node, found))
         client = bytes.fromhex(found[0].client)
     return await queries.events(
         reading.db, after=cursor, limit=limit, kind=wanted.kind, client=client, address=wanted.address, newest=newest

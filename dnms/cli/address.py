@@ -12,7 +12,7 @@ from dnms.cli.answers import AddressAnswer
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import OK
 from dnms.cli.options import AddressText
-from dnms.cli.rendering import Output, answer, table
+from dnms.cli.rendering import Output, answer, say_if_none, table
 from dnms.projections.addresses.queries import AddressRow
 
 app = App(name="address", help="The addresses: who holds which now.")
@@ -30,6 +30,7 @@ def list_(
 ) -> int:
     """All addresses that are leased, and those that rest because a client found them in use."""
     addresses = asking.ask(lambda answers: answers.addresses(subnet=subnet))
+    say_if_none("address", addresses, subnet=subnet)
     answer(addresses, lambda: [table(COLUMNS, map(_row, addresses))], output)
     return OK
 

@@ -100,12 +100,16 @@ class ViewAnswers:
                 await asyncio.sleep(LOOK)
 
     async def _events(self, wanted: Wanted, *, after: int, limit: int, newest: bool) -> list[EventRow]:
+        try:
+            kind = None if wanted.kind is None else events.kind_of(wanted.kind)
+        except ValueError as error:
+            raise Failure(USAGE, str(error)) from None
         async with self._views.read() as reading:
             return await events.events(
                 reading.db,
                 after=after,
                 limit=limit,
-                kind=wanted.kind,
+                kind=kind,
                 client=None if wanted.node is None else await _client(reading, wanted.node),
                 address=None if wanted.address is None else parse_address(wanted.address),
                 newest=newest,
@@ -146,5 +150,5 @@ async def _found(reading: Reading, name_or_client: str) -> list[nodes.NodeRow]:
 async def _client(reading: Reading, name_or_client: str) -> bytes:
     found = await _found(reading, name_or_client)
     if len(found) > 1:
-        raise Failure(USAGE, f"{len(found)} nodes have the name {name_or_client!r}; give a client id")
+        raise Failure(USAGE, nodes.ambiguous(name_or_client, found))
     return bytes.fromhex(found[0].client)

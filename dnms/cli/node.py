@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 from cyclopts import App, Parameter
@@ -11,8 +12,8 @@ from rich.console import RenderableType
 from dnms.cli.answers import NodeAnswer
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import OK, USAGE, Failure
-from dnms.cli.rendering import Output, answer, facts, table
-from dnms.projections.nodes.queries import NodeRow
+from dnms.cli.rendering import Output, answer, facts, say_if_none, table
+from dnms.projections.nodes.queries import SHORT, NodeRow, ambiguous
 
 app = App(name="node", help="The machines: who is there, and how one is configured.")
 
@@ -29,14 +30,15 @@ def list_(
 ) -> int:
     """All nodes, with what their kernels said of the addresses that they were given."""
     nodes = asking.ask(lambda answers: answers.nodes(subnet=subnet))
+    say_if_none("node", nodes, subnet=subnet)
     columns = ("Node", "Subnet", "Session", "Agent", "Addresses", "Last seen")
-    answer(nodes, lambda: [table(columns, map(_row, nodes))], output)
+    answer(nodes, lambda: [table(columns, _rows(nodes))], output)
     return OK
 
 
 @app.command
 def show(
-    node: Annotated[str, Parameter(help="Its name, or its client id.")],
+    node: Annotated[str, Parameter(help=f"Its name, or its client id or the first {SHORT} digits of that.")],
     /,
     *,
     asking: Asking = NOWHERE_ELSE,
@@ -45,14 +47,19 @@ def show(
     """One node: who it is, every address that it has, its sessions."""
     found = asking.ask(lambda answers: answers.node(node))
     if len(found) > 1:
-        clients = ", ".join(one.node.client for one in found)
-        raise Failure(USAGE, f"{len(found)} nodes have the name {node!r}; give a client id: {clients}")
+        raise Failure(USAGE, ambiguous(node, [one.node for one in found]))
     answer(found[0], lambda: _tables(found[0]), output)
     return OK
 
 
-def _row(node: NodeRow) -> tuple[object, ...]:
-    return (node.name or node.client, node.subnet, node.session, node.agent, _outcomes(node), node.last_seen)
+def _rows(nodes: Sequence[NodeRow]) -> Iterable[tuple[object, ...]]:
+    """By names; nodes that share one are told apart by their client ids."""
+    shared = Counter(node.name for node in nodes)
+    for node in sorted(nodes, key=lambda node: (node.name is None, node.name or "", node.client)):
+        who = node.name or node.client
+        if node.name and shared[node.name] > 1:
+            who = f"{node.name} ({node.client[:SHORT]})"
+        yield (who, node.subnet, node.session, node.agent, _outcomes(node), node.last_seen)
 
 
 def _outcomes(node: NodeRow) -> list[str]:

@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import OK
-from dnms.cli.rendering import Output, answer, table
+from dnms.cli.rendering import Output, answer, say_if_none, table
 from dnms.projections.pools.queries import PoolRow
 
 app = App(name="pool", help="The pools, and how much of them is in use.")
@@ -23,6 +23,7 @@ def list_(
 ) -> int:
     """All pools with their size and use."""
     pools = asking.ask(lambda answers: answers.pools(subnet=subnet))
+    say_if_none("pool", pools, subnet=subnet)
     answer(
         pools,
         lambda: [table(("Pool", "Subnet", "Range", "Strategy", "Size", "Held", "Declined"), map(_row, pools))],

@@ -48,6 +48,12 @@ def say(text: str) -> None:
     print(f"dnms: {text}", file=sys.stderr, flush=True)
 
 
+def say_if_none(what: str, found: Sequence[object], *, subnet: str | None) -> None:
+    """Tell people that a subnet has nothing, or has another name."""
+    if subnet is not None and not found:
+        say(f"no {what} on a subnet {subnet!r}")
+
+
 def table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> RenderableType:
     """A table of plain values; what holds nothing is shown as a hyphen."""
     return _Fitted(columns, [tuple(map(cell, row)) for row in rows], title)

@@ -8,10 +8,14 @@ from typing import Any
 import aiosqlite
 import msgspec
 
+from dnms.events.codec import EVENTS
 from dnms.projections.events.fold import INDEX_BITS
 from dnms.projections.text import instant, position
 
 MAX_EVENTS = 1_000  # in one answer; a caller pages on with `after`
+
+NAMES = frozenset(event.NAME for event in EVENTS)
+FAMILIES = frozenset(name.partition(".")[0] for name in NAMES)
 
 
 class EventRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +35,16 @@ class EventRow(msgspec.Struct, frozen=True, kw_only=True):
     def position(self) -> str:
         """Where it stands in the log."""
         return position(self.sequence, self.index)
+
+
+def kind_of(text: str) -> str:
+    """A name of events, or a family of names; ValueError if there is none such, for which one would wait in vain."""
+    if text not in NAMES and text not in FAMILIES:
+        raise ValueError(
+            f"there is no kind of events {text!r}; expected a name such as address.allocated, "
+            f"or the first word of one: {', '.join(sorted(FAMILIES))}"
+        )
+    return text
 
 
 class Counts(msgspec.Struct, frozen=True):

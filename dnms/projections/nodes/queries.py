@@ -16,7 +16,11 @@ from dnms.projections.text import instant, instant_or_none
 
 MAX_NODES = 10_000  # in one answer; a caller pages on with `after`
 
-_CLIENT = re.compile(r"[0-9a-f]{32}")
+CLIENT_DIGITS = 32
+SHORT = 8
+"""So many digits of a client id are shown where it is to tell two nodes apart, and are enough to name one."""
+
+_CLIENT = re.compile(rf"[0-9a-f]{{{SHORT},{CLIENT_DIGITS}}}")
 
 
 class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,11 +84,20 @@ async def nodes(
 
 
 async def find(db: aiosqlite.Connection, name_or_client: str) -> list[NodeRow]:
-    """The nodes of this name, of which there can be several, or the one with this client id in hex."""
+    """The nodes of this name, of which there can be several, or else those whose client id in hex begins so."""
     rows = list(await db.execute_fetchall(f"{_NODES} WHERE n.name = ? ORDER BY n.client LIMIT 100", (name_or_client,)))
     if not rows and _CLIENT.fullmatch(name_or_client):
-        rows = list(await db.execute_fetchall(f"{_NODES} WHERE n.client = ?", (bytes.fromhex(name_or_client),)))
+        bounds = [bytes.fromhex(name_or_client.ljust(CLIENT_DIGITS, digit)) for digit in "0f"]
+        rows = list(
+            await db.execute_fetchall(f"{_NODES} WHERE n.client BETWEEN ? AND ? ORDER BY n.client LIMIT 100", bounds)
+        )
     return [_node(row) for row in rows]
+
+
+def ambiguous(asked: str, found: Sequence[NodeRow]) -> str:
+    """What to say where one node is wanted and several were found."""
+    clients = ", ".join(one.client for one in found)
+    return f"{len(found)} nodes are called {asked!r}; give a client id, or its first {SHORT} digits: {clients}"
 
 
 async def sessions(db: aiosqlite.Connection, client: bytes) -> list[SessionRow]:

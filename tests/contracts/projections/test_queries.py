@@ -123,6 +123,7 @@ SEEKS = [
     "SELECT * FROM event WHERE position > ? AND name = ? ORDER BY position LIMIT 9",
     "SELECT * FROM event WHERE position > ? AND client = ? ORDER BY position DESC LIMIT 9",
     "SELECT * FROM node WHERE name = ?",
+    "SELECT * FROM node WHERE client BETWEEN ? AND ?",
 ]
 
 

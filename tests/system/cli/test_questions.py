@@ -61,6 +61,7 @@ def ask(folded: Served, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
         ("node list --subnet nowhere", OK),
         ("node show alpha", OK),
         (f"node show {BETA.hex()}", OK),
+        (f"node show {BETA.hex()[:8]}", OK),
         ("node show beta", USAGE),
         ("node show nobody", NO),
         ("address list", OK),
@@ -80,6 +81,7 @@ def ask(folded: Served, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
         ("event list --kind address", OK),
         ("event list --kind address.released", OK),
         ("event list --node alpha --address 2001:db8:1:1::a", OK),
+        ("event list --kind adress", USAGE),
         ("event list --node beta", USAGE),
         ("event list --node nobody", NO),
     ],
@@ -103,6 +105,21 @@ def test_nodes(ask: Asked) -> None:
         "2001:db8:1:1::a": (True, True),
         "2001:db8:1:1::ff": (False, True),
     }
+
+
+def test_nodes_of_one_name_are_told_apart(ask: Asked) -> None:
+    names = [line.split("  ")[0] for line in ask.api("node list")[1].splitlines()[2:]]
+    assert names == ["alpha", *sorted(f"beta ({client.hex()[:8]})" for client in (BETA, TWIN))]
+    code, _, err = ask.api("event tail --node beta")
+    assert code == USAGE
+    assert all(client.hex() in err for client in (BETA, TWIN))
+
+
+def test_who_waits_for_what_never_comes_hears_it(ask: Asked) -> None:
+    code, out, err = ask.api("event tail --kind address.alocated")
+    assert (code, out) == (USAGE, "")
+    assert "address.allocated" in err
+    assert ask.api("node list --subnet nowhere")[2] == "dnms: no node on a subnet 'nowhere'\n"
 
 
 def test_who_had_an_address(ask: Asked) -> None:
