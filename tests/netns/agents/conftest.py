@@ -1,13 +1,55 @@
-"""One machine's network, apart from this one's."""
+"""One machine's network, apart from this one's; and a link with both agents on it."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+import secrets
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from dnms.linux.namespaces import Namespace
+from dnms.agents import tls
+from dnms.agents.node import NodeSettings
+from dnms.agents.node import run as run_node
+from dnms.agents.subnet import SubnetSettings
+from dnms.agents.subnet.agent import _serve
+from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.served import Introduction
+from dnms.agents.subnet.sessions import Sessions
+from dnms.bus.committer import Committer
+from dnms.bus.memory import MemoryLog
+from dnms.disk.site import Site
+from dnms.domain.aggregate import Fold
+from dnms.domain.document import from_toml
+from dnms.domain.plan import PlanState
+from dnms.events import subjects
+from dnms.kit.clock import SystemClock
+from dnms.linux.namespaces import Bridge, Namespace
+
+FAST: dict[str, str | int] = {"ipv6.neigh.eth0.retrans_time_ms": 100, "ipv6.conf.eth0.router_solicitation_delay": 0}
+"""DAD in 0.1 s instead of 1 to 2."""
+
+PLAN = """
+[site]
+name = "s"
+[[subnet]]
+name = "office"
+prefixes = ["2001:db8:5::/64", "192.0.2.0/24"]
+gateways = ["fe80::1", "192.0.2.1"]
+dns = ["2001:db8:5::53"]
+[[pool]]
+name = "office-v6"
+subnet = "office"
+range = "2001:db8:5::/64"
+[[pool]]
+name = "office-v4"
+subnet = "office"
+range = "192.0.2.0/24"
+"""
 
 
 @pytest.fixture
@@ -25,3 +67,155 @@ def machine() -> Iterator[Namespace]:
             ]
         )
         yield namespace
+
+
+class Thread:
+    """Runs one coroutine in a thread and an event loop of its own, inside a namespace."""
+
+    def __init__(self, namespace: Namespace, work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._stop = asyncio.Event()
+        self.failed: BaseException | None = None
+        self.left: list[str] = []  # tasks that the coroutine has not ended
+        self._thread = threading.Thread(target=self._run, args=(namespace, work))
+        self._thread.start()
+
+    def _run(self, namespace: Namespace, work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            await work(self._stop)
+            self.left = [str(task) for task in asyncio.all_tasks() - {asyncio.current_task()}]
+
+        namespace.enter()
+        try:
+            with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
+                runner.run(whole())
+        except BaseException as error:  # the test looks at it
+            self.failed = error
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Tell it to end, and wait for that."""
+        if self.running:
+            self.loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(20)
+        assert not self.running
+
+
+class Network:
+    """A link with a Subnet Agent on a log in memory, and one node."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.site = Site.create(path / "site", "s")
+        self.agents = Namespace.create("agents")
+        self.node = Namespace.create("node")
+        self.bridge = Bridge.create(self.agents, "net", addresses=("fe80::1/64", "192.0.2.1/24"))
+        self.state = path / "state"
+        self.log = MemoryLog("s", log_id="log", now=SystemClock().now)
+        self._threads: list[Thread] = []
+        self.plug()
+
+    def plug(self) -> None:
+        """Give the node its interface."""
+        self.bridge.plug([self.node], "eth0")
+        self.node.set_sysctls(FAST)
+        self.node.set_up("eth0")
+
+    def serve(self, name: str = "a1", *, site: Site | None = None, preference: int = 0) -> Thread:
+        """Start a Subnet Agent, of another site if one is given."""
+        site, log = site or self.site, self.log
+        settings = SubnetSettings(
+            interface="net", subnet="office", name=name, site=site.path, bus="", port=0, preference=preference
+        )
+
+        async def run(stop: asyncio.Event) -> None:
+            books = Books(
+                log,
+                site="s",
+                secret=site.secret,
+                subnet="office",
+                agent=name,
+                now=SystemClock().now,
+                random=secrets.token_bytes,
+            )
+            context = tls.serving(site.agent_certificate, site.agent_key)
+            introduction = Introduction(name, "s", "office")
+            sessions = Sessions(books, introduction, context, client_id=site.client_id)
+            async with asyncio.TaskGroup() as tasks:
+                if not log.records:
+                    await apply_plan(log)
+                work = [tasks.create_task(books.run()), tasks.create_task(_serve(settings, "s", b"", books, sessions))]
+                await stop.wait()
+                for task in reversed(work):
+                    task.cancel()
+                    await asyncio.wait((task,))
+
+        return self._start(self.agents, run)
+
+    def live(self, **settings: Any) -> Thread:
+        """Start the Node Agent."""
+        (self.path / "resolv.conf").touch()
+        whole = NodeSettings(
+            **{
+                "interface": "eth0",
+                "state": self.state,
+                "root_certificate": self.site.root_certificate,
+                "name": "web-1",
+                "resolv_conf": self.path / "resolv.conf",
+                **settings,
+            }
+        )
+        return self._start(self.node, lambda stop: run_node(whole, stop=stop))
+
+    def has(self, *prefixes: str) -> bool:
+        """Whether the node's interface has a usable address in each."""
+        shown = self.node.run("ip", "-o", "address", "show", "up")
+        lines = [line for line in shown.splitlines() if "tentative" not in line and " eth0 " in line]
+        return all(any(f" {prefix}" in line for line in lines) for prefix in prefixes)
+
+    async def until(self, condition: Callable[[], bool], *, seconds: float = 20.0) -> None:
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110  # of another namespace
+                await asyncio.sleep(0.05)
+
+    def _start(self, namespace: Namespace, work: Callable[[asyncio.Event], Awaitable[None]]) -> Thread:
+        thread = Thread(namespace, work)
+        self._threads.append(thread)
+        return thread
+
+    def close(self) -> None:
+        for thread in reversed(self._threads):
+            thread.stop()
+        self.node.close()
+        self.agents.close()
+
+
+async def apply_plan(log: MemoryLog) -> None:
+    committer = Committer(
+        log,
+        subjects.plan("s"),
+        Fold(PlanState()),
+        actor="operator/test",
+        now=SystemClock().now,
+        random=secrets.token_bytes,
+    )
+    running = asyncio.create_task(committer.run())
+    try:
+        await committer.submit(from_toml(PLAN))
+    finally:
+        running.cancel()
+        await asyncio.wait((running,))
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[Network]:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to make network namespaces")
+    made = Network(tmp_path)
+    try:
+        yield made
+    finally:
+        made.close()

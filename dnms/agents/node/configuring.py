@@ -1,0 +1,245 @@
+"""What the node was assigned, in its kernel and on its disk. One change at a time; the newest wins."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from functools import partial
+
+import msgspec
+import structlog
+
+from dnms.agents.node.application import Application, held_now, remaining, without_lifetimes
+from dnms.agents.node.work import Pace, Work
+from dnms.agents.pump import Pump
+from dnms.disk.node_state import Kept, NodeStateDirectory, NodeStateError
+from dnms.events.configuration import Assignment, Snapshot
+from dnms.events.ip import format_address
+from dnms.events.seen import AppliedItem
+from dnms.kit.clock import MICROSECONDS
+from dnms.linux.errors import KernelError
+from dnms.wire import node_events as heard
+from dnms.wire.errors import Code
+from dnms.wire.exchanges import Exchange
+from dnms.wire.messages import FOREVER
+from dnms.wire.node_session import NodeSession
+from dnms.wire.node_state import USABLE, NodeState
+
+LOOK_AGAIN = 30.0  # seconds
+
+_logger = structlog.get_logger(__name__)
+
+
+class Configuring:
+    """Keeps one interface as it is assigned, with a session or without; a session is told what changes."""
+
+    def __init__(
+        self, application: Application, state: NodeState, directory: NodeStateDirectory, interface: str
+    ) -> None:
+        self._application = application
+        self._state = state
+        self._directory = directory
+        self._interface = interface
+        self._session: NodeSession | None = None
+        self._pump: Pump[heard.NodeEvent] | None = None
+        self._observed: Snapshot | None = None  # what the session was told last
+        self._work = Work()
+        self._pace = Pace()
+        self._later: asyncio.TimerHandle | None = None  # a repair that has to wait
+
+    def attend(self, session: NodeSession | None, pump: Pump[heard.NodeEvent] | None) -> None:
+        """Tell this session, or none, what changes; once it is registered."""
+        self._session, self._pump, self._observed = session, pump, None
+
+    async def register(self, session: NodeSession) -> None:
+        """Tell the whole configuration. KernelError; ValueError if it is too large."""
+        self._observed = await self._application.snapshot()
+        session.register(self._observed, asyncio.get_running_loop().time())
+
+    def assigned(self, event: heard.Assigned, session: NodeSession) -> None:
+        """Begin to apply an assignment, and report to the session."""
+        self._work.begin(partial(self._apply, event.assignment, event.began, session))
+
+    def extended(self, event: heard.Extended, session: NodeSession) -> None:
+        """Begin to apply new lifetimes."""
+        if (assignment := _extended(self._state.assignment, event)) is not None:
+            # The outcome of an assignment that this cuts short is still to be told.
+            owed = session if session.exchange is Exchange.APPLYING else None
+            self._work.begin(partial(self._apply, assignment, event.began, owed))
+
+    def unconfigured(self, why: Code) -> None:
+        """Begin to strip what is over."""
+        self._work.begin(partial(self._strip, why), whole=True)
+
+    async def watch(self) -> None:
+        """Look now and then, until cancelled: not everything is told, and some repairs have to wait."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._work.watch())
+            while True:
+                await asyncio.sleep(LOOK_AGAIN)
+                self.look_soon()
+
+    async def stop(self) -> None:
+        """Leave everything as it is."""
+        if self._later is not None:
+            self._later.cancel()
+        await self._work.stop()
+
+    async def _apply(self, assignment: Assignment, began: float, session: NodeSession | None) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            items = await self._application.apply(assignment, elapsed=loop.time() - began)
+        except (KernelError, OSError) as error:
+            _logger.error("assignment not applied", reason=str(error))
+            items = tuple(AppliedItem(address=each.address, outcome="refused") for each in assignment.addresses)
+        usable = tuple(item.address for item in items if item.outcome == USABLE)
+        duplicates = tuple(item.address for item in items if item.outcome == "duplicate")
+        _logger.info(
+            "assignment applied",
+            addresses=[format_address(address) for address in usable],
+            duplicates=[format_address(address) for address in duplicates],
+        )
+        if session is not None:
+            session.applied(assignment.generation, items, loop.time())
+            if duplicates:
+                session.declined(duplicates, loop.time())
+            if self._pump is not None:
+                self._pump.wake()
+        self._keep(assignment, began, usable)
+        await self._observe()
+
+    def _keep(self, assignment: Assignment, began: float, usable: tuple[bytes, ...]) -> None:
+        state, now = self._state, asyncio.get_running_loop().time()
+        if state.link is None or state.assignment is None or not usable:
+            return
+        if state.assignment.generation != assignment.generation:
+            return  # there is a newer one already
+        site, subnet = state.link
+        kept = Kept(
+            assignment=assignment,
+            site=site,
+            subnet=subnet,
+            usable=usable,
+            since=int((time.time() - (now - began)) * MICROSECONDS),
+            renew_after=_whole(state.renew_at - began),
+            rebind_after=_whole(state.rebind_at - began),
+        )
+        try:
+            self._directory.keep(self._interface, kept)
+        except NodeStateError as error:
+            _logger.error("assignment not kept for a restart", reason=str(error))
+
+    async def restore(self) -> float:
+        """After a restart: what was kept and is not over is applied again; the next session confirms it.
+
+        Returns when that was, in seconds since 1970-01-01 UTC; 0: never.
+
+        What cannot be read or applied is no reason not to live: an agent will assign anew.
+        """
+        try:
+            kept = self._directory.kept(self._interface)
+            if kept is None:
+                return 0.0
+        except NodeStateError as error:
+            _logger.error("not restored", reason=str(error))
+            return 0.0
+        try:
+            await self._apply_kept(kept)
+        except (KernelError, OSError) as error:
+            _logger.error("not restored", reason=str(error))
+        return kept.since / MICROSECONDS
+
+    async def _apply_kept(self, kept: Kept) -> None:
+        now = asyncio.get_running_loop().time()
+        elapsed = time.time() - kept.since / MICROSECONDS
+        if elapsed < 0:
+            _logger.warning("the clock is not set: only permanent addresses are applied again")
+            elapsed = float(1 << 32)
+        assignment = remaining(kept.assignment, elapsed)
+        if not assignment.addresses:
+            return
+        items = await self._application.apply(assignment, elapsed=0)
+        usable = {item.address for item in items if item.outcome == USABLE}
+        self._state.restore(
+            kept.assignment,
+            link=(kept.site, kept.subnet),
+            until={
+                address.address: math.inf if address.permanent else now + address.valid
+                for address in assignment.addresses
+                if address.address in usable
+            },
+            renew_at=now - elapsed + kept.renew_after,
+            rebind_at=now - elapsed + kept.rebind_after,
+        )
+        self._state.declined(item.address for item in items if item.outcome == "duplicate")
+
+    async def _strip(self, why: Code) -> None:
+        _logger.warning("not configured any more", why=why)
+        assigned = self._state.assignment.addresses if why is Code.EXPIRED and self._state.assignment else ()
+        await self._application.strip(keep={each.address for each in assigned if each.permanent})
+        try:
+            self._directory.forget(self._interface)
+        except NodeStateError as error:
+            _logger.error("assignment not forgotten", reason=str(error))
+        await self._observe()
+
+    def look_soon(self) -> None:
+        """See to what the kernel has, when nothing is being done to it."""
+        if self._work.idle:  # what is being done tells at its end what became of it
+            self._work.begin(self._look)
+
+    async def _look(self) -> None:
+        await self._repair()
+        await self._observe()
+
+    async def _repair(self) -> None:
+        """Apply again what the node should have and the kernel lost: with a link that went down, by another program."""
+        now = asyncio.get_running_loop().time()
+        wanted = held_now(self._state, now)
+        if wanted is None:
+            return
+        if not await self._application.lacks(wanted):
+            self._pace.sound(now)
+            return
+        if wait := self._pace.wait(now):
+            if self._later is None or self._later.when() <= now:
+                self._later = asyncio.get_running_loop().call_later(wait, self.look_soon)
+            return
+        _logger.warning("configuration lost; it is applied again")
+        self._pace.repaired(now)
+        items = await self._application.apply(wanted, elapsed=0)
+        # What was refused is tried again; what another took meanwhile is not the node's any more.
+        duplicates = tuple(item.address for item in items if item.outcome == "duplicate")
+        if duplicates and self._session is not None:
+            self._session.declined(duplicates, asyncio.get_running_loop().time())
+        elif duplicates:
+            self._state.declined(duplicates)
+
+    async def _observe(self) -> None:
+        """Tell the agent what the node has, where it has changed since it was told last."""
+        session, pump, observed = self._session, self._pump, self._observed
+        if session is None or pump is None or observed is None:
+            return
+        snapshot = await self._application.snapshot()
+        if session is self._session and without_lifetimes(snapshot) != without_lifetimes(observed):
+            self._observed = snapshot
+            session.observe(snapshot, asyncio.get_running_loop().time())
+        pump.wake()
+
+
+def _extended(assignment: Assignment | None, extended: heard.Extended) -> Assignment | None:
+    """The assignment with its lifetimes begun anew."""
+    if assignment is None:
+        return None
+    addresses = tuple(
+        address
+        if address.permanent
+        else msgspec.structs.replace(address, preferred=extended.preferred, valid=extended.valid)
+        for address in assignment.addresses
+    )
+    return msgspec.structs.replace(assignment, addresses=addresses)
+
+
+def _whole(seconds: float) -> int:
+    return FOREVER if math.isinf(seconds) else max(1, int(seconds))

@@ -1,0 +1,136 @@
+"""A Node Agent against what goes wrong around it: links, agents, disks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from dnms.agents.node import NodeAgentError, identity
+from dnms.disk.site import Site
+from dnms.events import codec
+from dnms.events.seen import ConfigurationApplied
+from tests.netns.agents.conftest import Network
+
+BOTH = ("2001:db8:5:", "192.0.2.")
+
+
+def reported(network: Network) -> list[str]:
+    """The outcomes that the log has of what the node applied."""
+    events = (event for record in network.log.records for event in codec.decode(record.data).events)
+    return [item.outcome for event in events if isinstance(event, ConfigurationApplied) for item in event.items]
+
+
+async def test_a_node_is_configured_and_leaves_nothing_running(network: Network) -> None:
+    network.serve()
+    node = network.live()
+    await network.until(lambda: network.has(*BOTH))
+    await network.until(lambda: reported(network) == ["usable", "usable"])
+    node.stop()
+    assert node.failed is None
+    assert not node.left
+    assert network.has(*BOTH)  # it keeps what it has
+
+
+async def test_an_agent_of_another_site_that_would_be_chosen_first_is_passed_over(
+    network: Network, tmp_path: Path
+) -> None:
+    other = Site.create(tmp_path / "other", "s")
+    network.serve("a1")
+    await network.until(lambda: bool(network.log.records))
+    network.serve("evil", site=other, preference=255)
+    network.live()
+    await network.until(lambda: network.has(*BOTH))
+
+
+async def test_a_link_that_is_down_at_the_start_is_waited_for(network: Network) -> None:
+    network.node.ip(["link set dev eth0 down"])
+    node = network.live()
+    network.serve()
+    await network.until(lambda: bool(network.log.records))
+    assert node.running
+    network.node.set_up("eth0")
+    await network.until(lambda: network.has(*BOTH))
+
+
+async def test_an_interface_that_goes_and_comes_back_is_configured_again(network: Network) -> None:
+    network.serve()
+    node = network.live()
+    await network.until(lambda: network.has(*BOTH))
+    network.node.ip(["link delete dev eth0"])
+    network.plug()
+    await network.until(lambda: network.has(*BOTH))
+    assert node.running
+
+
+async def test_an_interface_that_goes_while_no_agent_is_there_is_no_end(network: Network) -> None:
+    node = network.live()
+    await network.until((network.state / "identity").exists)
+    network.node.ip(["link delete dev eth0"])
+    network.plug()
+    network.serve()
+    await network.until(lambda: network.has(*BOTH))
+    assert node.running
+
+
+async def test_no_interface_of_that_name_is_one_clear_line(network: Network) -> None:
+    node = network.live(interface="eth7")
+    await network.until(lambda: not node.running)
+    assert isinstance(node.failed, NodeAgentError)
+    assert "there is no interface 'eth7'" in str(node.failed)
+
+
+async def test_a_damaged_assignment_of_before_is_replaced(network: Network) -> None:
+    network.state.mkdir()
+    kept = network.state / "assignment.eth0"
+    kept.write_bytes(b"\xc1 nonsense")
+    network.serve()
+    network.live()
+    await network.until(lambda: network.has(*BOTH))
+    await network.until(lambda: kept.read_bytes() != b"\xc1 nonsense")
+
+
+async def test_an_assignment_that_cannot_be_kept_is_applied_and_reported(network: Network) -> None:
+    (network.state / "assignment.eth0").mkdir(parents=True)
+    network.serve()
+    node = network.live()
+    await network.until(lambda: network.has(*BOTH))
+    await network.until(lambda: reported(network) == ["usable", "usable"], seconds=5)
+    assert node.running
+
+
+async def test_a_resolv_conf_that_cannot_be_written_ends_nothing(network: Network, tmp_path: Path) -> None:
+    network.serve()
+    node = network.live(resolv_conf=tmp_path / "nowhere" / "resolv.conf")
+    await network.until(lambda: network.has(*BOTH))
+    await network.until(lambda: reported(network) == ["usable", "usable"])
+    assert node.running
+
+
+async def test_what_was_kept_is_there_without_an_agent(network: Network) -> None:
+    network.serve()
+    node = network.live()
+    await network.until((network.state / "assignment.eth0").exists)
+    node.stop()
+    network.agents.ip(["link set dev net down"])
+    network.node.ip(["address flush dev eth0 scope global"])
+    network.agents.ip(["link set dev net up"])
+    assert not network.has(BOTH[0])
+    network.live()
+    await network.until(lambda: network.has(*BOTH))
+
+
+async def test_a_machine_that_is_another_one_now_is_another_client(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(identity, "SMBIOS_UUID", network.path / "uuid")
+    (network.path / "uuid").write_text("one\n")
+    network.serve()
+    node = network.live()
+    await network.until(lambda: network.has(*BOTH))
+    node.stop()
+    before = (network.state / "identity").read_bytes()
+    (network.path / "uuid").write_text("another\n")
+    again = network.live()
+    await network.until(lambda: (network.state / "identity").read_bytes() != before)
+    assert again.running
