@@ -36,6 +36,7 @@ class Kernel:
     """Lets every address be used, when the test says so."""
 
     def __init__(self) -> None:
+        self.begun = asyncio.Event()
         self.free = asyncio.Event()
         self.refuses: Exception | None = None
         self.applied: list[Assignment] = []
@@ -44,6 +45,7 @@ class Kernel:
         return SNAPSHOT
 
     async def apply(self, assignment: Assignment, *, elapsed: float) -> tuple[AppliedItem, ...]:
+        self.begun.set()
         await self.free.wait()
         if self.refuses is not None:
             raise self.refuses
@@ -136,7 +138,7 @@ async def test_the_outcome_is_sent_at_once(machine: Machine) -> None:
 
 
 async def test_new_lifetimes_that_come_while_an_assignment_is_applied_lose_no_report(machine: Machine) -> None:
-    await asyncio.sleep(0.01)
+    await machine.kernel.begun.wait()
     machine.agent.extended(Extended(preferred=600, valid=1200, renew_after=300, rebind_after=480))
     (extended,) = machine.talk()
     assert isinstance(extended, ExtendedEvent)
@@ -174,7 +176,7 @@ async def test_a_session_that_ends_while_the_kernel_is_looked_at_is_told_nothing
 
 
 async def test_stopping_leaves_nothing_being_done(machine: Machine) -> None:
-    await asyncio.sleep(0)
+    await machine.kernel.begun.wait()
     await machine.configuring.stop()
     assert machine.configuring._work.idle
     assert not machine.kernel.applied
