@@ -58,15 +58,17 @@ class NodeStateDirectory:
     def identity(self, *, machine: str, hardware: tuple[str, ...], draw: Callable[[int], bytes]) -> Identity:
         """The node's identity. A new one is drawn at the first start, and on another machine: when the SMBIOS UUID is
         another one, or when none of the hardware addresses is there any more (interfaces come and go one by one).
+        What cannot be read, empty here, says nothing. What the other machine was assigned is not ours: it is forgotten.
         """
         known = self._read("identity", Identity)
-        if (
-            known
-            and known.machine == machine
-            and (not known.hardware or not hardware or set(known.hardware) & set(hardware))
-        ):
-            return known
-        identity = Identity(duid=DUID_UUID + draw(16), machine=machine, hardware=hardware)
+        if known and _is_same(known, machine, hardware):
+            if machine == known.machine or not machine:
+                return known
+            identity = msgspec.structs.replace(known, machine=machine)  # it can be read now
+        else:
+            for assignment in self._path.glob("assignment.*"):
+                self._unlink(assignment)
+            identity = Identity(duid=DUID_UUID + draw(16), machine=machine, hardware=hardware)
         self._write("identity", identity)
         return identity
 
@@ -79,19 +81,32 @@ class NodeStateDirectory:
         self._write(f"assignment.{interface}", kept)
 
     def forget(self, interface: str) -> None:
-        """The configuration has ended."""
-        (self._path / f"assignment.{interface}").unlink(missing_ok=True)
+        """The configuration has ended. NodeStateError."""
+        self._unlink(self._path / f"assignment.{interface}")
 
     def _read(self, name: str, kind: type[K]) -> K | None:
         try:
             return decoder(kind).decode((self._path / name).read_bytes())
         except FileNotFoundError:
             return None
-        except (OSError, msgspec.MsgspecError) as error:
+        except (OSError, ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
             raise NodeStateError(f"cannot read {self._path / name} ({error}): move it away and start again") from error
+
+    def _unlink(self, path: Path) -> None:
+        try:
+            path.unlink(missing_ok=True)
+        except OSError as error:
+            raise NodeStateError(f"cannot remove {path}: {error.strerror or error}") from error
 
     def _write(self, name: str, state: Identity | Kept) -> None:
         try:
             atomic.write(self._path / name, encoder.encode(state), mode=0o600)
         except OSError as error:
             raise NodeStateError(f"cannot write {self._path / name}: {error.strerror or error}") from error
+
+
+def _is_same(known: Identity, machine: str, hardware: tuple[str, ...]) -> bool:
+    """Whether this is the machine that the identity was drawn for."""
+    if known.machine and machine and known.machine != machine:
+        return False
+    return not known.hardware or not hardware or bool(set(known.hardware) & set(hardware))

@@ -73,15 +73,21 @@ class Site:
             version, name = settings["version"], settings["name"]
             if version > LAYOUT:
                 raise SiteError(f"{path} was made by a newer release (layout {version}, known {LAYOUT}): upgrade dnms")
+            if not _NAME.fullmatch(name):
+                raise ValueError(f"{name!r} in site.toml is no site name")
             secret = bytes.fromhex((path / "secret").read_text().strip())
+            if len(secret) != 32:
+                raise ValueError(f"the secret has {len(secret)} bytes and not 32")
         except FileNotFoundError as error:
             raise SiteError(f"{path} holds no site ({error.filename} is missing): run `dnms init`") from error
         except OSError as error:
             raise SiteError(f"cannot read the site in {path}: {error.strerror or error}") from error
-        except (KeyError, ValueError, TypeError) as error:
+        except KeyError as error:
+            raise SiteError(
+                f"the site in {path} is damaged: site.toml lacks {error}; restore it from a copy"
+            ) from error
+        except (ValueError, TypeError) as error:
             raise SiteError(f"the site in {path} is damaged: {error}; restore it from a copy") from error
-        if len(secret) != 32:
-            raise SiteError(f"the site in {path} is damaged: secret has {len(secret)} bytes and not 32")
         return cls(path, name, secret)
 
     @property
@@ -100,6 +106,11 @@ class Site:
 
     def _read(self, name: str) -> str:
         try:
-            return (self.path / name).read_text().strip()
+            text = (self.path / name).read_text().strip()
         except OSError as error:
             raise SiteError(f"cannot read {self.path / name}: {error.strerror or error}") from error
+        except ValueError as error:
+            raise SiteError(f"{self.path / name} is damaged: {error}; restore it from a copy") from error
+        if not text:  # which would let in whoever asks for nothing
+            raise SiteError(f"{self.path / name} is empty; restore it from a copy")
+        return text

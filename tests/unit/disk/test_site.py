@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from dnms.disk.site import LAYOUT, Site, SiteError
+from dnms.wire.messages import AGENT_NAME
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    return Site.create(tmp_path_factory.mktemp("made") / "site", "example")
+
+
+@pytest.fixture
+def copy(made: Site, tmp_path: Path) -> Path:
+    """A site that a test may damage."""
+    path = tmp_path / "site"
+    path.mkdir()
+    for file in made.path.iterdir():
+        (path / file.name).write_bytes(file.read_bytes())
+    return path
+
+
+def complaint(call: Callable[[], object]) -> str:
+    with pytest.raises(SiteError) as error:
+        call()
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_was_made_is_loaded(made: Site) -> None:
+    loaded = Site.load(made.path)
+    assert (loaded.name, loaded.secret, loaded.path) == ("example", made.secret, made.path)
+    assert len(loaded.secret) == 32
+    assert loaded.bus_token == made.bus_token != loaded.api_token
+    assert loaded.client_id(b"duid") == made.client_id(b"duid") != made.client_id(b"other")
+    assert len(loaded.client_id(b"duid")) == 16
+
+
+def test_two_sites_have_nothing_in_common(made: Site, tmp_path: Path) -> None:
+    other = Site.create(tmp_path / "site", "example")
+    assert other.secret != made.secret
+    assert {other.bus_token, other.api_token}.isdisjoint({made.bus_token, made.api_token})
+    assert other.root_certificate.read_bytes() != made.root_certificate.read_bytes()
+    assert other.client_id(b"duid") != made.client_id(b"duid")
+
+
+def test_nobody_else_reads_what_is_secret(made: Site) -> None:
+    public = {"site.toml", "root.pem", "agent.pem"}
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in made.path.iterdir()}
+    assert {name for name, mode in modes.items() if mode & 0o077} == public
+    assert all(mode == 0o600 for name, mode in modes.items() if name not in public)
+    assert stat.S_IMODE(made.path.stat().st_mode) == 0o700
+
+
+def test_the_root_has_signed_for_the_agents_name(made: Site) -> None:
+    root = x509.load_pem_x509_certificate(made.root_certificate.read_bytes())
+    agent = x509.load_pem_x509_certificate(made.agent_certificate.read_bytes())
+    agent.verify_directly_issued_by(root)
+    names = agent.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == [AGENT_NAME]
+    assert not agent.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    assert root.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+
+
+@pytest.mark.parametrize("name", ["", "Example", "a b", "-a", "a-", "a.b", "a" * 33, "a\n"])
+def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str) -> None:
+    assert "no site name" in complaint(lambda: Site.create(tmp_path / "site", name))
+    assert not (tmp_path / "site").exists()
+
+
+def test_a_site_is_not_made_over_another(copy: Path) -> None:
+    before = {file.name: file.read_bytes() for file in copy.iterdir()}
+    assert "holds a site already" in complaint(lambda: Site.create(copy, "other"))
+    assert {file.name: file.read_bytes() for file in copy.iterdir()} == before
+
+
+def test_what_an_interrupted_creation_left_is_no_site_and_is_made_anew(copy: Path) -> None:
+    (copy / "site.toml").unlink()
+    old = (copy / "secret").read_text()
+    assert "run `dnms init`" in complaint(lambda: Site.load(copy))
+    assert Site.create(copy, "other").secret.hex() != old
+
+
+def test_a_site_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    assert "cannot make the site" in complaint(lambda: Site.create(tmp_path / "file" / "site", "example"))
+
+
+def test_no_site(tmp_path: Path) -> None:
+    assert "run `dnms init`" in complaint(lambda: Site.load(tmp_path / "nowhere"))
+    (tmp_path / "file").touch()
+    assert "cannot read the site" in complaint(lambda: Site.load(tmp_path / "file"))
+
+
+def test_a_site_of_a_newer_release(copy: Path) -> None:
+    (copy / "site.toml").write_text(f'version = {LAYOUT + 1}\nname = "example"\nmore = true\n')
+    assert "upgrade dnms" in complaint(lambda: Site.load(copy))
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("site.toml", b"", "lacks 'version'"),
+        ("site.toml", b"version = 1\n", "lacks 'name'"),
+        ("site.toml", b"version = = 1", "damaged"),
+        ("site.toml", b"\xff\xfe", "damaged"),
+        ("site.toml", b'version = "one"\nname = "example"\n', "damaged"),
+        ("site.toml", b"version = 1\nname = 7\n", "damaged"),
+        ("site.toml", b'version = 1\nname = "a.>"\n', "no site name"),
+        ("secret", b"", "0 bytes and not 32"),
+        ("secret", b"00" * 31, "31 bytes and not 32"),
+        ("secret", b"nonsense", "damaged"),
+    ],
+)
+def test_a_damaged_site(copy: Path, file: str, content: bytes, said: str) -> None:
+    (copy / file).write_bytes(content)
+    assert said in complaint(lambda: Site.load(copy))
+
+
+def test_a_missing_secret(copy: Path) -> None:
+    (copy / "secret").unlink()
+    assert "secret is missing" in complaint(lambda: Site.load(copy))
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", b"\xff"])
+def test_a_token_that_is_empty_or_broken_lets_nobody_in(copy: Path, content: bytes) -> None:
+    site = Site.load(copy)
+    for file, read in (("bus.token", lambda: site.bus_token), ("api.token", lambda: site.api_token)):
+        (copy / file).write_bytes(content)
+        assert file in complaint(read)
+        (copy / file).unlink()
+        assert file in complaint(read)
