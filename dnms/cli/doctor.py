@@ -28,7 +28,10 @@ KERNEL = (5, 18)  # the first that tags an address with the protocol that set it
 PROGRAMS: Mapping[str, tuple[Sequence[str], str]] = {
     "iproute2": (("ip", "bridge"), "building the lab's network"),
     "radvd": (("radvd",), "the lab's router, which sends Router Advertisements as real networks do"),
-    "util-linux": (("unshare", "setpriv"), "running the lab apart from this machine's network"),
+    "util-linux": (
+        ("unshare", "setpriv"),
+        "ending the bus with `dnms serve`, and running the lab apart from this network",
+    ),
 }
 """Debian packages: the programs that are taken from each, and what for."""
 

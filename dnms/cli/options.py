@@ -40,7 +40,7 @@ ApiUrl = Annotated[str, Parameter(name="--api", env_var="DNMS_API", help="The AP
 
 
 def _address(_: Any, tokens: list[Token]) -> str:
-    return format_address(parse_address(tokens[0].value))
+    return parse_address_text(tokens[0].value)
 
 
 def _moment(_: Any, tokens: list[Token]) -> datetime:
@@ -49,6 +49,12 @@ def _moment(_: Any, tokens: list[Token]) -> datetime:
 
 def _endpoint(_: Any, tokens: list[Token]) -> Endpoint:
     return parse_endpoint(tokens[0].value)
+
+
+def parse_address_text(text: str) -> str:
+    """An address in the form of the log's answers; a prefix length behind it says nothing here. ValueError."""
+    address, slash, length = text.partition("/")
+    return format_address(parse_address(text if slash and not length.isdecimal() else address))
 
 
 def parse_endpoint(text: str) -> Endpoint:
@@ -79,7 +85,7 @@ def parse_moment(text: str) -> datetime:
 
 
 AddressText = Annotated[str, Parameter(converter=_address)]
-"""An address, in the form that the log's answers have it in."""
+"""An address, as `parse_address_text` reads it."""
 
 Moment = Annotated[datetime, Parameter(converter=_moment)]
 """An instant, as `parse_moment` reads it."""

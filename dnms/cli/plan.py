@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,12 +14,15 @@ from cyclopts import App, Parameter
 from rich.console import RenderableType
 from rich.text import Text
 
+from dnms.bus.port import Unanswered, Unavailable
 from dnms.cli import http
 from dnms.cli.exits import OK, USAGE, Failure
 from dnms.cli.options import API, SITE, ApiUrl, SiteDirectory
 from dnms.cli.plan_text import to_toml
 from dnms.cli.rendering import Output, answer, table
 from dnms.domain.document import DocumentError, from_builtins
+
+_PART = re.compile(r"\$\.(\w+)\[(\d+)\]")
 
 app = App(name="plan", help="What operators want: realms, subnets, pools, groups.")
 
@@ -63,9 +67,15 @@ def apply(
     try:
         applied = asyncio.run(post())
     except http.Refusal as refusal:
-        if not refusal.problem.errors:
-            raise
-        raise _refused(file, [(place.path, place.detail) for place in refusal.problem.errors]) from refusal
+        problem = refusal.problem
+        if problem.errors:
+            raise _refused(file, document, [(place.path, place.detail) for place in problem.errors]) from refusal
+        if problem.why == Unavailable.why:
+            raise Failure(refusal.code, f"nothing was applied: {problem.detail}; `dnms serve` logs why") from refusal
+        if problem.why == Unanswered.why:
+            text = f"{problem.detail}\nperhaps it was applied; apply it again, which changes nothing if it was"
+            raise Failure(refusal.code, text) from refusal
+        raise
     answer(applied, lambda: _tables(applied), output)
     return OK
 
@@ -85,6 +95,7 @@ def show(*, api: ApiUrl = API, site: SiteDirectory = SITE, output: Output = "tab
 
 def _read(file: Path) -> dict[str, Any]:
     """The document in a file, checked as far as it can be without the plan that is there; Failure."""
+    document: dict[str, Any] = {}
     try:
         document = tomllib.loads(file.read_text(encoding="utf-8"))
         from_builtins(document)
@@ -96,21 +107,30 @@ def _read(file: Path) -> dict[str, Any]:
         raise Failure(USAGE, f"{file}: not TOML: {error}") from error
     except DocumentError as error:
         expected, _, place = str(error).partition(" - at `")
-        raise _refused(file, [(place.removesuffix("`"), expected)]) from error
+        raise _refused(file, document, [(place.removesuffix("`"), expected)]) from error
     return document
 
 
-def _refused(file: Path, problems: Sequence[tuple[str, str]]) -> Failure:
-    return Failure(
-        USAGE, "\n".join([*(f"{file}: {place}: {detail}" for place, detail in problems), "nothing was applied"])
-    )
+def _refused(file: Path, document: dict[str, Any], problems: Sequence[tuple[str, str]]) -> Failure:
+    lines = [f"{file}: {place}{_named(document, place)}: {detail}" for place, detail in problems]
+    return Failure(USAGE, "\n".join([*lines, "nothing was applied"]))
+
+
+def _named(document: dict[str, Any], place: str) -> str:
+    """The name of the part that a place is in, such as `$.pool[1].range`: nobody counts from 0 in a long file."""
+    found = _PART.match(place)
+    try:
+        name = document[found[1]][int(found[2])]["name"] if found else None
+    except (LookupError, TypeError):
+        return ""
+    return f" ({name!r})" if isinstance(name, str) else ""
 
 
 def _tables(applied: Applied) -> list[RenderableType]:
     if not applied.events:
         return [Text(f"The plan was so already, since position {applied.position}.")]
     rows = ((event.name, _subject(event.fields)) for event in applied.events)
-    return [table(("What changed", "Of"), rows), Text(f"The plan is at position {applied.position}.")]
+    return [table(("What changed", "Name"), rows), Text(f"The plan is at position {applied.position}.")]
 
 
 def _subject(fields: dict[str, Any]) -> object:

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from dnms.bus import jetstream
 from dnms.bus.embedded import EmbeddedServer
-from dnms.bus.port import Log
+from dnms.bus.port import Denied, Log, Unavailable
 from dnms.cli.exits import MACHINE, NO, OK, Failure
 from dnms.cli.options import BUS_PORT, HOST, SITE, SiteDirectory
 from dnms.cli.rendering import Output, answer, say, table
@@ -28,7 +28,9 @@ app = App(name="view", help="The views: fold them anew, compare them with the lo
 
 Bus = Annotated[
     str | None,
-    Parameter(help="Where the log is, nats://HOST:PORT. Without it: the embedded bus of the site in --site."),
+    Parameter(
+        help=f"Where the log is. Without it: nats://{HOST}:{BUS_PORT} while `dnms serve` runs, else an embedded bus."
+    ),
 ]
 
 
@@ -78,7 +80,8 @@ def verify(*, site: SiteDirectory = SITE, bus: Bus = None, output: Output = "tab
 async def _log(site: Site, bus: str | None) -> AsyncGenerator[Log, None]:
     """The site's log: on the bus that is named, on that of `dnms serve` if it runs, or on an embedded one for now."""
     async with AsyncExitStack() as stack:
-        if bus is None and files.is_written(site.views):
+        guessed = bus is None and files.is_written(site.views)
+        if guessed:
             bus = f"nats://{HOST}:{BUS_PORT}"
         if bus is None:
             if not site.log_directory.exists():
@@ -87,7 +90,12 @@ async def _log(site: Site, bus: str | None) -> AsyncGenerator[Log, None]:
                 )
             server = EmbeddedServer(site.log_directory, token=site.bus_token)
             bus = (await stack.enter_async_context(server)).url
-        log = await jetstream.connect(bus, site.name, token=site.bus_token)
+        try:
+            log = await jetstream.connect(bus, site.name, token=site.bus_token)
+        except (Denied, Unavailable) as error:
+            if not guessed:
+                raise
+            raise type(error)(f"{error}; if `dnms serve` has its bus elsewhere, name that with --bus") from error
         stack.push_async_callback(log.close)
         yield log
 

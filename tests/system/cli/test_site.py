@@ -99,13 +99,16 @@ def test_the_plan_is_shown_as_it_can_be_applied(served: Served, tmp_path: Path) 
     ("change", "said"),
     [
         (("[site]", "[site"), "not TOML"),
-        (('range = "2001:db8:1:1::/64"', "range = 7"), "$.pool[0].range: Expected a prefix, or first-last"),
-        (('name = "office-v6"\n', 'name = "office-v6"\nlease = 60\n'), "$.pool[0]: "),
-        (("192.0.2.0/28", "192.0.2.0/33"), "$.subnet[0].prefixes[1]: "),
-        (('"192.0.2.0/28"', '"2001:db8:1::/48"'), "$.subnet[0].prefixes[0]: "),
-        (('range = "2001:db8:1:1::/64"', 'range = "2001:db8:1:2::/64"'), "$.pool[0].range: "),
+        (
+            ('range = "2001:db8:1:1::/64"', "range = 7"),
+            "$.pool[0].range ('office-v6'): Expected a prefix, or",
+        ),
+        (('name = "office-v6"\n', 'name = "office-v6"\nlease = 60\n'), "$.pool[0] ('office-v6'): "),
+        (("192.0.2.0/28", "192.0.2.0/33"), "$.subnet[0].prefixes[1] ('office'): "),
+        (('"192.0.2.0/28"', '"2001:db8:1::/48"'), "$.subnet[0].prefixes[0] ('office'): "),
+        (('range = "2001:db8:1:1::/64"', 'range = "2001:db8:1:2::/64"'), "$.pool[0].range ('office-v6'): "),
         ((f'name = "{NAME}"', 'name = "other"'), "$.site.name: "),
-        (("0x5a1e", "0xfdff"), "$.group[0].number: "),
+        (("0x5a1e", "0xfdff"), "$.group[0].number ('voip'): "),
     ],
 )
 def test_a_wrong_plan_changes_nothing(served: Served, tmp_path: Path, change: tuple[str, str], said: str) -> None:
@@ -126,7 +129,7 @@ def test_every_problem_of_a_plan_has_its_line(served: Served, tmp_path: Path) ->
     done = dnms("plan", "apply", file, environment=served.environment)
     assert done.code == USAGE
     places = [line.split(": ")[2] for line in done.err.splitlines()[:-1]]
-    assert places == ["$.group[0].number", "$.pool[0].range"]
+    assert places == ["$.group[0].number ('voip')", "$.pool[0].range ('office-v6')"]
     assert done.err.splitlines()[-1] == "dnms: nothing was applied"
 
 

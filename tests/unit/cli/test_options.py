@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from dnms.cli.options import Endpoint, parse_endpoint, parse_moment
+from dnms.cli.options import Endpoint, parse_address_text, parse_endpoint, parse_moment
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,20 @@ def test_an_instant(text: str, moment: datetime) -> None:
 def test_no_instant(text: str) -> None:
     with pytest.raises(ValueError, match=r"expected ISO 8601|outside of the years"):
         parse_moment(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("192.0.2.7", "192.0.2.7"), ("192.0.2.7/24", "192.0.2.7"), ("2001:DB8:0::1/64", "2001:db8::1")],
+)
+def test_an_address_with_or_without_a_prefix_length(text: str, address: str) -> None:
+    assert parse_address_text(text) == address
+
+
+@pytest.mark.parametrize("text", ["", "192.0.2.7/", "192.0.2.7/x", "192.0.2.0/24/7", "/24", "alpha"])
+def test_no_address(text: str) -> None:
+    with pytest.raises(ValueError, match="does not appear to be an IPv4 or IPv6 address"):
+        parse_address_text(text)
 
 
 @pytest.mark.parametrize(
