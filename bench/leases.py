@@ -42,6 +42,7 @@ class Leases(msgspec.Struct, frozen=True):
     ratio: float
     p50_ms: float
     p99_ms: float
+    cpu_us: float  # of this process a lease, those of the clients included
     per_commit: float
 
 
@@ -118,6 +119,7 @@ class _Side:
         self._js = client.jetstream()
         self._latencies: list[float] = []
         self._sizes: list[float] = []  # leases a commit, of each turn
+        self._cpu: list[float] = []  # seconds a lease, of each turn
 
     async def ours(self, requests: list[Request]) -> float:
         """Let the clients ask for all of these, each for its next one when it is answered."""
@@ -133,11 +135,12 @@ class _Side:
                 if not events:
                     raise RuntimeError(f"{self._request} was answered without an event")
 
-        watch = Stopwatch()
+        watch, cpu = Stopwatch(), time.process_time()
         async with asyncio.TaskGroup() as clients:
             for _ in range(CLIENTS):
                 clients.create_task(client())
         seconds = watch.seconds()
+        self._cpu.append((time.process_time() - cpu) / len(requests))
         self._sizes.append(len(requests) / (counts["commits"] - commits))
         return len(requests) / seconds
 
@@ -165,5 +168,6 @@ class _Side:
             ratio=per_second / bare_per_second,
             p50_ms=latencies[49] * 1_000,
             p99_ms=latencies[98] * 1_000,
+            cpu_us=statistics.median(self._cpu) * 1_000_000,
             per_commit=statistics.median(self._sizes),
         )

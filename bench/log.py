@@ -81,8 +81,8 @@ def show(report: Report) -> None:
                 f"{rates.commits_to_bare:.0%}",
             )
         console.print(table)
-    table = Table(title=f"group commit, {report.clients} clients of one ledger", title_justify="left")
-    for column in ("request", "durable leases/s", "p50 ms", "p99 ms", "leases a commit", "bare", "of bare"):
+    table = Table(title=f"group commit, {report.clients} clients of one ledger, durable leases", title_justify="left")
+    for column in ("request", "leases/s", "p50 ms", "p99 ms", "CPU µs", "a commit", "bare", "of bare"):
         table.add_column(column, justify="right")
     for each in report.group_commit:
         table.add_row(
@@ -90,6 +90,7 @@ def show(report: Report) -> None:
             _mark(f"{each.per_second:,.0f}", good=each.per_second >= GOAL_LEASES),
             f"{each.p50_ms:.1f}",
             f"{each.p99_ms:.1f}",
+            f"{each.cpu_us:.1f}",
             f"{each.per_commit:.0f}",
             f"{each.bare_per_second:,.0f}",
             f"{each.ratio:.0%}",

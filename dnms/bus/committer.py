@@ -100,7 +100,8 @@ class Committer(Generic[S]):
 
         Refused; or a LogError, and then it is not known to be in the log, and must not be acted upon.
         """
-        events, _ = await self._ask(Asked(Question(request, self._random(request.ENTROPY))))
+        entropy = self._random(request.ENTROPY) if request.ENTROPY else b""
+        events, _ = await self._ask(Asked(Question(request, entropy)))
         return events
 
     async def observe(self, events: Sequence[Event]) -> int:

@@ -22,8 +22,7 @@ class Strategy(Protocol):
 
 def is_whole_64(pool: Pool) -> bool:
     """Whether the pool is a /64 from end to end, so that its identifiers carry the group's number."""
-    first, last = int.from_bytes(pool.first), int.from_bytes(pool.last)
-    return first & ((1 << 64) - 1) == 0 and last == first + (1 << 64) - 1
+    return pool.first[8:] == bytes(8) and pool.last == pool.first[:8] + b"\xff" * 8
 
 
 def hashed(secret: bytes, pool: Pool, client: bytes, iaid: int, *, group: int, n: int) -> int:
@@ -34,10 +33,10 @@ def hashed(secret: bytes, pool: Pool, client: bytes, iaid: int, *, group: int, n
     """
     message = pool.first + pool.last + client + iaid.to_bytes(4) + n.to_bytes(4)
     digest = int.from_bytes(hashlib.blake2b(message, key=secret, digest_size=8, person=b"dnms-address").digest())
-    first, last = int.from_bytes(pool.first), int.from_bytes(pool.last)
+    first = int.from_bytes(pool.first)
     if is_whole_64(pool):
         return first | group << HOST_BITS | digest & ((1 << HOST_BITS) - 1)
-    return first + digest % (last - first + 1)
+    return first + digest % (int.from_bytes(pool.last) - first + 1)
 
 
 STRATEGIES: dict[str, Strategy] = {"hash": hashed}

@@ -38,7 +38,8 @@ class Prefix(msgspec.Struct, frozen=True, array_like=True, order=True):
         return self.first | ((1 << (128 - self.length)) - 1)
 
     def __contains__(self, address: bytes) -> bool:
-        return self.first <= int.from_bytes(address) <= self.last
+        first = int.from_bytes(self.network)  # and not `first` and `last`: every allocation looks here
+        return first <= int.from_bytes(address) <= first | ((1 << (128 - self.length)) - 1)
 
     def covers(self, other: Prefix) -> bool:
         """Whether every address of `other` is one of ours."""
