@@ -10,12 +10,13 @@ STAMP := .venv/.installed
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo check test golden clean
+.PHONY: help venv packages demo check test bench golden clean
 
 help:
 	@echo 'make demo    runs the main job on this machine: $(NODES) nodes and $(AGENTS) Subnet Agents in network namespaces'
 	@echo 'make test    runs every check and every test'
 	@echo 'make check   runs the checks alone: ruff, mypy, import contracts'
+	@echo 'make bench   measures, beside bare loops in the same run; docs/performance.md says how to read it'
 	@echo 'make golden  writes the golden bytes that new events and requests lack; never changes any'
 	@echo 'make venv    makes .venv with DNMS and its tools in it'
 	@echo 'make clean   removes .venv and all caches'
@@ -46,6 +47,9 @@ check: venv
 # One worker a core. tests/conftest.py keeps a file's tests on one worker, and all that touch the kernel on a single one.
 test: check packages
 	$(BIN)/pytest --numprocesses auto --dist loadgroup
+
+bench: venv
+	$(BIN)/python -m bench.log
 
 golden: venv
 	$(BIN)/python -m tests.unit.events.golden_bytes

@@ -75,6 +75,7 @@ class _Acknowledgement(msgspec.Struct):
 class _Stream(msgspec.Struct):
     config: dict[str, Any] = {}
     state: State = msgspec.field(default_factory=State)
+    ts: str = ""  # the server's time
     error: _Error | None = None
 
 
@@ -226,6 +227,13 @@ class JetStreamLog:
         if not stream.state.whole:
             raise damage(self._stream, stream.state)
         return stream.state.last_seq
+
+    async def clock(self) -> int:
+        """The log's own clock, in microseconds since 1970-01-01 UTC: that of the stream's leader. Unavailable."""
+        stream = await self._ask(f"STREAM.INFO.{self._stream}", b"", _Stream)
+        if stream.error is not None or not stream.ts:
+            raise Unavailable(f"{self._stream}: no time: {_text(stream.error)}")
+        return _microseconds(stream.ts)
 
     async def follow(self, subjects: Sequence[str], *, after: int = 0) -> AsyncGenerator[Batch, None]:
         """All messages on `subjects` (NATS wildcards) after the sequence `after`, in order, then those to come.

@@ -57,6 +57,10 @@ class MemoryLog:
         """The sequence of the newest message of the stream; 0 if there is none."""
         return len(self.records)
 
+    async def clock(self) -> int:
+        """The log's own clock, in microseconds since 1970-01-01 UTC."""
+        return self._now()
+
     async def follow(self, subjects: Sequence[str], *, after: int = 0) -> AsyncGenerator[Batch, None]:
         """All messages on `subjects` after `after`, then those to come. LogForked if the log ends before `after`."""
         check_patterns(self.site, subjects)

@@ -8,8 +8,6 @@ and a message whose bytes are damaged, which the server finds when it reads it a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-
 import msgspec
 
 from dnms.bus.port import LogDamaged
@@ -41,34 +39,28 @@ class State(msgspec.Struct):
 
 def damage(stream: str, state: State) -> LogDamaged:
     """What to raise for a state that is not whole."""
-    gone = state.lost.msgs or [] if state.lost else []
-    missing = {*range(1, state.first_seq), *state.deleted, *gone} - {0}  # which an empty stream calls deleted
+    missing = _missing(state)
     said = []
     if missing:
-        said.append(f"{len(missing)} messages are missing, at {', '.join(_ranges(missing))}")
+        count = sum(last - first + 1 for first, last in missing)
+        places = [str(first) if first == last else f"{first} to {last}" for first, last in missing[:MAX_RANGES]]
+        more = ", …" if len(missing) > MAX_RANGES else ""
+        said.append(f"{count} messages are missing, at {', '.join(places)}{more}")
     if state.lost is not None:
         said.append(f"the bus found {state.lost.bytes} bytes unreadable and cut them off")
     if not said:
         said.append(f"it has {state.messages} messages, and its last one is {state.last_seq}")
-    return LogDamaged(f"{stream}: {'; '.join(said)}; what can be read ends at {_last(state, missing)}")
+    end = missing[-1][0] - 1 if missing and missing[-1][1] >= state.last_seq else state.last_seq
+    return LogDamaged(f"{stream}: {'; '.join(said)}; what can be read ends at {end}")
 
 
-def _last(state: State, missing: set[int]) -> int:
-    last = state.last_seq
-    while last in missing:
-        last -= 1
-    return last
-
-
-def _ranges(numbers: Iterable[int]) -> Iterator[str]:
-    """`3`, `5 to 9`, …, and `…` if there are more."""
-    ranges: list[list[int]] = []
-    for number in sorted(numbers):
-        if ranges and number == ranges[-1][1] + 1:
-            ranges[-1][1] = number
-        else:
-            ranges.append([number, number])
-    for first, last in ranges[:MAX_RANGES]:
-        yield str(first) if first == last else f"{first} to {last}"
-    if len(ranges) > MAX_RANGES:
-        yield "…"
+def _missing(state: State) -> list[tuple[int, int]]:
+    """First and last of each range of sequences that the server knows to be missing, in their order."""
+    gone = state.lost.msgs or [] if state.lost is not None else []
+    ranges = [(1, state.first_seq - 1)] if state.first_seq > 1 else []
+    for number in sorted({*state.deleted, *gone}):
+        if ranges and number <= ranges[-1][1] + 1:
+            ranges[-1] = (ranges[-1][0], max(number, ranges[-1][1]))
+        elif number:  # an empty stream calls 0 deleted
+            ranges.append((number, number))
+    return ranges
