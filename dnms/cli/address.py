@@ -12,7 +12,7 @@ from dnms.cli.answers import AddressAnswer
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import OK
 from dnms.cli.options import AddressText
-from dnms.cli.rendering import Output, answer, say_if_none, table
+from dnms.cli.rendering import Output, answer, facts, say_if_none, table
 from dnms.projections.addresses.queries import AddressRow
 
 app = App(name="address", help="The addresses: who holds which now.")
@@ -55,10 +55,15 @@ def _row(lease: AddressRow) -> tuple[object, ...]:
 
 
 def _tables(about: AddressAnswer) -> Iterable[RenderableType]:
-    if about.leases:
-        columns = (*COLUMNS, "Promised until", "Since", "Last event")
-        rows = ((*_row(lease), lease.horizon, lease.since, lease.changed) for lease in about.leases)
-        yield table(columns, rows, title="Leases")
+    for lease in about.leases:
+        yield facts(
+            [
+                *zip((name.lower() for name in COLUMNS), _row(lease), strict=True),
+                ("promised until", lease.horizon),
+                ("since", lease.since),
+                ("last event", lease.changed),
+            ]
+        )
     if about.registered:
         yield table(
             ("Address", "Node", "Interface", "Origin", "Subnet", "Since", "Valid until"),

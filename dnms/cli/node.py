@@ -13,6 +13,7 @@ from dnms.cli.answers import NodeAnswer
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import OK, USAGE, Failure
 from dnms.cli.rendering import Output, answer, facts, say_if_none, table
+from dnms.projections.addresses.queries import NodeAddressRow
 from dnms.projections.nodes.queries import SHORT, NodeRow, ambiguous
 
 app = App(name="node", help="The machines: who is there, and how one is configured.")
@@ -66,6 +67,11 @@ def _outcomes(node: NodeRow) -> list[str]:
     return [address if outcome == USABLE else f"{address} ({outcome})" for address, outcome in node.outcomes.items()]
 
 
+def _origin(held: NodeAddressRow) -> str:
+    on = f" on {held.interface}" if held.interface else ""
+    return f"{held.origin}{on}, pool {held.pool}" if held.pool else f"{held.origin}{on}"
+
+
 def _tables(about: NodeAnswer) -> Iterable[RenderableType]:
     node = about.node
     yield facts(
@@ -85,13 +91,11 @@ def _tables(about: NodeAnswer) -> Iterable[RenderableType]:
         ]
     )
     yield table(
-        ("Address", "Origin", "Interface", "Pool", "Since", "Valid until", "Outcome"),
+        ("Address", "Origin", "Since", "Valid until", "Outcome"),
         (
             (
                 one.address if one.prefix_length is None else f"{one.address}/{one.prefix_length}",
-                one.origin,
-                one.interface,
-                one.pool,
+                _origin(one),
                 one.since,
                 one.valid_until or "for ever",
                 node.outcomes.get(one.address),

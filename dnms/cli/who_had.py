@@ -11,6 +11,7 @@ from dnms.cli.exits import NO, OK
 from dnms.cli.options import AddressText, Moment
 from dnms.cli.rendering import Output, answer, moment, say, table
 from dnms.projections.history.queries import Holding
+from dnms.projections.nodes.queries import SHORT
 
 
 def who_had(
@@ -27,7 +28,7 @@ def who_had(
     """Who had an address, by a lease or as a machine registered it. Exit code 1: nobody, as far as the log knows."""
     holdings = asking.ask(lambda answers: answers.who_had(address, at))
     if holdings or output == "json":
-        columns = ("Node", "Client", "By", "Subnet", "Since", "Until", "Event")
+        columns = ("Node", "Client", "By", "Subnet", "Since", "Until", "Position")
         answer(holdings, lambda: [table(columns, map(_row, holdings))], output)
     if not holdings:
         say(f"nobody had {address} {'at any time' if at is None else f'at {moment(at)}'}, as far as the log knows")
@@ -37,4 +38,4 @@ def who_had(
 def _row(held: Holding) -> tuple[object, ...]:
     by = f"lease from {held.pool}" if held.pool else f"registered, {held.origin} on {held.interface}"
     until = held.until or "now"
-    return (held.node, held.client, by, held.subnet, held.since, until, f"{held.opened} {held.opened_by}")
+    return (held.node, held.client[:SHORT], by, held.subnet, held.since, until, held.opened)
