@@ -18,13 +18,13 @@ from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.offers import Offers
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
+from dnms.bus.clock import LogClock
 from dnms.bus.jetstream import JetStreamLog, connect
 from dnms.bus.port import LogError, Unavailable
 from dnms.disk.site import Site, SiteError
 from dnms.events.codec import BrokenCommit
 from dnms.events.ip import format_address
 from dnms.events.plan import Name
-from dnms.kit.clock import SystemClock
 from dnms.kit.errors import one_line
 from dnms.linux import multicast
 from dnms.linux.dad import link_local_ready
@@ -34,6 +34,7 @@ from dnms.linux.netlink import Netlink
 from dnms.wire.messages import MAX_ENDPOINTS, PORT, Endpoint, Offer
 
 CONNECT_RETRY = 2.0  # seconds
+MEASURE = 10.0  # seconds between two looks at the log's clock
 
 _logger = structlog.get_logger(__name__)
 
@@ -67,12 +68,12 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
         site = Site.load(settings.site)
         context = tls.serving(site.agent_certificate, site.agent_key)
         root = ssl.PEM_cert_to_DER_cert(site.root_certificate.read_text())
-        log = await _connect(settings.bus, site, stop)
+        connected = await _connect(settings.bus, site, stop)
     except (SiteError, LogError, OSError, ssl.SSLError) as error:
         raise SubnetAgentError(str(error)) from error
-    if log is None:
+    if connected is None:
         return
-    clock = SystemClock()
+    log, clock = connected
     books = Books(
         log,
         site=site.name,
@@ -93,6 +94,7 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
             work = [
                 tasks.create_task(books.run()),
+                tasks.create_task(_keep_time(clock, books)),
                 tasks.create_task(_serve(settings, site.name, fingerprint, books, sessions)),
             ]
             await stop.wait()
@@ -106,13 +108,22 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
         await log.close()
 
 
-async def _connect(bus: str, site: Site, stop: asyncio.Event) -> JetStreamLog | None:
+async def _connect(bus: str, site: Site, stop: asyncio.Event) -> tuple[JetStreamLog, LogClock] | None:
     """Wait for the bus, which may start later than this machine; None if `stop` is set before. SiteError, LogError."""
     while True:
+        log = None
         try:
-            return await connect(bus, site.name, token=site.bus_token)
-        except Unavailable as error:
+            log = await connect(bus, site.name, token=site.bus_token)
+            clock = LogClock(log)
+            await clock.measure()
+        except LogError as error:
+            if log is not None:
+                await log.close()
+            if not isinstance(error, Unavailable):
+                raise
             _logger.warning("no bus yet", reason=str(error))
+        else:
+            return log, clock
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_RETRY):
                 await stop.wait()
@@ -164,6 +175,17 @@ def _listen(addresses: list[bytes], port: int, interface: int) -> list[socket.so
             listener.close()
         raise
     return listeners
+
+
+async def _keep_time(clock: LogClock, books: Books) -> None:
+    """Measure the log's clock now and then."""
+    while True:
+        await asyncio.sleep(MEASURE)
+        try:
+            if await clock.measure():
+                books.suspend_expiry()
+        except Unavailable as error:
+            _logger.debug("the log's clock is not known", reason=str(error))
 
 
 async def _push(books: Books, sessions: Sessions) -> None:

@@ -20,13 +20,14 @@ from dnms.bus.port import Log, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import deviation_alarm, read
 from dnms.domain.aggregate import Fold, Refused, State
 from dnms.domain.document import LEVEL
-from dnms.domain.ledger import Ledger
+from dnms.domain.ledger import HORIZON, Ledger
 from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
 from dnms.events import subjects
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import MAX_EVENTS, Stored
 from dnms.events.configuration import Generation
+from dnms.events.ip import family
 from dnms.events.plan import AdoptedPlan, GroupDefined, GroupWithdrawn, PlanAdopted
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import MAX_EXPIRIES, AdoptPlan, ExpireAddresses, IdentifyNode
@@ -75,6 +76,7 @@ class Books:
         self._seen = self._committer(subjects.seen(site, subnet, agent), WriteOnly())
         self._shards: dict[str, Committer[NodeShard]] = {}
         self._abandoned: dict[bytes, None] = {}  # clients whose sessions this agent's former self has not closed
+        self._expire_from = 0.0  # on the event loop's clock
         self._tasks = asyncio.TaskGroup()
 
     @property
@@ -144,6 +146,14 @@ class Books:
                 continue
             for client in clients:
                 del self._abandoned[client]
+
+    def suspend_expiry(self) -> None:
+        """Let nothing expire until every lease was renewed or is over by any clock: the log's was set, and the nodes'
+        were not.
+        """
+        longest = max((HORIZON[family(pool.first)] * pool.valid for pool in self.ledger.plan.pools), default=0)
+        self._expire_from = asyncio.get_running_loop().time() + longest
+        _logger.warning("nothing expires for a while", subnet=self.subnet, seconds=longest)
 
     def _committer(self, subject: str, state: S) -> Committer[S]:
         return Committer(self._log, subject, Fold(state), actor=self._actor, now=self._now, random=self._random)
@@ -232,7 +242,9 @@ class Books:
     async def _expire(self) -> None:
         await self.caught_up.wait()
         while True:
-            await asyncio.sleep(EXPIRY_PERIOD)
+            await asyncio.sleep(max(EXPIRY_PERIOD, self._expire_from - asyncio.get_running_loop().time()))
+            if asyncio.get_running_loop().time() < self._expire_from:
+                continue  # suspended meanwhile
             try:
                 while due := self.ledger.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES):
                     await self.decide(ExpireAddresses(addresses=due))

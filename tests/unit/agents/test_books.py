@@ -114,3 +114,21 @@ async def test_any_number_of_leases_expires_in_one_period(books: Books, log: Fra
     await until(lambda: not books.ledger.leases)
     assert asyncio.get_running_loop().time() - began < 1.1
     assert sum(isinstance(event, AddressExpired) for event in log.events()) == number
+
+
+async def test_nothing_expires_until_all_was_renewed_when_the_logs_clock_was_set(
+    site: Site, books: Books, log: FrailLog, clock: Clock
+) -> None:
+    """To the nodes, their leases have not ended: they count by clocks of their own."""
+    await site.apply(
+        PLAN.replace('"\n[[pool]]', '"\nvalid = 10\npreferred = 5\n[[pool]]') + "valid = 5\npreferred = 5\n"
+    )
+    await until(lambda: {pool.valid for pool in books.ledger.plan.pools} == {5, 10})
+    await books.decide(AllocateAddress(client=bytes(16), iaid=1, family=4))
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    clock.micros += 30 * 86_400 * 1_000_000
+    books.suspend_expiry()
+    await until(lambda: not books.ledger.leases, seconds=60)
+    assert loop.time() - began >= 40  # the longest promise of any pool
+    assert sum(isinstance(event, AddressExpired) for event in log.events()) == 1
