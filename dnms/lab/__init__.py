@@ -12,6 +12,9 @@ from dnms.lab.outside import main, run
 
 SCENARIOS = {
     "basic": "nodes with SLAAC addresses join a subnet and are given managed ones",
+    "crash": "a node, a Subnet Agent and the bus are killed in the middle of joins, and started again",
+    "cut": "the link between the bus and the Subnet Agents is cut for 20 s, while nodes join and others renew",
+    "disk": "the disk of the bus is full for 20 s, while nodes join",
     "duplicate": "strangers on the link use addresses that the hash gives: their nodes find out and get others",
     "handover": "Subnet Agents and Node Agents leave and come back, the plan changes, and no node loses what it has",
     "reboot": "while no Subnet Agent is there, links go down and nodes lose power, and get back what they had",

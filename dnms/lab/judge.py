@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from dnms.events.ip import family, format_address
 from dnms.lab.kernel import OURS, Kernel
 from dnms.lab.network import Addressing
 from dnms.projections.naive import Naive
+
+Lease = tuple[str, str]
+"""Client in hex, and address."""
 
 
 def missing(kernel: Kernel, addressing: Addressing) -> Iterator[str]:
@@ -55,13 +58,16 @@ def stranded(kernel: Kernel, addressing: Addressing) -> Iterator[str]:
             yield f"{held} is there and was not assigned"
 
 
-def not_in_log(name: str, kernel: Kernel, log: Naive) -> Iterator[str]:
-    """Addresses of ours that a node has, and that the log has never given to it."""
+def promised(name: str, used: Mapping[bytes, float], log: Naive, stored: Mapping[Lease, float]) -> Iterator[str]:
+    """Addresses that a node has used, and since when, that the log has not given to it before; times as of `stored`."""
     clients = {client for client, known in log.names.items() if known == name}
-    given = {address for address, client, kind, _, _ in log.intervals if kind == "lease" and client in clients}
-    for held in kernel.addresses:
-        if held.protocol == OURS and str(held) not in given:
-            yield f"the log did not give it {held}"
+    for address, since in used.items():
+        text = format_address(address)
+        given = min((stored[client, text] for client in clients if (client, text) in stored), default=None)
+        if given is None:
+            yield f"it used {text}, which the log has not given to it"
+        elif given > since:
+            yield f"it used {text} {given - since:.3f} s before that was in the log"
 
 
 def held_twice(kernels: Iterable[Kernel]) -> set[str]:

@@ -15,6 +15,7 @@ import ipaddress
 import shutil
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -36,6 +37,9 @@ ROUTER_ADVERTISEMENTS: dict[str, str | int] = {
 }
 """How a desktop starts; addresses that change (RFC 8981) are what a take-over has to remove as well."""
 
+_LISTENING, _FORWARDING = 1, 3
+"""States of a bridge's port (BR_STATE_*). One that is listening passes nothing, and stays so where STP is off."""
+
 _RADVD = """\
 interface eth0 {
     AdvSendAdvert on;
@@ -54,6 +58,8 @@ class Addressing(msgspec.Struct, frozen=True):
     prefix4: str
     pool4: str
     dns: tuple[str, ...]
+    preferred: int = 2_700  # lifetimes in seconds
+    valid: int = 3_600
 
     @classmethod
     def for_nodes(cls, nodes: int) -> Addressing:
@@ -100,11 +106,15 @@ search = ["lab.example"]
 name = "lab-v6"
 subnet = "lab"
 range = "{self.prefix6}"
+preferred = {self.preferred}
+valid = {self.valid}
 
 [[pool]]
 name = "lab-v4"
 subnet = "lab"
 range = "{self.pool4}"
+preferred = {self.preferred}
+valid = {self.valid}
 """
 
 
@@ -131,7 +141,7 @@ class Network:
         self._link = Bridge.create(self.switch, "link")
         self._link.plug([self.router, *self.agents, *self.nodes], INTERFACE)
         management = Bridge.create(self.site, "mgmt", addresses=[f"{SITE_ADDRESS}/16"])
-        management.plug(self.agents, MANAGEMENT)
+        self._management_ports = management.plug(self.agents, MANAGEMENT)
         for number, agent in enumerate(self.agents):
             agent.ip(
                 [
@@ -185,6 +195,25 @@ class Network:
         stranger.set_up(INTERFACE)
         stranger.ip([f"address add {format_address(address)}/{length} dev {INTERFACE} {'nodad' if six else ''}"])
         return stranger
+
+    @contextmanager
+    def management_cut(self) -> Iterator[None]:
+        """No agent reaches the site: the first, the third, … since a switch drops all in silence, the others as their
+        cables are pulled.
+        """
+        silent, pulled = self._management_ports[0::2], self._management_ports[1::2]
+
+        def set_ports(state: int, carrier: str) -> None:
+            self.site.ip(
+                [f"link set dev {port} type bridge_slave state {state}" for port in silent]
+                + [f"link set dev {port} {carrier}" for port in pulled]
+            )
+
+        set_ports(_LISTENING, "down")
+        try:
+            yield
+        finally:
+            set_ports(_FORWARDING, "up")
 
     @property
     def router_lives(self) -> bool:

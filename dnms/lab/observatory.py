@@ -128,6 +128,10 @@ class Observatory:
         """When that namespace's kernel first let an address of ours be used: seconds, monotonic."""
         return self._watches[place].usable_at.get(address)
 
+    def used(self, place: int) -> dict[bytes, float]:
+        """Every address of ours that the namespace's kernel has let be used, and since when: seconds, monotonic."""
+        return dict(self._watches[place].usable_at)
+
     def removed(self, place: int) -> frozenset[bytes]:
         """Addresses of ours that the namespace's kernel has lost at some time, even if they came back at once."""
         return frozenset(self._watches[place].removed)

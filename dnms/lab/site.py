@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import shutil
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
 
 from dnms.bus import jetstream
 from dnms.bus.committer import Committer
 from dnms.bus.embedded import EmbeddedServer
 from dnms.bus.jetstream import JetStreamLog
+from dnms.bus.port import Unavailable
+from dnms.bus.reading import read
 from dnms.disk.site import Site
 from dnms.domain import document
 from dnms.domain.aggregate import Fold
 from dnms.domain.plan import PlanState
 from dnms.events import subjects
-from dnms.kit.clock import SystemClock
+from dnms.events.address import AddressAllocated
+from dnms.events.ip import format_address
+from dnms.kit.clock import MICROSECONDS, SystemClock
+from dnms.lab.judge import Lease
+from dnms.lab.lab import LabError
+from dnms.lab.network import SUBNET
 from dnms.lab.tables import Shown
+from dnms.linux.namespaces import mount_tmpfs
 from dnms.projections import comparison, naive
 from dnms.projections.addresses import queries as addresses
 from dnms.projections.addresses.queries import AddressRow
@@ -34,29 +43,41 @@ from dnms.projections.views import Views
 
 NAME = "lab"
 FOLDING_DEADLINE = 15.0  # seconds for the views to come to the log's end
+RESTART_DEADLINE = 30.0  # seconds; a bus that cannot run is tried again every 10 s, and may have a log to look through
+POLL = 0.02
 
 
 class LabSite:
     """A site with a bus that serves it and views that follow it."""
 
-    def __init__(self, site: Site, log: JetStreamLog, bus: str) -> None:
+    def __init__(self, site: Site, log: JetStreamLog, server: EmbeddedServer) -> None:
         self.site = site
-        self.bus = bus
+        self.server = server
+        self.bus = server.url
         self._log = log
         self._views_path = site.views
         self._views = Views(site.views)
 
     @classmethod
     @asynccontextmanager
-    async def started(cls, path: Path, *, host: str, plan: str) -> AsyncGenerator[LabSite, None]:
-        """Make a site with this plan (TOML) in `path`, and serve its bus on `host`."""
+    async def started(
+        cls, path: Path, *, host: str, plan: str, disk: int | None = None
+    ) -> AsyncGenerator[LabSite, None]:
+        """Make a site with this plan (TOML) in `path`, and serve its bus on `host`.
+
+        The bus has a disk of its own of so many bytes; None: that of `path`.
+        """
         async with AsyncExitStack() as stack:
             site = await asyncio.to_thread(Site.create, path, NAME)
+            if disk is not None:
+                site.log_directory.mkdir(mode=0o700)
+                mount_tmpfs(site.log_directory, size=disk)
+                stack.callback(shutil.copy, site.log_directory / "nats-server.log", path)  # the disk ends with the lab
             server = EmbeddedServer(site.log_directory, token=site.bus_token, host=host)
             await stack.enter_async_context(server)
             log = await jetstream.connect(server.url, NAME, token=site.bus_token)
             stack.push_async_callback(log.close)
-            lab_site = cls(site, log, server.url)
+            lab_site = cls(site, log, server)
             await lab_site.apply(plan)
             stop = asyncio.Event()
             folding = asyncio.ensure_future(Runner(log, site.views, site=NAME).run(stop))
@@ -82,6 +103,24 @@ class LabSite:
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)
+
+    async def wait_for_restart(self, *, after: int) -> None:
+        """Wait until the bus was started again so often and once more, and the log answers. LabError."""
+        try:
+            async with asyncio.timeout(RESTART_DEADLINE):
+                while True:
+                    if self.server.restarts > after and await self._answers():
+                        return
+                    await asyncio.sleep(POLL)
+        except TimeoutError:
+            raise LabError(f"the bus is not back after {RESTART_DEADLINE:.0f} s") from None
+
+    async def _answers(self) -> bool:
+        try:
+            await self.position()
+        except Unavailable:
+            return False
+        return True
 
     async def position(self) -> int:
         """Where the log ends now."""
@@ -146,6 +185,20 @@ class LabSite:
             *([] if verification.equal or verification.differences else ["views, folded again: not equal"]),
             *(f"views, folded naively: {one}" for one in await comparison.differences(self._log, self._views)),
         ]
+
+    async def leases(self) -> dict[Lease, float]:
+        """When the log first had each lease: seconds since 1970-01-01 UTC, by the bus's own clock."""
+        first: dict[Lease, float] = {}
+        async with aclosing(read(self._log, [subjects.ledger(NAME, SUBNET)])) as batches:
+            async for batch in batches:
+                for stored in batch.stored:
+                    for event in stored.commit.events:
+                        if isinstance(event, AddressAllocated):
+                            lease = event.client.hex(), format_address(event.address)
+                            first.setdefault(lease, stored.stored_at / MICROSECONDS)
+                if batch.caught_up:
+                    break
+        return first
 
     async def folded(self) -> Naive:
         """The log as the naive fold has it."""

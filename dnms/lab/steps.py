@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Iterable, Iterator
+from collections import Counter
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -35,6 +36,7 @@ PER_NODE = 0.3  # seconds that each node adds to these: they share the processor
 LEAVING_DEADLINE = 10.0
 POLL = 0.05
 LOG_POLL = 0.2
+ALLOCATED = "address.allocated"
 
 
 class Stage:
@@ -51,8 +53,8 @@ class Stage:
 
     @classmethod
     @asynccontextmanager
-    async def built(cls, lab: Lab) -> AsyncGenerator[Stage, None]:
-        """The network with its router and the site, and no agent yet."""
+    async def built(cls, lab: Lab, *, disk: int | None = None) -> AsyncGenerator[Stage, None]:
+        """The network with its router and the site, and no agent yet; `disk` is as in `LabSite.started`."""
         async with AsyncExitStack() as stack:
             with lab.display.phase("building the network"):
                 network = Network(nodes=lab.nodes, agents=lab.agents, folder=lab.folder)
@@ -64,7 +66,7 @@ class Stage:
             with lab.display.phase("starting the bus"):
                 plan = network.addressing.plan(NAME)
                 site = await stack.enter_async_context(
-                    LabSite.started(lab.folder / "site", host=SITE_ADDRESS, plan=plan)
+                    LabSite.started(lab.folder / "site", host=SITE_ADDRESS, plan=plan, disk=disk)
                 )
             yield cls(lab, network, observatory, site)
 
@@ -164,13 +166,15 @@ class Stage:
             names = ", ".join(self.network.nodes[place].name for place in late)
             raise LabError(f"no usable SLAAC address after {deadline:.0f} s: {names}")
 
-    async def wait_until_configured(self) -> None:
-        """Or until the deadline; what is missing then is the verdict's to say."""
-        with self.lab.display.phase("nodes configured", self.lab.nodes) as phase:
+    async def wait_until_configured(self, which: Collection[int] | None = None) -> None:
+        """All nodes, or those at these places; or until the deadline: what is missing then is the verdict's to say."""
+        waiting = range(self.lab.nodes) if which is None else which
+        others = self.lab.nodes - len(waiting)
+        with self.lab.display.phase("nodes configured", len(waiting)) as phase:
             await self.observatory.wait(
-                lambda place, found: not any(self.missing(place, found)),
+                lambda place, found: place not in waiting or not any(self.missing(place, found)),
                 deadline=self._within(CONFIGURED_DEADLINE),
-                reached=phase.reached,
+                reached=lambda done: phase.reached(done - others),
                 check=self.check_alive,
             )
 
@@ -208,6 +212,15 @@ class Stage:
         """Wait until every node has opened a session, and has said what became of what it was assigned in it."""
         await self.wait_for_event("session.opened", of=self.names, after=after)
         await self.wait_for_event("configuration.applied", of=self.names, after=after)
+
+    async def everyone_was_allocated_once(self) -> None:
+        """See that the log gave each node one address of each family, and never another one."""
+        events = await self.site.events(ALLOCATED, after=0)
+        given = Counter((event.node, ":" in event.fields["address"]) for event in events)
+        for name in self.names:
+            for six in (True, False):
+                if given[name, six] != 1:
+                    self.wrong.append(f"{name}: it was allocated {given[name, six]} IPv{6 if six else 4} addresses")
 
     async def nothing_was_allocated(self, *, after: int) -> None:
         """See that behind the position `after` nodes only kept what they had."""

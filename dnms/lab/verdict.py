@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 from dnms.events.ip import family
 from dnms.lab import kernel
-from dnms.lab.judge import held_twice, not_in_log
+from dnms.lab.judge import held_twice, promised
 from dnms.lab.kernel import OURS, Held, Kernel
 from dnms.lab.lab import Outcome
 from dnms.lab.report import Report, Times
@@ -24,6 +26,7 @@ async def verdict(stage: Stage, scenario: str) -> Outcome:
         sessions = await stage.site.open_sessions()
         differences = await stage.site.differences()
         log = await stage.site.folded()
+        stored = await stage.site.leases()
     machines = [_machine(stage, place, found, configured=not missing[place]) for place, found in enumerate(kernels)]
     twice = held_twice([*kernels, *others]) | {text.split()[0] for text in log.duplicates}
     report = Report(
@@ -47,14 +50,21 @@ async def verdict(stage: Stage, scenario: str) -> Outcome:
         ),
         *(
             f"{one.name}: {text}; see {lab.folder / one.name}.log"
-            for one, found, lacking in zip(machines, kernels, missing, strict=True)
-            for text in (*lacking, *not_in_log(one.name, found, log))
+            for place, (one, lacking) in enumerate(zip(machines, missing, strict=True))
+            for text in (*lacking, *promised(one.name, _used(stage, place, kernels[place]), log, stored))
         ),
         *(f"{name}: by the views it still has a session with {each}" for name in sessions for each in sessions[name]),
         *(f"{address} is held twice" for address in sorted(twice)),
         *differences,
     ]
     return Outcome(report=report, tables=tables(report, machines, shown), wrong=tuple(wrong))
+
+
+def _used(stage: Stage, place: int, found: Kernel) -> dict[bytes, float]:
+    """What a node has used of what it was given, and since when, by the wall clock."""
+    now, since_boot = time.time(), time.monotonic()
+    used = dict.fromkeys(found.ours, since_boot) | stage.observatory.used(place)
+    return {address: now - since_boot + at for address, at in used.items()}
 
 
 def _machine(stage: Stage, place: int, found: Kernel, *, configured: bool) -> Machine:

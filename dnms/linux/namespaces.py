@@ -149,17 +149,23 @@ class Bridge:
         )
         return cls(namespace, name)
 
-    def plug(self, ends: Sequence[Namespace], interface: str) -> None:
-        """Lay a cable into each namespace, where its end is called `interface` and is down. NamespaceError."""
+    def plug(self, ends: Sequence[Namespace], interface: str) -> list[str]:
+        """Lay a cable into each namespace, where its end is called `interface` and is down; the bridge's own ends.
+
+        NamespaceError.
+        """
         lines: list[str] = []
+        ports: list[str] = []
         for end in ends:
             self._ports += 1
             port = f"{self.name}-{self._ports}"
+            ports.append(port)
             lines += [
                 f"link add {port} type veth peer name {interface} netns /proc/self/fd/{end.fileno()}",
                 f"link set dev {port} master {self.name} addrgenmode none up",
             ]
         self.namespace.ip(lines, pass_fds=[end.fileno() for end in ends])
+        return ports
 
 
 def set_up(interface: str) -> None:
@@ -183,6 +189,12 @@ def private_mounts() -> None:
 def bind_mount(source: Path, target: Path) -> None:
     """Show the file `source` in the place of `target`; only sensible after `private_mounts`. NamespaceError."""
     _call(f"cannot mount over {target}", "mount", os.fsencode(source), os.fsencode(target), None, _MS_BIND, None)
+
+
+def mount_tmpfs(target: Path, *, size: int) -> None:
+    """Mount an empty disk of so many bytes, in memory, on the directory `target`. NamespaceError."""
+    options = f"size={size},mode=700".encode()
+    _call(f"cannot mount a tmpfs on {target}", "mount", b"tmpfs", os.fsencode(target), b"tmpfs", 0, options)
 
 
 def end_with_parent(signal: int) -> None:

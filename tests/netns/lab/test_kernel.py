@@ -11,7 +11,7 @@ import pytest
 
 from dnms.events.ip import parse_address, parse_prefix
 from dnms.lab import kernel
-from dnms.lab.judge import held_twice, missing, not_in_log, stranded, unresolved
+from dnms.lab.judge import held_twice, missing, promised, stranded, unresolved
 from dnms.lab.kernel import Kernel
 from dnms.lab.network import Addressing
 from dnms.lab.observatory import Observatory
@@ -133,6 +133,7 @@ async def test_the_moment_is_when_dad_has_ended(nodes: list[Node]) -> None:
     assert reached[-1] == 1
     moment = observatory.usable_at(1, OURS6)
     assert observatory.usable_at(0, OURS6) is None
+    assert (observatory.used(0), observatory.used(1)) == ({}, {OURS6: moment})
     assert moment is not None
     assert 0.2 < moment - before < DEADLINE, "three probes, 0.1 s apart"
 
@@ -144,11 +145,13 @@ async def test_an_address_on_two_machines_is_held_twice(nodes: list[Node]) -> No
     assert held_twice([nodes[0].read()]) == set()
 
 
-async def test_what_the_log_gave_to_another_is_seen(nodes: list[Node]) -> None:
-    await nodes[0].add(OURS4)
-    log = Naive(names={"aa": "one", "bb": "two"}, intervals=[("192.0.2.10", "bb", "lease", 1, None)])
-    assert list(not_in_log("one", nodes[0].read(), log)) == ["the log did not give it 192.0.2.10"]
-    assert list(not_in_log("two", nodes[0].read(), log)) == []
+def test_what_the_log_gave_to_another_or_too_late_is_seen() -> None:
+    log = Naive(names={"aa": "one", "bb": "two"})
+    stored = {("bb", "192.0.2.10"): 5.0}
+    assert list(promised("one", {OURS4: 6.0}, log, stored)) == ["it used 192.0.2.10, which the log has not given to it"]
+    [late] = promised("two", {OURS4: 4.75}, log, stored)
+    assert late == "it used 192.0.2.10 0.250 s before that was in the log"
+    assert list(promised("two", {OURS4: 6.0}, log, stored)) == []
 
 
 async def test_who_changes_addresses_is_stranded_only_without_one(nodes: list[Node]) -> None:

@@ -108,6 +108,29 @@ def test_nodes_get_back_what_a_link_or_a_reboot_takes_while_no_agent_is_there(te
     check(run(scenario("reboot", 6)), "reboot", 6)
 
 
+def test_nodes_join_while_a_node_an_agent_and_the_bus_are_killed(temporary: Path) -> None:
+    done = run(scenario("crash", 6))
+    check(done, "crash", 6)
+    assert done.stderr.count(" is killed: ") == 3
+
+
+def test_nodes_wait_for_a_link_that_is_cut(temporary: Path) -> None:
+    done = run(scenario("cut", 4))
+    check(done, "cut", 4)
+    assert "2 of 2 nodes that came in the outage wait at its end" in done.stderr
+
+
+def test_nodes_wait_for_a_disk_that_is_full(temporary: Path) -> None:
+    check(run(scenario("disk", 4)), "disk", 4)
+
+
+@pytest.mark.parametrize(("name", "nodes"), [("crash", 2), ("cut", 1), ("disk", 1)])
+def test_too_few_nodes_would_show_nothing(temporary: Path, name: str, nodes: int) -> None:
+    done = run(scenario(name, nodes))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"needs {nodes + 1} nodes or more" in done.stderr
+
+
 def test_tables_are_for_people(temporary: Path) -> None:
     done = run([*LAB, "run", "basic", "--nodes", "2", "--agents", "1"])
     assert done.returncode == 0, done.stderr
@@ -182,6 +205,9 @@ def test_the_list_has_every_scenario() -> None:
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
         "basic",
+        "crash",
+        "cut",
+        "disk",
         "duplicate",
         "handover",
         "reboot",

@@ -1,0 +1,80 @@
+"""The log is away for a while: nodes that are configured stay so, those that come wait, and all goes on by itself.
+
+What takes the log away is the scenario's. What is shown is the same: no kernel loses anything, nobody is allocated more
+than once, and those who wait are told why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
+
+from dnms.events.ip import format_address
+from dnms.lab.kernel import Kernel
+from dnms.lab.lab import LabError
+from dnms.lab.steps import POLL, Stage
+
+LASTS = 20.0  # seconds; longer than the 15 s for which agents try to commit before they tell their nodes
+LATE_TOLD = "outage"  # what a node is told that waits
+
+
+async def live_through(stage: Stage, outage: AbstractAsyncContextManager[None]) -> None:
+    """Half of the nodes are configured, then the log is away as long as `outage` is entered, and the others come.
+
+    LabError where it cannot go on.
+    """
+    if stage.lab.nodes < 2:
+        raise LabError("an outage needs 2 nodes or more: one is configured before it, another comes in it")
+    early, late = range(0, stage.lab.nodes, 2), range(1, stage.lab.nodes, 2)
+    nodes = stage.network.nodes
+    await stage.start_subnet_agents()
+    await stage.wait_for_slaac()
+    await stage.start_nodes(nodes[place] for place in early)
+    await stage.wait_until_configured(early)
+    if any(text for place in early for text in stage.missing(place, stage.observatory.read(place))):
+        return  # the verdict says what
+    held = {place: stage.observatory.read(place).ours for place in early}
+    position = await stage.site.position()
+
+    def unchanged(place: int, found: Kernel) -> Iterator[str]:
+        if place not in held:
+            return
+        yield from stage.missing(place, found)
+        for address in found.ours ^ held[place]:
+            yield f"{format_address(address)} is {'gone' if address in held[place] else 'new'}"
+
+    async with stage.vigil(unchanged):
+        async with outage:
+            await stage.start_nodes(nodes[place] for place in late)
+            await _last(stage)
+            waiting = [place for place in late if not stage.observatory.used(place)]
+        stage.lab.display.line(f"{len(waiting)} of {len(late)} nodes that came in the outage wait at its end")
+        await stage.wait_until_configured()
+        await stage.wait_for_event("configuration.applied", of=stage.names, after=0)
+    for place in waiting:
+        if LATE_TOLD not in (stage.lab.folder / f"{nodes[place].name}.log").read_text():
+            stage.wrong.append(f"{nodes[place].name}: nobody told it `{LATE_TOLD}`")
+    if not waiting:
+        stage.wrong.append("nobody had to wait, so nothing is shown")
+    early_names = {nodes[place].name for place in early}
+    for event in await stage.site.events("address", after=position):
+        if event.node in early_names and event.name != "address.renewed":
+            stage.wrong.append(f"{event.node}: {event.name} at {event.position}, though nothing had to change")
+    await stage.everyone_was_allocated_once()
+
+
+def expect_lines(stage: Stage, name: str, *texts: str) -> None:
+    """See that a log in the lab's folder says all of this."""
+    log = (stage.lab.folder / f"{name}.log").read_text()
+    stage.wrong += [f"{name}.log does not say {text!r}" for text in texts if text not in log]
+
+
+async def _last(stage: Stage) -> None:
+    end = asyncio.get_running_loop().time() + LASTS
+    with stage.lab.display.phase("seconds of outage", round(LASTS)) as phase:
+        while (left := end - asyncio.get_running_loop().time()) > 0:
+            phase.reached(round(LASTS - left))
+            stage.check_alive()
+            await asyncio.sleep(POLL)
+        phase.reached(phase.total)

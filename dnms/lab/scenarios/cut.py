@@ -1,0 +1,48 @@
+"""The management link between the bus and its agents is cut for 20 s and heals, while nodes join and others renew.
+
+No TCP session is reset by that; half of the agents see no more than silence. Lifetimes are so short that T1 and T2 of
+those who are configured pass meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import msgspec
+
+from dnms.lab.lab import Lab, Outcome
+from dnms.lab.outage import expect_lines, live_through
+from dnms.lab.site import NAME
+from dnms.lab.steps import Stage
+from dnms.lab.verdict import verdict
+
+PREFERRED = 24  # seconds: T1 after 12, T2 after 19
+VALID = 120
+SETTLE = 0.5  # seconds in which the bus has stored what it had received
+
+
+async def run(lab: Lab) -> Outcome:
+    """LabError where it cannot go on."""
+    async with Stage.built(lab) as stage:
+        network = stage.network
+        network.addressing = msgspec.structs.replace(network.addressing, preferred=PREFERRED, valid=VALID)
+        await stage.site.apply(network.addressing.plan(NAME))
+        await live_through(stage, _cut(stage))
+        for agent in network.agents:
+            expect_lines(stage, agent.name, "connection to the bus lost", "connection to the bus is back")
+        return await verdict(stage, "cut")
+
+
+@asynccontextmanager
+async def _cut(stage: Stage) -> AsyncGenerator[None, None]:
+    """The site itself still reaches its bus, so it sees that nothing comes; and afterwards, that renewals do."""
+    renewing = [node.name for node in stage.network.nodes[0::2]]
+    with stage.network.management_cut():
+        await asyncio.sleep(SETTLE)
+        position = await stage.site.position()
+        yield
+        if await stage.site.position() != position:
+            stage.wrong.append(f"the log grew behind {position} while nobody could reach it")
+    await stage.wait_for_event("address.renewed", of=renewing, after=position)
