@@ -93,10 +93,6 @@ class Log(Protocol):
         """The sequence of the newest message of the stream; 0 if there is none. Unavailable."""
         ...
 
-    async def clock(self) -> int:
-        """The log's own clock, by which messages are stored, in microseconds since 1970-01-01 UTC. Unavailable."""
-        ...
-
     def follow(self, subjects: Sequence[str], *, after: int = 0) -> AsyncIterator[Batch]:
         """All messages on `subjects` (NATS wildcards) after the sequence `after`, in order, then those to come.
 

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import secrets
 from pathlib import Path
 
 import pytest
 
 from dnms.agents.node import NodeAgentError, identity
+from dnms.disk.node_state import NodeStateDirectory
 from dnms.disk.site import Site
 from dnms.events import codec
 from dnms.events.seen import ConfigurationApplied
 from tests.netns.agents.conftest import Network
 
 BOTH = ("2001:db8:5:", "192.0.2.")
+
+
+def has_lived(network: Network) -> None:
+    """The node was here before: it has its identity."""
+    directory = NodeStateDirectory(network.state)
+    directory.identity(machine=identity.machine(), hardware=(), draw=secrets.token_bytes)
 
 
 def reported(network: Network) -> list[str]:
@@ -81,7 +89,7 @@ async def test_no_interface_of_that_name_is_one_clear_line(network: Network) -> 
 
 
 async def test_a_damaged_assignment_of_before_is_replaced(network: Network) -> None:
-    network.state.mkdir()
+    has_lived(network)
     kept = network.state / "assignment.eth0"
     kept.write_bytes(b"\xc1 nonsense")
     network.serve()
@@ -91,7 +99,8 @@ async def test_a_damaged_assignment_of_before_is_replaced(network: Network) -> N
 
 
 async def test_an_assignment_that_cannot_be_kept_is_applied_and_reported(network: Network) -> None:
-    (network.state / "assignment.eth0").mkdir(parents=True)
+    has_lived(network)
+    (network.state / "assignment.eth0").mkdir()
     network.serve()
     node = network.live()
     await network.until(lambda: network.has(*BOTH))
