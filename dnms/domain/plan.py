@@ -11,6 +11,7 @@ from dnms.domain.aggregate import Refused
 from dnms.domain.document import LEVEL
 from dnms.domain.reserved import RESERVED_GROUPS
 from dnms.domain.strategies import STRATEGIES
+from dnms.events.commit import MAX_EVENTS
 from dnms.events.ip import Prefix, family, format_address, is_link_local
 from dnms.events.plan import (
     AdoptedPlan,
@@ -81,6 +82,8 @@ class PlanState:
         events += [GroupDefined(group=group) for group in _new(self.groups, groups)]
         events += [SubnetDefined(subnet=subnet) for subnet in _new(self.subnets, request.subnets)]
         events += [PoolDefined(pool=pool) for pool in _new(self.pools, request.pools)]
+        if len(events) > MAX_EVENTS:
+            raise Refused("invalid-plan", f"$: {len(events)} changes at once; apply at most {MAX_EVENTS} at a time")
         return tuple(events)
 
     def evolve(self, event: Event, *, at: int, position: int) -> None:
@@ -166,7 +169,8 @@ def _draw(name: str, taken: Set[int], entropy: bytes) -> int:
 
 
 def _gone(current: Mapping[str, Named], wanted: tuple[Named, ...]) -> list[str]:
-    return [name for name in current if name not in {entry.name for entry in wanted}]
+    names = {entry.name for entry in wanted}
+    return [name for name in current if name not in names]
 
 
 def _new(current: Mapping[str, Named], wanted: tuple[Named, ...]) -> list[Named]:

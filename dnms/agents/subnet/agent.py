@@ -31,6 +31,8 @@ from dnms.linux.dad import link_local_ready
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
 from dnms.linux.netlink import Netlink
+from dnms.wire.answering import LARGEST_LOAD
+from dnms.wire.datagrams import encode_offer
 from dnms.wire.messages import MAX_ENDPOINTS, PORT, Endpoint, Offer
 
 CONNECT_RETRY = 2.0  # seconds
@@ -140,41 +142,58 @@ async def _serve(settings: SubnetSettings, site: str, root: bytes, books: Books,
         # fe80:: comes first in an offer; every other address of the interface works as well (D29).
         held = sorted(await netlink.addresses(link.index), key=lambda each: each.origin != "link-local")
         usable = [each.address for each in held if not each.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)]
-        addresses = usable[:MAX_ENDPOINTS]
-    listeners = _listen(addresses, settings.port, link.index)
-    endpoints = tuple(
-        Endpoint(address=address, port=listener.getsockname()[1])
-        for address, listener in zip(addresses, listeners, strict=True)
-    )
+    listening = _listen(usable[:MAX_ENDPOINTS], settings.port, link.index)
     offer = Offer(
         nonce=bytes(16),
         site=site,
         subnet=settings.subnet,
         agent=settings.name,
-        endpoints=endpoints,
+        endpoints=tuple(listening),
         preference=settings.preference,
         root=root,
     )
-    offers = Offers(link.index, offer, lambda: len(sessions))
+    offers = Offers(link.index, fitting(offer), lambda: len(sessions))
     _logger.info(
-        "serving", subnet=settings.subnet, agent=settings.name, addresses=[format_address(each) for each in addresses]
+        "serving",
+        subnet=settings.subnet,
+        agent=settings.name,
+        addresses=[format_address(each.address) for each in listening],
     )
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(sessions.serve(listeners))
+        tasks.create_task(sessions.serve(listening.values()))
         tasks.create_task(offers.run())
         tasks.create_task(_push(books, sessions))
 
 
-def _listen(addresses: list[bytes], port: int, interface: int) -> list[socket.socket]:
-    listeners: list[socket.socket] = []
+def _listen(addresses: list[bytes], port: int, interface: int) -> dict[Endpoint, socket.socket]:
+    """Listen on each address; one that has gone since it was looked for is left out, unless no other is left."""
+    listening: dict[Endpoint, socket.socket] = {}
     try:
         for address in addresses:
-            listeners.append(multicast.listener(address, port, interface=interface))  # noqa: PERF401  # closed on error
+            try:
+                listener = multicast.listener(address, port, interface=interface)
+            except KernelError as error:
+                if error.why != "not-there" or (address == addresses[-1] and not listening):
+                    raise
+                continue
+            listening[Endpoint(address=address, port=listener.getsockname()[1])] = listener
     except KernelError:
-        for listener in listeners:
+        for listener in listening.values():
             listener.close()
         raise
-    return listeners
+    return listening
+
+
+def fitting(offer: Offer) -> Offer:
+    """The offer with as many of its endpoints, the first ones, as a datagram takes."""
+    while len(offer.endpoints) > 1:
+        try:
+            encode_offer(msgspec.structs.replace(offer, load=LARGEST_LOAD))
+        except ValueError:
+            offer = msgspec.structs.replace(offer, endpoints=offer.endpoints[:-1])
+        else:
+            break
+    return offer
 
 
 async def _keep_time(clock: LogClock, books: Books) -> None:

@@ -151,5 +151,10 @@ class Sessions:
 
 
 async def _push(node: ServedNode, pump: Pump[heard.AgentEvent]) -> None:
-    await node.push()
+    try:
+        await node.push()
+    except LogError:
+        raise
+    except Exception:
+        _logger.exception("session not pushed to")  # a defect in one session is not the others'
     pump.wake()
