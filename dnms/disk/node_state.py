@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import fcntl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -54,6 +56,20 @@ class NodeStateDirectory:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise NodeStateError(f"cannot make {path}: {error.strerror or error}") from error
+
+    @contextmanager
+    def own(self, interface: str) -> Iterator[None]:
+        """Be the only agent of this interface meanwhile. NodeStateError if there is another."""
+        try:
+            lock = (self._path / f"lock.{interface}").open("w")
+        except OSError as error:
+            raise NodeStateError(f"cannot write {self._path}: {error.strerror or error}") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise NodeStateError(f"another Node Agent runs on {interface}: stop it first") from error
+            yield
 
     def identity(self, *, machine: str, hardware: tuple[str, ...], draw: Callable[[int], bytes]) -> Identity:
         """The node's identity. A new one is drawn at the first start, and on another machine: when the SMBIOS UUID is

@@ -15,6 +15,10 @@ from dnms.events.requests import ApplyPlan
 LEVEL = 1
 """The highest level of a site that this release decides at."""
 
+_LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+Domain = Annotated[str, msgspec.Meta(pattern=rf"^({_LABEL}\.)*{_LABEL}\.?\Z", max_length=254)]
+"""A domain to search names in (RFC 1035, 2.3.1; with RFC 2782's underscore)."""
+
 T = TypeVar("T")
 
 
@@ -76,7 +80,7 @@ class _Subnet(_Table, kw_only=True):
     gateways: list[_AddressText] = []
     routes: list[_Route] = []
     dns: list[_AddressText] = []
-    search: list[str] = []
+    search: list[Domain] = []
     ntp: list[_AddressText] = []
     mtu: Annotated[int, msgspec.Meta(ge=1280, le=65535)] | None = None
 

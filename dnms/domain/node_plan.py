@@ -49,7 +49,8 @@ def plan_node(
 ) -> NodePlan:
     """The changes on one link. Addresses in `keep` stay; so do link-local ones, and what is on other links.
 
-    A family of which nothing is assigned is left alone: its pool may be empty or refuse, and that cuts no node off.
+    Of a family of which nothing is assigned only what is ours goes: its pool may be empty or refuse, and a node that
+    configured itself is not cut off for that.
     """
     wanted = {address.address for address in assignment.addresses}
     families = {family(address) for address in wanted}
@@ -64,7 +65,7 @@ def plan_node(
             held
             for held in snapshot.addresses
             if held.interface == link_index
-            and family(held.address) in families
+            and (family(held.address) in families or held.origin == "managed")
             and held.address not in wanted
             and not is_link_local(held.address)
             and not any(held.address in prefix for prefix in keep)
@@ -72,7 +73,9 @@ def plan_node(
         remove_routes=tuple(
             route
             for route in snapshot.routes
-            if route.interface == link_index and route.destination.family in families and _is_stray(route, routes, keep)
+            if route.interface == link_index
+            and (route.destination.family in families or route.protocol == PROTOCOL)
+            and _is_stray(route, routes, keep)
         ),
     )
 

@@ -10,7 +10,7 @@ from dnms.events.configuration import AssignedRoute
 from dnms.events.ip import Address, Prefix
 from dnms.events.recorded import Event, Part, share_defaults
 
-Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$")]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\Z")]
 """A name in subjects, files and on the command line: a DNS label in lower case (RFC 1035, 2.3.1)."""
 
 Seconds = Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]

@@ -30,6 +30,7 @@ from dnms.disk.node_state import Identity, NodeStateDirectory, NodeStateError
 from dnms.events.configuration import Snapshot
 from dnms.kit.clock import MICROSECONDS
 from dnms.kit.errors import leaves, one_line
+from dnms.linux.capability import may_configure
 from dnms.linux.changes import AddressChanged, LinkChanged, Resync, RouteChanged
 from dnms.linux.dad import link_local_ready
 from dnms.linux.errors import KernelError
@@ -68,6 +69,8 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
 
 async def run(settings: NodeSettings, *, stop: asyncio.Event) -> None:
     """Live until `stop` is set; the node keeps its configuration then. NodeAgentError if it cannot run here."""
+    if not may_configure():
+        raise NodeAgentError("not allowed to configure interfaces: run it as root, or give it CAP_NET_ADMIN")
     try:
         connecting = Connecting(settings.interface, settings.root_certificate)
     except (OSError, ssl.SSLError) as error:
@@ -77,21 +80,28 @@ async def run(settings: NodeSettings, *, stop: asyncio.Event) -> None:
         ) from error
     try:
         directory = NodeStateDirectory(settings.state)
-        async with Netlink() as netlink:
-            agent = NodeAgent(settings, directory, netlink, connecting)
-            living = asyncio.create_task(agent.live())
-            stopping = asyncio.create_task(stop.wait())
-            try:
-                await asyncio.wait((living, stopping), return_when=asyncio.FIRST_COMPLETED)
-                await agent.leave()
-            finally:
-                stopping.cancel()
-                living.cancel()
-                await asyncio.wait((living,))
-            if not living.cancelled():
-                living.result()
+        with directory.own(settings.interface):
+            await _live(settings, directory, connecting, stop)
     except* (KernelError, NodeStateError) as errors:
         raise NodeAgentError(one_line(errors)) from errors
+
+
+async def _live(
+    settings: NodeSettings, directory: NodeStateDirectory, connecting: Connecting, stop: asyncio.Event
+) -> None:
+    async with Netlink() as netlink:
+        agent = NodeAgent(settings, directory, netlink, connecting)
+        living = asyncio.create_task(agent.live())
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((living, stopping), return_when=asyncio.FIRST_COMPLETED)
+            await agent.leave()
+        finally:
+            stopping.cancel()
+            living.cancel()
+            await asyncio.wait((living,))
+        if not living.cancelled():
+            living.result()
 
 
 class NodeAgent:

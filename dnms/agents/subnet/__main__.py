@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from dnms.agents.subnet.agent import SubnetAgentError, SubnetSettings, run
@@ -33,8 +34,10 @@ def main(argv: list[str]) -> int:
         default=os.environ.get("DNMS_BUS", "nats://127.0.0.1:4222"),
         help="where the log is (default: %(default)s)",
     )
-    parser.add_argument("--port", type=int, default=PORT, help="TCP port of sessions (default: %(default)s)")
-    parser.add_argument("--preference", type=int, default=0, help="0 to 255, the higher is chosen first")
+    parser.add_argument(
+        "--port", type=_within(0, 65_535), default=PORT, help="TCP port of sessions (default: %(default)s)"
+    )
+    parser.add_argument("--preference", type=_within(0, 255), default=0, help="0 to 255, the higher is chosen first")
     parser.add_argument("--verbose", action="store_true", help="log more")
     arguments = parser.parse_args(argv)
     logging.configure(verbose=arguments.verbose)
@@ -48,6 +51,16 @@ def main(argv: list[str]) -> int:
         preference=arguments.preference,
     )
     return asyncio.run(_until_signalled(settings))
+
+
+def _within(lowest: int, highest: int) -> Callable[[str], int]:
+    def number(text: str) -> int:
+        value = int(text)
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"{value} is not within {lowest} to {highest}")
+        return value
+
+    return number
 
 
 async def _until_signalled(settings: SubnetSettings) -> int:

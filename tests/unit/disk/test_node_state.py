@@ -112,3 +112,12 @@ def test_a_directory_that_cannot_be_made_or_written(tmp_path: Path) -> None:
         directory.keep("eth0", KEPT)
     with pytest.raises(NodeStateError, match="cannot remove"):
         directory.forget("eth0")
+
+
+def test_an_interface_has_one_agent(tmp_path: Path) -> None:
+    first, second = NodeStateDirectory(tmp_path), NodeStateDirectory(tmp_path)
+    refused = pytest.raises(NodeStateError, match="another Node Agent runs on eth0")
+    with first.own("eth0"), second.own("eth1"), refused, second.own("eth0"):
+        pass
+    with second.own("eth0"):
+        pass

@@ -99,6 +99,15 @@ def test_a_family_of_which_nothing_is_assigned_is_left_alone() -> None:
     assert plan.remove_routes == ()
 
 
+def test_what_was_assigned_before_goes_when_nothing_of_its_family_is_assigned_any_more() -> None:
+    only4 = Assignment(generation=Generation(0, 1, 2), addresses=ASSIGNMENT.addresses[1:])
+    ours, own = held("2001:db8:1::77", origin="managed"), held("2001:db8:1::ff:fe00:1")
+    default = route("::/0", PROTOCOL, "fe80::1", METRIC)
+    plan = plan_node(Snapshot(addresses=(ours, own), routes=(default,)), LINK, only4)
+    assert plan.remove_addresses == (ours,)
+    assert plan.remove_routes == (default,)
+
+
 def test_resolver_and_mtu_change_only_where_they_differ() -> None:
     snapshot = Snapshot(links=(Link(index=LINK, name="eth0", mtu=1500),), resolver=ASSIGNMENT.resolver)
     assert plan_node(snapshot, LINK, ASSIGNMENT).resolver is None
