@@ -100,6 +100,7 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
                 tasks.create_task(_serve(settings, site.name, fingerprint, books, sessions)),
             ]
             await stop.wait()
+            _logger.info("leaving", subnet=settings.subnet, sessions=len(sessions))
             # Listeners first: they record the end of their sessions in books that still write.
             for task in reversed(work):
                 task.cancel()
@@ -136,6 +137,8 @@ async def _serve(settings: SubnetSettings, site: str, root: bytes, books: Books,
     """Listen on the link, once the books are complete."""
     await books.caught_up.wait()
     await books.close_abandoned()
+    if books.ledger.plan.subnet is None:
+        _logger.warning("the plan has no such subnet yet: nodes are refused until it has", subnet=settings.subnet)
     async with Netlink() as netlink:
         await link_local_ready(netlink, settings.interface)
         link = await netlink.link(settings.interface)

@@ -51,14 +51,14 @@ class ServedNode:
         self._introduction = introduction
         self.peer = parse_address(peer.split("%", maxsplit=1)[0])
         self._duid = b""
-        self._name = ""
+        self.name = ""
         self._opened = False
         self._wanted: dict[tuple[int, Family], Association] = {}
         self._reported: tuple[int, int, frozenset[tuple[bytes, str]]] | None = None
 
     def greet(self, greeted: heard.Greeted, client: bytes, *, now: float) -> None:
         """A node said who it is."""
-        self.client, self._duid, self._name = client, greeted.duid, greeted.name
+        self.client, self._duid, self.name = client, greeted.duid, greeted.name
         introduction = self._introduction
         self._session.welcome(
             agent=introduction.agent,
@@ -123,7 +123,7 @@ class ServedNode:
         identify = IdentifyNode(
             client=self.client,
             duid=Personal(self._duid),
-            name=Personal(self._name),
+            name=Personal(self.name),
             subnet=self._introduction.subnet,
             hardware=tuple(sorted(hardware, key=lambda each: each.payload)),
             kernel=event.snapshot.kernel,
@@ -214,7 +214,7 @@ class ServedNode:
 
     async def _allocate(self, associations: Iterable[Association]) -> dict[str, Refused]:
         """Have an address for each; the families that were refused."""
-        group = group_of(self._books.plan, self._name)
+        group = group_of(self._books.plan, self.name)
         wanted = list(associations)
         requests = [
             AllocateAddress(client=self.client, iaid=each.iaid, family=each.family, group=group) for each in wanted
@@ -234,7 +234,7 @@ class ServedNode:
         """Assign all that the node wants, `associations` and what it asked for before; `renewed` is settled already."""
         for each in associations:
             self._want(each)
-        group = group_of(self._books.plan, self._name)
+        group = group_of(self._books.plan, self.name)
         leases = self._books.ledger.leases
         # Who is in another group now is not settled: its address may have to say so.
         settled = {

@@ -104,6 +104,7 @@ class Sessions:
                         case heard.Greeted():
                             await self._greet(session, node, event)
                         case Closed():
+                            _logger.info("session closed", node=node.name, peer=peer, why=str(event.why))
                             await node.leave(event.why)  # now: it may take seconds until the connection is closed
                         case _:
                             await node.handle(event)
@@ -136,6 +137,7 @@ class Sessions:
                 await self._alarm(IdentityContested(client=client, holder=other.peer, contender=node.peer))
                 return
         node.greet(greeted, client, now=asyncio.get_running_loop().time())
+        _logger.info("session opened", node=node.name, peer=format_address(node.peer), sessions=len(self))
 
     async def _alarm(self, event: IdentityContested) -> None:
         if event in self._alarmed:
