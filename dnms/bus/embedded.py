@@ -27,6 +27,8 @@ from urllib.parse import urlparse
 
 import structlog
 
+from dnms.bus.unfinished import remove_unfinished
+
 FIRST_PAUSE = 0.1
 LONGEST_PAUSE = 10.0
 """Seconds before a crashed server is started again, doubling from the one to the other."""
@@ -194,6 +196,13 @@ class EmbeddedServer:
             raise EmbeddedServerError("setpriv is missing: install the package util-linux")
         for stale in self.directory.glob("*.ports"):  # of one that was killed
             stale.unlink(missing_ok=True)
+        for write in await asyncio.to_thread(remove_unfinished, self.directory):
+            _logger.warning(
+                "removed a write that nats-server did not finish",
+                block=str(write.block),
+                size=write.size,
+                after=write.after,
+            )
         log = self.directory / "nats-server.log"
         quoted = json.dumps(self._token)  # without quotes a token may read as a number
         with log.open("ab") as output:

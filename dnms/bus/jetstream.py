@@ -173,7 +173,7 @@ class JetStreamLog:
         self._log_id = self._id_of(stream)
         if not self._log_id:
             raise Misconfigured(f"stream {self._stream}: no {LOG_ID} in its metadata; DNMS has not made it")
-        if not stream.state.whole:
+        if not stream.state.whole or stream.state.cut_off:
             raise damage(self._stream, stream.state)
 
     async def close(self) -> None:

@@ -1,9 +1,13 @@
 """What JetStream says of its own stream that a log's cannot be: messages that it had and has no more.
 
 It says so in the state of the stream, to whoever looks, and goes on. Nothing is ever deleted from a log, so it begins
-at 1, has as many messages as its last sequence says, and has lost nothing. What this does not show: an end that is
-missing since an earlier start of the server, which is why a position that was read is stored and checked (`reading`),
-and a message whose bytes are damaged, which the server finds when it reads it and leaves out (`following`).
+at 1, has as many messages as its last sequence says, and nothing was cut off its end. What this does not show: an end
+that is missing since an earlier start of the server, which is why a position that was read is stored and checked
+(`reading`), and a message whose bytes are damaged, which the server finds when it reads it and leaves out
+(`following`).
+
+What was cut off may be a write that the server had not finished when it was killed; of the embedded one that is taken
+away before (`unfinished`). So it stops who begins to read, and not who goes on: that one knows how far it has read.
 """
 
 from __future__ import annotations
@@ -33,8 +37,13 @@ class State(msgspec.Struct):
 
     @property
     def whole(self) -> bool:
-        """Whether nothing is missing that it can know of."""
-        return self.messages == self.last_seq and self.lost is None
+        """Whether there is a message at every sequence up to the last one."""
+        return self.messages == self.last_seq
+
+    @property
+    def cut_off(self) -> bool:
+        """Whether the server has found bytes unreadable at its start, and dropped them."""
+        return self.lost is not None
 
 
 def damage(stream: str, state: State) -> LogDamaged:
@@ -47,7 +56,7 @@ def damage(stream: str, state: State) -> LogDamaged:
         more = ", …" if len(missing) > MAX_RANGES else ""
         said.append(f"{count} messages are missing, at {', '.join(places)}{more}")
     if state.lost is not None:
-        said.append(f"the bus found {state.lost.bytes} bytes unreadable and cut them off")
+        said.append(f"the bus found {state.lost.bytes} bytes unreadable at its start and cut them off")
     if not said:
         said.append(f"it has {state.messages} messages, and its last one is {state.last_seq}")
     end = missing[-1][0] - 1 if missing and missing[-1][1] >= state.last_seq else state.last_seq

@@ -201,21 +201,41 @@ async def test_a_block_that_is_cut_off_anywhere_is_told(directory: Path, indexed
     for number, site in enumerate(kept):
         (block,) = blocks.blocks(directory, site)
         message = blocks.messages(block)[number // 2]
-        # At the beginning of a message, or within it; what is left of it is what tells.
-        blocks.cut(block, message.first + (number % 2) * (number + 1))
+        blocks.cut(block, message.first + (number % 2) * (number + 1))  # at a message, or within it
         ends[site] = message.sequence - 1
         if not indexed:
             blocks.index(directory, site).unlink()
     told = await found(directory, kept)
-    for number, (site, end) in enumerate(ends.items()):
-        if indexed or number % 2:
-            assert re.search(rf"log-damaged: .* ends at {end}$", told[site].alarm), (number, told[site])
+    for site, end in ends.items():
+        if indexed:
+            assert re.search(rf"log-damaged: .* missing, .* ends at {end}$", told[site].alarm), (end, told[site])
         else:
-            # A log that ends at a message, as if nothing had ever come after it. Without a position, nobody knows.
+            # As if the server had been killed right then: without a position, nobody knows that there was more.
             assert told[site] == Found(kept[site].stored[:end])
-    # Who has read it before knows, even if the server has found its log in order meanwhile.
     known = await found(directory, kept, resumed=True)
     assert all(each.alarm for each in known.values())
+
+
+async def test_a_write_that_was_not_finished_is_no_damage(directory: Path) -> None:
+    """A server was killed in the middle of its last write, wherever that is: all that it acknowledged is there."""
+    cuts = [*range(0, 32, 3), *range(32, 240, 13)]
+    kept = await written(directory, [f"s{number}" for number in range(len(cuts))])
+    for site, cut in zip(kept, cuts, strict=True):
+        (block,) = blocks.blocks(directory, site)
+        blocks.cut(block, blocks.messages(block)[-1].first + cut)
+        blocks.index(directory, site).unlink()
+    acknowledged = {
+        site: Kept(before.stored[:-1], Position(before.position.log_id, COMMITS - 1, before.stored[-2].commit.id))
+        for site, before in kept.items()
+    }
+    told = await found(directory, acknowledged)
+    assert not in_silence(acknowledged, told)
+    assert not [each.alarm for each in told.values() if each.alarm]
+    known = await found(directory, acknowledged, resumed=True)
+    assert not [each.alarm for each in known.values() if each.alarm]
+    async with EmbeddedServer(directory, token=TOKEN) as server, opened(server, "s5") as log:
+        last = acknowledged["s5"].stored[-3]
+        assert await append(log, last.subject, b"goes on", expected=last.sequence) == COMMITS
 
 
 async def test_a_block_that_is_gone_is_told(directory: Path) -> None:

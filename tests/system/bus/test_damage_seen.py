@@ -55,9 +55,10 @@ def without_the_end(log: Path) -> None:
     blocks.index(log, NAME).unlink()
 
 
-def torn_at_the_end(log: Path) -> None:
+def that_is_cut_off(log: Path) -> None:
+    """The server finds it at its start, and drops all that is behind it."""
     (block,) = blocks.blocks(log, NAME)
-    blocks.cut(block, blocks.messages(block)[-1].first + 5)
+    blocks.flip(block, blocks.messages(block)[5].fields["payload"][0])
     blocks.index(log, NAME).unlink()
 
 
@@ -129,10 +130,7 @@ def test_views_that_have_read_it_all_are_right_and_verifying_them_finds_what_is_
 @pytest.mark.parametrize(
     ("damage", "why"),
     [
-        (
-            torn_at_the_end,
-            "DNMS_example: the bus found 5 bytes unreadable and cut them off; what can be read ends at 7",
-        ),
+        (that_is_cut_off, "unreadable at its start and cut them off; what can be read ends at 5"),
         (of_the_plan, "1 messages on dnms.example.plan are missing: the bus counts them and cannot read them"),
     ],
 )
@@ -141,9 +139,9 @@ def test_a_site_whose_bus_knows_of_the_damage_is_not_served(site: Site, damage: 
     ended = dnms("serve", "--site", site.path, "--listen", "127.0.0.1:0", "--bus-listen", "127.0.0.1:0")
     assert ended.code == REFUSED
     assert why in ended.err
-    if damage is torn_at_the_end:  # the bus is content at its next start: it is a shorter log now
+    if damage is that_is_cut_off:  # the bus is content at its next start: it is a shorter log now
         with serving(site.path):
-            until(lambda: "was read at 8 before, and the log is shorter now" in nodes(site.path).err)
+            until(lambda: "ends at 5, and was read up to 7 before" in nodes(site.path).err)
 
 
 # --- agents
@@ -224,6 +222,6 @@ async def test_an_agent_ends_and_has_not_served(ledger: Path, number: int) -> No
 async def test_an_agent_does_not_start_over_what_its_bus_cut_off(ledger: Path) -> None:
     (block,) = blocks.blocks(ledger, NAME)
     blocks.flip(block, blocks.messages(block)[4].fields["length"][0])
-    with pytest.raises(LogDamaged, match="unreadable and cut them off; what can be read ends at 4"):
+    with pytest.raises(LogDamaged, match="unreadable at its start and cut them off; what can be read ends at 4"):
         async with opened(ledger):
             pass

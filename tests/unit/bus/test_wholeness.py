@@ -18,6 +18,7 @@ from dnms.bus.wholeness import Lost, State, damage
 )
 def test_a_whole_stream(state: State) -> None:
     assert state.whole
+    assert not state.cut_off
 
 
 @pytest.mark.parametrize(
@@ -33,12 +34,12 @@ def test_a_whole_stream(state: State) -> None:
         ),
         (
             State(first_seq=13, last_seq=12, lost=Lost(msgs=list(range(1, 13)), bytes=3_036)),
-            "12 messages are missing, at 1 to 12; the bus found 3036 bytes unreadable and cut them off; "
+            "12 messages are missing, at 1 to 12; the bus found 3036 bytes unreadable at its start and cut them off; "
             "what can be read ends at 0",
         ),
         (
             State(messages=3, first_seq=1, last_seq=3, lost=Lost(bytes=151)),
-            "the bus found 151 bytes unreadable and cut them off; what can be read ends at 3",
+            "the bus found 151 bytes unreadable at its start and cut them off; what can be read ends at 3",
         ),
         (
             State(messages=10, first_seq=3, last_seq=12),
@@ -49,7 +50,7 @@ def test_a_whole_stream(state: State) -> None:
     ],
 )
 def test_what_is_missing_is_told(state: State, says: str) -> None:
-    assert not state.whole
+    assert not state.whole or state.cut_off
     told = damage("DNMS_here", state)
     assert isinstance(told, LogDamaged)
     assert str(told).startswith("DNMS_here: ")
