@@ -12,11 +12,11 @@ class Bucket:
         self._tokens = burst
         self._at = now
 
-    def take(self, now: float) -> bool:
-        """Whether there is one left; takes it."""
+    def take(self, now: float, number: int = 1) -> bool:
+        """Whether there are so many left; takes them, or none."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._per_second)
         self._at = now
-        if self._tokens < 1:
+        if self._tokens < number:
             return False
-        self._tokens -= 1
+        self._tokens -= number
         return True

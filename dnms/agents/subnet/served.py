@@ -23,12 +23,21 @@ from dnms.wire import agent_events as heard
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.errors import Code
 from dnms.wire.messages import MAX_ASSOCIATIONS, Assign, Association, Binding
+from dnms.wire.rates import Bucket
 
 OUTAGE = "outage"
 """The log cannot be written, so nothing new is promised."""
 OUTAGE_RETRY = 5  # seconds
 
 _logger = structlog.get_logger(__name__)
+
+DECISIONS_AT_ONCE = 4 * MAX_ASSOCIATIONS
+DECISIONS_A_SECOND = 1.0
+"""On what one node asks for. Each may stand in the log for ever, the refused ones too."""
+OBSERVATIONS_AT_ONCE = 16
+OBSERVATIONS_A_SECOND = 1 / 30
+"""Whole configurations that one node may have recorded, of up to 256 KiB each; the newest one is told at last."""
+BUSY_RETRY = 30  # seconds
 
 _NOT_NOW = (Unavailable, Unanswered, LostRace)
 
@@ -53,6 +62,9 @@ class ServedNode:
         self._duid = b""
         self.name = ""
         self._opened = False
+        now = asyncio.get_running_loop().time()
+        self._decisions = Bucket(burst=DECISIONS_AT_ONCE, per_second=DECISIONS_A_SECOND, now=now)
+        self._observations = Bucket(burst=OBSERVATIONS_AT_ONCE, per_second=OBSERVATIONS_A_SECOND, now=now)
         self._wanted: dict[tuple[int, Family], Association] = {}
         self._reported: tuple[int, int, frozenset[tuple[bytes, str]]] | None = None
 
@@ -70,6 +82,10 @@ class ServedNode:
 
     async def handle(self, event: heard.AgentEvent) -> None:
         """Serve one event. What the log does not take is answered `outage`. LogError for what cannot be mended."""
+        number: int = getattr(event, "id", 0)
+        if not self._affords(event):
+            self._refuse(number, Code.BUSY, retry_after=BUSY_RETRY)
+            return
         try:
             match event:
                 case heard.Registered():
@@ -92,12 +108,28 @@ class ServedNode:
                     await self._report(event)
         except _NOT_NOW as error:
             _logger.warning("not answered", why=error.why, text=str(error))
-            if not isinstance(event, heard.AppliedReport | heard.Greeted) and (number := getattr(event, "id", None)):
-                self._session.error(number, OUTAGE, "the log cannot be written", retry_after=OUTAGE_RETRY)
+            self._refuse(number, OUTAGE, "the log cannot be written", retry_after=OUTAGE_RETRY)
         except Refused as refusal:
             _logger.warning("refused", why=refusal.why, text=refusal.text)
-            if number := getattr(event, "id", None):
-                self._session.error(number, refusal.why, refusal.text, retry_after=RETRY)
+            self._refuse(number, refusal.why, refusal.text, retry_after=RETRY)
+
+    def _refuse(self, number: int, code: str, text: str = "", *, retry_after: int) -> None:
+        if number:  # what only reports is not answered
+            self._session.error(number, code, text, retry_after=retry_after)
+
+    def _affords(self, event: heard.AgentEvent) -> bool:
+        """Whether the node has not asked for more than any node needs."""
+        now = asyncio.get_running_loop().time()
+        match event:
+            case heard.Observed():
+                return self._observations.take(now)
+            case heard.Requested():
+                return self._decisions.take(now, len(event.associations))
+            case heard.Renewed() | heard.Rebound():
+                return self._decisions.take(now, len(event.bindings) + len(event.wanted))
+            case heard.Confirmed() | heard.Declined() | heard.Released():
+                return self._decisions.take(now, len(event.bindings))
+        return True
 
     async def push(self) -> None:
         """The plan has changed: assign anew what the node asked for."""

@@ -3,15 +3,18 @@ from __future__ import annotations
 import pytest
 
 from dnms.agents.subnet.books import ABANDONED, Books
+from dnms.agents.subnet.served import DECISIONS_AT_ONCE, OBSERVATIONS_AT_ONCE
 from dnms.bus.port import Unavailable
+from dnms.events import codec
 from dnms.events.address import AddressAllocated, AddressDeclined, AddressExpired, AddressReleased, AddressRenewed
+from dnms.events.configuration import Snapshot
 from dnms.events.ip import family, parse_address
 from dnms.events.node import NodeArrived, NodeIdentified
 from dnms.events.plan import AdoptedPlan, PlanAdopted
 from dnms.events.requests import IdentifyNode
 from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
 from dnms.wire import agent_events
-from dnms.wire.messages import MAX_ASSOCIATIONS, Association
+from dnms.wire.messages import MAX_ASSOCIATIONS, Association, Binding
 from dnms.wire.node_events import Assigned, Refused
 from tests.unit.agents.conftest import PLAN, Clock, FrailLog, Node, Site, until
 from tests.virtual_time import pass_time
@@ -309,3 +312,34 @@ async def test_a_session_that_was_recorded_is_closed_though_the_node_was_not_ide
     assert not node.addresses
     happened = [type(event) for event in log.events()]
     assert (happened.count(SessionOpened), happened.count(SessionClosed)) == (1, 1)
+
+
+async def test_a_node_that_invents_things_to_be_refused_does_not_fill_the_log(books: Books, log: FrailLog) -> None:
+    node = Node(books, "web-1")
+    await node.talk()
+    before = len(log.records)
+    for attempt in range(100):
+        bindings = tuple(
+            Binding(iaid=1, address=(attempt * 1_000 + number).to_bytes(16)) for number in range(MAX_ASSOCIATIONS)
+        )
+        await node.served.handle(agent_events.Renewed(0, bindings, (), None))
+    decisions = [decision for record in log.records[before:] for decision in codec.decode(record.data).decisions]
+    assert len(decisions) <= DECISIONS_AT_ONCE + 100
+
+
+async def test_a_node_whose_configuration_changes_all_the_time_is_recorded_now_and_then(
+    books: Books, log: FrailLog
+) -> None:
+    node = Node(books, "web-1")
+    await node.talk()
+    for number in range(100):
+        node.session.observe(Snapshot(kernel=f"6.{number}"), node.now)
+        await node.talk()
+    observed = [event for event in log.events() if isinstance(event, ConfigurationRegistered)]
+    assert len(observed) <= 1 + OBSERVATIONS_AT_ONCE
+    while observed[-1].snapshot.kernel != "6.99":
+        node.pass_time(31)
+        await pass_time(31)
+        await node.talk()
+        observed = [event for event in log.events() if isinstance(event, ConfigurationRegistered)]
+        assert node.now < 600

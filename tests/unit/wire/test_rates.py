@@ -12,6 +12,11 @@ def test_a_bucket_holds_its_burst_and_fills_no_further() -> None:
     assert [bucket.take(1_000) for _ in range(4)] == [True, True, True, False]
 
 
+def test_several_are_taken_together_or_not_at_all() -> None:
+    bucket = Bucket(burst=5, per_second=1, now=0)
+    assert [bucket.take(0, 3), bucket.take(0, 3), bucket.take(0, 2), bucket.take(0, 0)] == [True, False, True, True]
+
+
 def test_a_clock_that_steps_back_gives_nothing() -> None:
     bucket = Bucket(burst=1, per_second=1, now=10)
     assert bucket.take(10)
