@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
-import secrets
 import socket
 import ssl
-import time
 from collections import deque
 from contextlib import aclosing
 from pathlib import Path
@@ -23,7 +20,9 @@ import structlog
 from dnms.agents.node.application import Application
 from dnms.agents.node.configuring import Configuring
 from dnms.agents.node.connecting import Connecting, Connection, in_order
-from dnms.agents.node.identity import iaid_of, machine
+from dnms.agents.node.identity import iaid_of
+from dnms.agents.node.linux import LinuxMachine, Trust
+from dnms.agents.node.machine import Machine
 from dnms.agents.node.search import Search
 from dnms.agents.pump import Pump
 from dnms.disk.node_state import Identity, NodeStateDirectory, NodeStateError
@@ -32,7 +31,6 @@ from dnms.kit.clock import MICROSECONDS
 from dnms.kit.errors import leaves, one_line
 from dnms.linux.capability import may_configure
 from dnms.linux.changes import AddressChanged, LinkChanged, Resync, RouteChanged
-from dnms.linux.dad import link_local_ready
 from dnms.linux.errors import KernelError
 from dnms.linux.multicast import Peer
 from dnms.linux.netlink import Netlink
@@ -72,7 +70,7 @@ async def run(settings: NodeSettings, *, stop: asyncio.Event) -> None:
     if not may_configure():
         raise NodeAgentError("not allowed to configure interfaces: run it as root, or give it CAP_NET_ADMIN")
     try:
-        connecting = Connecting(settings.interface, settings.root_certificate)
+        trust = Trust(settings.interface, settings.root_certificate)
     except (OSError, ssl.SSLError) as error:
         raise NodeAgentError(
             f"cannot read the site's root certificate {settings.root_certificate} ({error}): "
@@ -81,21 +79,45 @@ async def run(settings: NodeSettings, *, stop: asyncio.Event) -> None:
     try:
         directory = NodeStateDirectory(settings.state)
         with directory.own(settings.interface):
-            await _live(settings, directory, connecting, stop)
+            await _live(settings, directory, trust, stop)
     except* (KernelError, NodeStateError) as errors:
         raise NodeAgentError(one_line(errors)) from errors
 
 
-async def _live(
-    settings: NodeSettings, directory: NodeStateDirectory, connecting: Connecting, stop: asyncio.Event
-) -> None:
+async def _live(settings: NodeSettings, directory: NodeStateDirectory, trust: Trust, stop: asyncio.Event) -> None:
     async with Netlink() as netlink:
-        agent = NodeAgent(settings, directory, netlink, connecting)
-        living = asyncio.create_task(agent.live())
+        machine = LinuxMachine(
+            netlink, settings.interface, trust, state=settings.state, resolv_conf=settings.resolv_conf
+        )
+        agent = NodeAgent(machine, directory, name=settings.name or socket.gethostname())
+        await agent.live_until(stop)
+
+
+class NodeAgent:
+    """One interface of one node."""
+
+    def __init__(self, machine: Machine, directory: NodeStateDirectory, *, name: str) -> None:
+        self._machine = machine
+        self._directory = directory
+        self._connecting = Connecting(machine.connect)
+        self._name = name
+        self._application = Application(machine)
+        self._state = NodeState()
+        self._configuring = Configuring(self._application, self._state, directory, machine.interface, now=machine.time)
+        self._session: NodeSession | None = None
+        self._pump: Pump[heard.NodeEvent] | None = None
+        self._unsteady = 0  # sessions in a row that did not last
+        self._asleep = machine.asleep()
+        self._alone = asyncio.Event()  # no session is held
+        self._alone.set()
+
+    async def live_until(self, stop: asyncio.Event) -> None:
+        """Until `stop` is set; the agent of its session is told then. KernelError, NodeStateError."""
+        living = asyncio.create_task(self.live())
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait((living, stopping), return_when=asyncio.FIRST_COMPLETED)
-            await agent.leave()
+            await self.leave()
         finally:
             stopping.cancel()
             living.cancel()
@@ -103,35 +125,11 @@ async def _live(
         if not living.cancelled():
             living.result()
 
-
-class NodeAgent:
-    """One interface of one node."""
-
-    def __init__(
-        self, settings: NodeSettings, directory: NodeStateDirectory, netlink: Netlink, connecting: Connecting
-    ) -> None:
-        self._settings = settings
-        self._directory = directory
-        self._netlink = netlink
-        self._connecting = connecting
-        self._name = settings.name or socket.gethostname()
-        self._application = Application(
-            netlink, settings.interface, state=settings.state, resolv_conf=settings.resolv_conf
-        )
-        self._state = NodeState()
-        self._configuring = Configuring(self._application, self._state, directory, settings.interface)
-        self._session: NodeSession | None = None
-        self._pump: Pump[heard.NodeEvent] | None = None
-        self._unsteady = 0  # sessions in a row that did not last
-        self._asleep = _asleep()
-        self._alone = asyncio.Event()  # no session is held
-        self._alone.set()
-
     async def live(self) -> None:
         """Until cancelled. KernelError, NodeStateError. An interface that goes is waited for; one that is not there at
         the start is a mistake.
         """
-        await link_local_ready(self._netlink, self._settings.interface)
+        await self._machine.ready()
         identity = self._identity(await self._application.snapshot())
         self._connecting.seen = await self._configuring.restore()
         while True:
@@ -141,29 +139,29 @@ class NodeAgent:
                 task = asyncio.current_task()
                 if not _is_gone(error) or (task is not None and task.cancelling()):
                     raise
-            _logger.warning("interface gone", interface=self._settings.interface)
+            _logger.warning("interface gone", interface=self._machine.interface)
             await self._until_there()
 
     async def _live_on_link(self, identity: Identity) -> None:
-        link = await self._netlink.link(self._settings.interface)
-        search = Search(link.index, duid=identity.duid)
+        link = await self._machine.link()
+        search = Search(self._machine, link.index, duid=identity.duid)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(link.index, search))
                 tasks.create_task(self._expire(search))
                 tasks.create_task(self._configuring.watch())
                 while True:
-                    await link_local_ready(self._netlink, self._settings.interface)
+                    await self._machine.ready()
                     self._configuring.look_soon()
                     await self._try(await search.candidates(), identity, search)
         finally:
             await self._configuring.stop()
 
     async def _until_there(self) -> None:
-        with self._netlink.changes() as changes:
+        with self._machine.changes() as changes:
             while True:
                 try:
-                    await self._netlink.link(self._settings.interface)
+                    await self._machine.link()
                     return
                 except KernelError as error:
                     if not _is_gone(error):
@@ -181,7 +179,9 @@ class NodeAgent:
 
     def _identity(self, snapshot: Snapshot) -> Identity:
         hardware = {link.hardware.text for link in snapshot.links if link.hardware is not None}
-        return self._directory.identity(machine=machine(), hardware=tuple(sorted(hardware)), draw=secrets.token_bytes)
+        return self._directory.identity(
+            machine=self._machine.smbios_uuid(), hardware=tuple(sorted(hardware)), draw=self._machine.chance.randbytes
+        )
 
     # -- sessions ----------------------------------------------------------------------------------------------------
 
@@ -206,18 +206,18 @@ class NodeAgent:
         if welcomed:  # else the search itself becomes slower
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._unsteady)
             self._unsteady = min(self._unsteady + 1, 16)
-            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            await asyncio.sleep(pause * self._machine.chance.uniform(0.5, 1.0))
             search.begin_anew()
 
     async def _hold(self, connection: Connection, identity: Identity) -> bool:
         """One session, until it ends; whether the agent had welcomed us."""
         loop = asyncio.get_running_loop()
-        iaid = iaid_of(self._settings.interface)
+        iaid = iaid_of(self._machine.interface)
         session = NodeSession(
             self._state,
             duid=identity.duid,
             name=self._name,
-            interface=self._settings.interface,
+            interface=self._machine.interface,
             associations=(Association(iaid=iaid, family=6), Association(iaid=iaid, family=4)),
             now=loop.time(),
         )
@@ -276,7 +276,7 @@ class NodeAgent:
             deadline = self._state.deadline()
             now = asyncio.get_running_loop().time()
             await asyncio.sleep(1.0 if deadline is None else min(1.0, max(0.01, deadline - now)))
-            if (slept := _asleep() - self._asleep) > SLEPT:
+            if (slept := self._machine.asleep() - self._asleep) > SLEPT:
                 self._asleep += slept
                 _logger.info("this machine slept", seconds=round(slept))
                 self._state.skip(slept)
@@ -292,7 +292,7 @@ class NodeAgent:
         loop = asyncio.get_running_loop()
         pending: asyncio.TimerHandle | None = None
         try:
-            with self._netlink.changes() as changes:
+            with self._machine.changes() as changes:
                 async for change in changes:
                     if isinstance(change, LinkChanged) and change.link.index == interface:
                         if change.gone:  # said of a port too that only left its bridge
@@ -312,8 +312,8 @@ class NodeAgent:
 
     async def _check_there(self, interface: int) -> None:
         """KernelError `no-interface` if it is gone, or another one has its name."""
-        if (await self._netlink.link(self._settings.interface)).index != interface:
-            raise KernelError("no-interface", f"{self._settings.interface} is another interface now")
+        if (await self._machine.link()).index != interface:
+            raise KernelError("no-interface", f"{self._machine.interface} is another interface now")
 
     def _link_came_back(self, search: Search) -> None:
         if self._session is not None and self._pump is not None:
@@ -327,8 +327,3 @@ def _is_gone(error: BaseException) -> bool:
     """Whether all that went wrong is that the interface is not there."""
     causes = leaves(error) if isinstance(error, BaseExceptionGroup) else iter((error,))
     return all(isinstance(each, KernelError) and each.why == "no-interface" for each in causes)
-
-
-def _asleep() -> float:
-    """Seconds that this machine has slept since it was started."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)

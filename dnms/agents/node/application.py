@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from pathlib import Path
 
 import msgspec
 import structlog
 
-from dnms.domain.node_plan import PROTOCOL, RA, NodePlan, plan_node
+from dnms.agents.node.machine import Machine
+from dnms.domain.node_plan import PROTOCOL, RA, plan_node
 from dnms.events.configuration import AssignedAddress, Assignment, Snapshot
 from dnms.events.ip import family
 from dnms.events.seen import AppliedItem
-from dnms.linux.apply import apply
-from dnms.linux.netlink import Netlink
 from dnms.wire.node_state import USABLE, NodeState
 from dnms.wire.registration import encode_snapshot
 
@@ -25,44 +23,36 @@ _logger = structlog.get_logger(__name__)
 
 
 class Application:
-    """One interface of this node. `state` keeps what was there before, `resolv_conf` is where servers are written."""
+    """One interface of this node."""
 
-    def __init__(self, netlink: Netlink, interface: str, *, state: Path, resolv_conf: Path) -> None:
-        self._netlink = netlink
-        self._interface = interface
-        self._state = state
-        self._resolv_conf = resolv_conf
+    def __init__(self, machine: Machine) -> None:
+        self._machine = machine
 
     async def snapshot(self) -> Snapshot:
         """What the node has now, as much of it as can be registered. KernelError."""
-        return fitting(await self._netlink.snapshot(self._resolv_conf), self._interface)
+        return fitting(await self._machine.snapshot(), self._machine.interface)
 
     async def apply(self, assignment: Assignment, *, elapsed: float) -> tuple[AppliedItem, ...]:
         """Make the interface what is assigned; its lifetimes began `elapsed` seconds ago. KernelError."""
-        link = await self._netlink.link(self._interface)
+        link = await self._machine.link()
         wanted = remaining(assignment, elapsed)
         plan = plan_node(await self.snapshot(), link.index, wanted)
-        outcomes = await self._change(plan)
+        outcomes = await self._machine.change(plan)
         for _ in range(STRAGGLERS):
             # What an advertisement brought after the snapshot and before autoconfiguration was off.
             plan = plan_node(await self.snapshot(), link.index, wanted)
             usable = {family(address) for address, outcome in outcomes.items() if outcome == USABLE}
             if not any(family(stray.address) in usable for stray in plan.remove_addresses):
                 break  # none, or what stays while nothing better can be used
-            outcomes |= await self._change(plan)
+            outcomes |= await self._machine.change(plan)
         return tuple(AppliedItem(address=address, outcome=outcome) for address, outcome in outcomes.items())
-
-    async def _change(self, plan: NodePlan) -> dict[bytes, str]:
-        return await apply(
-            self._netlink, plan, interface=self._interface, state=self._state, resolv_conf=self._resolv_conf
-        )
 
     async def lacks(self, wanted: Assignment) -> bool:
         """Whether the kernel has lost something of what was applied, or autoconfiguration is back. KernelError.
 
         A link that is down lacks nothing: nothing can be given to it.
         """
-        link = await self._netlink.link(self._interface)
+        link = await self._machine.link()
         return link.up and link.carrier and is_lacking(await self.snapshot(), link.index, wanted)
 
     async def strip(self, *, keep: Set[bytes]) -> None:
@@ -70,15 +60,15 @@ class Application:
 
         What people set stays.
         """
-        link = await self._netlink.link(self._interface)
-        for held in await self._netlink.addresses(link.index):
+        link = await self._machine.link()
+        for held in await self._machine.addresses(link.index):
             if held.origin == "managed" and held.address not in keep:
-                await self._netlink.delete_address(link.index, held.address, held.prefix_length)
+                await self._machine.delete_address(held)
         if keep:
             return
-        for route in (await self._netlink.routes())[0]:
+        for route in await self._machine.routes():
             if route.interface == link.index and route.protocol == PROTOCOL:
-                await self._netlink.delete_route(route)
+                await self._machine.delete_route(route)
 
 
 def fitting(snapshot: Snapshot, interface: str) -> Snapshot:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -35,12 +36,20 @@ class Configuring:
     """Keeps one interface as it is assigned, with a session or without; a session is told what changes."""
 
     def __init__(
-        self, application: Application, state: NodeState, directory: NodeStateDirectory, interface: str
+        self,
+        application: Application,
+        state: NodeState,
+        directory: NodeStateDirectory,
+        interface: str,
+        *,
+        now: Callable[[], float] = time.time,
     ) -> None:
+        """`now` is the wall clock, in seconds since 1970-01-01 UTC."""
         self._application = application
         self._state = state
         self._directory = directory
         self._interface = interface
+        self._now = now
         self._session: NodeSession | None = None
         self._pump: Pump[heard.NodeEvent] | None = None
         self._observed: Snapshot | None = None  # what the session was told last
@@ -121,7 +130,7 @@ class Configuring:
             site=site,
             subnet=subnet,
             usable=usable,
-            since=int((time.time() - (now - began)) * MICROSECONDS),
+            since=int((self._now() - (now - began)) * MICROSECONDS),
             renew_after=_whole(state.renew_at - began),
             rebind_after=_whole(state.rebind_at - began),
         )
@@ -152,7 +161,7 @@ class Configuring:
 
     async def _apply_kept(self, kept: Kept) -> None:
         now = asyncio.get_running_loop().time()
-        elapsed = time.time() - kept.since / MICROSECONDS
+        elapsed = self._now() - kept.since / MICROSECONDS
         if elapsed < 0:
             _logger.warning("the clock is not set: only permanent addresses are applied again")
             elapsed = float(1 << 32)

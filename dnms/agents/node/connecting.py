@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Iterable
-from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -40,6 +40,16 @@ class Connection(msgspec.Struct, frozen=True, eq=False):
     validity: tls.Validity  # of the agent's certificate
 
 
+class Connect(Protocol):
+    """Connects to an agent of the site, and to nobody else."""
+
+    async def __call__(
+        self, endpoint: Endpoint, *, seen: float
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, tls.Validity]:
+        """`seen` as in `tls.connect`. OSError, ssl.SSLError."""
+        ...
+
+
 def in_order(candidates: Iterable[Candidate[Peer]]) -> deque[Attempt]:
     """The attempts to make: of all candidates the best endpoint, in the order of candidates, then the next ones.
 
@@ -57,12 +67,10 @@ def _is_far(endpoint: Endpoint) -> bool:
 
 
 class Connecting:
-    """Connects over one interface to whom the site's root certificate has signed for."""
+    """Tries what was offered until one agent has proven that it is of our site."""
 
-    def __init__(self, interface: str, root: Path) -> None:
-        """OSError, ssl.SSLError if the root certificate cannot be used."""
-        self._interface = interface
-        self._context = tls.trusting(root)
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
         self.seen = 0.0  # the latest time that was ever seen here, in seconds since 1970-01-01 UTC
 
     async def first(self, attempts: deque[Attempt]) -> Connection | None:
@@ -79,9 +87,10 @@ class Connecting:
                 done, _ = await asyncio.wait(
                     running, timeout=STAGGER if attempts else None, return_when=asyncio.FIRST_COMPLETED
                 )
-                for task in done:
+                ended = [task for task in running if task in done]  # in the order in which they began
+                for task in ended:
                     del running[task]
-                made = [connection for task in done if (connection := task.result()) is not None]
+                made = [connection for task in ended if (connection := task.result()) is not None]
                 for surplus in made[1:]:
                     surplus.writer.transport.abort()
                 if made:
@@ -98,15 +107,11 @@ class Connecting:
         return None
 
     async def _try(self, attempt: Attempt) -> Connection | None:
-        endpoint = attempt.endpoint
-        host = format_address(endpoint.address)
-        if is_link_local(endpoint.address):
-            host += f"%{self._interface}"
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
-                made = await tls.connect(host, endpoint.port, self._context, seen=self.seen)
+                made = await self._connect(attempt.endpoint, seen=self.seen)
         except (OSError, ssl.SSLError) as error:  # a timeout is an OSError
-            agent = attempt.candidate.offer.agent
-            _logger.info("agent not reached", agent=agent, at=host, reason=str(error) or "timeout")
+            agent, at = attempt.candidate.offer.agent, format_address(attempt.endpoint.address)
+            _logger.info("agent not reached", agent=agent, at=at, reason=str(error) or "timeout")
             return None
         return Connection(attempt, *made)

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import random
 
-from dnms.linux import multicast
-from dnms.linux.multicast import DatagramReader, Peer
+from dnms.agents.node.machine import Machine
+from dnms.linux.multicast import Peer
 from dnms.wire.discovery import Candidate, Discovery
-from dnms.wire.messages import PORT
 
 
 class Search:
     """Looks for agents on one link, as often as it is asked, at the pace of one search."""
 
-    def __init__(self, interface: int, *, duid: bytes) -> None:
+    def __init__(self, machine: Machine, interface: int, *, duid: bytes) -> None:
+        self._machine = machine
         self._interface = interface
         self._duid = duid
         self._discovery: Discovery[Peer] | None = None
@@ -25,13 +24,12 @@ class Search:
         loop = asyncio.get_running_loop()
         if self._discovery is not None:
             self._discovery.resume(loop.time())
-        sock = multicast.unicast_socket(self._interface)
-        reader = DatagramReader(sock, self._receive)
+        socket = self._machine.open(self._interface, self._receive)
         try:
             while True:
                 discovery = self._discovery = self._discovery or self._begin()
                 for datagram in discovery.to_send(loop.time()):
-                    multicast.send(sock, datagram.data, (datagram.group, PORT), interface=self._interface)
+                    socket.send(datagram.data, datagram.group)
                 for chosen in discovery.events():
                     return chosen.candidates
                 self._heard.clear()
@@ -41,7 +39,7 @@ class Search:
                 except TimeoutError:
                     continue
         finally:
-            reader.close()
+            socket.close()
 
     def begin_anew(self) -> None:
         """Search at full pace: an agent had taken us in, or the link was away and may be another one."""
@@ -49,7 +47,7 @@ class Search:
         self._heard.set()
 
     def _begin(self) -> Discovery[Peer]:
-        return Discovery(duid=self._duid, chance=random.SystemRandom(), now=asyncio.get_running_loop().time())
+        return Discovery(duid=self._duid, chance=self._machine.chance, now=asyncio.get_running_loop().time())
 
     def _receive(self, data: bytes, peer: Peer, hop_limit: int) -> None:
         if self._discovery is not None:

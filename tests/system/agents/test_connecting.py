@@ -11,6 +11,7 @@ import pytest
 from dnms.agents import tls
 from dnms.agents.node import connecting
 from dnms.agents.node.connecting import MAX_ENDPOINTS_TRIED, Connecting, Connection, in_order
+from dnms.agents.node.linux import Trust
 from dnms.disk.site import Site
 from dnms.events.ip import parse_address
 from dnms.linux.multicast import Peer
@@ -72,7 +73,7 @@ async def test_who_says_nothing_does_not_hold_the_others_up(
 ) -> None:
     attempts = in_order([*(candidate(f"bad-{nth}", at(black_hole)) for nth in range(4)), candidate("a1", at(listener))])
     async with agent(site, listener), asyncio.timeout(connecting.CONNECT_WITHIN):
-        connection = await Connecting("lo", site.root_certificate).first(attempts)
+        connection = await Connecting(Trust("lo", site.root_certificate).connect).first(attempts)
         assert connection is not None
         assert connection.attempt.candidate.offer.agent == "a1"
         assert [each.candidate.offer.agent for each in attempts] == [f"bad-{nth}" for nth in range(4)]
@@ -86,7 +87,7 @@ async def test_the_next_one_is_tried_at_once_when_one_refuses(
     monkeypatch.setattr(connecting, "STAGGER", 60.0)
     attempts = in_order([candidate("gone", closed), candidate("a1", at(listener))])
     async with agent(site, listener), asyncio.timeout(10):
-        await leave(await Connecting("lo", site.root_certificate).first(attempts))
+        await leave(await Connecting(Trust("lo", site.root_certificate).connect).first(attempts))
     assert not attempts
 
 
@@ -98,7 +99,7 @@ async def test_an_agent_of_another_site_is_passed_over(site: Site, listener: soc
         second.setblocking(False)
         attempts = in_order([candidate("other", at(second)), candidate("a1", at(listener))])
         async with agent(other, second) as strangers, agent(site, listener):
-            connection = await Connecting("lo", site.root_certificate).first(attempts)
+            connection = await Connecting(Trust("lo", site.root_certificate).connect).first(attempts)
             assert connection is not None
             assert connection.attempt.candidate.offer.agent == "a1"
             await leave(connection)
@@ -111,9 +112,9 @@ async def test_none_if_nobody_can_be_reached(
 ) -> None:
     monkeypatch.setattr(connecting, "CONNECT_WITHIN", 0.1)
     attempts = in_order([candidate("gone", closed, at(black_hole))])
-    assert await Connecting("lo", site.root_certificate).first(attempts) is None
+    assert await Connecting(Trust("lo", site.root_certificate).connect).first(attempts) is None
     assert not attempts
-    assert await Connecting("lo", site.root_certificate).first(attempts) is None
+    assert await Connecting(Trust("lo", site.root_certificate).connect).first(attempts) is None
 
 
 async def test_who_stops_waiting_leaves_nothing_open(
@@ -122,7 +123,7 @@ async def test_who_stops_waiting_leaves_nothing_open(
     attempts = in_order([candidate("bad", at(black_hole))])
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(0.1):
-            await Connecting("lo", site.root_certificate).first(attempts)
+            await Connecting(Trust("lo", site.root_certificate).connect).first(attempts)
     await asyncio.sleep(0)  # the transport closes its socket in the next turn of the loop
     assert descriptors() <= 0
 

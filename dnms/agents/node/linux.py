@@ -1,0 +1,124 @@
+"""The machine that a Node Agent runs on, when it is this one."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import ssl
+import time
+from pathlib import Path
+
+from dnms.agents import tls
+from dnms.agents.node.identity import machine
+from dnms.domain.node_plan import NodePlan
+from dnms.events.configuration import InterfaceAddress, Link, Route, Snapshot
+from dnms.events.ip import format_address, is_link_local
+from dnms.linux import multicast
+from dnms.linux.apply import apply
+from dnms.linux.changes import Changes
+from dnms.linux.dad import link_local_ready
+from dnms.linux.multicast import DatagramReader, Receive
+from dnms.linux.netlink import Netlink
+from dnms.wire.messages import PORT, Endpoint
+
+
+class Trust:
+    """Connects over one interface to whom the site's root certificate has signed for."""
+
+    def __init__(self, interface: str, root: Path) -> None:
+        """OSError, ssl.SSLError if the root certificate cannot be used."""
+        self._interface = interface
+        self._context: ssl.SSLContext = tls.trusting(root)
+
+    async def connect(
+        self, endpoint: Endpoint, *, seen: float
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, tls.Validity]:
+        """Connect to an agent; a link-local address is on the interface. OSError, ssl.SSLError."""
+        host = format_address(endpoint.address)
+        if is_link_local(endpoint.address):
+            host += f"%{self._interface}"
+        return await tls.connect(host, endpoint.port, self._context, seen=seen)
+
+
+class LinuxDatagrams:
+    """A UDP socket of discovery on one interface."""
+
+    def __init__(self, interface: int, receive: Receive) -> None:
+        """KernelError."""
+        self._interface = interface
+        self._socket = multicast.unicast_socket(interface)
+        self._reader = DatagramReader(self._socket, receive)
+
+    def send(self, data: bytes, group: str) -> None:
+        """Multicast to a group. KernelError."""
+        multicast.send(self._socket, data, (group, PORT), interface=self._interface)
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._reader.close()
+
+
+class LinuxMachine:
+    """This machine, by netlink. `state` keeps what was there before, `resolv_conf` is where servers are written."""
+
+    def __init__(self, netlink: Netlink, interface: str, trust: Trust, *, state: Path, resolv_conf: Path) -> None:
+        self.interface = interface
+        self.chance = random.SystemRandom()
+        self.connect = trust.connect
+        self._netlink = netlink
+        self._state = state
+        self._resolv_conf = resolv_conf
+
+    def smbios_uuid(self) -> str:
+        """The SMBIOS UUID; empty if it is not known."""
+        return machine()
+
+    def time(self) -> float:
+        """Seconds since 1970-01-01 UTC."""
+        return time.time()
+
+    def asleep(self) -> float:
+        """Seconds that it has slept since it was started."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+
+    async def ready(self) -> None:
+        """Wait until the interface has a link-local address that can be used. KernelError."""
+        await link_local_ready(self._netlink, self.interface)
+
+    async def link(self) -> Link:
+        """The interface; KernelError `no-interface`."""
+        return await self._netlink.link(self.interface)
+
+    async def snapshot(self) -> Snapshot:
+        """The whole network configuration. KernelError."""
+        return await self._netlink.snapshot(self._resolv_conf)
+
+    async def addresses(self, interface: int) -> tuple[InterfaceAddress, ...]:
+        """All addresses of an interface. KernelError."""
+        return await self._netlink.addresses(interface)
+
+    async def routes(self) -> tuple[Route, ...]:
+        """The unicast routes of the main table, but those of routing daemons. KernelError."""
+        return (await self._netlink.routes())[0]
+
+    async def change(self, plan: NodePlan) -> dict[bytes, str]:
+        """Change the interface; the outcome of each wanted address. KernelError."""
+        return await apply(
+            self._netlink, plan, interface=self.interface, state=self._state, resolv_conf=self._resolv_conf
+        )
+
+    async def delete_address(self, held: InterfaceAddress) -> None:
+        """Remove an address, if it is there. KernelError."""
+        await self._netlink.delete_address(held.interface, held.address, held.prefix_length)
+
+    async def delete_route(self, route: Route) -> None:
+        """Remove a route, if it is there. KernelError."""
+        await self._netlink.delete_route(route)
+
+    def changes(self) -> Changes:
+        """What changes from now on."""
+        return self._netlink.changes()
+
+    def open(self, interface: int, receive: Receive) -> LinuxDatagrams:
+        """A socket for discovery. KernelError."""
+        return LinuxDatagrams(interface, receive)

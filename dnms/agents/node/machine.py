@@ -1,0 +1,109 @@
+"""The machine that a Node Agent runs on, as far as it touches it: one interface, its clocks, and the way to agents."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from types import TracebackType
+from typing import Protocol
+
+from dnms.agents.tls import Validity
+from dnms.domain.node_plan import NodePlan
+from dnms.events.configuration import InterfaceAddress, Link, Route, Snapshot
+from dnms.linux.changes import Change
+from dnms.linux.multicast import Receive
+from dnms.wire.discovery import Chance
+from dnms.wire.messages import Endpoint
+
+
+class Changes(Protocol):
+    """What changes in the kernel, until it is left."""
+
+    def __enter__(self) -> Changes: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def __aiter__(self) -> AsyncIterator[Change]: ...
+
+    async def __anext__(self) -> Change: ...
+
+
+class Datagrams(Protocol):
+    """A socket that hears what is answered to it."""
+
+    def send(self, data: bytes, group: str) -> None:
+        """Multicast to a group on the link, if the link carries it at this moment. KernelError."""
+
+    def close(self) -> None:
+        """Hear no more."""
+
+
+class Machine(Protocol):
+    """`LinuxMachine` is the one there is; a port, so that the agent also runs where time and network are simulated."""
+
+    @property
+    def interface(self) -> str:
+        """The name of the interface that is managed."""
+        ...
+
+    @property
+    def chance(self) -> Chance:
+        """Where secrets and pauses are drawn from."""
+        ...
+
+    def smbios_uuid(self) -> str:
+        """Which machine it is; empty if that is not known."""
+        ...
+
+    def time(self) -> float:
+        """The wall clock: seconds since 1970-01-01 UTC, if it was ever set."""
+        ...
+
+    def asleep(self) -> float:
+        """Seconds that it has slept since it was started, which the event loop's clock does not count."""
+        ...
+
+    async def ready(self) -> None:
+        """Wait until the interface has a link-local address that can be used. KernelError."""
+
+    async def link(self) -> Link:
+        """The interface; KernelError `no-interface`."""
+        ...
+
+    async def snapshot(self) -> Snapshot:
+        """The whole network configuration of the machine. KernelError."""
+        ...
+
+    async def addresses(self, interface: int) -> tuple[InterfaceAddress, ...]:
+        """All addresses of an interface. KernelError."""
+        ...
+
+    async def routes(self) -> tuple[Route, ...]:
+        """The unicast routes of the main table, but those of routing daemons. KernelError."""
+        ...
+
+    async def change(self, plan: NodePlan) -> dict[bytes, str]:
+        """Change the interface as `linux.apply` does; the outcome of each wanted address. KernelError."""
+        ...
+
+    async def delete_address(self, held: InterfaceAddress) -> None:
+        """Remove an address, if it is there. KernelError."""
+
+    async def delete_route(self, route: Route) -> None:
+        """Remove a route, if it is there. KernelError."""
+
+    def changes(self) -> Changes:
+        """What changes from now on."""
+        ...
+
+    def open(self, interface: int, receive: Receive) -> Datagrams:
+        """A socket for discovery; what comes to it goes to `receive`. KernelError."""
+        ...
+
+    async def connect(
+        self, endpoint: Endpoint, *, seen: float
+    ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Validity]:
+        """Connect to an agent of the site; `seen` as in `tls.connect`. OSError, ssl.SSLError."""
+        ...
