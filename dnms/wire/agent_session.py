@@ -177,6 +177,9 @@ class AgentSession:
 
     def _take(self, frame: Frame, now: float) -> None:
         message = frame.message
+        if isinstance(message, messages.Hello) and frame.id == self._hello_id != NOT_A_REQUEST:
+            self.dropped[Code.REPEATED] += 1  # it did not hear our welcome in time
+            return
         if type(message) not in ACCEPTS[self.phase]:
             raise PeerError(Code.UNEXPECTED, f"{message.KIND} while {self.phase}")
         match message:

@@ -133,6 +133,22 @@ def test_a_request_is_sent_again_under_its_id_and_then_the_session_ends() -> Non
     assert pair.agent.to_send(pair.now) == b""
 
 
+def test_a_hello_that_comes_again_before_or_after_the_welcome_is_one() -> None:
+    pair = Pair()
+    pair.until(ANSWER_WITHIN)  # an agent that is slow to welcome
+    assert pair.agent.dropped[Code.REPEATED] == 1
+    pair.deaf_agent = True
+    pair.node.tick(2 * ANSWER_WITHIN)
+    late = pair.node.to_send(2 * ANSWER_WITHIN)
+    pair.deaf_agent = False
+    pair.welcome()
+    pair.agent.receive(late, pair.now)  # it was on its way
+    pair.node.register(SNAPSHOT, pair.now)
+    pair.run()
+    assert pair.agent_said(agent.Registered).snapshot == SNAPSHOT
+    assert pair.agent.dropped[Code.REPEATED] == 2
+
+
 @pytest.mark.parametrize("deaf", ["node", "agent"])
 def test_a_peer_that_is_gone_is_noticed(deaf: str) -> None:
     pair = Pair().join()
