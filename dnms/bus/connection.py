@@ -164,13 +164,13 @@ class Connection:
     def _reason_of(self, error: BaseException) -> str:
         if isinstance(error, errors.NoServersError):
             return self._reason  # the last one of `_error` says why
-        if isinstance(error, TimeoutError):
+        if isinstance(error, TimeoutError | errors.StaleConnectionError):
             return "no answer"
         return str(error) or type(error).__name__
 
     async def _error(self, error: Exception) -> None:
         """Note what nats-py has to say. Never raises: that would end nats-py's read loop."""
-        self._reason = str(error) or type(error).__name__
+        self._reason = self._reason_of(error)
 
     async def _keep(self, link: Link) -> None:
         try:
@@ -180,6 +180,8 @@ class Connection:
                     await asyncio.wait({link.lost}, timeout=CHECK_INTERVAL)
                 self._set(None)
                 await link.closed()
+                error = link.client.last_error
+                self._reason = self._reason_of(error) if error is not None else "closed"
                 _logger.warning("connection to the bus lost", why=self._reason)
                 await self._shut(link.client)
                 link = await self._dial_until_there()

@@ -12,9 +12,11 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextman
 from typing import Any, cast
 
 import pytest
+from structlog.testing import capture_logs
 
 from dnms.bus.append import append
 from dnms.bus.committer import Committer, WriteOnly
+from dnms.bus.connection import Connection
 from dnms.bus.embedded import EmbeddedServer
 from dnms.bus.jetstream import JetStreamLog, connect
 from dnms.bus.port import LogError, LogForked, LostRace, Record, Unanswered, Unavailable
@@ -308,3 +310,20 @@ async def test_racing_committers_lose_nothing_that_was_acknowledged_over_crashes
     assert acknowledged.items() <= where.items()
     assert len(acknowledged) > 500
     assert server.restarts > 0
+
+
+async def test_a_server_that_says_nothing_more_is_lost_and_the_line_says_so(
+    server: EmbeddedServer, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dnms.bus.connection.PING_INTERVAL", 0.1)
+    connection = Connection([server.url], token=token, name="test")
+    await connection.open(DEADLINE)
+    try:
+        with capture_logs() as lines, frozen(server):
+            async with asyncio.timeout(DEADLINE):
+                await connection.link.lost
+                while not lines:  # noqa: ASYNC110  # a log line is no event
+                    await asyncio.sleep(0.01)
+    finally:
+        await connection.close()
+    assert [(line["event"], line["why"]) for line in lines] == [("connection to the bus lost", "no answer")]
