@@ -30,7 +30,7 @@ from typing import Generic, TypeVar, cast
 
 import structlog
 
-from dnms.bus.append import FIRST_PAUSE, LONGEST_PAUSE, append
+from dnms.bus.append import FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, append
 from dnms.bus.drafting import Asked, Draft, Outcome, Refusals, draft
 from dnms.bus.port import Log, LogDamaged, LogError, LogForked, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import read
@@ -187,7 +187,13 @@ class Committer(Generic[S]):
         if not drafted.data:
             return
         try:
-            sequence = await append(self._log, self.subject, drafted.data, expected=drafted.commit.predecessor)
+            sequence = await append(
+                self._log,
+                self.subject,
+                drafted.data,
+                expected=drafted.commit.predecessor,
+                patience=self._patience(),
+            )
         except LostRace:
             self.counts[LostRace.why] += 1
             await self._fold_what_was_missed(drafted.commit.predecessor)
@@ -196,6 +202,10 @@ class Committer(Generic[S]):
             self._fail(error)
         else:
             self._acknowledged(drafted, sequence)
+
+    def _patience(self) -> float:
+        """What is left of it: who has waited behind a commit that failed does not wait as long once more."""
+        return max(0.0, self._batch[0].since + PATIENCE - asyncio.get_running_loop().time())
 
     def _draft(self) -> Draft:
         return draft(

@@ -22,12 +22,14 @@ REFUSAL_PERIOD = 60 * MICROSECONDS  # in which the same refusal of the same requ
 class Asked:
     """A question, or events that were seen, and who waits for what becomes of it: its events, and where they are."""
 
-    __slots__ = ("answered", "observed", "question")
+    __slots__ = ("answered", "observed", "question", "since")
 
     def __init__(self, question: Question | None, observed: tuple[Event, ...] = ()) -> None:
         self.question = question
         self.observed = observed
-        self.answered: asyncio.Future[tuple[tuple[Event, ...], int]] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self.since = loop.time()
+        self.answered: asyncio.Future[tuple[tuple[Event, ...], int]] = loop.create_future()
 
     def answer(self, answer: Answer, sequence: int) -> None:
         """Tell who asked, unless it has gone."""

@@ -7,12 +7,10 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from functools import partial
 from typing import Any
 
 import pytest
 
-from dnms.bus.append import append
 from dnms.bus.committer import Committer, WriteOnly
 from dnms.bus.port import Log, LogForked, LostRace, Record, Unanswered, Unavailable
 from dnms.bus.reading import read
@@ -260,7 +258,7 @@ async def test_without_the_log_nobody_is_told_anything_but_what_needs_no_event(
                 raise Unavailable("away")
             return await super().store(subject, data, expected=expected)
 
-    monkeypatch.setattr("dnms.bus.committer.append", partial(append, patience=0.1))
+    monkeypatch.setattr("dnms.bus.committer.PATIENCE", 0.1)
     away = Away(log)
     async with running(commit_to(away, ledger)) as committer:
         await committer.submit(ask(1))
