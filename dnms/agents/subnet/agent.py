@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import secrets
-import socket
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -15,25 +15,23 @@ import structlog
 
 from dnms.agents import tls
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.link import Link
+from dnms.agents.subnet.linux import LinuxLink
 from dnms.agents.subnet.offers import Offers
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
 from dnms.bus.clock import LogClock
 from dnms.bus.jetstream import JetStreamLog, connect
-from dnms.bus.port import LogError, Unavailable
+from dnms.bus.port import Log, LogError, Unavailable
 from dnms.disk.site import Site, SiteError
 from dnms.events.codec import BrokenCommit
 from dnms.events.ip import format_address
 from dnms.events.plan import Name
 from dnms.kit.errors import one_line
-from dnms.linux import multicast
-from dnms.linux.dad import link_local_ready
 from dnms.linux.errors import KernelError
-from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
-from dnms.linux.netlink import Netlink
 from dnms.wire.answering import LARGEST_LOAD
 from dnms.wire.datagrams import encode_offer
-from dnms.wire.messages import MAX_ENDPOINTS, PORT, Endpoint, Offer
+from dnms.wire.messages import PORT, Offer
 
 CONNECT_RETRY = 2.0  # seconds
 MEASURE = 10.0  # seconds between two looks at the log's clock
@@ -76,6 +74,33 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
     if connected is None:
         return
     log, clock = connected
+    link = LinuxLink(settings.interface, context)
+    try:
+        await attend(
+            settings, site, log, clock, link, root=hashlib.sha256(root).digest(), random=secrets.token_bytes, stop=stop
+        )
+    except* (KernelError, LogError, BrokenCommit) as errors:
+        raise SubnetAgentError(one_line(errors)) from errors
+    finally:
+        await log.close()
+
+
+async def attend(
+    settings: SubnetSettings,
+    site: Site,
+    log: Log,
+    clock: LogClock,
+    link: Link,
+    *,
+    root: bytes,
+    random: Callable[[int], bytes],
+    stop: asyncio.Event,
+) -> None:
+    """Serve the nodes of a link out of a log, until `stop` is set. An exception group of KernelError, LogError,
+    BrokenCommit.
+
+    `root` is the fingerprint of the site's root certificate, `random` draws bytes.
+    """
     books = Books(
         log,
         site=site.name,
@@ -83,32 +108,31 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
         subnet=settings.subnet,
         agent=settings.name,
         now=clock.now,
-        random=secrets.token_bytes,
+        random=random,
     )
-    sessions = Sessions(
-        books,
-        Introduction(settings.name, site.name, settings.subnet),
-        context,
-        client_id=site.client_id,
+    introduction = Introduction(settings.name, site.name, settings.subnet)
+    sessions = Sessions(books, introduction, client_id=site.client_id)
+    offer = Offer(
+        nonce=bytes(16),
+        site=site.name,
+        subnet=settings.subnet,
+        agent=settings.name,
+        endpoints=(),
+        preference=settings.preference,
+        root=root,
     )
-    fingerprint = hashlib.sha256(root).digest()
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            work = [
-                tasks.create_task(books.run()),
-                tasks.create_task(_keep_time(clock, books)),
-                tasks.create_task(_serve(settings, site.name, fingerprint, books, sessions)),
-            ]
-            await stop.wait()
-            _logger.info("leaving", subnet=settings.subnet, sessions=len(sessions))
-            # Listeners first: they record the end of their sessions in books that still write.
-            for task in reversed(work):
-                task.cancel()
-                await asyncio.wait((task,))
-    except* (KernelError, LogError, BrokenCommit) as errors:
-        raise SubnetAgentError(one_line(errors)) from errors
-    finally:
-        await log.close()
+    async with asyncio.TaskGroup() as tasks:
+        work = [
+            tasks.create_task(books.run()),
+            tasks.create_task(_keep_time(clock, books)),
+            tasks.create_task(_serve(link, settings.port, offer, books, sessions)),
+        ]
+        await stop.wait()
+        _logger.info("leaving", subnet=settings.subnet, sessions=len(sessions))
+        # Listeners first: they record the end of their sessions in books that still write.
+        for task in reversed(work):
+            task.cancel()
+            await asyncio.wait((task,))
 
 
 async def _connect(bus: str, site: Site, stop: asyncio.Event) -> tuple[JetStreamLog, LogClock] | None:
@@ -133,58 +157,25 @@ async def _connect(bus: str, site: Site, stop: asyncio.Event) -> tuple[JetStream
                 return None
 
 
-async def _serve(settings: SubnetSettings, site: str, root: bytes, books: Books, sessions: Sessions) -> None:
-    """Listen on the link, once the books are complete."""
+async def _serve(link: Link, port: int, offer: Offer, books: Books, sessions: Sessions) -> None:
+    """Listen on the link, once the books are complete; `offer` lacks the endpoints that are found then."""
     await books.caught_up.wait()
     await books.close_abandoned()
     if books.ledger.plan.subnet is None:
-        _logger.warning("the plan has no such subnet yet: nodes are refused until it has", subnet=settings.subnet)
-    async with Netlink() as netlink:
-        await link_local_ready(netlink, settings.interface)
-        link = await netlink.link(settings.interface)
-        # fe80:: comes first in an offer; every other address of the interface works as well (D29).
-        held = sorted(await netlink.addresses(link.index), key=lambda each: each.origin != "link-local")
-        usable = [each.address for each in held if not each.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)]
-    listening = _listen(usable[:MAX_ENDPOINTS], settings.port, link.index)
-    offer = Offer(
-        nonce=bytes(16),
-        site=site,
-        subnet=settings.subnet,
-        agent=settings.name,
-        endpoints=tuple(listening),
-        preference=settings.preference,
-        root=root,
-    )
-    offers = Offers(link.index, fitting(offer), lambda: len(sessions))
+        _logger.warning("the plan has no such subnet yet: nodes are refused until it has", subnet=books.subnet)
+    listening = await link.listen(port)
+    offer = fitting(msgspec.structs.replace(offer, endpoints=tuple(listening)))
+    offers = Offers(link, offer, lambda: len(sessions))
     _logger.info(
         "serving",
-        subnet=settings.subnet,
-        agent=settings.name,
+        subnet=offer.subnet,
+        agent=offer.agent,
         addresses=[format_address(each.address) for each in listening],
     )
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(sessions.serve(listening.values()))
         tasks.create_task(offers.run())
         tasks.create_task(_push(books, sessions))
-
-
-def _listen(addresses: list[bytes], port: int, interface: int) -> dict[Endpoint, socket.socket]:
-    """Listen on each address; one that has gone since it was looked for is left out, unless no other is left."""
-    listening: dict[Endpoint, socket.socket] = {}
-    try:
-        for address in addresses:
-            try:
-                listener = multicast.listener(address, port, interface=interface)
-            except KernelError as error:
-                if error.why != "not-there" or (address == addresses[-1] and not listening):
-                    raise
-                continue
-            listening[Endpoint(address=address, port=listener.getsockname()[1])] = listener
-    except KernelError:
-        for listener in listening.values():
-            listener.close()
-        raise
-    return listening
 
 
 def fitting(offer: Offer) -> Offer:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import resource
-import socket
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+
+from dnms.agents.subnet.link import Knock, Listener
 
 MAX_SESSIONS = 4_096  # of one link; each holds a descriptor and some 100 KiB for TLS
 MAX_HANDSHAKES = 256  # at once, beside them; a peer that says nothing costs as much as one that talks
@@ -26,17 +27,16 @@ _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 class Door:
     """The listeners of one agent. `dropped` counts whom it did not let in, by a stable word."""
 
-    def __init__(self, context: ssl.SSLContext, guest: Guest) -> None:
+    def __init__(self, guest: Guest) -> None:
         self.dropped: Counter[str] = Counter()
-        self._context = context
         self._guest = guest
         self._room = _descriptors()
         self._peers: Counter[str] = Counter()
         self._handshakes: set[asyncio.Task[None]] = set()
         self._guests: set[asyncio.Task[None]] = set()
 
-    async def serve(self, listeners: Iterable[socket.socket]) -> None:
-        """Let in who comes to these sockets, until cancelled; who is in then may stay, and is the caller's."""
+    async def serve(self, listeners: Iterable[Listener]) -> None:
+        """Let in who knocks there, until cancelled; who is in then may stay, and is the caller's."""
         listening = tuple(listeners)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -48,22 +48,22 @@ class Door:
             for handshake in self._handshakes:
                 handshake.cancel()
 
-    async def _accept(self, listener: socket.socket) -> None:
+    async def _accept(self, listener: Listener) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, address = await loop.sock_accept(listener)
+                knock = await listener.accept()
             except OSError as error:
                 self.dropped["not-accepted"] += 1  # it has gone, or there is no room for it
                 if error.errno in _NO_ROOM:
                     await asyncio.sleep(PAUSE)
                 continue
-            peer = str(address[0])
+            peer = knock.peer
             if why := self._refuses(peer):
                 self.dropped[why] += 1
-                connection.close()
+                knock.close()
                 continue
-            task = loop.create_task(self._lead_in(connection, peer))
+            task = loop.create_task(self._lead_in(knock))
             self._handshakes.add(task)
             self._peers[peer] += 1
             task.add_done_callback(lambda done, peer=peer: self._gone(done, peer))  # type: ignore[misc]
@@ -85,23 +85,18 @@ class Door:
         if not self._peers[peer]:
             del self._peers[peer]
 
-    async def _lead_in(self, connection: socket.socket, peer: str) -> None:
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
+    async def _lead_in(self, knock: Knock) -> None:
         try:
-            transport, _ = await loop.connect_accepted_socket(
-                lambda: protocol, connection, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_WITHIN
-            )
+            reader, writer = await knock.enter(within=HANDSHAKE_WITHIN)
         except (OSError, ssl.SSLError):
             self.dropped["no-tls"] += 1
-            connection.close()
+            knock.close()
             return
         task = asyncio.current_task()
         assert task is not None
         self._handshakes.discard(task)
         self._guests.add(task)
-        await self._guest(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
+        await self._guest(reader, writer)
 
 
 def _descriptors() -> int:

@@ -8,18 +8,16 @@ from collections.abc import Callable
 
 import structlog
 
-from dnms.linux import multicast
+from dnms.agents.subnet.link import Link
 from dnms.linux.errors import KernelError
-from dnms.linux.multicast import DatagramReader, Peer
+from dnms.linux.multicast import Peer
 from dnms.wire.answering import Answering
-from dnms.wire.messages import ALL_NODES, GROUP, PORT, Offer
+from dnms.wire.messages import Offer
 
 REJOIN = 60.0  # seconds; a snooping bridge forgets a member after some 260 s, or when it restarts
 REPORT = 60.0  # seconds between two lines about what was dropped
 UNANSWERABLE = "unanswerable"
 """The kernel refuses to send to where a solicit says that it comes from."""
-
-_GROUPS = (GROUP, ALL_NODES)
 
 _logger = structlog.get_logger(__name__)
 
@@ -27,23 +25,16 @@ _logger = structlog.get_logger(__name__)
 class Offers:
     """The discovery listener of one link. `load` tells the number of open sessions."""
 
-    def __init__(self, interface: int, offer: Offer, load: Callable[[], int]) -> None:
+    def __init__(self, link: Link, offer: Offer, load: Callable[[], int]) -> None:
         """KernelError if the sockets cannot be had."""
         self._answering: Answering[Peer] = Answering(offer)
-        self._interface = interface
         self._load = load
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
-        self._listening = multicast.group_socket(interface, PORT, _GROUPS)
-        try:
-            self._answers = multicast.unicast_socket(interface)
-        except KernelError:
-            self._listening.close()
-            raise
+        self._discovery = link.discovery(self._receive)
 
     async def run(self) -> None:
         """Answer until cancelled."""
-        reader = DatagramReader(self._listening, self._receive)
         rejoin = report = self._loop.time()
         told: Counter[str] = Counter()
         try:
@@ -53,10 +44,10 @@ class Offers:
                     self._send(data, peer)
                 if now >= rejoin:
                     rejoin = now + REJOIN
-                    multicast.rejoin(self._listening, self._interface, _GROUPS)
+                    self._discovery.rejoin()
                 if now >= report:
                     report = now + REPORT
-                    dropped = self._answering.dropped + reader.dropped
+                    dropped = self._answering.dropped + self._discovery.dropped
                     if dropped != told:
                         _logger.warning("datagrams dropped", **(dropped - told))
                         told = dropped
@@ -69,12 +60,11 @@ class Offers:
                 except TimeoutError:
                     continue
         finally:
-            reader.close()
-            self._answers.close()
+            self._discovery.close()
 
     def _send(self, data: bytes, peer: Peer) -> None:
         try:
-            multicast.send(self._answers, data, peer, interface=self._interface)
+            self._discovery.send(data, peer)
         except KernelError as error:
             # A solicit from port 0, for one. What a peer wrote into its datagram must end nothing here.
             self._answering.dropped[UNANSWERABLE] += 1

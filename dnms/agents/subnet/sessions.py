@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
@@ -14,6 +12,7 @@ import structlog
 from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.door import Door
+from dnms.agents.subnet.link import Listener
 from dnms.agents.subnet.served import Introduction, ServedNode
 from dnms.bus.port import LogError
 from dnms.events.ip import format_address
@@ -43,13 +42,12 @@ class Sessions:
         self,
         books: Books,
         introduction: Introduction,
-        context: ssl.SSLContext,
         *,
         client_id: Callable[[bytes], bytes],
     ) -> None:
         self._books = books
         self._introduction = introduction
-        self._door = Door(context, self._connected)
+        self._door = Door(self._connected)
         self._client_id = client_id
         self._open: dict[asyncio.Task[None], tuple[AgentSession, Pump[heard.AgentEvent], ServedNode]] = {}
         self._dropped: Counter[str] = Counter()
@@ -58,8 +56,8 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def serve(self, listeners: Iterable[socket.socket]) -> None:
-        """Take connections on these sockets until cancelled; then every node is told that the agent leaves."""
+    async def serve(self, listeners: Iterable[Listener]) -> None:
+        """Take the connections of these listeners until cancelled; then every node is told that the agent leaves."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._door.serve(listeners))

@@ -15,9 +15,9 @@ import pytest
 from dnms.agents import tls
 from dnms.agents.node import NodeSettings
 from dnms.agents.node import run as run_node
-from dnms.agents.subnet import SubnetSettings
 from dnms.agents.subnet.agent import _serve
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.linux import LinuxLink
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
 from dnms.bus.committer import Committer
@@ -29,6 +29,7 @@ from dnms.domain.plan import PlanState
 from dnms.events import subjects
 from dnms.kit.clock import SystemClock
 from dnms.linux.namespaces import Bridge, Namespace
+from dnms.wire.messages import Offer
 
 FAST: dict[str, str | int] = {"ipv6.neigh.eth0.retrans_time_ms": 100, "ipv6.conf.eth0.router_solicitation_delay": 0}
 """DAD in 0.1 s instead of 1 to 2."""
@@ -127,9 +128,7 @@ class Network:
     def serve(self, name: str = "a1", *, site: Site | None = None, preference: int = 0) -> Thread:
         """Start a Subnet Agent, of another site if one is given."""
         site, log = site or self.site, self.log
-        settings = SubnetSettings(
-            interface="net", subnet="office", name=name, site=site.path, bus="", port=0, preference=preference
-        )
+        offer = Offer(nonce=bytes(16), site="s", subnet="office", agent=name, endpoints=(), preference=preference)
 
         async def run(stop: asyncio.Event) -> None:
             books = Books(
@@ -141,13 +140,14 @@ class Network:
                 now=SystemClock().now,
                 random=secrets.token_bytes,
             )
-            context = tls.serving(site.agent_certificate, site.agent_key)
+            link = LinuxLink("net", tls.serving(site.agent_certificate, site.agent_key))
             introduction = Introduction(name, "s", "office")
-            sessions = Sessions(books, introduction, context, client_id=site.client_id)
+            sessions = Sessions(books, introduction, client_id=site.client_id)
             async with asyncio.TaskGroup() as tasks:
                 if not log.records:
                     await apply_plan(log)
-                work = [tasks.create_task(books.run()), tasks.create_task(_serve(settings, "s", b"", books, sessions))]
+                serving = _serve(link, 0, offer, books, sessions)
+                work = [tasks.create_task(books.run()), tasks.create_task(serving)]
                 await stop.wait()
                 for task in reversed(work):
                     task.cancel()

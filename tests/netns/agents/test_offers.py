@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import ssl
 import struct
 
+from dnms.agents.subnet.linux import LinuxLink
 from dnms.agents.subnet.offers import UNANSWERABLE, Offers
 from dnms.events.ip import parse_address
 from dnms.linux import multicast
@@ -21,6 +23,14 @@ OFFER = Offer(
 )
 
 
+class Wired(LinuxLink):
+    """A link of which only discovery is used."""
+
+    def __init__(self, interface: int) -> None:
+        super().__init__("eth0", ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))
+        self._index = interface
+
+
 def send_from_port_zero(interface: int, data: bytes) -> None:
     with socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_UDP) as raw:
         raw.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_CHECKSUM, 6)
@@ -33,7 +43,7 @@ def send_from_port_zero(interface: int, data: bytes) -> None:
 async def test_a_solicit_from_where_no_answer_can_go_ends_nothing(machine: Namespace) -> None:
     with machine.entered():
         interface = socket.if_nametoindex("eth0")
-        offers = Offers(interface, OFFER, lambda: 0)
+        offers = Offers(Wired(interface), OFFER, lambda: 0)
         asking = multicast.unicast_socket(interface)
     answered: asyncio.Queue[bytes] = asyncio.Queue()
 

@@ -14,6 +14,7 @@ from dnms.agents import tls
 from dnms.agents.pump import Pump
 from dnms.agents.subnet import door
 from dnms.agents.subnet.door import MAX_A_PEER, Door
+from dnms.agents.subnet.linux import TcpListener
 from dnms.disk.site import Site
 from dnms.wire.messages import AGENT_NAME
 
@@ -36,8 +37,8 @@ async def opened(served: ssl.SSLContext, listener: socket.socket) -> AsyncIterat
         await reader.read()
         writer.close()
 
-    made = Door(served, serve)
-    running = asyncio.create_task(made.serve([listener]))
+    made = Door(serve)
+    running = asyncio.create_task(made.serve([TcpListener(listener, served)]))
     try:
         yield made, guests
     finally:
@@ -170,8 +171,8 @@ async def test_a_peer_that_takes_nothing_is_cut_off(
         assert writer.transport.is_closing()
         ended.set()
 
-    made = Door(served, serve)
-    running = asyncio.create_task(made.serve([listener]))
+    made = Door(serve)
+    running = asyncio.create_task(made.serve([TcpListener(listener, served)]))
     reader, writer = await comes(site, listener)
     reader._transport.pause_reading()  # type: ignore[attr-defined]
     try:

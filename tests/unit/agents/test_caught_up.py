@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
 from dnms.agents.subnet import agent as shell
-from dnms.agents.subnet.agent import SubnetSettings
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
@@ -23,7 +20,9 @@ from dnms.events import subjects
 from dnms.events.address import AddressAllocated, AddressWithdrawn
 from dnms.events.recorded import Event
 from dnms.kit.clock import MICROSECONDS
+from dnms.linux.multicast import Receive
 from dnms.wire import node_events
+from dnms.wire.messages import Offer
 from tests.unit.agents.conftest import PLAN, SECRET, SITE, SUBNET, Clock, FrailLog, Node, Site, until
 from tests.virtual_time import pass_time
 
@@ -79,23 +78,27 @@ async def running(work: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.Task
         await asyncio.wait((task,))
 
 
+class Unseen:
+    """A link at which an agent must not look."""
+
+    async def listen(self, port: int) -> NoReturn:
+        raise AssertionError("it looked at its link, to listen there")
+
+    def discovery(self, receive: Receive) -> NoReturn:
+        raise AssertionError("it listened")
+
+
 async def serve(books: Books) -> None:
     """What the agent's shell does beside its books, up to its first look at the link."""
-    settings = SubnetSettings(interface="eth0", subnet=SUBNET, name="a2", site=Path(), bus="")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    sessions = Sessions(books, Introduction("a2", SITE, SUBNET), context, client_id=bytes)
-    await shell._serve(settings, SITE, bytes(32), books, sessions)
+    offer = Offer(nonce=bytes(16), site=SITE, subnet=SUBNET, agent="a2", endpoints=())
+    sessions = Sessions(books, Introduction("a2", SITE, SUBNET), client_id=bytes)
+    await shell._serve(Unseen(), 0, offer, books, sessions)
 
 
 async def test_until_the_end_of_the_log_has_come_it_neither_listens_nor_writes(
-    site: Site, node: Node, log: FrailLog, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    site: Site, node: Node, log: FrailLog, clock: Clock
 ) -> None:
     """However much of it has come: with a plan to adopt, leases that are over, and sessions left open."""
-
-    def no_link() -> None:
-        raise AssertionError("it looked at its link, to listen there")
-
-    monkeypatch.setattr(shell, "Netlink", no_link)
     await site.apply(WITHOUT_IPV4)
     clock.micros += 24 * HOUR * MICROSECONDS
     whole = list(log.records)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 
 from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
@@ -23,7 +22,6 @@ class Reception:
         self.sessions = Sessions(
             books,
             self.introduction,
-            ssl.create_default_context(ssl.Purpose.CLIENT_AUTH),
             client_id=client_id,
         )
 

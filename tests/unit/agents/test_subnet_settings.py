@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from pathlib import Path
 from typing import cast
 
@@ -57,9 +56,7 @@ async def test_a_defect_in_one_session_keeps_no_plan_from_the_others(books: Book
             if self.duid == broken.duid:
                 raise KeyError("a defect")
 
-    sessions = Sessions(
-        books, Introduction("a1", SITE, SUBNET), ssl.create_default_context(), client_id=lambda duid: duid[2:]
-    )
+    sessions = Sessions(books, Introduction("a1", SITE, SUBNET), client_id=lambda duid: duid[2:])
     broken, sound = Defect(books, "web-1"), Defect(books, "web-2")
     waiting = [asyncio.create_task(asyncio.Event().wait()) for _ in range(2)]
     for task, node in zip(waiting, (broken, sound), strict=True):

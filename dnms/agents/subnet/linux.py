@@ -1,0 +1,134 @@
+"""The link that a Subnet Agent serves, when it is one of this machine's."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections import Counter
+
+from dnms.agents.subnet.link import Streams
+from dnms.linux import multicast
+from dnms.linux.dad import link_local_ready
+from dnms.linux.errors import KernelError
+from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
+from dnms.linux.multicast import DatagramReader, Peer, Receive
+from dnms.linux.netlink import Netlink
+from dnms.wire.messages import ALL_NODES, GROUP, MAX_ENDPOINTS, PORT, Endpoint
+
+GROUPS = (GROUP, ALL_NODES)
+
+
+class TcpKnock:
+    """A TCP connection that was accepted."""
+
+    def __init__(self, connection: socket.socket, peer: str, context: ssl.SSLContext) -> None:
+        self.peer = peer
+        self._connection = connection
+        self._context = context
+
+    async def enter(self, *, within: float) -> Streams:
+        """Lead it through TLS. OSError, ssl.SSLError."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: protocol, self._connection, ssl=self._context, ssl_handshake_timeout=within
+        )
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+    def close(self) -> None:
+        """Let it not in."""
+        self._connection.close()
+
+
+class TcpListener:
+    """A TCP socket that listens, and the TLS behind it."""
+
+    def __init__(self, listening: socket.socket, context: ssl.SSLContext) -> None:
+        self._socket = listening
+        self._context = context
+
+    async def accept(self) -> TcpKnock:
+        """Wait for the next connection. OSError."""
+        connection, address = await asyncio.get_running_loop().sock_accept(self._socket)
+        return TcpKnock(connection, str(address[0]), self._context)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._socket.close()
+
+
+class LinuxDiscovery:
+    """Discovery on one interface."""
+
+    def __init__(self, interface: int, receive: Receive) -> None:
+        """KernelError if the sockets cannot be had."""
+        self._interface = interface
+        self._listening = multicast.group_socket(interface, PORT, GROUPS)
+        try:
+            self._answers = multicast.unicast_socket(interface)
+        except KernelError:
+            self._listening.close()
+            raise
+        self._reader = DatagramReader(self._listening, receive)
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """What was not handed on, by a stable word."""
+        return self._reader.dropped
+
+    def send(self, data: bytes, peer: Peer) -> None:
+        """Answer a peer. KernelError."""
+        multicast.send(self._answers, data, peer, interface=self._interface)
+
+    def rejoin(self) -> None:
+        """Join the groups again. KernelError."""
+        multicast.rejoin(self._listening, self._interface, GROUPS)
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._reader.close()
+        self._answers.close()
+
+
+class LinuxLink:
+    """An interface of this machine."""
+
+    def __init__(self, interface: str, context: ssl.SSLContext) -> None:
+        self._interface = interface
+        self._context = context
+        self._index = 0
+
+    async def listen(self, port: int) -> dict[Endpoint, TcpListener]:
+        """Wait until there is an address to listen on, then listen on all there are. KernelError."""
+        async with Netlink() as netlink:
+            await link_local_ready(netlink, self._interface)
+            self._index = (await netlink.link(self._interface)).index
+            # fe80:: comes first in an offer; every other address of the interface works as well (D29).
+            held = sorted(await netlink.addresses(self._index), key=lambda each: each.origin != "link-local")
+            usable = [each.address for each in held if not each.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)]
+        return self._listen(usable[:MAX_ENDPOINTS], port)
+
+    def _listen(self, addresses: list[bytes], port: int) -> dict[Endpoint, TcpListener]:
+        """Listen on each address; one that has gone since it was looked for is left out, unless no other is left."""
+        listening: dict[Endpoint, TcpListener] = {}
+        try:
+            for address in addresses:
+                try:
+                    listener = multicast.listener(address, port, interface=self._index)
+                except KernelError as error:
+                    if error.why != "not-there" or (address == addresses[-1] and not listening):
+                        raise
+                    continue
+                endpoint = Endpoint(address=address, port=listener.getsockname()[1])
+                listening[endpoint] = TcpListener(listener, self._context)
+        except KernelError:
+            for each in listening.values():
+                each.close()
+            raise
+        return listening
+
+    def discovery(self, receive: Receive) -> LinuxDiscovery:
+        """Hear who asks for an agent; after `listen`. KernelError."""
+        return LinuxDiscovery(self._index, receive)
