@@ -9,12 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
-from itertools import islice
 from typing import TypeVar
 
 import msgspec
 import structlog
 
+from dnms.agents.subnet.notes import RETRY, Note, Notes
 from dnms.bus.committer import Committer, WriteOnly
 from dnms.bus.port import Log, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import deviation_alarm, read
@@ -25,7 +25,7 @@ from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
 from dnms.events import subjects
 from dnms.events.codec import UnknownToThisRelease
-from dnms.events.commit import MAX_EVENTS, Stored
+from dnms.events.commit import Stored
 from dnms.events.configuration import Generation
 from dnms.events.ip import family
 from dnms.events.plan import AdoptedPlan, GroupDefined, GroupWithdrawn, PlanAdopted
@@ -38,7 +38,6 @@ EXPIRY_PERIOD = 1.0  # seconds
 EXPIRY_GRACE = 60 * MICROSECONDS
 """After a horizon. A node counts the lifetimes of what is pushed to it from when it comes, and TCP may hold that back
 for as long as it takes to find a peer dead."""
-RETRY = 1.0  # seconds after the log could not be written
 ABANDONED = "agent-restarted"
 """Why a session was closed whose agent ended without a word: killed, or by a power cut."""
 
@@ -75,7 +74,7 @@ class Books:
         self._ledger = self._committer(subjects.ledger(site, subnet), Ledger(secret))
         self._seen = self._committer(subjects.seen(site, subnet, agent), WriteOnly())
         self._shards: dict[str, Committer[NodeShard]] = {}
-        self._abandoned: dict[bytes, None] = {}  # clients whose sessions this agent's former self has not closed
+        self._notes = Notes(self._seen)
         self._expire_from = 0.0  # on the event loop's clock
         self._tasks = asyncio.TaskGroup()
 
@@ -101,7 +100,8 @@ class Books:
     async def run(self) -> None:
         """Follow and write, until cancelled. LogForked, LogDamaged: what cannot be mended here."""
         async with self._tasks:
-            for part in (self._follow(), self._ledger.run(), self._seen.run(), self._adopt(), self._expire()):
+            writers = (self._ledger.run(), self._seen.run(), self._note())
+            for part in (self._follow(), *writers, self._adopt(), self._expire()):
                 self._tasks.create_task(part)
 
     async def decide(self, request: Request) -> tuple[Event, ...]:
@@ -132,20 +132,15 @@ class Books:
 
     async def observe(self, *events: Event) -> None:
         """Record what was seen. LogError."""
-        await self._seen.observe(events)
+        await self._notes.observe(events)
 
-    async def close_abandoned(self) -> None:
-        """Record that the sessions are over that this agent had when it was killed; before it opens new ones."""
-        while self._abandoned:
-            clients = tuple(islice(self._abandoned, MAX_EVENTS))
-            try:
-                await self.observe(*(SessionClosed(client=client, why=ABANDONED) for client in clients))
-            except (Unavailable, Unanswered) as error:
-                _logger.warning("ends of sessions not recorded yet", why=error.why)
-                await asyncio.sleep(RETRY)
-                continue
-            for client in clients:
-                del self._abandoned[client]
+    def note(self, note: Note) -> None:
+        """Record this, as soon as the log takes it."""
+        self._notes.add(note)
+
+    async def settled(self) -> None:
+        """Wait until all that was noted is in the log."""
+        await self._notes.settled()
 
     def suspend_expiry(self) -> None:
         """Let nothing expire until every lease was renewed or is over by any clock: the log's was set, and the nodes'
@@ -164,6 +159,11 @@ class Books:
             self._shards[subject] = shard = self._committer(subject, NodeShard())
             self._tasks.create_task(shard.run())
         return self._shards[subject]
+
+    async def _note(self) -> None:
+        """Write notes once it is known which sessions this agent's former self left open when it was killed."""
+        await self.caught_up.wait()
+        await self._notes.run()
 
     async def _follow(self) -> None:
         followed = (self._plan_subject, subjects.nodes(self._site), self._ledger.subject, self._seen.subject)
@@ -197,9 +197,9 @@ class Books:
         for event in events:
             match event:
                 case SessionOpened():
-                    self._abandoned[event.client] = None
+                    self._notes.add(SessionClosed(client=event.client, why=ABANDONED))
                 case SessionClosed():
-                    self._abandoned.pop(event.client, None)
+                    self._notes.drop(event.client)
 
     def _tell(self, events: tuple[Event, ...]) -> None:
         """React to a plan that this agent or another one has adopted. UnknownToThisRelease."""

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from dnms.agents.subnet.books import Books
-from dnms.bus.port import LogError, LostRace, Unanswered, Unavailable
+from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import RETRY, assign, group_of
 from dnms.domain.ledger import Lease
@@ -105,7 +105,7 @@ class ServedNode:
                     await self._each(ReleaseAddress, event.bindings)
                     self._session.bye(Code.RELEASED)
                 case heard.AppliedReport():
-                    await self._report(event)
+                    self._report(event)
         except _NOT_NOW as error:
             _logger.warning("not answered", why=error.why, text=str(error))
             self._refuse(number, OUTAGE, "the log cannot be written", retry_after=OUTAGE_RETRY)
@@ -141,14 +141,11 @@ class ServedNode:
                 return
             self._session.assign(self._assignment({kind: refusal.why for kind, refusal in refused.items()}))
 
-    async def leave(self, why: str) -> None:
+    def leave(self, why: str) -> None:
         """The session has ended; only the first word is recorded."""
         if self._opened:
             self._opened = False
-            try:
-                await self._books.observe(SessionClosed(client=self.client, why=why))
-            except LogError as error:
-                _logger.warning("end of session not recorded", why=error.why)
+            self._books.note(SessionClosed(client=self.client, why=why))
 
     async def _register(self, event: heard.Registered) -> None:
         hardware = {link.hardware for link in event.snapshot.links if link.hardware is not None}
@@ -166,7 +163,7 @@ class ServedNode:
             self._books.observe(*seen, self._configuration(event)),
             return_exceptions=True,
         )
-        self._opened = self._opened or observed is None
+        self._opened = self._opened or observed is None or isinstance(observed, Unanswered)  # it may be in the log
         for outcome in (identified, observed):
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -211,7 +208,7 @@ class ServedNode:
                 raise
         await self._answer(event.id, ())
 
-    async def _report(self, event: heard.AppliedReport) -> None:
+    def _report(self, event: heard.AppliedReport) -> None:
         """Record an outcome, where it is another one than before or of another plan: who asks whether a plan has
         reached a node finds it here. A renewal that changed nothing is no news.
         """
@@ -219,7 +216,7 @@ class ServedNode:
         reported = (event.generation.epoch, event.generation.plan, outcomes)
         if reported != self._reported:
             applied = ConfigurationApplied(client=self.client, generation=event.generation, items=event.items)
-            await self._books.observe(applied)
+            self._books.note(applied)  # the node does not say it again
             self._reported = reported
 
     def _remember(self, bindings: Iterable[Binding]) -> None:

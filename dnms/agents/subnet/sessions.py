@@ -24,6 +24,7 @@ from dnms.wire.errors import Code
 
 MAX_ALARMS = 1_024  # remembered
 REPORT = 60.0  # seconds between two lines about what was dropped
+LEAVE_WITHIN = 3.0  # seconds for what was begun to end, and as many for the log to take the last of it
 FAILED = "failed"
 """A defect of this agent ended the session."""
 REPLACED = "replaced"
@@ -63,11 +64,24 @@ class Sessions:
                 tasks.create_task(self._door.serve(listeners))
                 tasks.create_task(self._report())
         finally:
-            for session, pump, _ in self._open.values():
-                session.bye(Code.LEAVING)
-                pump.wake()
-            if self._open:
-                await asyncio.wait(tuple(self._open))
+            await self._leave()
+
+    async def _leave(self) -> None:
+        """Tell every node, and have the books record it. While the log is away neither is waited for to the end."""
+        for session, pump, _ in self._open.values():
+            session.bye(Code.LEAVING)
+            pump.wake()
+        if self._open:
+            _, waiting = await asyncio.wait(tuple(self._open), timeout=LEAVE_WITHIN)
+            for task in waiting:  # for the log
+                task.cancel()
+            if waiting:
+                await asyncio.wait(waiting)
+        try:
+            async with asyncio.timeout(LEAVE_WITHIN):
+                await self._books.settled()
+        except TimeoutError:
+            _logger.warning("ends of sessions not recorded; they will be at the next start")
 
     async def push(self) -> None:
         """The plan has changed: tell every node what it has now."""
@@ -103,7 +117,7 @@ class Sessions:
                             await self._greet(session, node, event)
                         case Closed():
                             _logger.info("session closed", node=node.name, peer=peer, why=str(event.why))
-                            await node.leave(event.why)  # now: it may take seconds until the connection is closed
+                            node.leave(event.why)  # now: it may take seconds until the connection is closed
                         case _:
                             await node.handle(event)
         except asyncio.CancelledError:
@@ -113,10 +127,8 @@ class Sessions:
             _logger.exception("session failed", peer=peer)
         finally:
             self._dropped.update(session.dropped)
-            try:
-                await node.leave(why)
-            finally:
-                del self._open[task]  # last: `serve` waits for what the books have yet to record
+            node.leave(why)
+            del self._open[task]
 
     async def _greet(self, session: AgentSession, node: ServedNode, greeted: heard.Greeted) -> None:
         """Take the node in, unless another machine has a session with its DUID: then one is a copy of the other.
@@ -128,7 +140,7 @@ class Sessions:
             if other.client == client and not older.closed and other.peer == node.peer:
                 older.bye(REPLACED)
                 pump.wake()
-                await other.leave(REPLACED)  # before the log has the new one: the views know one session with an agent
+                other.leave(REPLACED)  # before the log has the new one: the views know one session with an agent
             elif other.client == client and not older.closed:
                 _logger.warning("a second machine has the DUID of another", peer=format_address(node.peer))
                 session.refuse(CONTESTED, "another machine has this DUID", retry_after=CONTESTED_RETRY)

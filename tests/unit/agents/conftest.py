@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import random
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -165,14 +166,21 @@ class Node:
                 if isinstance(event, agent_events.Greeted):
                     self.served.greet(event, self.client, now=self.now)
                 elif isinstance(event, Closed):
-                    await self.served.leave(event.why)
+                    self.served.leave(event.why)
                 else:
                     await self.served.handle(event)
             for told in self.session.events():
                 self.heard.append(told)
                 self._obey(told)
             if not upward and not downward:
+                await self._settle()
                 return
+
+    async def _settle(self) -> None:
+        """Let what nobody waits for come into the log, unless that is away."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await self.books.settled()
 
     def pass_time(self, seconds: float) -> None:
         self.now += seconds

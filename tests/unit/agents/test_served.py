@@ -215,8 +215,8 @@ async def test_sessions_of_an_agent_that_was_killed_are_closed_when_it_is_back(s
         left.session.leave(0.0)
         await left.talk()
     async with site.agent("a2") as back:
-        for _ in range(2):
-            await back.close_abandoned()
+        await back.caught_up.wait()
+        await back.settled()
     closed = [(event.client, event.why) for event in log.events() if isinstance(event, SessionClosed)]
     assert closed == [(left.client, "bye"), (stayed.client, ABANDONED)]
 
@@ -224,7 +224,8 @@ async def test_sessions_of_an_agent_that_was_killed_are_closed_when_it_is_back(s
 async def test_sessions_of_other_agents_are_not_closed(site: Site, books: Books, log: FrailLog) -> None:
     await Node(books, "web-1").talk()
     async with site.agent("a2") as other:
-        await other.close_abandoned()
+        await other.caught_up.wait()
+        await other.settled()
     assert not any(isinstance(event, SessionClosed) for event in log.events())
 
 

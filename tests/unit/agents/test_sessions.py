@@ -5,12 +5,18 @@ import asyncio
 from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.served import Introduction, ServedNode
-from dnms.agents.subnet.sessions import REPLACED, Sessions
+from dnms.agents.subnet.sessions import LEAVE_WITHIN, REPLACED, Sessions
 from dnms.events.ip import parse_address
 from dnms.events.seen import IdentityContested, SessionClosed
 from dnms.wire import agent_events as heard
 from dnms.wire.agent_session import AgentSession
 from tests.unit.agents.conftest import SITE, SUBNET, FrailLog, Node, client_id
+from tests.virtual_time import pass_time
+
+
+def silent(session: AgentSession) -> Pump[heard.AgentEvent]:
+    """A pump without a connection."""
+    return Pump(session, asyncio.StreamReader(), None)  # type: ignore[arg-type]
 
 
 class Reception:
@@ -30,7 +36,7 @@ class Reception:
         node = Node(self.books, name)
         session = AgentSession(now=0.0)
         served = ServedNode(session, self.books, self.introduction, peer=peer)
-        pump: Pump[heard.AgentEvent] = Pump(session, asyncio.StreamReader(), None)  # type: ignore[arg-type]
+        pump = silent(session)
         session.receive(node.session.to_send(0.0), 0.0)
         (greeted,) = session.events()
         assert isinstance(greeted, heard.Greeted)
@@ -48,20 +54,48 @@ async def test_a_machine_that_comes_back_takes_the_place_of_its_old_session(book
     assert not second.closed
 
 
-async def test_the_end_of_the_old_session_is_recorded_once_and_before_the_new_one_is_welcomed(
-    books: Books, log: FrailLog
-) -> None:
+async def test_the_end_of_the_old_session_is_recorded_once(books: Books, log: FrailLog) -> None:
     reception = Reception(books)
     node = Node(books, "web-1")
     await node.talk()
-    pump: Pump[heard.AgentEvent] = Pump(node.agent, asyncio.StreamReader(), None)  # type: ignore[arg-type]
-    reception.sessions._open[asyncio.create_task(asyncio.sleep(0))] = (node.agent, pump, node.served)
+    reception.sessions._open[asyncio.create_task(asyncio.sleep(0))] = (node.agent, silent(node.agent), node.served)
     again = await reception.comes("web-1", "fe80::5%eth0")
+    await books.settled()
     (closed,) = [event for event in log.events() if isinstance(event, SessionClosed)]
     assert closed == SessionClosed(client=node.client, why=REPLACED)
     assert not again.closed
-    await node.served.leave("dead-peer")
+    node.served.leave("dead-peer")
+    await books.settled()
     assert log.events()[-1] == closed
+
+
+async def test_a_machine_that_comes_back_in_an_outage_is_welcomed_at_once(books: Books, log: FrailLog) -> None:
+    reception = Reception(books)
+    node = Node(books, "web-1")
+    await node.talk()
+    reception.sessions._open[asyncio.create_task(asyncio.sleep(0))] = (node.agent, silent(node.agent), node.served)
+    log.cut = True
+    began = asyncio.get_running_loop().time()
+    await reception.comes("web-1", "fe80::5%eth0")
+    assert asyncio.get_running_loop().time() == began
+
+
+async def test_an_agent_that_leaves_in_an_outage_waits_for_nobody_for_long(books: Books, log: FrailLog) -> None:
+    reception = Reception(books)
+    configured, waiting = Node(books, "web-1"), Node(books, "web-2")
+    await configured.talk()
+    log.cut = True
+    serving = asyncio.create_task(reception.sessions.serve([]))
+    talking = asyncio.create_task(waiting.talk())
+    for node, task in ((configured, asyncio.create_task(asyncio.sleep(0))), (waiting, talking)):
+        reception.sessions._open[task] = (node.agent, silent(node.agent), node.served)
+    configured.served.leave("bye")
+    await pass_time(1.0)
+    began = asyncio.get_running_loop().time()
+    serving.cancel()
+    await asyncio.wait((serving,))
+    assert asyncio.get_running_loop().time() - began <= 2 * LEAVE_WITHIN
+    assert talking.cancelled()
 
 
 async def test_a_copy_of_a_machine_is_refused_and_recorded_once(books: Books, log: FrailLog) -> None:
