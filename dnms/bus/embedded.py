@@ -27,6 +27,7 @@ from urllib.parse import urlparse
 
 import structlog
 
+from dnms.bus.server_log import FailedWrites
 from dnms.bus.unfinished import remove_unfinished
 
 FIRST_PAUSE = 0.1
@@ -273,9 +274,10 @@ class EmbeddedServer:
             _logger.warning("the embedded nats-server was started again", url=self.url)
 
     async def _watch(self) -> str:
-        """Wait for its end, and why it came."""
+        """Wait for its end, and why it came; end it where it is of no use any more."""
         process = self._process
         assert process is not None
+        failed_writes = FailedWrites(self.directory / "nats-server.log")
         ending = asyncio.ensure_future(process.wait())
         try:
             while True:
@@ -285,6 +287,8 @@ class EmbeddedServer:
                     return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
                 try:
                     self._check_room(LOW)
+                    if failed := failed_writes.newest():
+                        raise EmbeddedServerError(f"it could not store a message, and takes no other one: {failed}")
                 except (EmbeddedServerError, OSError) as error:
                     await self._kill()
                     return str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import sys
@@ -14,7 +15,7 @@ import pytest
 from dnms.bus.append import append
 from dnms.bus.embedded import EmbeddedServer, EmbeddedServerError
 from dnms.bus.jetstream import connect
-from dnms.bus.port import Denied, Unavailable
+from dnms.bus.port import Denied, Unanswered, Unavailable
 
 DEADLINE = 30.0
 
@@ -157,4 +158,17 @@ async def test_it_is_stopped_before_the_disk_is_full_and_comes_back(
         await append(log, "dnms.here.plan", b"lost", expected=last, patience=0.5)
     monkeypatch.undo()
     assert await append(log, "dnms.here.plan", b"after", expected=last, patience=DEADLINE) == 2
+    await log.close()
+
+
+async def test_it_is_started_again_when_it_could_not_write_for_a_moment(server: EmbeddedServer, token: str) -> None:
+    log = await connect(server.url, "here", token=token)
+    last = await append(log, "dnms.here.plan", b"before", expected=0)
+    assert server.pid is not None
+    unlimited = resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))  # as a full disk
+    with pytest.raises(Unanswered):
+        await log.store("dnms.here.plan", b"during", expected=last)
+    resource.prlimit(server.pid, resource.RLIMIT_FSIZE, unlimited)
+    assert await append(log, "dnms.here.plan", b"after", expected=last, patience=DEADLINE) == last + 1
+    assert server.restarts == 1
     await log.close()
