@@ -128,5 +128,6 @@ class Pump(Generic[E]):
                 await self._writer.wait_closed()
         except TimeoutError:
             self._writer.transport.abort()  # what it has not taken by now would be kept for it
+            await asyncio.sleep(0)  # the loop closes an aborted connection in its next round
         except (OSError, ssl.SSLError):
             pass

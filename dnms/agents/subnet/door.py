@@ -45,8 +45,12 @@ class Door:
         finally:
             for listener in listening:
                 listener.close()
-            for handshake in self._handshakes:
+            handshakes = tuple(self._handshakes)
+            for handshake in handshakes:
                 handshake.cancel()
+            if handshakes:
+                await asyncio.wait(handshakes)
+                await asyncio.sleep(0)  # the loop closes an aborted connection in its next round
 
     async def _accept(self, listener: Listener) -> None:
         loop = asyncio.get_running_loop()
