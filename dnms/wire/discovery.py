@@ -120,8 +120,9 @@ class Discovery(Generic[P]):
 
     def deadline(self) -> float | None:
         """When to call `tick`; None when the search is over."""
-        earliest = min(self._solicit_at, self._choose_at)
-        return None if math.isinf(earliest) else earliest
+        # While offers are collected no solicit is sent, even if one is due.
+        due = self._solicit_at if math.isinf(self._choose_at) else self._choose_at
+        return None if math.isinf(due) else due
 
     def tick(self, now: float) -> None:
         """Time passed."""

@@ -95,6 +95,16 @@ def test_offers_are_collected_for_a_moment() -> None:
     assert discovery.to_send(1_000) == []
 
 
+def test_a_solicit_that_is_due_while_offers_are_collected_is_not_waited_for() -> None:
+    discovery = new()
+    offered = offer_to(discovery, 0.1)
+    due = discovery.deadline()
+    assert due is not None
+    discovery.receive(offered, hop_limit=255, peer="fe80::1", now=due - 0.001)
+    assert discovery.deadline() == pytest.approx(due - 0.001 + COLLECT_FOR)
+    assert not discovery.to_send(due)
+
+
 def test_preference_comes_before_load_and_load_before_chance() -> None:
     discovery = new()
     for agent, preference, load in (("a", 1, 0), ("b", 9, 50), ("c", 9, 2)):
