@@ -9,6 +9,7 @@ unanswered, and a new client is dialled until there is one.
 from __future__ import annotations
 
 import asyncio
+import socket
 from typing import Any
 
 import structlog
@@ -23,6 +24,7 @@ FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 2.0
 """Seconds between two attempts to dial, doubling from the one to the other."""
 PING_INTERVAL = 5  # seconds; after two unanswered ones the connection counts as lost
+TAKEN_WITHIN = 10.0  # seconds for the bus to take what is sent; it is not sent any more after them
 CHECK_INTERVAL = 1.0  # seconds
 CLOSE_TIMEOUT = 1.0  # seconds; a frozen server does not take what is still to be written
 
@@ -159,6 +161,7 @@ class Connection:
         except asyncio.CancelledError:
             await self._shut(client)
             raise
+        _drop_what_is_not_taken(client)
         return link
 
     def _reason_of(self, error: BaseException) -> str:
@@ -214,6 +217,21 @@ class Connection:
                 await client.close()
         except (errors.Error, OSError, TimeoutError, AttributeError):
             # nats-py has no way to drop a connection that takes nothing any more, and would keep it for ever
-            writer = getattr(getattr(client, "_transport", None), "_io_writer", None)
+            writer = _writer(client)
             if writer is not None:
                 writer.transport.abort()
+
+
+def _writer(client: Client) -> asyncio.StreamWriter | None:
+    writer: asyncio.StreamWriter | None = getattr(getattr(client, "_transport", None), "_io_writer", None)
+    return writer
+
+
+def _drop_what_is_not_taken(client: Client) -> None:
+    """The kernel keeps what was sent into a link that is cut, even when the connection was given up and closed, and
+    sends it minutes later, when the link is back: a commit that nobody waits for any more would be stored then.
+    """
+    writer = _writer(client)
+    connected = writer.get_extra_info("socket") if writer is not None else None
+    if connected is not None:
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(TAKEN_WITHIN * 1_000))

@@ -7,6 +7,7 @@ import contextlib
 import os
 import secrets
 import signal
+import socket
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager, contextmanager
 from typing import Any, cast
@@ -16,7 +17,7 @@ from structlog.testing import capture_logs
 
 from dnms.bus.append import append
 from dnms.bus.committer import Committer, WriteOnly
-from dnms.bus.connection import Connection
+from dnms.bus.connection import TAKEN_WITHIN, Connection, _writer
 from dnms.bus.embedded import EmbeddedServer
 from dnms.bus.jetstream import JetStreamLog, connect
 from dnms.bus.port import LogError, LogForked, LostRace, Record, Unanswered, Unavailable
@@ -327,3 +328,13 @@ async def test_a_server_that_says_nothing_more_is_lost_and_the_line_says_so(
     finally:
         await connection.close()
     assert [(line["event"], line["why"]) for line in lines] == [("connection to the bus lost", "no answer")]
+
+
+async def test_the_kernel_gives_up_what_the_bus_does_not_take(server: EmbeddedServer, token: str) -> None:
+    connection = Connection([server.url], token=token, name="test")
+    await connection.open(DEADLINE)
+    writer = _writer(connection.link.client)
+    assert writer is not None
+    connected = writer.get_extra_info("socket")
+    assert connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == TAKEN_WITHIN * 1_000
+    await connection.close()
