@@ -18,7 +18,7 @@ TESTS = Path(__file__).parent
 KERNEL = {"netns", "peers", "system"}
 """Folders of tests that need root and a real kernel: they share one worker, and CI does not let them be skipped."""
 
-QUIET = {"unit", "properties", "house"}
+QUIET = {"unit", "properties", "house", "simulation"}
 """Folders of tests that start nothing that could be left behind; the search for it would be half of their time."""
 
 PATIENCE = 5.0  # seconds in which what a test has ended must be gone
@@ -37,9 +37,14 @@ def folder(path: Path) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker, where they share fixtures, and all that need the kernel on a single one."""
+    """Keep a file's tests on one worker, where they share fixtures, and all that need the kernel on a single one.
+
+    Those of the simulation share none, and any worker takes the next.
+    """
     for item in items:
         group = "kernel" if folder(item.path) in KERNEL else item.nodeid.partition("::")[0]
+        if folder(item.path) == "simulation":
+            group = item.nodeid
         item.add_marker(pytest.mark.xdist_group(group))
 
 
