@@ -167,7 +167,8 @@ class Connection:
     def _reason_of(self, error: BaseException) -> str:
         if isinstance(error, errors.NoServersError):
             return self._reason  # the last one of `_error` says why
-        if isinstance(error, TimeoutError | errors.StaleConnectionError):
+        silent = isinstance(error, errors.StaleConnectionError) and not isinstance(error, errors.UnexpectedEOF)
+        if silent or isinstance(error, TimeoutError):
             return "no answer"
         return str(error) or type(error).__name__
 

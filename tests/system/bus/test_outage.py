@@ -313,21 +313,24 @@ async def test_racing_committers_lose_nothing_that_was_acknowledged_over_crashes
     assert server.restarts > 0
 
 
-async def test_a_server_that_says_nothing_more_is_lost_and_the_line_says_so(
-    server: EmbeddedServer, token: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("silent", "why"), [(True, "no answer"), (False, "nats: unexpected EOF")])
+async def test_a_line_says_why_the_connection_was_lost(
+    server: EmbeddedServer, token: str, monkeypatch: pytest.MonkeyPatch, silent: bool, why: str
 ) -> None:
     monkeypatch.setattr("dnms.bus.connection.PING_INTERVAL", 0.1)
     connection = Connection([server.url], token=token, name="test")
     await connection.open(DEADLINE)
     try:
-        with capture_logs() as lines, frozen(server):
+        with capture_logs() as lines, frozen(server) if silent else contextlib.nullcontext():
+            if not silent:
+                crash(server)
             async with asyncio.timeout(DEADLINE):
                 await connection.link.lost
                 while not lines:  # noqa: ASYNC110  # a log line is no event
                     await asyncio.sleep(0.01)
     finally:
         await connection.close()
-    assert [(line["event"], line["why"]) for line in lines] == [("connection to the bus lost", "no answer")]
+    assert [line["why"] for line in lines if line["event"] == "connection to the bus lost"] == [why]
 
 
 async def test_the_kernel_gives_up_what_the_bus_does_not_take(server: EmbeddedServer, token: str) -> None:
