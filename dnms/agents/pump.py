@@ -126,8 +126,8 @@ class Pump(Generic[E]):
         try:
             async with asyncio.timeout(FLUSH):
                 await self._writer.wait_closed()
-        except TimeoutError:
-            self._writer.transport.abort()  # what it has not taken by now would be kept for it
-            await asyncio.sleep(0)  # the loop closes an aborted connection in its next round
-        except (OSError, ssl.SSLError):
+        except (OSError, ssl.SSLError):  # TimeoutError is one: what it has not taken by now would be kept for it
             pass
+        finally:
+            self._writer.transport.abort()
+        await asyncio.sleep(0)  # the loop closes an aborted connection in its next round
