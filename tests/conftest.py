@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import inspect
 import os
 import signal
@@ -26,9 +27,7 @@ PATIENCE = 5.0  # seconds in which what a test has ended must be gone
 settings.register_profile("dnms", deadline=None)  # a loaded machine is not a defect
 settings.load_profile("dnms")
 
-MARK = "DNMS_TESTED_BY"
-"""In the environment of all that the tests start, so that it is found even if its parent is gone."""
-os.environ[MARK] = str(os.getpid())
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 
 
 def folder(path: Path) -> str:
@@ -87,29 +86,35 @@ Process = tuple[int, int]
 """Pid and start time: a pid alone is used again."""
 
 
+def _adopt_orphans() -> None:
+    """Become the parent of all that the tests start and whose parent ends, so that it is found too (prctl(2)).
+
+    A mark in the environment would not do: a process in the middle of an exec has none.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+
+
 def _processes() -> dict[Process, str]:
     """All living processes that the tests of this worker have started, with their command lines."""
-    found: dict[int, tuple[Process, int, bool, str]] = {}
+    found: dict[int, tuple[Process, int, str]] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
-        mark = f"{MARK}={os.getpid()}".encode()
         try:
             state, parent, *rest = (entry / "stat").read_text().rpartition(") ")[2].split()
-            marked = mark in (entry / "environ").read_bytes().split(b"\0")
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-        except OSError:  # it has ended meanwhile, or is another user's
+        except OSError:  # it has ended meanwhile
             continue
         if state != "Z":
             pid = int(entry.name)
-            found[pid] = ((pid, int(rest[17])), int(parent), marked, command)
+            found[pid] = ((pid, int(rest[17])), int(parent), command)
     ours: dict[Process, str] = {}
-    for pid, (process, _, _, command) in found.items():
-        line, ancestor = [pid], pid
+    for pid, (process, _, command) in found.items():
+        ancestor = pid
         while ancestor in found and ancestor != os.getpid():
             ancestor = found[ancestor][1]
-            line.append(ancestor)
-        if pid != os.getpid() and (os.getpid() in line or found[pid][2]):
+        if ancestor == os.getpid() != pid:
             ours[process] = command
     return ours
 
@@ -154,7 +159,8 @@ WIDER_FIXTURES = pytest.StashKey[WiderFixtures]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the plugin."""
+    """Register the plugin, and see to orphans."""
+    _adopt_orphans()
     config.stash[WIDER_FIXTURES] = WiderFixtures()
     config.pluginmanager.register(config.stash[WIDER_FIXTURES])
 

@@ -31,6 +31,22 @@ import subprocess
 def test_it():
     subprocess.run(["sh", "-c", "setsid sleep 1000 > /dev/null 2>&1 &"], check=True)
 """
+FINDS_AN_ORPHAN = """
+import os, signal, subprocess, sys
+from pathlib import Path
+CONFTEST = str(Path(__file__).parents[1] / "conftest.py")
+def test_it():
+    # It has no parent any more, and begins a program all the time; then it has no environment for a moment.
+    forever = 'exec sh -c "$0" "$0"'
+    subprocess.run(["sh", "-c", 'setsid sh -c "$0" "$0" > orphan & echo $! > pid', forever], check=True)
+    pid = int(Path("pid").read_text())
+    conftest = next(each for each in sys.modules.values() if getattr(each, "__file__", None) == CONFTEST)
+    try:
+        for _ in range(300):
+            assert pid in {found for found, _ in conftest._processes()}
+    finally:
+        os.kill(pid, signal.SIGKILL)
+"""
 LEAVES_A_NAMESPACE = """
 import os
 def test_it():
@@ -100,6 +116,11 @@ def test_what_a_test_leaves_behind_fails_it(tmp_path: Path) -> None:
     assert code == 1, output
     for name in files:
         assert f"ERROR tests/{name}::test_it - " in output, output
+
+
+def test_an_orphan_is_found_whatever_it_is_doing(tmp_path: Path) -> None:
+    code, output = run(tmp_path, {"unit/test_orphan.py": FINDS_AN_ORPHAN})
+    assert code == 0, output
 
 
 def test_a_fixture_of_the_session_may_outlive_the_test_that_first_asked_for_it(tmp_path: Path) -> None:
