@@ -1,0 +1,195 @@
+"""What must be so after every schedule, whatever went wrong in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
+
+from dnms.bus.port import Record
+from dnms.bus.reading import Checked
+from dnms.domain.aggregate import ChainBroken, Fold, State, resettle
+from dnms.domain.ledger import Ledger
+from dnms.domain.nodes import NodeShard
+from dnms.domain.plan import PlanState
+from dnms.events import codec, subjects
+from dnms.events.address import (
+    AddressAllocated,
+    AddressDeclined,
+    AddressExpired,
+    AddressReleased,
+    AddressRenewed,
+    AddressWithdrawn,
+)
+from dnms.events.commit import Stored
+from dnms.events.ip import family, format_address
+from dnms.events.recorded import Event
+from dnms.kit.clock import MICROSECONDS
+from dnms.projections import naive
+from tests.simulation.plans import PLANS, SECRET, SITE, SUBNET
+from tests.simulation.world import Node, World
+
+Acknowledged = tuple[str, str, tuple[Event, ...], int]
+"""Who was told that these events are in the log, on which subject, and at which sequence."""
+
+
+def commits(records: list[Record]) -> list[Stored]:
+    """The whole log, with its chains checked. LogDamaged."""
+    checked = Checked([subjects.everything(SITE)])
+    return [checked.take(record) for record in records]
+
+
+def wrong_in_log(world: World, acknowledged: list[Acknowledged]) -> Iterator[str]:
+    """What is wrong with the log, one line each."""
+    stored = commits(world.log.records)
+    yield from wrong_holders(stored)
+    yield from _lost(stored, acknowledged)
+    yield from _not_reproduced(stored, world.log.records)
+    yield from _views(stored)
+
+
+def wrong_holders(stored: list[Stored]) -> Iterator[str]:
+    """Addresses that were given while another had them, by plain dicts over the events."""
+    holders: dict[bytes, tuple[bytes, int]] = {}
+    promised: dict[bytes, tuple[bytes, int]] = {}  # withdrawn, and until when its client may still use it
+    for each in stored:
+        if each.subject != subjects.ledger(SITE, SUBNET):
+            continue
+        time, at = each.commit.time, each.sequence
+        for event in each.commit.events:
+            match event:
+                case AddressAllocated():
+                    where = f"{format_address(event.address)} at {at}"
+                    holder = holders.get(event.address)
+                    if holder is not None:
+                        yield f"{where} was given to {event.client.hex()[:6]} and is {holder[0].hex()[:6]}'s"
+                    before = promised.get(event.address)
+                    if before is not None and before[0] != event.client and before[1] > time:
+                        yield f"{where} was given, and was promised to {before[0].hex()[:6]} for longer"
+                    holders[event.address] = event.client, event.horizon
+                case AddressRenewed():
+                    if holders.get(event.address, (b"", 0))[0] != event.client:
+                        yield f"{format_address(event.address)} at {at} was renewed for who does not hold it"
+                    holders[event.address] = event.client, event.horizon
+                case AddressExpired() | AddressReleased() | AddressDeclined() | AddressWithdrawn():
+                    holder = holders.pop(event.address, None)
+                    if holder is None or holder[0] != event.client:
+                        yield f"{format_address(event.address)} at {at}: {event.NAME} of who does not hold it"
+                    elif isinstance(event, AddressExpired) and holder[1] > time:
+                        early = (holder[1] - time) / MICROSECONDS
+                        yield f"{format_address(event.address)} at {at} expired {early:.1f} s too early"
+                    elif isinstance(event, AddressWithdrawn):
+                        promised[event.address] = holder
+
+
+def _lost(stored: list[Stored], acknowledged: list[Acknowledged]) -> Iterator[str]:
+    by_sequence = {each.sequence: each for each in stored}
+    for who, subject, events, sequence in acknowledged:
+        found = by_sequence.get(sequence)
+        told = f"{who} was told of {', '.join(event.NAME for event in events)} at {sequence} on {subject}"
+        if found is None or found.subject != subject:
+            yield f"{told}: it is not there"
+        elif not _contains(found.commit.events, events):
+            yield f"{told}: there are other events"
+        elif found.commit.actor != who:
+            yield f"{told}: it is {found.commit.actor}'s"
+
+
+def _contains(whole: tuple[Event, ...], part: tuple[Event, ...]) -> bool:
+    return any(whole[begin : begin + len(part)] == part for begin in range(len(whole) - len(part) + 1))
+
+
+def _not_reproduced(stored: list[Stored], records: list[Record]) -> Iterator[str]:
+    folds: dict[str, Fold[State]] = {}
+    for each, record in zip(stored, records, strict=True):
+        kind = each.subject.split(".")[2]
+        if kind == "seen":
+            continue
+        if each.subject not in folds:
+            state = {"ledger": Ledger(SECRET), "plan": PlanState(), "node": NodeShard()}[kind]
+            folds[each.subject] = Fold(cast("State", state))
+        fold = folds[each.subject]
+        again = codec.encode(resettle(fold.state, each.commit))
+        if again != record.data:
+            yield f"the commit at {each.sequence} is not what its inputs give"
+        try:
+            fold.take(each)
+        except ChainBroken as error:
+            yield str(error)
+
+
+def _views(stored: list[Stored]) -> Iterator[str]:
+    """The naive fold against the ledger's and the shards' own."""
+    views = naive.fold(stored)
+    yield from (f"two holders: {each}" for each in views.duplicates)
+    ledger = fold_ledger(stored)
+    held = {(format_address(each.address), SUBNET): each.client.hex() for each in ledger.leases.values()}
+    if held != views.holders:
+        yield f"views and ledger differ: {sorted(set(held.items()) ^ set(views.holders.items()))}"
+    bindings = {address: (client, iaid) for (client, iaid, _), address in ledger.bindings.items()}
+    if bindings != {each.address: (each.client, each.iaid) for each in ledger.leases.values()}:
+        yield "the ledger's bindings are not its leases"
+
+
+def fold_ledger(stored: list[Stored]) -> Ledger:
+    """The ledger of the whole log."""
+    fold = Fold(Ledger(SECRET))
+    for each in stored:
+        if each.subject == subjects.ledger(SITE, SUBNET):
+            fold.take(each)
+    return fold.state
+
+
+def unsettled(world: World) -> Iterator[str]:
+    """What is not yet as it has to be in the end, when nothing is broken any more."""
+    ledger: Ledger | None = None
+    end = max((r.sequence for r in world.log.records if r.subject == subjects.ledger(SITE, SUBNET)), default=0)
+    for agent in world.agents:
+        if not agent.running or agent.books is None or not agent.books.caught_up.is_set():
+            yield f"{agent.name} does not serve"
+        elif agent.books.position != end:
+            yield f"{agent.name} is at {agent.books.position} and the ledger at {end}"
+        else:
+            ledger = agent.books.ledger
+    if ledger is None:
+        return
+    plan = PLANS[world.plan]
+    families = {family(pool.first) for pool in plan.pools}
+    if ledger.plan.subnet is None or ledger.plan.pools != tuple(plan.pools):
+        yield "the ledger has not adopted the newest plan"
+    for node in world.nodes:
+        yield from _unsettled_node(node, ledger, families)
+
+
+def _unsettled_node(node: Node, ledger: Ledger, families: set[int]) -> Iterator[str]:
+    if not node.running or node.agent is None:
+        yield f"{node.name} does not live"
+        return
+    if node.agent._session is None:
+        yield f"{node.name} has no session"
+    leases = {lease.address for lease in ledger.leases.values() if lease.client == node.client}
+    if {family(address) for address in leases} != families:
+        yield f"{node.name} has leases {[format_address(each) for each in leases]}, not one of each family of the plan"
+    kernel = node.kernel
+    used = {held.address for held in kernel.addresses.values() if held.origin == "managed" and held.usable}
+    if used != leases:
+        yield (
+            f"{node.name} uses {sorted(map(format_address, used))}, "
+            f"and the ledger has {sorted(map(format_address, leases))} for it"
+        )
+    if set(node.agent._state.held) != leases or node.agent._state.declining:
+        yield f"{node.name} believes to have {sorted(map(format_address, node.agent._state.held))}"
+
+
+def wrong_in_the_end(world: World) -> Iterator[str]:
+    """What does not agree with the log's fold, when all has settled."""
+    stored = commits(world.log.records)
+    ledger = fold_ledger(stored)
+    for agent in world.agents:
+        if agent.books is not None and agent.running:
+            theirs = agent.books.ledger
+            if dict(theirs.leases) != dict(ledger.leases) or theirs.plan != ledger.plan:
+                yield f"{agent.name} has folded another ledger than the log's"
+    for node in world.nodes:
+        dns = node.kernel.resolver.servers
+        if ledger.plan.subnet is not None and dns != ledger.plan.subnet.dns:
+            yield f"{node.name} asks {[format_address(each) for each in dns]} for names, which the plan does not say"

@@ -1,0 +1,132 @@
+"""DNMS with one defect each, to see that the simulation notices. Each is a context in which the defect is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+from dnms.agents.subnet.books import Books
+from dnms.bus import committer
+from dnms.bus.committer import Committer
+from dnms.bus.drafting import Draft
+from dnms.bus.port import Log, LogError, Record, Unanswered
+from dnms.domain.ledger import Ledger
+from dnms.events.commit import Commit, Stored
+from dnms.events.plan import Subnet
+from dnms.events.seen import ConfigurationRegistered
+from tests.simulation.log import SimulatedLog
+
+_take, _draft, _fail, _answer = Committer.take, Committer._draft, Committer._fail, Committer._answer
+_store, _followed, _is_free, _drafted = SimulatedLog.store, Books._take, Ledger._is_free, Ledger.draft
+
+
+def _place(writer: Any, commit: Commit) -> int:
+    """Where a commit is in the log, or would be if it were stored now: a defect is not to be found by less."""
+    records: list[Record] = getattr(writer._log, "_server", writer._log).records
+    return next((each.sequence for each in records if commit.id in each.data), len(records) + 1)
+
+
+@contextmanager
+def no_sequence_check() -> Iterator[None]:
+    """The log stores whatever comes, whichever message its writer has seen last."""
+
+    async def store(self: SimulatedLog, subject: str, data: bytes, *, expected: int) -> int:
+        last = self._sequences.get(subject) or [0]
+        return await _store(self, subject, data, expected=last[-1])
+
+    with patch.object(SimulatedLog, "store", store):
+        yield
+
+
+@contextmanager
+def own_events_applied_on_a_timeout() -> Iterator[None]:
+    """A commit without an acknowledgement is believed to be stored: it is folded, and who asked is answered."""
+
+    async def append(log: Log, subject: str, data: bytes, *, expected: int, patience: float) -> int:
+        return await log.store(subject, data, expected=expected)
+
+    def draft(self: Any) -> Draft:
+        self.drafted = _draft(self)
+        return self.drafted  # type: ignore[no-any-return]
+
+    def fail(self: Any, error: LogError) -> None:
+        if isinstance(error, Unanswered) and self._batch:
+            commit = self.drafted.commit
+            place = _place(self, commit)
+            for event in commit.events:
+                self.fold.state.evolve(event, at=commit.time, position=place)
+            _answer(self, self.drafted.waiting, place)
+        _fail(self, error)
+
+    with (
+        patch.object(committer, "append", append),
+        patch.object(Committer, "_draft", draft),
+        patch.object(Committer, "_fail", fail),
+    ):
+        yield
+
+
+@contextmanager
+def followed_events_dropped_before_the_acknowledgement() -> Iterator[None]:
+    """What others commit between our commit and its acknowledgement is not folded."""
+
+    def take(self: Committer[Any], stored: Stored) -> bool:
+        if self._batch and stored.commit.actor != self._actor:
+            self.fold.sequence, self.fold.time = stored.sequence, stored.commit.time
+            self._folded.set()
+            return True
+        return _take(self, stored)
+
+    with patch.object(Committer, "take", take):
+        yield
+
+
+@contextmanager
+def answered_before_it_is_in_the_log() -> Iterator[None]:
+    """Whoever asked is answered by what is decided, whether the log takes it or not."""
+
+    def draft(self: Committer[Any]) -> Draft:
+        drafted = _draft(self)
+        _answer(self, drafted.waiting, _place(self, drafted.commit))
+        return drafted
+
+    with patch.object(Committer, "_draft", draft):
+        yield
+
+
+@contextmanager
+def decision_that_reads_seen() -> Iterator[None]:
+    """A ledger gives no address that its own agent has seen in use, which no other agent and no replay knows."""
+
+    def followed(self: Any, stored: Stored) -> None:
+        _followed(self, stored)
+        seen = self.ledger.__dict__.setdefault("seen", set())
+        for event in stored.commit.events:
+            if isinstance(event, ConfigurationRegistered):
+                seen.update(each.address for each in event.snapshot.addresses)
+
+    def draft(self: Any) -> Ledger:
+        drafted = _drafted(self)
+        drafted.__dict__["seen"] = self.__dict__.get("seen", set())
+        return drafted
+
+    def is_free(self: Any, address: bytes, client: bytes, subnet: Subnet, at: int) -> bool:
+        return address not in self.__dict__.get("seen", ()) and _is_free(self, address, client, subnet, at)
+
+    with (
+        patch.object(Books, "_take", followed),
+        patch.object(Ledger, "draft", draft),
+        patch.object(Ledger, "_is_free", is_free),
+    ):
+        yield
+
+
+MUTANTS: Sequence[Callable[[], AbstractContextManager[None]]] = (
+    no_sequence_check,
+    own_events_applied_on_a_timeout,
+    followed_events_dropped_before_the_acknowledgement,
+    answered_before_it_is_in_the_log,
+    decision_that_reads_seen,
+)

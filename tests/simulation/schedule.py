@@ -1,0 +1,93 @@
+"""What goes wrong when, drawn from a seed: the same seed draws the same."""
+
+from __future__ import annotations
+
+from random import Random
+
+import msgspec
+
+from tests.simulation.plans import PLANS
+
+FAULTS_UNTIL = 180.0  # seconds; then all is healed
+
+
+class Action(msgspec.Struct, frozen=True):
+    """Something is done to somebody at a moment, for a while."""
+
+    at: float
+    what: str
+    whom: str = ""
+    seconds: float = 0.0  # until it is made good again; 0: it is over at once
+    how: str = ""
+
+
+class Schedule(msgspec.Struct, frozen=True):
+    """One simulation."""
+
+    seed: int
+    agents: int
+    nodes: int
+    plan: str
+    actions: tuple[Action, ...]
+
+
+NODE_ACTIONS = ("crash-node", "power-node", "stop-node", "flap", "flush", "release")
+AGENT_ACTIONS = ("crash-agent", "power-agent", "stop-agent", "cut-agent")
+LINK_ACTIONS = ("partition", "weather", "break-streams", "stranger")
+LOG_ACTIONS = ("log-away", "log-faults", "log-clock")
+WEIGHTS = {
+    "crash-node": 3,
+    "power-node": 4,
+    "stop-node": 2,
+    "flap": 2,
+    "flush": 2,
+    "release": 2,
+    "crash-agent": 5,
+    "power-agent": 3,
+    "stop-agent": 3,
+    "cut-agent": 4,
+    "partition": 4,
+    "weather": 3,
+    "break-streams": 2,
+    "stranger": 4,
+    "log-away": 4,
+    "log-faults": 8,
+    "log-clock": 1,
+    "plan": 4,
+}
+
+
+def draw(seed: int) -> Schedule:
+    """The schedule of a seed."""
+    chance = Random(f"schedule {seed}")
+    agents, nodes = chance.choice((2, 2, 3)), chance.randint(3, 6)
+    actions = [Action(round(chance.uniform(0, 20), 3), "boot", f"node-{number}") for number in range(nodes)]
+    actions += [Action(round(chance.uniform(0, 5), 3), "begin", f"agent-{number}") for number in range(agents)]
+    kinds = chance.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()), k=chance.randint(6, 18))
+    for what in kinds:
+        at = round(chance.uniform(2, FAULTS_UNTIL), 3)
+        whom = how = ""
+        seconds = round(chance.choice((chance.uniform(0.05, 3), chance.uniform(3, 40))), 3)
+        if what in NODE_ACTIONS:
+            whom = f"node-{chance.randrange(nodes)}"
+            if what == "power-node":
+                how = chance.choice(("clock kept", "clock kept", "clock lost", "clock ahead"))
+        elif what in AGENT_ACTIONS:
+            whom = f"agent-{chance.randrange(agents)}"
+        elif what == "plan":
+            how = chance.choice(tuple(PLANS))
+        elif what == "log-clock":
+            how = str(chance.choice((-1, 1)) * chance.randint(3, 240))
+        elif what == "partition":
+            how = " ".join(
+                name
+                for name in [*(f"node-{n}" for n in range(nodes)), *(f"agent-{n}" for n in range(agents)), "stranger"]
+                if chance.random() < 0.4
+            )
+        elif what in ("weather", "log-faults"):
+            how = chance.choice(("bad", "worse"))
+        elif what == "stranger":
+            how = str(chance.randrange(1 << 30))
+        actions.append(Action(at, what, whom, seconds, how))
+    plan = chance.choice(("small", "small", "whole", "groups"))
+    return Schedule(seed, agents, nodes, plan, tuple(sorted(actions, key=lambda each: each.at)))
