@@ -54,6 +54,10 @@ class WriteOnly:
 
     plan_position = 0
 
+    def entropy(self, request: Request) -> int:
+        """None."""
+        return 0
+
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
         """Refused, always."""
         raise Refused("not-decided-here", f"nothing is decided on this subject, {request.NAME} neither")

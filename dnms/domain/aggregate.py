@@ -39,6 +39,10 @@ class State(Protocol):
         """Position of the plan that it decides by; 0 where none is needed."""
         ...
 
+    def entropy(self, request: Request) -> int:
+        """How many of the `request.ENTROPY` random bytes a decision on it looks at; no more are recorded."""
+        ...
+
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
         """The outcome of one request at the instant `at` (microseconds); Refused. Changes nothing that can be seen."""
         ...
@@ -77,9 +81,10 @@ def settle(
     answers: list[Answer] = []
     for question in questions:
         first, refused = len(events), None
+        entropy = question.entropy[: draft.entropy(question.request)] if question.entropy else b""
         answer: Answer
         try:
-            answer = draft.decide(question.request, at=at, entropy=question.entropy)
+            answer = draft.decide(question.request, at=at, entropy=entropy)
         except Refused as refusal:
             answer, refused = refusal, refusal.why
         else:
@@ -95,7 +100,7 @@ def settle(
             Decision(
                 request=question.request,
                 at=at,
-                entropy=question.entropy,
+                entropy=entropy,
                 first=first,
                 count=len(events) - first,
                 refused=refused,

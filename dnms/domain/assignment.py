@@ -17,6 +17,9 @@ T1, T2 = 0.5, 0.8
 """When a client renews and rebinds, as fractions of the shortest preferred lifetime (RFC 8415, 14.2)."""
 
 
+OWN_PREFIX = 64
+"""Bits of the prefix that is on the link of a host that has one of its own (RFC 8273)."""
+
 RETRY = 60
 """Seconds after which a node that got nothing asks again."""
 
@@ -32,7 +35,8 @@ class Terms(msgspec.Struct, frozen=True):
 def assign(ledger: Ledger, leases: Iterable[Lease], *, at: int, epoch: int, position: int) -> Terms:
     """What the holder of `leases` is told at the instant `at`, by a ledger that is folded up to `position`.
 
-    A client is never told a lifetime past its lease's horizon.
+    A client is never told a lifetime past its lease's horizon. An address that is to be drained is deprecated
+    (RFC 4862, 5.5.4): what it is used for goes on, and nothing new begins with it.
     """
     subnet = ledger.plan.subnet
     generation = Generation(epoch, ledger.plan_position, position)
@@ -43,17 +47,20 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, at: int, epoch: int, posi
         pool, prefix = ledger.pool_of(lease.address), prefix_in(subnet, lease.address)
         if pool is None or prefix is None:
             continue
-        valid = min(pool.valid, max(0, lease.horizon - at) // MICROSECONDS)
+        until = min(lease.horizon, lease.drained_at) if lease.drained_at else lease.horizon
+        valid = min(pool.valid, max(0, until - at) // MICROSECONDS)
+        if lease.drained_at and not valid:
+            continue
         addresses.append(
             AssignedAddress(
                 address=lease.address,
-                prefix_length=prefix.length,
+                prefix_length=OWN_PREFIX if pool.prefix_per_host else prefix.length,
                 iaid=lease.iaid,
-                preferred=min(pool.preferred, valid),
+                preferred=0 if lease.drained_at else min(pool.preferred, valid),
                 valid=valid,
             )
         )
-    shortest = min((address.preferred for address in addresses), default=2 * RETRY)
+    shortest = min((address.preferred for address in addresses if address.preferred), default=2 * RETRY)
     assignment = Assignment(
         generation=generation,
         addresses=tuple(addresses),
@@ -66,9 +73,13 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, at: int, epoch: int, posi
     return Terms(assignment, max(1, int(shortest * T1)), max(1, int(shortest * T2)))
 
 
-def group_of(plan: PlanState, name: str) -> int:
-    """The number of the first group with a pattern that a node's name matches; 0 if there is none."""
+def group_of(plan: PlanState, name: str, *, duid: bytes = b"", hardware: Iterable[bytes] = ()) -> int:
+    """The number of the first group with a pattern that a node matches; 0 if there is none.
+
+    A pattern is of its name, or with `duid:` or `hardware:` before it of one of these, as colons and hex digits.
+    """
+    texts = (name, f"duid:{duid.hex(':')}", *(f"hardware:{address.hex(':')}" for address in hardware))
     for group in plan.groups.values():
-        if any(fnmatchcase(name, pattern) for pattern in group.nodes):
+        if any(fnmatchcase(text, pattern) for pattern in group.nodes for text in texts):
             return group.number
     return 0

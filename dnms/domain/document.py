@@ -65,6 +65,7 @@ class _Group(_Table, kw_only=True):
     name: Name
     number: Annotated[int, msgspec.Meta(ge=1, lt=1 << 16)] | None = None
     nodes: list[str] = []
+    ranges: list[_PrefixText] = []
 
 
 class _Route(_Table, kw_only=True):
@@ -93,6 +94,8 @@ class _Pool(_Table, kw_only=True):
     preferred: Seconds = 2_700
     valid: Seconds = 3_600
     quarantine: Seconds = 86_400
+    drain: Seconds = 3_600
+    prefix_per_host: bool = False
 
 
 class _Document(_Table, kw_only=True):
@@ -121,7 +124,15 @@ def from_builtins(document: Any) -> ApplyPlan:
         site=parsed.site.name,
         level=parsed.site.level,
         realms=tuple(Realm(name=realm.name) for realm in parsed.realm) or (Realm(name="default"),),
-        groups=tuple(Group(name=g.name, number=g.number or 0, nodes=tuple(g.nodes)) for g in parsed.group),
+        groups=tuple(
+            Group(
+                name=group.name,
+                number=group.number or 0,
+                nodes=tuple(group.nodes),
+                ranges=tuple(prefix.value for prefix in group.ranges),
+            )
+            for group in parsed.group
+        ),
         subnets=tuple(map(_subnet, parsed.subnet)),
         pools=tuple(
             Pool(
@@ -133,6 +144,8 @@ def from_builtins(document: Any) -> ApplyPlan:
                 preferred=pool.preferred,
                 valid=pool.valid,
                 quarantine=pool.quarantine,
+                drain=pool.drain,
+                prefix_per_host=pool.prefix_per_host,
             )
             for pool in parsed.pool
         ),
@@ -144,7 +157,11 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
     return {
         "site": {"name": plan.site, "level": plan.level},
         "realm": [{"name": realm.name} for realm in plan.realms],
-        "group": [{"name": g.name, "number": g.number, "nodes": list(g.nodes)} for g in plan.groups],
+        "group": [
+            {"name": group.name, "number": group.number, "nodes": list(group.nodes)}
+            | ({"ranges": [str(prefix) for prefix in group.ranges]} if group.ranges else {})
+            for group in plan.groups
+        ],
         "subnet": [
             {
                 "name": subnet.name,
@@ -171,7 +188,9 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
                 "preferred": pool.preferred,
                 "valid": pool.valid,
                 "quarantine": pool.quarantine,
+                "drain": pool.drain,
             }
+            | ({"prefix_per_host": True} if pool.prefix_per_host else {})
             for pool in plan.pools
         ],
     }

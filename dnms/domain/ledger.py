@@ -1,64 +1,78 @@
 """A subnet's ledger: who holds which address, as a fold of subject `ledger.<subnet>`, and the decisions on it.
 
 A decision reads the ledger's fold and the plan that the ledger has adopted, and nothing else. Memory follows what was
-handed out, never the size of a pool.
+handed out, never the size of a pool. Here is the state, and what is decided about one lease; how an address is chosen
+stands in `allocating`, who has one kept in `holding`.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator, MutableMapping
-from itertools import chain, islice
+from collections.abc import Iterator, MutableMapping, Set
+from itertools import islice
 from typing import Final
 
 import msgspec
 
+from dnms.domain import allocating, holding
 from dnms.domain.aggregate import Refused
+from dnms.domain.blocks import Blocks, block_of
 from dnms.domain.document import LEVEL
+from dnms.domain.given import Given
+from dnms.domain.ranges import Ranges, ranges_of
 from dnms.domain.remembered import Remembered
-from dnms.domain.reserved import fixed_addresses, is_reserved, prefix_in
-from dnms.domain.reusable import MAX_INDEXED, Reusable
-from dnms.domain.strategies import STRATEGIES, is_whole_64
+from dnms.domain.reserved import fixed_addresses, prefix_in
+from dnms.domain.strategies import COUNTING, ENTROPY, STRATEGIES
 from dnms.events.address import (
     AddressAllocated,
+    AddressBlocked,
     AddressDeclined,
+    AddressDeprecated,
     AddressExpired,
+    AddressHeld,
     AddressReleased,
     AddressRenewed,
+    AddressUnheld,
     AddressWithdrawn,
     HashMoved,
+    OutageGranted,
 )
-from dnms.events.ip import Prefix, family
-from dnms.events.plan import AdoptedPlan, PlanAdopted, Pool, Subnet
+from dnms.events.ip import family
+from dnms.events.plan import AdoptedPlan, PlanAdopted, Pool
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import (
     AdoptPlan,
     AllocateAddress,
+    BlockAddress,
     DeclineAddress,
     ExpireAddresses,
+    HoldAddress,
+    MergeOutage,
+    MoveAddress,
     ReleaseAddress,
     RenewAddress,
+    UnholdAddress,
 )
 from dnms.kit.clock import MICROSECONDS
 from dnms.kit.overlay import Overlay
 
-TRIES: Final = 64
-"""Candidates of a strategy before the index of the range is asked."""
-
 MAX_DECLINES: Final = 8
-"""Addresses that one client may have in quarantine, so that a broken one cannot eat the pool."""
+"""Addresses that one client may have in quarantine, declined or blocked, so that a broken one cannot eat the pool."""
 
 MAX_WITHDRAWN: Final = 4_000
 """Leases that one adoption ends; who adopts asks again until none is left."""
 
+MAX_LOOKS: Final = 16
+"""Times as many due leases as are asked for, that are looked at to find some of one family."""
+
 SLACK: Final = 1_024
 """Entries of the heap of horizons beyond two a lease, so that a small ledger does not sort all the time."""
 
-HORIZON: Final = {4: 1, 6: 4}
-"""For how many valid lifetimes the log promises an address by family: a renewal that ends before needs no event."""
+Binding = tuple[bytes, int, int]
+"""Client id, IAID and family: what an address is held for."""
 
 
-class Lease(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True, gc=False):
     """One address held by one client."""
 
     address: bytes
@@ -68,24 +82,30 @@ class Lease(msgspec.Struct, frozen=True):
     group: int
     valid_until: int
     horizon: int
+    drained_at: int = 0  # another takes its place: until then the client may use it; 0: it is no such one
 
-
-Binding = tuple[bytes, int, int]
-"""Client id, IAID and family: what holds at most one address."""
+    @property
+    def binding(self) -> Binding:
+        """What it is held for."""
+        return self.client, self.iaid, family(self.address)
 
 
 class Ledger:
     """The leases of one subnet. Implements `aggregate.State`. `secret` keys the hash strategy."""
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+        self.secret = secret
         self.plan = AdoptedPlan(position=0, level=0)
-        self._fixed: frozenset[bytes] = frozenset()  # the subnet's addresses that the plan gives to nobody
         self.leases: MutableMapping[bytes, Lease] = {}  # by address
-        self.bindings: MutableMapping[Binding, bytes] = {}  # to the address
+        self.bindings: MutableMapping[Binding, bytes] = {}  # to the address, or to the first one of several
+        self.others: MutableMapping[Binding, tuple[bytes, ...]] = {}  # beside the first: secondary, and to be drained
+        self.held: MutableMapping[bytes, tuple[bytes, int]] = {}  # by address: client and IAID
+        self.holds: MutableMapping[Binding, tuple[bytes, ...]] = {}  # the same, by whom they are kept for
         self.remembered = Remembered()
-        self._ranges: dict[tuple[bytes, bytes], Reusable] = {}  # made when first needed
-        self._ended: list[bytes] = []  # in this draft, whose ranges are another's
+        self.blocks = Blocks()
+        self.given = Given(self)
+        self._fixed: frozenset[bytes] = frozenset()  # the subnet's addresses that the plan gives to nobody
+        self._ranges: dict[tuple[str, int], Ranges] = {}  # of pools and groups, made when first needed
         self._horizons: list[tuple[int, bytes]] = []  # a heap; entries that no longer hold are dropped when met
 
     @property
@@ -95,34 +115,46 @@ class Ledger:
 
     @property
     def quarantine(self) -> MutableMapping[bytes, int]:
-        """Declined addresses, and until when nobody gets them."""
+        """Declined and blocked addresses, and until when nobody gets them."""
         return self.remembered.quarantine
 
     def draft(self) -> Ledger:
-        """A copy that may be thrown away; it reads this one's ranges and does not write them."""
-        draft = Ledger(self._secret)
-        draft.plan, draft._fixed = self.plan, self._fixed
-        draft.leases, draft.bindings = Overlay(self.leases), Overlay(self.bindings)
+        """A copy that may be thrown away; it reads what this one has made of its ranges and does not write it."""
+        draft = Ledger(self.secret)
+        draft.plan, draft._fixed, draft._ranges = self.plan, self._fixed, self._ranges
+        draft.leases, draft.bindings, draft.others = Overlay(self.leases), Overlay(self.bindings), Overlay(self.others)
+        draft.held, draft.holds = Overlay(self.held), Overlay(self.holds)
         draft.remembered = self.remembered.draft()
-        draft._range = self._range  # type: ignore[method-assign]  # made of what is durable, by whoever needs it first
+        draft.blocks = self.blocks.draft()
+        draft.given = Given(draft, base=self.given)
         return draft
 
     def lease(self, client: bytes, iaid: int, kind: int) -> Lease | None:
-        """What the client holds for this interface, of family `kind` (4 or 6)."""
+        """What the client holds for this interface, of family `kind` (4 or 6); of several the first."""
         address = self.bindings.get((client, iaid, kind))
         return None if address is None else self.leases[address]
 
-    def due(self, now: int, limit: int) -> tuple[bytes, ...]:
-        """Up to `limit` addresses whose horizon has passed at `now`, for `ExpireAddresses`."""
-        found: list[tuple[int, bytes]] = []
-        while self._horizons and self._horizons[0][0] <= now and len(found) < limit:
+    def leases_of(self, client: bytes, iaid: int, kind: int) -> tuple[Lease, ...]:
+        """All that the client holds for this interface, of family `kind`."""
+        binding = (client, iaid, kind)
+        first = self.bindings.get(binding)
+        addresses = (() if first is None else (first,)) + self.others.get(binding, ())
+        return tuple(self.leases[address] for address in addresses)
+
+    def due(self, now: int, limit: int, kinds: Set[int] = frozenset({4, 6})) -> tuple[bytes, ...]:
+        """Up to `limit` addresses of these families whose horizon has passed at `now`, for `ExpireAddresses`."""
+        found: list[bytes] = []
+        passed: list[tuple[int, bytes]] = []
+        while self._horizons and self._horizons[0][0] <= now and len(found) < limit and len(passed) < MAX_LOOKS * limit:
             entry = heapq.heappop(self._horizons)
             lease = self.leases.get(entry[1])
-            if lease is not None and lease.horizon == entry[0] and entry not in found[-1:]:
-                found.append(entry)
-        for entry in found:
+            if lease is not None and lease.horizon == entry[0] and entry not in passed[-1:]:
+                passed.append(entry)
+                if family(entry[1]) in kinds:
+                    found.append(entry[1])
+        for entry in passed:
             heapq.heappush(self._horizons, entry)  # until the log has said that they expired
-        return tuple(address for _, address in found)
+        return tuple(found)
 
     def pool_of(self, address: bytes) -> Pool | None:
         """The adopted plan's pool that the address is given from; None if the plan has no place for it."""
@@ -130,135 +162,78 @@ class Ledger:
             return None
         return next((pool for pool in self.plan.pools if pool.first <= address <= pool.last), None)
 
+    def ranges(self, pool: Pool, group: int) -> Ranges:
+        """What the members of a group may have of a pool."""
+        key = (pool.name, group)
+        if key not in self._ranges:
+            self._ranges[key] = ranges_of(pool, self.plan, group)
+        return self._ranges[key]
+
     # -- decide ------------------------------------------------------------------------------------------------------
 
-    def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
+    def entropy(self, request: Request) -> int:
+        """How many random bytes a decision on this looks at."""
+        if not request.ENTROPY:
+            return 0
+        return ENTROPY if any(STRATEGIES[pool.strategy].random for pool in self.plan.pools) else 0
+
+    def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:  # noqa: PLR0911
         """The outcome of one request at the instant `at`.
 
-        Refused: `no-subnet`, `no-pool`, `unknown-group`, `exhausted`, `no-binding`, `not-in-plan`, `too-many-declines`,
-        `level`, `not-for-ledger`.
+        Refused: `no-subnet`, `no-pool`, `unknown-group`, `exhausted`, `no-binding`, `not-in-plan`, `in-use`, `held`,
+        `reserved-address`, `too-many-holds`, `too-many-declines`, `level`, `not-for-ledger`.
         """
         if self.plan.level > LEVEL and not isinstance(request, AdoptPlan):
             raise Refused("level", f"the site is at level {self.plan.level}; this release knows {LEVEL}: upgrade it")
         match request:
-            case AdoptPlan():
-                return tuple(self._adopt(request.plan))
             case AllocateAddress():
-                return self._allocate(request, at)
+                return tuple(allocating.allocate(self, request, at=at, entropy=entropy))
             case RenewAddress():
-                lease = self._held(request)
-                return self._renew(lease, self._pool_in_plan(lease), at)
+                return self.renewed(self.bound(request), at)
             case ReleaseAddress():
-                lease = self._held(request)
+                lease = self.bound(request)
                 return (AddressReleased(address=lease.address, client=lease.client, iaid=lease.iaid),)
             case DeclineAddress():
-                return self._decline(self._held(request), at)
+                return self._decline(self.bound(request), at)
             case ExpireAddresses():
                 return tuple(self._expire(request.addresses, at))
+            case AdoptPlan():
+                return tuple(self._adopt(request.plan))
+            case HoldAddress():
+                return tuple(holding.hold(self, request, at=at, entropy=entropy))
+            case UnholdAddress():
+                return tuple(holding.unhold(self, request))
+            case MoveAddress():
+                return tuple(allocating.move(self, self.bound(request), at=at, entropy=entropy))
+            case BlockAddress():
+                return tuple(holding.block(self, request, at=at))
+            case MergeOutage():
+                return tuple(allocating.merge(self, request, at=at, entropy=entropy))
         raise Refused("not-for-ledger", f"a ledger does not decide {request.NAME}")
 
-    def _held(self, request: RenewAddress | ReleaseAddress | DeclineAddress) -> Lease:
+    def bound(self, request: RenewAddress | ReleaseAddress | DeclineAddress | MoveAddress) -> Lease:
+        """The lease that a request is about. Refused `no-binding`."""
         lease = self.leases.get(request.address)
         if lease is None or (lease.client, lease.iaid) != (request.client, request.iaid):
             raise Refused("no-binding", "the client does not hold this address")
         return lease
 
-    def _pool_in_plan(self, lease: Lease) -> Pool:
+    def is_open_to(self, address: bytes, client: bytes, iaid: int) -> bool:
+        """Whether nobody else has the address, or has its /64 for itself."""
+        pool, lease = self.pool_of(address), self.leases.get(address)
+        if lease is not None:
+            return (lease.client, lease.iaid) == (client, iaid)
+        return pool is None or not pool.prefix_per_host or self.blocks.owner(address) in (None, client)
+
+    def renewed(self, lease: Lease, at: int) -> tuple[Event, ...]:
+        """The event that is needed for the holder to have its address for another lifetime. Refused `not-in-plan`."""
         pool = self.pool_of(lease.address)
         if pool is None:
             raise Refused("not-in-plan", "no pool of the plan has this address any more")
-        return pool
-
-    def _adopt(self, plan: AdoptedPlan) -> Iterator[Event]:
-        if plan.position < self.plan.position:
-            return  # this ledger has a newer one already
-        if plan.level > LEVEL:
-            raise Refused("level", f"the site is at level {plan.level}; this release knows {LEVEL}: upgrade it")
-        if plan.position > self.plan.position:
-            yield PlanAdopted(plan=plan)
-        ranges = [(pool.first, pool.last) for pool in plan.pools]
-        fixed = fixed_addresses(plan.subnet)
-        contradicted = (
-            lease
-            for lease in self.leases.values()
-            if lease.address in fixed or not any(first <= lease.address <= last for first, last in ranges)
-        )
-        yield from map(_withdrawn, islice(contradicted, MAX_WITHDRAWN))
-
-    def _allocate(self, request: AllocateAddress, at: int) -> tuple[Event, ...]:
-        subnet = self.plan.subnet
-        if subnet is None:
-            raise Refused("no-subnet", "the plan has no such subnet")
-        held = self.lease(request.client, request.iaid, request.family)
-        of_held = None if held is None else self.pool_of(held.address)
-        if held is not None and of_held is not None and not _moves(held, of_held, request.group):
-            return self._renew(held, of_held, at)
-        if request.group and request.group not in self.plan.groups.values():
-            raise Refused("unknown-group", f"the plan has no group with number {request.group:#06x}")
-        pools = [pool for pool in self.plan.pools if family(pool.first) == request.family]
-        if not pools:
-            raise Refused("no-pool", f"the subnet has no pool for IPv{request.family}")
-        for pool in pools:
-            prefix = prefix_in(subnet, pool.first)
-            if prefix is None:
-                continue
-            found = self._candidate(request, pool, prefix, subnet, at)
-            if found is None:
-                continue
-            address, counter = found
-            valid_until = at + pool.valid * MICROSECONDS
-            allocated = AddressAllocated(
-                address=address,
-                client=request.client,
-                iaid=request.iaid,
-                pool=pool.name,
-                group=request.group,
-                counter=counter,
-                valid_until=valid_until,
-                horizon=at + HORIZON[request.family] * pool.valid * MICROSECONDS,
-            )
-            left = () if held is None else (_withdrawn(held),)
-            if counter <= self.remembered.counter((request.client, request.iaid, prefix)):
-                return (*left, allocated)
-            moved = HashMoved(client=request.client, iaid=request.iaid, prefix=prefix, counter=counter)
-            return (*left, moved, allocated)
-        raise Refused("exhausted", f"every address of the subnet's pools for IPv{request.family} is in use")
-
-    def _candidate(
-        self, request: AllocateAddress, pool: Pool, prefix: Prefix, subnet: Subnet, at: int
-    ) -> tuple[bytes, int] | None:
-        """A free address of the pool, and which candidate it is; from the free index it is the client's present one."""
-        strategy = STRATEGIES[pool.strategy]
-        begin = self.remembered.counter((request.client, request.iaid, prefix))
-        number = 0
-        for n in range(begin, begin + TRIES):
-            number = strategy(self._secret, pool, request.client, request.iaid, group=request.group, n=n)
-            address = number.to_bytes(16)
-            # IPv6 addresses are used once: not after another client, while anything else is free.
-            last = self.remembered.former[6].get(address, request.client)
-            if last == request.client and self._is_free(address, request.client, subnet, at):
-                return address, n
-        reusable = self._range(pool)
-        if reusable is None:
-            return None
-        for address in chain(
-            reusable.never_given(number), reusable.longest_free(), self._ended, self.remembered.over(at)
-        ):
-            # Taken in this draft, reserved, in quarantine: of these the range does not know.
-            if pool.first <= address <= pool.last and self._is_free(address, request.client, subnet, at):
-                return address, begin
-        return None
-
-    def _is_free(self, address: bytes, client: bytes, subnet: Subnet, at: int) -> bool:
-        return not (
-            address in self.leases or self.remembered.withholds(address, client, at=at) or is_reserved(address, subnet)
-        )
-
-    def _renew(self, lease: Lease, pool: Pool, at: int) -> tuple[Event, ...]:
         valid_until = at + pool.valid * MICROSECONDS
-        if valid_until <= lease.horizon:
+        if lease.drained_at or valid_until <= lease.horizon:
             return ()
-        horizon = at + HORIZON[family(lease.address)] * pool.valid * MICROSECONDS
+        horizon = at + allocating.HORIZON[family(lease.address)] * pool.valid * MICROSECONDS
         return (
             AddressRenewed(
                 address=lease.address,
@@ -269,9 +244,41 @@ class Ledger:
             ),
         )
 
+    def _adopt(self, plan: AdoptedPlan) -> Iterator[Event]:
+        if plan.position < self.plan.position:
+            return  # this ledger has a newer one already
+        if plan.level > LEVEL:
+            raise Refused("level", f"the site is at level {plan.level}; this release knows {LEVEL}: upgrade it")
+        if plan.position > self.plan.position:
+            yield PlanAdopted(plan=plan)
+        yield from map(allocating.withdrawn, islice(self._contradicted(plan), MAX_WITHDRAWN))
+
+    def _contradicted(self, plan: AdoptedPlan) -> Iterator[Lease]:
+        """The leases for which a plan has no place: in no pool, given to nobody, or in another client's own /64."""
+        fixed = fixed_addresses(plan.subnet)
+        ranges = [(pool.first, pool.last) for pool in plan.pools]
+        blocks = [(pool.first, pool.last) for pool in plan.pools if pool.prefix_per_host]
+        owners: dict[bytes, bytes] = {}  # of each block the client with the lowest address
+        for address in sorted(self.leases) if blocks else ():
+            owners.setdefault(block_of(address), self.leases[address].client)
+        for address, lease in self.leases.items():
+            if (
+                address in fixed
+                or not any(first <= address <= last for first, last in ranges)
+                or (
+                    any(first <= address <= last for first, last in blocks)
+                    and owners[block_of(address)] != lease.client
+                )
+            ):
+                yield lease
+
+    def check_declines(self, client: bytes, *, at: int) -> None:
+        """Refused `too-many-declines` if the client keeps too many addresses from others already."""
+        if self.remembered.declines(client, at=at) >= MAX_DECLINES:
+            raise Refused("too-many-declines", f"{MAX_DECLINES} addresses are in quarantine for this client already")
+
     def _decline(self, lease: Lease, at: int) -> tuple[Event, ...]:
-        if self.remembered.declines(lease.client, at=at) >= MAX_DECLINES:
-            raise Refused("too-many-declines", f"the client has declined {MAX_DECLINES} addresses already")
+        self.check_declines(lease.client, at=at)
         pool = self.pool_of(lease.address)
         quarantine = pool.quarantine if pool else 0
         declined = AddressDeclined(
@@ -280,11 +287,15 @@ class Ledger:
             iaid=lease.iaid,
             quarantined_until=at + quarantine * MICROSECONDS,
         )
+        return declined, *self.moved_on(lease)
+
+    def moved_on(self, lease: Lease) -> tuple[HashMoved, ...]:
+        """The holder's candidates begin behind those that it has come to."""
         prefix = prefix_in(self.plan.subnet, lease.address) if self.plan.subnet else None
         if prefix is None:
-            return (declined,)
+            return ()
         counter = self.remembered.counter((lease.client, lease.iaid, prefix)) + 1
-        return declined, HashMoved(client=lease.client, iaid=lease.iaid, prefix=prefix, counter=counter)
+        return (HashMoved(client=lease.client, iaid=lease.iaid, prefix=prefix, counter=counter),)
 
     def _expire(self, addresses: tuple[bytes, ...], at: int) -> Iterator[Event]:
         for address in dict.fromkeys(addresses):
@@ -294,101 +305,184 @@ class Ledger:
 
     # -- evolve ------------------------------------------------------------------------------------------------------
 
-    def evolve(self, event: Event, *, at: int, position: int) -> None:
+    def evolve(self, event: Event, *, at: int, position: int) -> None:  # noqa: PLR0912  # one case an event
         """Take in one event."""
         durable = position > 0
         match event:
             case AddressAllocated():
-                self._hold(event)
-                self._note_horizon(event, durable=durable)
+                self._hold(_leased(event), durable=durable)
             case AddressRenewed():
-                old = self.leases[event.address]
-                self.leases[event.address] = msgspec.structs.replace(
-                    old, valid_until=event.valid_until, horizon=event.horizon
-                )
-                self._note_horizon(event, durable=durable)
+                self._renew(event, durable=durable)
             case AddressDeclined():
-                lease = self._end(event.address)
+                lease, block = self._end(event.address)
                 self.remembered.decline(lease.address, lease.client, event.quarantined_until, durable=durable)
+                if block is not None:
+                    self.given.free(block)
             case AddressWithdrawn():
-                lease = self._end(event.address)
-                self.remembered.withdraw(lease.address, lease.client, lease.horizon, durable=durable)
+                lease, block = self._end(event.address)
+                for each in (lease.address, block):
+                    if each is not None:
+                        self.remembered.withdraw(each, lease.client, lease.horizon, durable=durable)
             case AddressReleased() | AddressExpired():
-                self._free(self._end(event.address).address, durable=durable)
+                lease, block = self._end(event.address)
+                for each in (lease.address, block):
+                    if each is not None:
+                        self.given.free(each)
+            case AddressDeprecated():
+                self._drain(self.leases[event.address], event.valid_until)
+            case AddressHeld():
+                self._keep(event)
+            case AddressUnheld():
+                del self.held[event.address]
+                _without(self.holds, (event.client, event.iaid, family(event.address)), event.address)
+            case AddressBlocked():
+                if event.address in self.remembered.former[family(event.address)]:
+                    self.given.hold(
+                        event.address
+                    )  # until its quarantine is over; of one that nobody had, nothing is kept
+                self.remembered.decline(event.address, event.client, event.blocked_until, durable=durable)
+            case OutageGranted():
+                self._grant(event, durable=durable)
             case HashMoved():
                 self.remembered.move((event.client, event.iaid, event.prefix), event.counter)
             case PlanAdopted():
-                self.plan, self._fixed = event.plan, fixed_addresses(event.plan.subnet)
-                self._ranges.clear()  # they may have changed; made anew when needed
+                self._follow(event.plan)
         if durable:
             self._forget(at)
 
-    def _hold(self, event: AddressAllocated) -> None:
-        address = event.address
-        self.leases[address] = Lease(
-            address=address,
-            client=event.client,
-            iaid=event.iaid,
-            pool=event.pool,
-            group=event.group,
-            valid_until=event.valid_until,
-            horizon=event.horizon,
-        )
-        self.bindings[event.client, event.iaid, family(address)] = address
-        self.remembered.hold(address)
-        for reusable in self._ranges.values():
-            reusable.hold(address)
+    def _hold(self, lease: Lease, *, durable: bool) -> None:
+        """Somebody has it from now on, as the first one of its binding if that has none."""
+        address, binding = lease.address, lease.binding
+        if address not in self.leases:
+            if (promised := self.remembered.promised(address, lease.client)) > lease.horizon:
+                lease = msgspec.structs.replace(lease, horizon=promised)  # no promise ends by being given again
+            self._take(lease)
+        self.leases[address] = lease
+        if self.bindings.setdefault(binding, address) != address:
+            others = self.others.get(binding, ())
+            if address not in others:
+                self.others[binding] = (*others, address)
+        if durable:
+            self._note_horizon(lease)
 
-    def _end(self, address: bytes) -> Lease:
+    def _take(self, lease: Lease) -> None:
+        taken: list[bytes] = [lease.address]
+        pool = self.pool_of(lease.address)
+        if pool is not None and pool.prefix_per_host:
+            block = self.blocks.take(lease.address, lease.client)
+            taken += [] if block is None else [block]
+        elif pool is not None and pool.strategy == COUNTING:
+            self.given.note(lease.address, self.ranges(pool, lease.group))
+        for address in taken:
+            self.remembered.hold(address)
+            self.given.hold(address)
+
+    def _renew(self, event: AddressRenewed, *, durable: bool) -> None:
+        """It lasts longer; one that was to be drained is the first one of its binding again."""
+        old = self.leases[event.address]
+        lease = msgspec.structs.replace(old, valid_until=event.valid_until, horizon=event.horizon, drained_at=0)
+        self.leases[event.address] = lease
+        if old.drained_at:
+            _without(self.others, lease.binding, event.address)
+            before = self.bindings.get(lease.binding)
+            if before is not None:
+                self.others[lease.binding] = (before, *self.others.get(lease.binding, ()))
+            self.bindings[lease.binding] = event.address
+        if durable:
+            self._note_horizon(lease)
+
+    def _drain(self, lease: Lease, until: int) -> None:
+        self.leases[lease.address] = msgspec.structs.replace(lease, drained_at=until)
+        if self.bindings.get(lease.binding) == lease.address:
+            self._promote(lease.binding)
+            self.others[lease.binding] = (*self.others.get(lease.binding, ()), lease.address)
+
+    def _promote(self, binding: Binding) -> None:
+        """The first one of a binding is no more: the next that lasts takes its place."""
+        others = self.others.get(binding, ())
+        lasting = next((each for each in others if not self.leases[each].drained_at), None)
+        if lasting is None:
+            del self.bindings[binding]
+        else:
+            self.bindings[binding] = lasting
+            _without(self.others, binding, lasting)
+
+    def _end(self, address: bytes) -> tuple[Lease, bytes | None]:
+        """Nobody has it any more. The lease, and its block if that is nobody's either."""
         lease = self.leases.pop(address)
-        del self.bindings[lease.client, lease.iaid, family(address)]
+        if self.bindings.get(lease.binding) == address:
+            self._promote(lease.binding)
+        else:
+            _without(self.others, lease.binding, address)
         self.remembered.end(address, lease.client)
-        return lease
+        block = self.blocks.leave(address)
+        if block is not None:
+            self.remembered.end(block, lease.client)
+        return lease, block
 
-    def _free(self, address: bytes, *, durable: bool) -> None:
-        if not durable:
-            self._ended.append(address)
-        for reusable in self._ranges.values():
-            reusable.end(address)
+    def _keep(self, event: AddressHeld) -> None:
+        binding = (event.client, event.iaid, family(event.address))
+        self.held[event.address] = event.client, event.iaid
+        self.holds[binding] = (*self.holds.get(binding, ()), event.address)
+
+    def _grant(self, event: OutageGranted, *, durable: bool) -> None:
+        """A fact; who has the address in the log keeps it. Beside another one of the same client it is drained."""
+        if not self.is_open_to(event.address, event.client, event.iaid):
+            return
+        lease, there = _leased(event), self.leases.get(event.address)
+        if there is not None:
+            longest = max(there.horizon, lease.horizon)
+            lease = msgspec.structs.replace(
+                there, valid_until=max(there.valid_until, lease.valid_until), horizon=longest
+            )
+        elif lease.binding in self.bindings:
+            lease = msgspec.structs.replace(lease, drained_at=event.valid_until)
+        self._hold(lease, durable=durable)
+
+    def _follow(self, plan: AdoptedPlan) -> None:
+        """Another plan: what was made of the pools' ranges is made anew."""
+        self.plan, self._fixed, self._ranges = plan, fixed_addresses(plan.subnet), {}
+        self.blocks, self.given = Blocks(), Given(self)
+        special = any(pool.prefix_per_host or pool.strategy == COUNTING for pool in plan.pools)
+        for address in sorted(self.leases) if special else ():
+            lease, pool = self.leases[address], self.pool_of(address)
+            if pool is not None and pool.prefix_per_host:
+                self.blocks.take(address, lease.client)
+            elif pool is not None and pool.strategy == COUNTING:
+                self.given.note(lease.address, self.ranges(pool, lease.group))
 
     def _forget(self, at: int) -> None:
         """Forget what is over, and what is too much, as every agent does at this event."""
         forgotten = self.remembered.forget(at)
         for address in forgotten.free:
-            self._free(address, durable=True)
+            self.given.free(address)
         for address in forgotten.as_new:
-            for reusable in self._ranges.values():
-                reusable.forget(address)
+            self.given.forget(address)
 
-    def _note_horizon(self, event: AddressAllocated | AddressRenewed, *, durable: bool) -> None:
-        if not durable:
-            return
-        heapq.heappush(self._horizons, (event.horizon, event.address))
+    def _note_horizon(self, lease: Lease) -> None:
+        heapq.heappush(self._horizons, (lease.horizon, lease.address))
         if len(self._horizons) > 2 * len(self.leases) + SLACK:
             # Who renews or comes and goes all the time leaves entries until their horizons.
             self._horizons = [(lease.horizon, lease.address) for lease in self.leases.values()]
             heapq.heapify(self._horizons)
 
-    def _range(self, pool: Pool) -> Reusable | None:
-        """What is free in a pool's range by what is durable; None if the range is too large to keep that."""
-        if int.from_bytes(pool.last) - int.from_bytes(pool.first) >= MAX_INDEXED:
-            return None
-        key = (pool.first, pool.last)
-        if key not in self._ranges:
-            kind = family(pool.first)
-            self._ranges[key] = Reusable(
-                pool.first,
-                pool.last,
-                held=chain(self.leases, self.remembered.former[kind]),
-                former=self.remembered.free(kind),
-            )
-        return self._ranges[key]
+
+def _leased(event: AddressAllocated | OutageGranted) -> Lease:
+    return Lease(
+        address=event.address,
+        client=event.client,
+        iaid=event.iaid,
+        pool=event.pool,
+        group=event.group,
+        valid_until=event.valid_until,
+        horizon=event.horizon,
+    )
 
 
-def _moves(held: Lease, pool: Pool, group: int) -> bool:
-    """Whether the holder has to have another address: where the address says the group, it is in another one now."""
-    return held.group != group and is_whole_64(pool)
-
-
-def _withdrawn(lease: Lease) -> AddressWithdrawn:
-    return AddressWithdrawn(address=lease.address, client=lease.client, iaid=lease.iaid)
+def _without(addresses: MutableMapping[Binding, tuple[bytes, ...]], binding: Binding, address: bytes) -> None:
+    """Take one address out of those of a binding."""
+    left = tuple(each for each in addresses.get(binding, ()) if each != address)
+    if left:
+        addresses[binding] = left
+    else:
+        addresses.pop(binding, None)

@@ -34,6 +34,10 @@ class NodeShard:
         draft.nodes = Overlay(self.nodes)
         return draft
 
+    def entropy(self, request: Request) -> int:
+        """All that it is given."""
+        return request.ENTROPY
+
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
         """What is new about the node; nothing if all is known. Refused `not-for-node`."""
         if not isinstance(request, IdentifyNode):

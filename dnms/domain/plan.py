@@ -7,8 +7,11 @@ from collections.abc import Iterator, Mapping, MutableMapping, Set
 from itertools import pairwise
 from typing import TypeVar
 
+import msgspec
+
 from dnms.domain.aggregate import Refused
 from dnms.domain.document import LEVEL
+from dnms.domain.ranges import is_whole_64
 from dnms.domain.reserved import RESERVED_GROUPS
 from dnms.domain.strategies import STRATEGIES
 from dnms.events.commit import MAX_EVENTS
@@ -62,6 +65,10 @@ class PlanState:
         draft.realms, draft.groups = Overlay(self.realms), Overlay(self.groups)
         draft.subnets, draft.pools = Overlay(self.subnets), Overlay(self.pools)
         return draft
+
+    def entropy(self, request: Request) -> int:
+        """All that it is given."""
+        return request.ENTROPY
 
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
         """The difference between the plan and the one asked for. Refused `invalid-plan`, with every problem."""
@@ -128,6 +135,7 @@ class PlanState:
             subnet=self.subnets.get(name),
             pools=tuple(pool for pool in self.pools.values() if pool.subnet == name),
             groups={group.name: group.number for group in self.groups.values()},
+            ranges={group.name: group.ranges for group in self.groups.values() if group.ranges},
         )
 
     def _problems(self, request: ApplyPlan) -> Iterator[str]:
@@ -155,7 +163,7 @@ class PlanState:
             if not number:
                 number = _draw(group.name, taken | RESERVED_GROUPS, entropy)
             taken.add(number)
-            numbered.append(Group(name=group.name, number=number, nodes=group.nodes))
+            numbered.append(msgspec.structs.replace(group, number=number))
         return tuple(numbered)
 
 
@@ -188,6 +196,25 @@ def _group_problems(request: ApplyPlan) -> Iterator[str]:
         if group.number and group.number in numbers:
             yield f"{place}: {group.number:#06x} is the number of group {numbers[group.number]!r}; numbers are unique"
         numbers[group.number] = group.name
+    yield from _range_problems(request)
+
+
+def _range_problems(request: ApplyPlan) -> Iterator[str]:
+    """A group's ranges lie in pools whose addresses do not say the group, and are its own."""
+    places = [
+        (group.name, f"$.group[{index}].ranges[{nth}]", prefix)
+        for index, group in enumerate(request.groups)
+        for nth, prefix in enumerate(group.ranges)
+    ]
+    for name, place, prefix in places:
+        pool = next((pool for pool in request.pools if pool.first <= prefix.network <= pool.last), None)
+        if pool is None or prefix.last > int.from_bytes(pool.last):
+            yield f"{place}: {prefix} lies in no pool; expected a part of the range of one"
+        elif is_whole_64(pool) or pool.prefix_per_host:
+            yield f"{place}: in pool {pool.name!r} the group's number is a part of the address; leave the range out"
+        for other, _, second in places:
+            if other < name and prefix.overlaps(second):
+                yield f"{place}: {prefix} overlaps {second} of group {other!r}"
 
 
 def _subnet_problems(request: ApplyPlan) -> Iterator[str]:
@@ -226,6 +253,10 @@ def _pairs_by_address(
         covering.append(entry)
 
 
+def _is_of_whole_64s(pool: Pool) -> bool:
+    return family(pool.first) == 6 and pool.first[8:] == bytes(8) and pool.last[8:] == b"\xff" * 8
+
+
 def _pool_problems(request: ApplyPlan) -> Iterator[str]:
     subnets = {subnet.name: subnet for subnet in request.subnets}
     for index, pool in enumerate(request.pools):
@@ -237,8 +268,10 @@ def _pool_problems(request: ApplyPlan) -> Iterator[str]:
         if pool.first > pool.last or family(pool.first) != family(pool.last):
             yield f"{place}.range: expected the first address before the last, of one family"
             continue
-        if family(pool.first) == 6 and pool.first[:8] != pool.last[:8]:
-            yield f"{place}.range: an IPv6 pool of addresses lies within one /64"
+        if pool.prefix_per_host and not _is_of_whole_64s(pool):
+            yield f"{place}.range: where every host has a prefix of its own, expected an IPv6 range of whole /64s"
+        elif family(pool.first) == 6 and pool.first[:8] != pool.last[:8] and not pool.prefix_per_host:
+            yield f"{place}.range: an IPv6 pool of addresses lies within one /64; or set prefix_per_host"
         subnet = subnets.get(pool.subnet)
         if subnet is None:
             yield f"{place}.subnet: there is no subnet {pool.subnet!r}; expected one of {sorted(subnets)}"

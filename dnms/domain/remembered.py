@@ -70,6 +70,10 @@ class Remembered:
             return True
         return self._promised.get(address, 0) > at and self.former[family(address)].get(address) != client
 
+    def promised(self, address: bytes, client: bytes) -> int:
+        """Until when the client was promised an address that it lost; 0 if it was not."""
+        return self._promised.get(address, 0) if self.former[family(address)].get(address) == client else 0
+
     def free(self, kind: int) -> Iterator[bytes]:
         """The former addresses of a family that are kept from nobody, the longest free first."""
         withheld = (self.quarantine, self._promised)
@@ -140,5 +144,7 @@ class Remembered:
         former = self.former[family(address)]
         if not withheld or address not in former:
             return False  # somebody has it, or had it and lost it anew
+        if address in self.quarantine or address in self._promised:
+            return False  # for another reason still
         former[address] = former.pop(address)  # free from now on
         return True

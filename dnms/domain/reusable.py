@@ -1,27 +1,25 @@
-"""The addresses of one range that nobody holds, in the order in which they are given when no candidate is free."""
+"""The addresses of some ranges that nobody holds, in the order in which they are given when no candidate is free."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from dnms.domain.free_index import FreeIndex
-
-MAX_INDEXED: Final = 1 << 24
-"""Addresses of a range that is indexed: an IPv4 /8, whose bitmap takes 2 MiB. Where all candidates of a larger one are
-taken, so are millions of its addresses."""
+from dnms.domain.ranges import Ranges
 
 
 class Reusable:
-    """The never given addresses of a range, and the ones that somebody had, the longest free first."""
+    """The never given addresses of the ranges, and the ones that somebody had, the longest free first."""
 
-    def __init__(self, first: bytes, last: bytes, *, held: Iterable[bytes], former: Iterable[bytes]) -> None:
-        """Of the range from `first` to `last`; `held` and `former` may have addresses of other ranges."""
-        self._first, self._last = first, last
-        self._begin = int.from_bytes(first)
-        self._size = int.from_bytes(last) - self._begin + 1
-        self._never_given = FreeIndex(self._size)
+    def __init__(self, ranges: Ranges, shift: int = 0, *, held: Iterable[bytes], former: Iterable[bytes]) -> None:
+        """`shift`: the ranges are of blocks of so many bits, each of which its first address stands for.
+
+        `held` and `former` may have addresses of other ranges.
+        """
+        self._ranges, self._shift = ranges, shift
+        self._inside = (1 << shift) - 1
+        self._never_given = FreeIndex(ranges.size)
         self._former: OrderedDict[bytes, None] = OrderedDict()
         for address in held:
             self.hold(address)
@@ -29,32 +27,43 @@ class Reusable:
             self.hold(address)
             self.end(address)
 
+    def __contains__(self, address: bytes) -> bool:
+        """Whether it is one of the ranges'."""
+        return self._number(address) is not None
+
     def hold(self, address: bytes) -> None:
         """Somebody has it."""
-        if self._first <= address <= self._last:
+        number = self._number(address)
+        if number is not None:
             self._former.pop(address, None)
-            self._never_given.take(int.from_bytes(address) - self._begin)
+            self._never_given.take(number)
 
     def end(self, address: bytes) -> None:
         """Nobody has it any more."""
-        if self._first <= address <= self._last:
+        if address in self:
             self._former[address] = None
 
     def forget(self, address: bytes) -> None:
         """It is as if nobody ever had it."""
-        if self._first <= address <= self._last:
+        number = self._number(address)
+        if number is not None:
             self._former.pop(address, None)
-            self._never_given.free(int.from_bytes(address) - self._begin)
+            self._never_given.free(number)
 
     def never_given(self, start: int) -> Iterator[bytes]:
-        """Those that nobody ever had, from the number `start` on and round."""
-        offset = first = self._never_given.find((start - self._begin) % self._size)
-        while offset is not None:
-            yield (self._begin + offset).to_bytes(16)
-            offset = self._never_given.find((offset + 1) % self._size)
-            if offset == first:
+        """Those that nobody ever had, from the number `start` of the ranges on and round."""
+        number = first = self._never_given.find(start % self._ranges.size)
+        while number is not None:
+            yield (self._ranges.address(number) << self._shift).to_bytes(16)
+            number = self._never_given.find((number + 1) % self._ranges.size)
+            if number == first:
                 return
 
     def longest_free(self) -> Iterator[bytes]:
         """Those that somebody had, the longest free first."""
         return iter(self._former)
+
+    def _number(self, address: bytes) -> int | None:
+        value = int.from_bytes(address)
+        value, inside = value >> self._shift, value & self._inside
+        return self._ranges.number(value) if not inside and value in self._ranges else None

@@ -74,6 +74,62 @@ class AddressWithdrawn(Event, frozen=True, kw_only=True, omit_defaults=True):
     iaid: Iaid
 
 
+class AddressDeprecated(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Another address takes its place: the client may use it until `valid_until`, and is not given more of it.
+
+    It is kept from others until its horizon, since the client may not have heard of that.
+    """
+
+    NAME = "address.deprecated"
+    address: Address
+    client: ClientId
+    iaid: Iaid
+    valid_until: int
+
+
+class AddressHeld(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The address is this client's alone, whether it is there or not; it is given it when it asks."""
+
+    NAME = "address.held"
+    address: Address
+    client: ClientId
+    iaid: Iaid
+
+
+class AddressUnheld(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The address is no longer kept for the client; a lease of it goes on."""
+
+    NAME = "address.unheld"
+    address: Address
+    client: ClientId
+    iaid: Iaid
+
+
+class AddressBlocked(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody uses the address who was not given it: nobody else gets it until `blocked_until`."""
+
+    NAME = "address.blocked"
+    address: Address
+    client: ClientId  # who uses it
+    blocked_until: int
+    cause: int = 0  # sequence of the commit on `seen` in which that was seen
+
+
+class OutageGranted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """While the log was away an agent gave this address to this client: a fact, whoever else has it meanwhile."""
+
+    NAME = "outage.granted"
+    address: Address
+    client: ClientId
+    iaid: Iaid
+    pool: Name
+    group: int = 0
+    counter: int = 0
+    valid_until: int
+    horizon: int
+    happened: int  # by the agent's reckoning of the log's clock
+
+
 class HashMoved(Event, frozen=True, kw_only=True, omit_defaults=True):
     """From now on this client's candidates in this prefix begin at `counter`: an exception to the hash (RFC 7943)."""
 
@@ -91,5 +147,10 @@ EVENTS = (
     AddressExpired,
     AddressDeclined,
     AddressWithdrawn,
+    AddressDeprecated,
+    AddressHeld,
+    AddressUnheld,
+    AddressBlocked,
+    OutageGranted,
     HashMoved,
 )

@@ -27,7 +27,8 @@ class Group(Part, frozen=True, kw_only=True, omit_defaults=True):
 
     name: Name
     number: Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)] = 0  # 0 in a request: draw one
-    nodes: tuple[str, ...] = ()  # patterns of node names, as fnmatch has them
+    nodes: tuple[str, ...] = ()  # patterns, as fnmatch has them: of names, of `duid:` and of `hardware:` with theirs
+    ranges: tuple[Prefix, ...] = ()  # which addresses are its members', in pools where the address does not say so
 
 
 class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,6 +56,8 @@ class Pool(Part, frozen=True, kw_only=True, omit_defaults=True):
     preferred: Seconds = 2_700
     valid: Seconds = 3_600
     quarantine: Seconds = 86_400  # how long a declined address is left alone
+    drain: Seconds = 3_600  # how long a client may still use an address that another one takes the place of
+    prefix_per_host: bool = False  # every client has a /64 of its own, and all of its addresses in it (RFC 8273)
 
     def __post_init__(self) -> None:
         share_defaults(self)
@@ -132,6 +135,7 @@ class AdoptedPlan(Part, frozen=True, kw_only=True, omit_defaults=True):
     subnet: Subnet | None = None  # None: the plan has no such subnet, nothing is given
     pools: tuple[Pool, ...] = ()
     groups: dict[str, int] = {}
+    ranges: dict[str, tuple[Prefix, ...]] = {}  # of the groups that have some
 
 
 class PlanAdopted(Event, frozen=True, kw_only=True, omit_defaults=True):

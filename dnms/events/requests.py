@@ -38,6 +38,7 @@ class AllocateAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
     """A client wants an address of this family for this interface. It keeps the one that it has."""
 
     NAME = "address.allocate"
+    ENTROPY = 16  # a random strategy draws from it
     client: ClientId
     iaid: Iaid
     family: Family
@@ -71,6 +72,62 @@ class DeclineAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
     address: Address
 
 
+class HoldAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An address is to be this client's alone: `address`, or else the one of this family that it would be given."""
+
+    NAME = "address.hold"
+    ENTROPY = 16
+    client: ClientId
+    iaid: Iaid
+    family: Family
+    address: Address | None = None
+    group: int = 0
+
+
+class UnholdAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An address is no longer to be kept for this client."""
+
+    NAME = "address.unhold"
+    client: ClientId
+    iaid: Iaid
+    address: Address
+
+
+class MoveAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A client is to have another address instead of this one."""
+
+    NAME = "address.move"
+    ENTROPY = 16
+    client: ClientId
+    iaid: Iaid
+    address: Address
+
+
+class BlockAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A client was seen with an address that it was not given."""
+
+    NAME = "address.block"
+    client: ClientId
+    address: Address
+    cause: int  # sequence of the commit on `seen` in which that was seen
+
+
+class MergeOutage(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent is back on the log, and tells what it gave while the log was away."""
+
+    NAME = "outage.merge"
+    ENTROPY = 16
+    client: ClientId
+    iaid: Iaid
+    address: Address
+    pool: Name
+    group: int = 0
+    counter: int = 0
+    valid_until: int
+    horizon: int
+    happened: int
+
+
 class ExpireAddresses(Request, frozen=True, kw_only=True, omit_defaults=True):
     """The horizons of these have passed by the clock of who asks."""
 
@@ -97,6 +154,11 @@ REQUESTS = (
     RenewAddress,
     ReleaseAddress,
     DeclineAddress,
+    HoldAddress,
+    UnholdAddress,
+    MoveAddress,
+    BlockAddress,
+    MergeOutage,
     ExpireAddresses,
     IdentifyNode,
 )

@@ -60,7 +60,7 @@ def wrong_holders(stored: list[Stored]) -> Iterator[str]:
                 case AddressAllocated():
                     where = f"{format_address(event.address)} at {at}"
                     holder = holders.get(event.address)
-                    if holder is not None:
+                    if holder is not None and holder[0] != event.client:
                         yield f"{where} was given to {event.client.hex()[:6]} and is {holder[0].hex()[:6]}'s"
                     before = promised.get(event.address)
                     if before is not None and before[0] != event.client and before[1] > time:
@@ -126,6 +126,7 @@ def _views(stored: list[Stored]) -> Iterator[str]:
     if held != views.holders:
         yield f"views and ledger differ: {sorted(set(held.items()) ^ set(views.holders.items()))}"
     bindings = {address: (client, iaid) for (client, iaid, _), address in ledger.bindings.items()}
+    bindings |= {each: (client, iaid) for (client, iaid, _), others in ledger.others.items() for each in others}
     if bindings != {each.address: (each.client, each.iaid) for each in ledger.leases.values()}:
         yield "the ledger's bindings are not its leases"
 
@@ -166,9 +167,14 @@ def _unsettled_node(node: Node, ledger: Ledger, families: set[int]) -> Iterator[
         return
     if node.agent._session is None:
         yield f"{node.name} has no session"
-    leases = {lease.address for lease in ledger.leases.values() if lease.client == node.client}
+    now = node.world.log.now()
+    leases = {
+        lease.address
+        for lease in ledger.leases.values()
+        if lease.client == node.client and not 0 < lease.drained_at <= now
+    }
     if {family(address) for address in leases} != families:
-        yield f"{node.name} has leases {[format_address(each) for each in leases]}, not one of each family of the plan"
+        yield f"{node.name} has leases {[format_address(each) for each in leases]}, not of each family of the plan"
     kernel = node.kernel
     used = {held.address for held in kernel.addresses.values() if held.origin == "managed" and held.usable}
     if used != leases:

@@ -12,14 +12,14 @@ from dnms.bus import committer
 from dnms.bus.committer import Committer
 from dnms.bus.drafting import Draft
 from dnms.bus.port import Log, LogError, Record, Unanswered
+from dnms.domain.allocating import Search
 from dnms.domain.ledger import Ledger
 from dnms.events.commit import Commit, Stored
-from dnms.events.plan import Subnet
 from dnms.events.seen import ConfigurationRegistered
 from tests.simulation.log import SimulatedLog
 
 _take, _draft, _fail, _answer = Committer.take, Committer._draft, Committer._fail, Committer._answer
-_store, _followed, _is_free, _drafted = SimulatedLog.store, Books._take, Ledger._is_free, Ledger.draft
+_store, _followed, _is_free, _drafted = SimulatedLog.store, Books._take, Search._is_free, Ledger.draft
 
 
 def _place(writer: Any, commit: Commit) -> int:
@@ -112,13 +112,13 @@ def decision_that_reads_seen() -> Iterator[None]:
         drafted.__dict__["seen"] = self.__dict__.get("seen", set())
         return drafted
 
-    def is_free(self: Any, address: bytes, client: bytes, subnet: Subnet, at: int) -> bool:
-        return address not in self.__dict__.get("seen", ()) and _is_free(self, address, client, subnet, at)
+    def is_free(self: Search, address: bytes) -> bool:
+        return address not in self._ledger.__dict__.get("seen", ()) and _is_free(self, address)
 
     with (
         patch.object(Books, "_take", followed),
         patch.object(Ledger, "draft", draft),
-        patch.object(Ledger, "_is_free", is_free),
+        patch.object(Search, "_is_free", is_free),
     ):
         yield
 

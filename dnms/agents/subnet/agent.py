@@ -202,6 +202,5 @@ async def _keep_time(clock: LogClock, books: Books) -> None:
 
 async def _push(books: Books, sessions: Sessions) -> None:
     while True:
-        await books.adopted.wait()
-        books.adopted.clear()
-        await sessions.push()
+        await books.changed.wait()
+        await sessions.push(books.take_due())

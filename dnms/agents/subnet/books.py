@@ -19,13 +19,15 @@ from dnms.bus.committer import Committer, WriteOnly
 from dnms.bus.port import Log, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import deviation_alarm, read
 from dnms.domain.aggregate import Fold, Refused, State
+from dnms.domain.allocating import HORIZON
 from dnms.domain.document import LEVEL
-from dnms.domain.ledger import HORIZON, Ledger
+from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
 from dnms.events import subjects
+from dnms.events.address import AddressDeprecated, AddressHeld, AddressWithdrawn
 from dnms.events.codec import UnknownToThisRelease
-from dnms.events.commit import Stored
+from dnms.events.commit import Commit, Stored
 from dnms.events.configuration import Generation
 from dnms.events.ip import family
 from dnms.events.plan import AdoptedPlan, GroupDefined, GroupWithdrawn, PlanAdopted
@@ -62,7 +64,8 @@ class Books:
     ) -> None:
         self.subnet = subnet
         self.caught_up = asyncio.Event()
-        self.adopted = asyncio.Event()  # nodes may be due something else: set here, cleared by who pushes it to them
+        self.changed = asyncio.Event()  # nodes may be due something else: set here, cleared by who pushes it to them
+        self._touched: set[bytes] | None = set()  # the clients that are; None: all
         self._log = log
         self._site = site
         self._now = now
@@ -75,7 +78,7 @@ class Books:
         self._seen = self._committer(subjects.seen(site, subnet, agent), WriteOnly())
         self._shards: dict[str, Committer[NodeShard]] = {}
         self._notes = Notes(self._seen)
-        self._expire_from = 0.0  # on the event loop's clock
+        self._expire_from = {4: 0.0, 6: 0.0}  # by family, on the event loop's clock
         self._tasks = asyncio.TaskGroup()
 
     @property
@@ -146,9 +149,13 @@ class Books:
         """Let nothing expire until every lease was renewed or is over by any clock: the log's was set, and the nodes'
         were not.
         """
-        longest = max((HORIZON[family(pool.first)] * pool.valid for pool in self.ledger.plan.pools), default=0)
-        self._expire_from = asyncio.get_running_loop().time() + longest
-        _logger.warning("nothing expires for a while", subnet=self.subnet, seconds=longest)
+        longest = {4: 0, 6: 0}
+        for pool in self.ledger.plan.pools:
+            kind = family(pool.first)
+            longest[kind] = max(longest[kind], HORIZON[kind] * pool.valid)
+        now = asyncio.get_running_loop().time()
+        self._expire_from = {kind: now + seconds for kind, seconds in longest.items()}
+        _logger.info("nothing expires for a while", subnet=self.subnet, ipv4=longest[4], ipv6=longest[6])
 
     def _committer(self, subject: str, state: S) -> Committer[S]:
         return Committer(self._log, subject, Fold(state), actor=self._actor, now=self._now, random=self._random)
@@ -182,14 +189,14 @@ class Books:
             self._plan.take(stored)
             self._plan_changed.set()
             if any(isinstance(event, GroupDefined | GroupWithdrawn) for event in stored.commit.events):
-                self._push()  # whom a group holds is no part of what a ledger adopts
+                self._push(None)  # whom a group holds is no part of what a ledger adopts
         elif stored.subject == self._seen.subject:
             self._seen.take(stored)
             if not self.caught_up.is_set():
                 self._remember_sessions(stored.commit.events)
         elif stored.subject == self._ledger.subject:
             self._ledger.take(stored)
-            self._tell(stored.commit.events)
+            self._tell(stored.commit)
         else:
             self._shard(stored.subject).take(stored)
 
@@ -201,20 +208,36 @@ class Books:
                 case SessionClosed():
                     self._notes.drop(event.client)
 
-    def _tell(self, events: tuple[Event, ...]) -> None:
-        """React to a plan that this agent or another one has adopted. UnknownToThisRelease."""
-        for event in events:
+    def _tell(self, commit: Commit) -> None:
+        """React to what this agent or another one has committed: an adopted plan, or an end of what a node has.
+
+        UnknownToThisRelease.
+        """
+        for event in commit.events:
             if isinstance(event, PlanAdopted):
                 if event.plan.level > LEVEL:
                     raise UnknownToThisRelease(
                         f"the site is at level {event.plan.level}; this release knows {LEVEL}: upgrade it"
                     )
                 self._plan_changed.set()  # another agent may have been behind ours
-                self._push()
+                self._push(None)
+            elif isinstance(event, AddressHeld | AddressDeprecated | AddressWithdrawn):
+                self._push(event.client)
 
-    def _push(self) -> None:
+    def _push(self, client: bytes | None) -> None:
+        """A client, or all of them, may be due something else."""
         if self.caught_up.is_set():
-            self.adopted.set()
+            if client is None:
+                self._touched = None
+            elif self._touched is not None:
+                self._touched.add(client)
+            self.changed.set()
+
+    def take_due(self) -> set[bytes] | None:
+        """The clients that may be due something else since this was asked; None: all of them."""
+        self.changed.clear()
+        touched, self._touched = self._touched, set()
+        return touched
 
     async def _adopt(self) -> None:
         """Bring every plan that touches this subnet into the ledger."""
@@ -241,17 +264,21 @@ class Books:
 
     async def _expire(self) -> None:
         await self.caught_up.wait()
+        self.suspend_expiry()  # nobody can tell whether the log's clock was set while this agent was away
         while True:
-            await asyncio.sleep(max(EXPIRY_PERIOD, self._expire_from - asyncio.get_running_loop().time()))
-            if asyncio.get_running_loop().time() < self._expire_from:
-                continue  # suspended meanwhile
+            await asyncio.sleep(EXPIRY_PERIOD)
             try:
-                while due := self.ledger.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES):
+                while due := self._due():
                     await self.decide(ExpireAddresses(addresses=due))
             except (Unavailable, Unanswered, LostRace) as error:
                 _logger.warning("leases not expired yet", subnet=self.subnet, why=error.why)
             except Refused as refusal:
                 _logger.error("leases not expired", subnet=self.subnet, why=refusal.why, text=refusal.text)
+
+    def _due(self) -> tuple[bytes, ...]:
+        now = asyncio.get_running_loop().time()
+        kinds = {kind for kind, begins in self._expire_from.items() if begins <= now}
+        return self.ledger.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES, kinds)
 
 
 def _same(one: AdoptedPlan, other: AdoptedPlan) -> bool:

@@ -60,6 +60,7 @@ class ServedNode:
         self._introduction = introduction
         self.peer = parse_address(peer.split("%", maxsplit=1)[0])
         self._duid = b""
+        self._hardware: tuple[bytes, ...] = ()  # of what it registered
         self.name = ""
         self._opened = False
         now = asyncio.get_running_loop().time()
@@ -149,6 +150,7 @@ class ServedNode:
 
     async def _register(self, event: heard.Registered) -> None:
         hardware = {link.hardware for link in event.snapshot.links if link.hardware is not None}
+        self._hardware = tuple(value for each in hardware if isinstance(value := each.value, bytes))
         identify = IdentifyNode(
             client=self.client,
             duid=Personal(self._duid),
@@ -174,7 +176,10 @@ class ServedNode:
 
     async def _request(self, event: heard.Requested) -> None:
         await self._books.reach(event.generation)
-        if event.generation is None and any(self._lease(each.iaid, each.family) for each in event.associations):
+        bindings = self._books.ledger.bindings
+        if event.generation is None and any(
+            (self.client, each.iaid, each.family) in bindings for each in event.associations
+        ):
             # It has nothing, and the ledger says that it does: perhaps it gave that back to another agent just now.
             await self._books.catch_up()
         await self._answer(event.id, event.associations)
@@ -243,7 +248,7 @@ class ServedNode:
 
     async def _allocate(self, associations: Iterable[Association]) -> dict[str, Refused]:
         """Have an address for each; the families that were refused."""
-        group = group_of(self._books.plan, self.name)
+        group = self._group()
         wanted = list(associations)
         requests = [
             AllocateAddress(client=self.client, iaid=each.iaid, family=each.family, group=group) for each in wanted
@@ -263,13 +268,16 @@ class ServedNode:
         """Assign all that the node wants, `associations` and what it asked for before; `renewed` is settled already."""
         for each in associations:
             self._want(each)
-        group = group_of(self._books.plan, self.name)
-        leases = self._books.ledger.leases
-        # Who is in another group now is not settled: its address may have to say so.
+        group = self._group()
+        ledger = self._books.ledger
+        # Who is in another group now is not settled: its address may have to say so. Nor is who has one kept for it.
         settled = {
             (each.iaid, family(each.address))
             for each in renewed
-            if (lease := leases.get(each.address)) and lease.group == group
+            if (lease := ledger.leases.get(each.address))
+            and lease.group == group
+            and not lease.drained_at
+            and lease.binding not in ledger.holds
         }
         refused = await self._allocate(each for key, each in self._wanted.items() if key not in settled)
         if self._wanted and len(refused) == len({kind for _, kind in self._wanted}) and not self._leases():
@@ -281,11 +289,12 @@ class ServedNode:
         )
 
     def _leases(self) -> list[Lease]:
-        found = (self._lease(iaid, kind) for iaid, kind in self._wanted)
-        return [lease for lease in found if lease is not None]
+        ledger = self._books.ledger
+        leases = [lease for iaid, kind in self._wanted for lease in ledger.leases_of(self.client, iaid, kind)]
+        return leases[:MAX_ASSOCIATIONS]  # a node's report names no more
 
-    def _lease(self, iaid: int, kind: int) -> Lease | None:
-        return self._books.ledger.lease(self.client, iaid, kind)
+    def _group(self) -> int:
+        return group_of(self._books.plan, self.name, duid=self._duid, hardware=self._hardware)
 
     def _assignment(self, refused: dict[str, str]) -> Assign:
         books = self._books

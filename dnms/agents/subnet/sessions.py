@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Set
 from contextlib import aclosing
 
 import structlog
@@ -83,10 +83,11 @@ class Sessions:
         except TimeoutError:
             _logger.warning("ends of sessions not recorded; they will be at the next start")
 
-    async def push(self) -> None:
-        """The plan has changed: tell every node what it has now."""
+    async def push(self, clients: Set[bytes] | None) -> None:
+        """Tell these clients, or all, what they have now."""
         # Side by side, so that what has to be allocated anew goes into few commits.
-        await asyncio.gather(*(_push(node, pump) for _, pump, node in tuple(self._open.values())))
+        due = [(node, pump) for _, pump, node in self._open.values() if clients is None or node.client in clients]
+        await asyncio.gather(*(_push(node, pump) for node, pump in due))
 
     async def _report(self) -> None:
         """Once a minute, what was dropped."""

@@ -38,6 +38,9 @@ class Numbers:
         self.held = held if held is not None else {}
         self._next = free
 
+    def entropy(self, request: Request) -> int:
+        return 0
+
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
         if isinstance(request, AllocateAddress):
             if request.iaid in self.held:

@@ -21,6 +21,7 @@ from dnms.domain.document import from_toml
 from dnms.domain.plan import PlanState
 from dnms.events import codec, subjects
 from dnms.events.configuration import Link, Snapshot
+from dnms.events.ip import family
 from dnms.events.recorded import Event, Personal
 from dnms.events.seen import AppliedItem
 from dnms.wire import agent_events, node_events
@@ -153,6 +154,11 @@ class Node:
     @property
     def addresses(self) -> set[bytes]:
         return set(self.state.held)
+
+    def new_connections_from(self, kind: int) -> list[bytes]:
+        """The addresses of a family that are not deprecated."""
+        assigned = self.state.assignment.addresses if self.state.assignment else ()
+        return [each.address for each in assigned if each.preferred and family(each.address) == kind]
 
     async def talk(self) -> None:
         """Until neither end has anything more to say."""

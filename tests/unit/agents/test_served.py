@@ -169,9 +169,9 @@ async def test_a_full_pool_refuses_one_family_and_gives_the_other(books: Books) 
 async def test_a_changed_plan_reaches_a_node_that_has_a_session(site: Site, books: Books, log: FrailLog) -> None:
     node = Node(books, "web-1")
     await node.talk()
-    books.adopted.clear()
+    books.changed.clear()
     await site.apply(PLAN.replace("2001:db8::53", "2001:db8::54"))
-    await until(books.adopted.is_set)
+    await until(books.changed.is_set)
     await node.served.push()
     await node.talk()
     last = [event for event in node.heard if isinstance(event, Assigned)][-1]
@@ -185,7 +185,7 @@ async def test_the_log_tells_when_a_plan_has_reached_a_node_that_keeps_its_addre
     node = Node(books, "web-1")
     await node.talk()
     await site.apply(PLAN.replace("2001:db8::53", "2001:db8::54"))
-    await until(books.adopted.is_set)
+    await until(books.changed.is_set)
     for _ in range(2):  # the second has nothing new to tell
         await node.served.push()
         await node.talk()
@@ -199,7 +199,7 @@ async def test_a_node_is_told_what_a_smaller_plan_refuses_it(site: Site, books: 
     for node in nodes:
         await node.talk()
     await site.apply(PLAN.replace('range = "192.0.2.0/28"', 'range = "192.0.2.2-192.0.2.2"'))
-    await until(books.adopted.is_set)
+    await until(books.changed.is_set)
     for node in nodes:
         await node.served.push()
         await node.talk()

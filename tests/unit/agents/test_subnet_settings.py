@@ -62,7 +62,7 @@ async def test_a_defect_in_one_session_keeps_no_plan_from_the_others(books: Book
     for task, node in zip(waiting, (broken, sound), strict=True):
         pump: Pump[agent_events.AgentEvent] = Pump(node.agent, asyncio.StreamReader(), None)  # type: ignore[arg-type]
         sessions._open[cast("asyncio.Task[None]", task)] = (node.agent, pump, cast("ServedNode", node))
-    await sessions.push()
+    await sessions.push(None)
     assert broken.pushed
     assert sound.pushed
     for task in waiting:

@@ -7,6 +7,7 @@ from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.events.plan import PlanAdopted
 from dnms.events.requests import ApplyPlan
+from tests.unit.domain.clerk import Clerk
 
 PLAN = """
 [site]
@@ -54,3 +55,8 @@ def ledger(plan: PlanState) -> Ledger:
     ledger = Ledger(b"s" * 32)
     ledger.evolve(PlanAdopted(plan=plan.for_subnet("office")), at=0, position=2)
     return ledger
+
+
+@pytest.fixture
+def clerk(ledger: Ledger) -> Clerk:
+    return Clerk(ledger)

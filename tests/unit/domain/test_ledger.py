@@ -1,25 +1,22 @@
 from __future__ import annotations
 
-from typing import cast
-
 import msgspec
-import pytest
 
-from dnms.domain.aggregate import Refused
-from dnms.domain.document import LEVEL, from_toml
+from dnms.domain.allocating import MAX_OTHERS
+from dnms.domain.document import LEVEL
 from dnms.domain.ledger import MAX_DECLINES, SLACK, Ledger
 from dnms.domain.plan import PlanState
 from dnms.events.address import (
     AddressAllocated,
     AddressDeclined,
+    AddressDeprecated,
     AddressExpired,
     AddressRenewed,
     AddressWithdrawn,
     HashMoved,
 )
 from dnms.events.ip import family, format_address, parse_address
-from dnms.events.plan import Family, PlanAdopted
-from dnms.events.recorded import Event, Request
+from dnms.events.plan import PlanAdopted
 from dnms.events.requests import (
     AdoptPlan,
     AllocateAddress,
@@ -29,9 +26,8 @@ from dnms.events.requests import (
     ReleaseAddress,
     RenewAddress,
 )
+from tests.unit.domain.clerk import SECOND, Clerk, client
 from tests.unit.domain.conftest import PLAN
-
-SECOND = 1_000_000
 
 FEW = """
 [site]
@@ -44,48 +40,6 @@ name = "few"
 subnet = "office"
 range = "2001:db8:1:1::10-2001:db8:1:1::17"
 """
-
-
-def client(number: int) -> bytes:
-    return number.to_bytes(16)
-
-
-class Clerk:
-    """Decides and evolves, as a log with one writer would."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self.ledger = ledger
-        self.position = 10
-
-    def ask(self, request: Request, *, at: int = 0) -> tuple[Event, ...]:
-        # On a draft, as `settle` does; where nothing came before, the ledger itself would answer alike.
-        events = self.ledger.draft().decide(request, at=at * SECOND, entropy=b"")
-        self.position += 1
-        for event in events:
-            self.ledger.evolve(event, at=at * SECOND, position=self.position)
-        return events
-
-    def allocate(self, number: int, kind: int = 6, *, at: int = 0, group: int = 0) -> AddressAllocated:
-        request = AllocateAddress(client=client(number), iaid=1, family=cast(Family, kind), group=group)
-        event = self.ask(request, at=at)[-1]
-        assert isinstance(event, AddressAllocated)
-        return event
-
-    def adopt(self, text: str) -> tuple[Event, ...]:
-        state = PlanState()
-        for event in state.decide(from_toml(text), at=0, entropy=bytes(32)):
-            state.evolve(event, at=0, position=self.position + 1)
-        return self.ask(AdoptPlan(plan=state.for_subnet("office")))
-
-    def refused(self, request: Request, *, at: int = 0) -> str:
-        with pytest.raises(Refused) as refusal:
-            self.ask(request, at=at)
-        return refusal.value.why
-
-
-@pytest.fixture
-def clerk(ledger: Ledger) -> Clerk:
-    return Clerk(ledger)
 
 
 def test_an_active_binding_keeps_its_address_without_an_event(clerk: Clerk) -> None:
@@ -150,18 +104,52 @@ def test_every_address_of_a_small_ipv6_pool_is_given(clerk: Clerk) -> None:
     assert {format_address(address) for address in given} == {f"2001:db8:1:1::1{host}" for host in range(8)}
 
 
-def test_a_client_that_is_in_another_group_now_moves_to_an_address_of_that_group(clerk: Clerk) -> None:
-    plain, four = clerk.allocate(1), clerk.allocate(1, 4)
+def test_a_client_that_is_in_another_group_now_moves_and_may_use_both_until_the_first_is_drained(clerk: Clerk) -> None:
+    plain = clerk.allocate(1)
     moved = AllocateAddress(client=client(1), iaid=1, family=6, group=0x5A1E)
-    left, allocated = clerk.ask(moved)
-    assert left == AddressWithdrawn(address=plain.address, client=client(1), iaid=1)
+    left, allocated = clerk.ask(moved, at=60)
+    until = (60 + 3_600) * SECOND
+    assert left == AddressDeprecated(address=plain.address, client=client(1), iaid=1, valid_until=until)
     assert isinstance(allocated, AddressAllocated)
     assert allocated.address[8:10] == b"\x5a\x1e"
-    assert clerk.ask(moved) == ()
-    # An IPv4 address says no group.
+    first, second = clerk.ledger.leases_of(client(1), 1, 6)
+    assert (first.address, first.drained_at) == (allocated.address, 0)
+    assert (second.address, second.drained_at) == (plain.address, until)
+    assert clerk.ask(moved, at=60) == ()
+    # It is not given more of it, and others do not get it before its horizon.
+    assert clerk.ask(RenewAddress(client=client(1), iaid=1, address=plain.address), at=3_000) == ()
+    assert clerk.ask(ExpireAddresses(addresses=(plain.address,)), at=14_399) == ()
+    [expired] = clerk.ask(ExpireAddresses(addresses=(plain.address,)), at=14_400)
+    assert isinstance(expired, AddressExpired)
+    assert clerk.ledger.leases_of(client(1), 1, 6) == (first,)
+
+
+def test_who_comes_back_to_a_group_has_its_address_again(clerk: Clerk) -> None:
+    plain = clerk.allocate(1)
+    moved = clerk.allocate(1, group=0x5A1E)
+    back = clerk.ask(AllocateAddress(client=client(1), iaid=1, family=6), at=60)
+    assert [type(event) for event in back] == [AddressDeprecated, AddressRenewed]
+    assert [event.address for event in back if isinstance(event, AddressDeprecated)] == [moved.address]
+    first, second = clerk.ledger.leases_of(client(1), 1, 6)
+    assert (first.address, first.drained_at, second.address) == (plain.address, 0, moved.address)
+
+
+def test_a_client_has_a_bounded_number_of_addresses_to_drain(clerk: Clerk) -> None:
+    groups = "".join(f'[[group]]\nname = "g{number}"\nnumber = {number}\n' for number in range(1, 31))
+    clerk.adopt(PLAN + groups)
+    for number in range(1, 31):
+        clerk.allocate(1, group=number)
+    assert len(clerk.ledger.leases_of(client(1), 1, 6)) == 1 + MAX_OTHERS
+    assert [lease.group for lease in clerk.ledger.leases_of(client(1), 1, 6)] == [30, *range(22, 30)]
+
+
+def test_an_address_that_says_no_group_stays_and_is_of_the_new_group(clerk: Clerk) -> None:
+    four = clerk.allocate(1, 4)
+    again = clerk.allocate(1, 4, group=0x5A1E)
+    assert (again.address, again.group) == (four.address, 0x5A1E)
+    [lease] = clerk.ledger.leases_of(client(1), 1, 4)
+    assert lease.group == 0x5A1E
     assert clerk.ask(AllocateAddress(client=client(1), iaid=1, family=4, group=0x5A1E)) == ()
-    assert clerk.ledger.lease(client(1), 1, 4) is not None
-    assert clerk.ledger.leases[four.address].client == client(1)
 
 
 def test_what_a_plan_withdrew_is_kept_for_its_client_while_the_promise_lasts(clerk: Clerk) -> None:

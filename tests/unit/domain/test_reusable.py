@@ -3,11 +3,13 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dnms.domain.ranges import Ranges
 from dnms.domain.reusable import Reusable
 from dnms.events.ip import parse_address
 
 FIRST, LAST = parse_address("192.0.2.8"), parse_address("192.0.2.15")
 OUTSIDE = parse_address("192.0.2.16")
+RANGES = Ranges([(int.from_bytes(FIRST), int.from_bytes(FIRST) + 2), (int.from_bytes(FIRST) + 3, int.from_bytes(LAST))])
 
 
 def address(offset: int) -> bytes:
@@ -20,21 +22,21 @@ def offsets(found: object) -> list[int]:
 
 
 def test_the_never_given_from_a_point_on_and_round() -> None:
-    reusable = Reusable(FIRST, LAST, held=[address(1), address(6), OUTSIDE], former=[])
-    assert offsets(reusable.never_given(int.from_bytes(address(5)))) == [5, 7, 0, 2, 3, 4]
+    reusable = Reusable(RANGES, held=[address(1), address(6), OUTSIDE], former=[])
+    assert offsets(reusable.never_given(5)) == [5, 7, 0, 2, 3, 4]
     assert offsets(reusable.never_given(0)) == [0, 2, 3, 4, 5, 7]
 
 
 def test_a_full_range_has_none() -> None:
-    reusable = Reusable(FIRST, LAST, held=map(address, range(8)), former=[])
-    assert offsets(reusable.never_given(int.from_bytes(FIRST))) == []
+    reusable = Reusable(RANGES, held=map(address, range(8)), former=[])
+    assert offsets(reusable.never_given(0)) == []
     assert offsets(reusable.longest_free()) == []
 
 
 @given(st.lists(st.tuples(st.sampled_from(["hold", "end", "forget"]), st.integers(0, 9))))
 def test_it_is_the_same_whenever_it_is_made(changes: list[tuple[str, int]]) -> None:
     """Agents make it at different times, and have to decide alike."""
-    grown = Reusable(FIRST, LAST, held=[], former=[])
+    grown = Reusable(RANGES, held=[], former=[])
     held: set[bytes] = set()
     former: dict[bytes, None] = {}
     for change, offset in changes:
@@ -50,6 +52,16 @@ def test_it_is_the_same_whenever_it_is_made(changes: list[tuple[str, int]]) -> N
         elif change == "forget" and which in former:
             del former[which]
             grown.forget(which)
-        fresh = Reusable(FIRST, LAST, held=held, former=former)
+        fresh = Reusable(RANGES, held=held, former=former)
         assert offsets(fresh.longest_free()) == offsets(grown.longest_free())
         assert offsets(fresh.never_given(0)) == offsets(grown.never_given(0))
+
+
+def test_of_blocks_the_first_address_stands_for_each() -> None:
+    first = int.from_bytes(parse_address("2001:db8::"))
+    block = [(first + (number << 64)).to_bytes(16) for number in range(4)]
+    inside = (first + (1 << 64) + 5).to_bytes(16)
+    reusable = Reusable(Ranges([(first >> 64, (first >> 64) + 3)]), 64, held=[block[0], inside], former=[block[2]])
+    assert list(reusable.never_given(3)) == [block[3], block[1]]
+    assert list(reusable.longest_free()) == [block[2]]
+    assert inside not in reusable

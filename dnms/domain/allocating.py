@@ -1,0 +1,307 @@
+"""Which address a client is given: the one that it has, those that are kept for it, else a candidate of a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from dnms.domain.aggregate import Refused
+from dnms.domain.ranges import Ranges, of_group
+from dnms.domain.reserved import is_reserved, prefix_in
+from dnms.domain.strategies import STRATEGIES, Asking
+from dnms.events.address import (
+    AddressAllocated,
+    AddressDeprecated,
+    AddressRenewed,
+    AddressWithdrawn,
+    HashMoved,
+    OutageGranted,
+)
+from dnms.events.ip import Prefix, family
+from dnms.events.plan import Family, Pool, Subnet
+from dnms.events.recorded import Event
+from dnms.events.requests import AllocateAddress, MergeOutage
+from dnms.kit.clock import MICROSECONDS
+
+if TYPE_CHECKING:
+    from dnms.domain.ledger import Lease, Ledger
+
+TRIES: Final = 64
+"""Candidates of a strategy before the index of the range is asked."""
+
+MAX_OTHERS: Final = 8
+"""Addresses of one client beside its first, secondary and to be drained; the one that is drained longest goes then."""
+
+HORIZON: Final = {4: 1, 6: 4}
+"""For how many valid lifetimes the log promises an address by family: a renewal that ends before needs no event."""
+
+
+class Chosen(msgspec.Struct, frozen=True, gc=False):
+    """A free address of a pool, and which candidate of the client's it is."""
+
+    address: bytes
+    pool: Pool
+    prefix: Prefix
+    counter: int
+
+
+def allocate(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: bytes) -> Iterator[Event]:
+    """What has to happen for the client to have an address. Refused."""
+    if ledger.plan.subnet is None:
+        raise Refused("no-subnet", "the plan has no such subnet")
+    first = ledger.lease(request.client, request.iaid, request.family)
+    kept = [address for address in _kept(ledger, request) if _may_have(ledger, request, address, at)]
+    if kept:
+        yield from _give_kept(ledger, request, kept, at)
+        if first is not None and first.address not in kept:
+            yield from _leave(ledger, first, at)
+        return
+    pool = None if first is None else ledger.pool_of(first.address)
+    if first is not None and pool is not None and fits(ledger, pool, first.address, request.group):
+        if first.group == request.group:
+            yield from ledger.renewed(first, at)
+        else:
+            yield _allocated(request, first.address, pool, at, horizon=first.horizon)
+        return
+    check_group(ledger, request.group)
+    drained = _drained_that_fits(ledger, request)
+    chosen = choose(ledger, request, at=at, entropy=entropy) if drained is None else None
+    if first is not None:
+        yield from _leave(ledger, first, at)
+    if drained is not None:
+        yield _renewed(ledger, drained, at)
+    elif chosen is not None:
+        yield from _give(ledger, request, chosen, at)
+
+
+def move(ledger: Ledger, lease: Lease, *, at: int, entropy: bytes) -> Iterator[Event]:
+    """Another address instead of this one. Refused."""
+    if ledger.held.get(lease.address) == (lease.client, lease.iaid):
+        raise Refused("held", "the address is kept for this client; end that first")
+    request = AllocateAddress(client=lease.client, iaid=lease.iaid, family=_family(lease.address), group=lease.group)
+    chosen = choose(ledger, request, at=at, entropy=entropy, behind=True)
+    yield from _leave(ledger, lease, at)
+    yield from _give(ledger, request, chosen, at)
+
+
+def merge(ledger: Ledger, request: MergeOutage, *, at: int, entropy: bytes) -> Iterator[Event]:
+    """What was given while the log was away, and where somebody else has that meanwhile, another address. Refused."""
+    if ledger.plan.subnet is None:
+        raise Refused("no-subnet", "the plan has no such subnet")
+    granted = OutageGranted(**{name: getattr(request, name) for name in request.__struct_fields__})
+    yield granted
+    kind = _family(request.address)
+    pool, first = ledger.pool_of(request.address), ledger.lease(request.client, request.iaid, kind)
+    has_it = ledger.is_open_to(request.address, request.client, request.iaid)
+    if has_it and pool is None:
+        yield AddressWithdrawn(address=request.address, client=request.client, iaid=request.iaid)
+    if (has_it and pool is not None) or (first is not None and first.address != request.address):
+        return
+    asking = AllocateAddress(client=request.client, iaid=request.iaid, family=kind, group=request.group)
+    yield from _give(ledger, asking, choose(ledger, asking, at=at, entropy=entropy, behind=True), at)
+
+
+def check_group(ledger: Ledger, group: int) -> None:
+    """Refused `unknown-group`."""
+    if group and group not in ledger.plan.groups.values():
+        raise Refused("unknown-group", f"the plan has no group with number {group:#06x}")
+
+
+def choose(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: bytes, behind: bool = False) -> Chosen:
+    """A free address of the first pool that has one; `behind`: after the candidates that the client has come to.
+
+    Refused `no-pool`, `exhausted`.
+    """
+    subnet = ledger.plan.subnet
+    pools = [pool for pool in ledger.plan.pools if family(pool.first) == request.family]
+    if subnet is None or not pools:
+        raise Refused("no-pool", f"the subnet has no pool for IPv{request.family}")
+    for pool in pools:
+        prefix = prefix_in(subnet, pool.first)
+        if prefix is None or not STRATEGIES[pool.strategy].dynamic:
+            continue
+        begin = ledger.remembered.counter((request.client, request.iaid, prefix)) + behind
+        found = Search(ledger, request, pool, subnet, at=at, entropy=entropy).find(begin)
+        if found is not None:
+            return Chosen(found[0], pool, prefix, found[1])
+    raise Refused("exhausted", f"every address of the subnet's pools for IPv{request.family} is in use")
+
+
+def fits(ledger: Ledger, pool: Pool, address: bytes, group: int) -> bool:
+    """Whether a member of the group may have this address of the pool."""
+    if pool.prefix_per_host:
+        return int.from_bytes(address[8:10]) == group
+    return int.from_bytes(address) in ledger.ranges(pool, group)
+
+
+class Search:
+    """A search for a free address of one pool."""
+
+    def __init__(
+        self, ledger: Ledger, request: AllocateAddress, pool: Pool, subnet: Subnet, *, at: int, entropy: bytes
+    ) -> None:
+        self._ledger = ledger
+        self._request = request
+        self._pool = pool
+        self._subnet = subnet
+        self._at = at
+        self._entropy = entropy
+
+    def find(self, begin: int) -> tuple[bytes, int] | None:
+        """The address, and which candidate it is, the first being `begin`."""
+        if self._pool.prefix_per_host:
+            return self._in_own_block(begin)
+        return self._pick(self._ledger.ranges(self._pool, self._request.group), begin, self._is_free)
+
+    def _in_own_block(self, begin: int) -> tuple[bytes, int] | None:
+        pool = self._pool
+        block = self._ledger.blocks.of(self._request.client, pool)
+        if block is None:
+            networks = Ranges([(int.from_bytes(pool.first) >> 64, int.from_bytes(pool.last) >> 64)])
+            picked = self._pick(networks, begin, self._is_free_block, shift=64)
+            if picked is None:
+                return None
+            block, begin = picked
+        found = self._pick(of_group(int.from_bytes(block), self._request.group), begin, self._is_free)
+        return None if found is None else (found[0], begin)
+
+    def _pick(
+        self, ranges: Ranges, begin: int, is_free: Callable[[bytes], bool], *, shift: int = 0
+    ) -> tuple[bytes, int] | None:
+        """A free one of the candidates, else of those that nobody had, else the one that is free for longest."""
+        if not ranges.size:
+            return None
+        ledger, client = self._ledger, self._request.client
+        candidate = STRATEGIES[self._pool.strategy].candidate
+        asking = Asking(
+            secret=ledger.secret,
+            pool=self._pool,
+            client=client,
+            iaid=self._request.iaid,
+            ranges=ranges,
+            entropy=self._entropy,
+            behind=ledger.given.behind(ranges),
+        )
+        former = ledger.remembered.former[6]
+        number: int | None = 0
+        for n in range(begin, begin + TRIES):
+            number = candidate(asking, n)
+            if number is None:
+                break
+            address = (ranges.address(number) << shift).to_bytes(16)
+            # IPv6 addresses are used once: not after another client, while anything else is free.
+            if former.get(address, client) == client and is_free(address):
+                return address, n
+        for address in ledger.given.reusable(ranges, shift, start=number or 0, at=self._at):
+            if is_free(address):
+                return address, begin
+        return None
+
+    def _is_free(self, address: bytes) -> bool:
+        ledger, request = self._ledger, self._request
+        return not (
+            address in ledger.leases
+            or ledger.held.get(address, (request.client, request.iaid)) != (request.client, request.iaid)
+            or ledger.remembered.withholds(address, request.client, at=self._at)
+            or is_reserved(address, self._subnet)
+        )
+
+    def _is_free_block(self, block: bytes) -> bool:
+        ledger, client = self._ledger, self._request.client
+        return ledger.blocks.owner(block) in (None, client) and not ledger.remembered.withholds(
+            block, client, at=self._at
+        )
+
+
+def _kept(ledger: Ledger, request: AllocateAddress) -> tuple[bytes, ...]:
+    return ledger.holds.get((request.client, request.iaid, request.family), ())
+
+
+def _may_have(ledger: Ledger, request: AllocateAddress, address: bytes, at: int) -> bool:
+    """Whether the client may have an address now that is kept for it."""
+    pool = ledger.pool_of(address)
+    return (
+        pool is not None
+        and ledger.is_open_to(address, request.client, request.iaid)
+        and (address in ledger.leases or not ledger.remembered.withholds(address, request.client, at=at))
+    )
+
+
+def _give_kept(ledger: Ledger, request: AllocateAddress, kept: list[bytes], at: int) -> Iterator[Event]:
+    for address in kept:
+        lease, pool = ledger.leases.get(address), ledger.pool_of(address)
+        if lease is None and pool is not None:
+            yield _allocated(request, address, pool, at)
+        elif lease is not None and lease.drained_at:
+            yield _renewed(ledger, lease, at)
+        elif lease is not None:
+            yield from ledger.renewed(lease, at)
+
+
+def _give(ledger: Ledger, request: AllocateAddress, chosen: Chosen, at: int) -> Iterator[Event]:
+    if chosen.counter > ledger.remembered.counter((request.client, request.iaid, chosen.prefix)):
+        yield HashMoved(client=request.client, iaid=request.iaid, prefix=chosen.prefix, counter=chosen.counter)
+    yield _allocated(request, chosen.address, chosen.pool, at, counter=chosen.counter)
+
+
+def _allocated(
+    request: AllocateAddress, address: bytes, pool: Pool, at: int, *, counter: int = 0, horizon: int = 0
+) -> AddressAllocated:
+    return AddressAllocated(
+        address=address,
+        client=request.client,
+        iaid=request.iaid,
+        pool=pool.name,
+        group=request.group,
+        counter=counter,
+        valid_until=at + pool.valid * MICROSECONDS,
+        horizon=max(horizon, at + HORIZON[request.family] * pool.valid * MICROSECONDS),
+    )
+
+
+def _leave(ledger: Ledger, lease: Lease, at: int) -> Iterator[Event]:
+    """Another address takes the place of this one: both may be used until it is drained."""
+    others = ledger.others.get(lease.binding, ())
+    drained = [each for address in others if (each := ledger.leases[address]).drained_at]
+    if len(others) >= MAX_OTHERS and drained:
+        yield withdrawn(min(drained, key=lambda each: (each.drained_at, each.address)))
+    pool = ledger.pool_of(lease.address)
+    if pool is None:
+        yield withdrawn(lease)
+    else:
+        until = min(lease.horizon, at + pool.drain * MICROSECONDS)
+        yield AddressDeprecated(address=lease.address, client=lease.client, iaid=lease.iaid, valid_until=until)
+
+
+def _drained_that_fits(ledger: Ledger, request: AllocateAddress) -> Lease | None:
+    """What the client still has of before, and could have again: it comes back to a group that it has left."""
+    others = ledger.others.get((request.client, request.iaid, request.family), ())
+    for lease in (ledger.leases[address] for address in others):
+        pool = ledger.pool_of(lease.address)
+        if lease.drained_at and pool is not None and fits(ledger, pool, lease.address, request.group):
+            return lease
+    return None
+
+
+def _renewed(ledger: Ledger, lease: Lease, at: int) -> AddressRenewed:
+    """The end of its being drained."""
+    pool = ledger.pool_of(lease.address)
+    valid = pool.valid * MICROSECONDS if pool is not None else 0
+    return AddressRenewed(
+        address=lease.address,
+        client=lease.client,
+        iaid=lease.iaid,
+        valid_until=at + valid,
+        horizon=max(lease.horizon, at + HORIZON[family(lease.address)] * valid),
+    )
+
+
+def withdrawn(lease: Lease) -> AddressWithdrawn:
+    """Its end, whatever was promised."""
+    return AddressWithdrawn(address=lease.address, client=lease.client, iaid=lease.iaid)
+
+
+def _family(address: bytes) -> Family:
+    return 4 if family(address) == 4 else 6

@@ -1,0 +1,69 @@
+"""Which /64 belongs to which client, where every client has one of its own (RFC 8273)."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+
+from dnms.events.plan import Pool
+from dnms.kit.overlay import Overlay
+
+
+def block_of(address: bytes) -> bytes:
+    """The first address of the /64 that an address lies in; it stands for the whole block, and is given to nobody."""
+    return address[:8] + bytes(8)
+
+
+class Blocks:
+    """The blocks in which somebody has addresses."""
+
+    def __init__(self) -> None:
+        self._owners: MutableMapping[bytes, tuple[bytes, int]] = {}  # by block: client, and how many addresses
+        self._blocks: MutableMapping[bytes, tuple[bytes, ...]] = {}  # by client
+
+    def draft(self) -> Blocks:
+        """A copy that may be thrown away."""
+        draft = Blocks()
+        draft._owners, draft._blocks = Overlay(self._owners), Overlay(self._blocks)
+        return draft
+
+    def owner(self, address: bytes) -> bytes | None:
+        """The client that has addresses in the same block."""
+        owned = self._owners.get(block_of(address))
+        return None if owned is None else owned[0]
+
+    def of(self, client: bytes, pool: Pool) -> bytes | None:
+        """The client's block in a pool."""
+        return next((block for block in self._blocks.get(client, ()) if pool.first <= block <= pool.last), None)
+
+    def taken(self) -> list[bytes]:
+        """All blocks that belong to somebody."""
+        return list(self._owners)
+
+    def take(self, address: bytes, client: bytes) -> bytes | None:
+        """The client has this address from now on. Its block, if that was nobody's."""
+        block = block_of(address)
+        owned = self._owners.get(block)
+        if owned is not None:
+            self._owners[block] = owned[0], owned[1] + 1
+            return None
+        self._owners[block] = client, 1
+        self._blocks[client] = (*self._blocks.get(client, ()), block)
+        return block
+
+    def leave(self, address: bytes) -> bytes | None:
+        """Nobody has this address any more. Its block, if that is nobody's now."""
+        block = block_of(address)
+        owned = self._owners.get(block)
+        if owned is None:
+            return None
+        client, count = owned
+        if count > 1:
+            self._owners[block] = client, count - 1
+            return None
+        del self._owners[block]
+        left = tuple(each for each in self._blocks[client] if each != block)
+        if left:
+            self._blocks[client] = left
+        else:
+            del self._blocks[client]
+        return block

@@ -1,0 +1,83 @@
+"""What was given of a pool's ranges: by an index where they are small enough, by the highest one for who counts up.
+
+An index is made of what is durable when it is first needed, and kept up from then on. A draft reads it and writes
+nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Final
+
+from dnms.domain.ranges import Ranges
+from dnms.domain.reusable import Reusable
+
+if TYPE_CHECKING:
+    from dnms.domain.ledger import Ledger
+
+MAX_INDEXED: Final = 1 << 24
+"""Addresses of ranges that are indexed: an IPv4 /8, whose bitmap takes 2 MiB. Where all candidates of larger ones are
+taken, so are millions of their addresses."""
+
+
+class Given:
+    """Of one ledger, or of a draft of it."""
+
+    def __init__(self, ledger: Ledger, *, base: Given | None = None) -> None:
+        """`base`: what the ledger has of which this is a draft."""
+        self._ledger = ledger
+        self._base = base
+        self._indexes: dict[tuple[Ranges, int], Reusable] = {}
+        self._behind: dict[Ranges, int] = dict(base._behind) if base is not None else {}
+        self._ended: list[bytes] = []  # in this draft, whose indexes are another's
+
+    def behind(self, ranges: Ranges) -> int:
+        """The number behind the highest of these that was ever given, as far as `note` was told of them."""
+        return self._behind.get(ranges, 0)
+
+    def note(self, address: bytes, ranges: Ranges) -> None:
+        """This one of the ranges is given."""
+        self._behind[ranges] = max(self._behind.get(ranges, 0), ranges.number(int.from_bytes(address)) + 1)
+
+    def hold(self, address: bytes) -> None:
+        """Somebody has it."""
+        for index in self._indexes.values():
+            index.hold(address)
+
+    def free(self, address: bytes) -> None:
+        """Nobody has it any more, and anybody may."""
+        if self._base is not None:
+            self._ended.append(address)
+        for index in self._indexes.values():
+            index.end(address)
+
+    def forget(self, address: bytes) -> None:
+        """It is as if nobody ever had it."""
+        for index in self._indexes.values():
+            index.forget(address)
+
+    def reusable(self, ranges: Ranges, shift: int, *, start: int, at: int) -> Iterator[bytes]:
+        """What may be free of the ranges: what nobody had, from the number `start` on and round, then the longest free.
+
+        `shift`: they are ranges of blocks of so many bits. Nothing, if they are too large. Some of it is not free:
+        reserved ones, and what was taken in this draft.
+        """
+        if ranges.size > MAX_INDEXED:
+            return
+        index = self._index(ranges, shift)
+        late = chain(self._ended, self._ledger.remembered.over(at))
+        yield from chain(index.never_given(start), index.longest_free(), filter(index.__contains__, late))
+
+    def _index(self, ranges: Ranges, shift: int) -> Reusable:
+        if self._base is not None:
+            return self._base._index(ranges, shift)
+        key = (ranges, shift)
+        if key not in self._indexes:
+            ledger = self._ledger
+            kind = 4 if ranges.is_mapped else 6
+            taken = ledger.blocks.taken() if shift else ledger.leases
+            self._indexes[key] = Reusable(
+                ranges, shift, held=chain(taken, ledger.remembered.former[kind]), former=ledger.remembered.free(kind)
+            )
+        return self._indexes[key]

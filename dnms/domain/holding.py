@@ -1,0 +1,86 @@
+"""Addresses that are kept for a client before it asks, and those that somebody uses who was not given them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from dnms.domain import allocating
+from dnms.domain.aggregate import Refused
+from dnms.domain.reserved import is_reserved
+from dnms.events.address import AddressBlocked, AddressHeld, AddressUnheld, HashMoved
+from dnms.events.recorded import Event
+from dnms.events.requests import AllocateAddress, BlockAddress, HoldAddress, UnholdAddress
+from dnms.kit.clock import MICROSECONDS
+
+if TYPE_CHECKING:
+    from dnms.domain.ledger import Ledger
+
+MAX_HOLDS: Final = 8
+"""Addresses that are kept for one client on one interface: an assignment names no more."""
+
+
+def hold(ledger: Ledger, request: HoldAddress, *, at: int, entropy: bytes) -> Iterator[Event]:
+    """Keep an address for a client. Refused `not-in-plan`, `reserved-address`, `held`, `in-use`, `too-many-holds`."""
+    who = (request.client, request.iaid)
+    if request.address is not None and ledger.held.get(request.address) == who:
+        return
+    if len(ledger.holds.get((*who, request.family), ())) >= MAX_HOLDS:
+        raise Refused("too-many-holds", f"{MAX_HOLDS} addresses are kept for this client already")
+    if request.address is None:
+        yield from _hold_next(ledger, request, at=at, entropy=entropy)
+        return
+    subnet, pool = ledger.plan.subnet, ledger.pool_of(request.address)
+    if subnet is None or pool is None:
+        raise Refused("not-in-plan", "no pool of the subnet has this address")
+    if is_reserved(request.address, subnet):
+        raise Refused("reserved-address", "nobody may be given this address")
+    if request.address in ledger.held:
+        raise Refused("held", "the address is kept for another client")
+    if not ledger.is_open_to(request.address, *who):
+        raise Refused("in-use", "another client has this address, or its /64; move that client first")
+    yield AddressHeld(address=request.address, client=request.client, iaid=request.iaid)
+
+
+def _hold_next(ledger: Ledger, request: HoldAddress, *, at: int, entropy: bytes) -> Iterator[Event]:
+    """Keep what the client has, or what it would be given; where that is not its first candidate, say so (RFC 7943)."""
+    lease = ledger.lease(request.client, request.iaid, request.family)
+    if ledger.holds.get((request.client, request.iaid, request.family)):
+        return  # it has its addresses
+    if lease is not None and lease.address not in ledger.held:
+        yield AddressHeld(address=lease.address, client=request.client, iaid=request.iaid)
+        return
+    asking = AllocateAddress(client=request.client, iaid=request.iaid, family=request.family, group=request.group)
+    allocating.check_group(ledger, request.group)
+    chosen = allocating.choose(ledger, asking, at=at, entropy=entropy)
+    if chosen.counter > ledger.remembered.counter((request.client, request.iaid, chosen.prefix)):
+        yield HashMoved(client=request.client, iaid=request.iaid, prefix=chosen.prefix, counter=chosen.counter)
+    yield AddressHeld(address=chosen.address, client=request.client, iaid=request.iaid)
+
+
+def unhold(ledger: Ledger, request: UnholdAddress) -> Iterator[Event]:
+    """Keep an address for a client no longer. Refused `not-held`."""
+    if ledger.held.get(request.address) != (request.client, request.iaid):
+        raise Refused("not-held", "the address is not kept for this client")
+    yield AddressUnheld(address=request.address, client=request.client, iaid=request.iaid)
+
+
+def block(ledger: Ledger, request: BlockAddress, *, at: int) -> Iterator[Event]:
+    """Give an address to nobody that a client has without having been given it; who was given it is moved.
+
+    Refused `not-in-plan`, `too-many-declines`.
+    """
+    pool = ledger.pool_of(request.address)
+    if pool is None:
+        raise Refused("not-in-plan", "no pool of the subnet has this address")
+    lease, kept = ledger.leases.get(request.address), ledger.held.get(request.address)
+    if request.client in (lease.client if lease else None, kept[0] if kept else None):
+        return  # it is its own
+    until = at + pool.quarantine * MICROSECONDS
+    if lease is None and ledger.quarantine.get(request.address, 0) > at + pool.quarantine * MICROSECONDS // 2:
+        return  # it is blocked, for long enough
+    ledger.check_declines(request.client, at=at)
+    yield AddressBlocked(address=request.address, client=request.client, blocked_until=until, cause=request.cause)
+    if lease is not None:
+        yield allocating.withdrawn(lease)
+        yield from ledger.moved_on(lease)

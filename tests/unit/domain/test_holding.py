@@ -1,0 +1,322 @@
+"""Addresses that are kept, moved, blocked, of one's own /64, and given while the log was away."""
+
+from __future__ import annotations
+
+import pytest
+
+from dnms.domain.allocating import MAX_OTHERS
+from dnms.domain.holding import MAX_HOLDS
+from dnms.events.address import (
+    AddressAllocated,
+    AddressBlocked,
+    AddressDeprecated,
+    AddressHeld,
+    AddressRenewed,
+    AddressUnheld,
+    AddressWithdrawn,
+    HashMoved,
+    OutageGranted,
+)
+from dnms.events.ip import format_address, parse_address
+from dnms.events.requests import (
+    AllocateAddress,
+    BlockAddress,
+    HoldAddress,
+    MergeOutage,
+    MoveAddress,
+    ReleaseAddress,
+    RenewAddress,
+    UnholdAddress,
+)
+from tests.unit.domain.clerk import SECOND, Clerk, client
+
+RESERVED = """
+[site]
+name = "example"
+[[subnet]]
+name = "office"
+prefixes = ["192.0.2.0/24"]
+gateways = ["192.0.2.1"]
+[[pool]]
+name = "servers"
+subnet = "office"
+range = "192.0.2.0-192.0.2.15"
+strategy = "reserved"
+[[pool]]
+name = "clients"
+subnet = "office"
+range = "192.0.2.16-192.0.2.31"
+"""
+PER_HOST = """
+[site]
+name = "example"
+[[group]]
+name = "voip"
+number = 0x5a1e
+[[subnet]]
+name = "office"
+prefixes = ["2001:db8:{bits}"]
+[[pool]]
+name = "instances"
+subnet = "office"
+range = "2001:db8:{bits}"
+prefix_per_host = true
+strategy = "{strategy}"
+"""
+
+
+def hold(number: int, address: str, iaid: int = 1) -> HoldAddress:
+    packed = parse_address(address)
+    return HoldAddress(client=client(number), iaid=iaid, family=6 if ":" in address else 4, address=packed)
+
+
+def test_who_has_an_address_kept_is_given_it_and_nobody_else_is(clerk: Clerk) -> None:
+    clerk.adopt(RESERVED)
+    assert isinstance(clerk.ask(hold(1, "192.0.2.20"))[0], AddressHeld)
+    others = {format_address(clerk.allocate(number, 4).address) for number in range(10, 25)}
+    assert "192.0.2.20" not in others
+    assert len(others) == 15
+    assert format_address(clerk.allocate(1, 4).address) == "192.0.2.20"
+    assert clerk.ask(hold(1, "192.0.2.20")) == ()
+
+
+def test_a_pool_of_reservations_gives_nothing_else(clerk: Clerk) -> None:
+    clerk.adopt(RESERVED)
+    clerk.ask(hold(1, "192.0.2.5"))
+    assert format_address(clerk.allocate(1, 4).address) == "192.0.2.5"
+    assert {clerk.allocate(number, 4).pool for number in range(10, 26)} == {"clients"}
+    assert clerk.refused(AllocateAddress(client=client(99), iaid=1, family=4)) == "exhausted"
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("192.0.2.1", "not-in-plan"),  # the gateway
+        ("192.0.2.0", "not-in-plan"),  # the network
+        ("192.0.2.40", "not-in-plan"),
+        ("192.0.2.21", "held"),
+        ("192.0.2.22", "in-use"),
+    ],
+)
+def test_what_cannot_be_kept_is_refused(clerk: Clerk, address: str, why: str) -> None:
+    clerk.adopt(RESERVED)
+    clerk.ask(hold(2, "192.0.2.21"))
+    clerk.ask(hold(3, "192.0.2.22"))
+    clerk.allocate(3, 4)
+    clerk.ask(UnholdAddress(client=client(3), iaid=1, address=parse_address("192.0.2.22")))
+    assert clerk.refused(hold(1, address)) == why
+
+
+def test_a_client_has_a_bounded_number_of_addresses_kept(clerk: Clerk) -> None:
+    clerk.adopt(RESERVED)
+    for host in range(2, 2 + MAX_HOLDS):
+        clerk.ask(hold(1, f"192.0.2.{host}"))
+    assert clerk.refused(hold(1, "192.0.2.14")) == "too-many-holds"
+
+
+def test_several_kept_addresses_are_all_given_and_the_first_is_the_first(clerk: Clerk) -> None:
+    clerk.adopt(RESERVED)
+    before = clerk.allocate(1, 4)
+    clerk.ask(hold(1, "192.0.2.5"))
+    clerk.ask(hold(1, "192.0.2.6"))
+    events = clerk.ask(AllocateAddress(client=client(1), iaid=1, family=4))
+    assert [type(event) for event in events] == [AddressAllocated, AddressAllocated, AddressDeprecated]
+    leases = clerk.ledger.leases_of(client(1), 1, 4)
+    assert [format_address(lease.address) for lease in leases if not lease.drained_at] == ["192.0.2.5", "192.0.2.6"]
+    assert [lease.address for lease in leases if lease.drained_at] == [before.address]
+    clerk.ask(ReleaseAddress(client=client(1), iaid=1, address=parse_address("192.0.2.5")))
+    assert clerk.ledger.leases_of(client(1), 1, 4)[0].address == parse_address("192.0.2.6")
+
+
+def test_what_is_kept_no_longer_stays_a_lease(clerk: Clerk) -> None:
+    clerk.adopt(RESERVED)
+    clerk.ask(hold(1, "192.0.2.20"))
+    clerk.allocate(1, 4)
+    unhold = UnholdAddress(client=client(1), iaid=1, address=parse_address("192.0.2.20"))
+    assert isinstance(clerk.ask(unhold)[0], AddressUnheld)
+    assert clerk.refused(unhold) == "not-held"
+    assert clerk.ask(AllocateAddress(client=client(1), iaid=1, family=4)) == ()
+
+
+def test_what_a_node_will_be_given_is_known_and_kept_before_it_comes(clerk: Clerk) -> None:
+    [held] = clerk.ask(HoldAddress(client=client(1), iaid=1, family=6))
+    assert isinstance(held, AddressHeld)
+    assert clerk.allocate(1).address == held.address
+    assert clerk.ask(HoldAddress(client=client(1), iaid=1, family=6)) == ()
+
+
+def test_a_hash_that_collides_is_moved_when_it_is_entered_and_said_so(clerk: Clerk) -> None:
+    """RFC 7943: the collisions are what has to be written down."""
+    clerk.adopt(RESERVED)
+    seen: dict[bytes, int] = {}
+    moved = 0
+    for number in range(16):
+        events = clerk.ask(HoldAddress(client=client(number), iaid=1, family=4))
+        held = events[-1]
+        assert isinstance(held, AddressHeld)
+        assert held.address not in seen
+        seen[held.address] = number
+        moved += isinstance(events[0], HashMoved)
+    assert 0 < moved < 16
+    assert {clerk.allocate(number, 4).address: number for number in range(16)} == seen
+
+
+def test_an_operator_moves_a_client(clerk: Clerk) -> None:
+    before = clerk.allocate(1)
+    events = clerk.ask(MoveAddress(client=client(1), iaid=1, address=before.address))
+    assert [type(event) for event in events] == [AddressDeprecated, HashMoved, AddressAllocated]
+    assert clerk.ask(AllocateAddress(client=client(1), iaid=1, family=6)) == ()
+    [first, second] = clerk.ledger.leases_of(client(1), 1, 6)
+    assert second.address == before.address
+    clerk.ask(HoldAddress(client=client(1), iaid=1, family=6))
+    assert clerk.refused(MoveAddress(client=client(1), iaid=1, address=first.address)) == "held"
+
+
+def test_a_client_that_is_moved_often_keeps_a_bounded_number(clerk: Clerk) -> None:
+    for _ in range(3 * MAX_OTHERS):
+        address = clerk.ledger.bindings.get((client(1), 1, 6)) or clerk.allocate(1).address
+        clerk.ask(MoveAddress(client=client(1), iaid=1, address=address))
+    assert len(clerk.ledger.leases_of(client(1), 1, 6)) == 1 + MAX_OTHERS
+
+
+# -- what somebody uses without having been given it
+
+
+def block(number: int, address: bytes) -> BlockAddress:
+    return BlockAddress(client=client(number), address=address, cause=17)
+
+
+def test_an_address_that_is_seen_in_use_is_given_to_nobody(clerk: Clerk) -> None:
+    clerk.adopt(RESERVED)
+    [blocked] = clerk.ask(block(1, parse_address("192.0.2.20")))
+    assert isinstance(blocked, AddressBlocked)
+    assert (blocked.cause, blocked.blocked_until) == (17, 86_400 * SECOND)
+    assert clerk.ask(block(1, parse_address("192.0.2.20")), at=60) == ()  # it is known
+    given = {format_address(clerk.allocate(number, 4).address) for number in range(10, 25)}
+    assert "192.0.2.20" not in given
+    assert clerk.refused(AllocateAddress(client=client(50), iaid=1, family=4)) == "exhausted"
+    assert format_address(clerk.allocate(50, 4, at=86_400).address) == "192.0.2.20"
+
+
+def test_who_was_given_what_another_uses_is_moved(clerk: Clerk) -> None:
+    given = clerk.allocate(1)
+    events = clerk.ask(block(2, given.address))
+    assert [type(event) for event in events] == [AddressBlocked, AddressWithdrawn, HashMoved]
+    assert clerk.allocate(1).address != given.address
+
+
+def test_what_is_a_clients_own_is_not_blocked(clerk: Clerk) -> None:
+    given = clerk.allocate(1)
+    assert clerk.ask(block(1, given.address)) == ()
+    assert clerk.refused(block(1, parse_address("2001:db8:9::1"))) == "not-in-plan"
+
+
+def test_one_client_cannot_block_a_whole_pool(clerk: Clerk) -> None:
+    clerk.adopt(RESERVED)
+    for host in range(16, 24):
+        clerk.ask(block(1, parse_address(f"192.0.2.{host}")))
+    assert clerk.refused(block(1, parse_address("192.0.2.24"))) == "too-many-declines"
+
+
+# -- a prefix of one's own
+
+
+@pytest.mark.parametrize("strategy", ["hash", "random", "sequential"])
+def test_every_host_has_a_64_of_its_own_and_all_of_its_addresses_in_it(clerk: Clerk, strategy: str) -> None:
+    clerk.adopt(PER_HOST.format(bits=":/48", strategy=strategy))
+    blocks: dict[bytes, int] = {}
+    for number in range(50):
+        one = clerk.allocate(number, entropy=bytes([number]) * 16)
+        other = clerk.ask(AllocateAddress(client=client(number), iaid=2, family=6), entropy=b"o" * 16)[-1]
+        assert isinstance(other, AddressAllocated)
+        assert one.address[:8] == other.address[:8]
+        assert one.address != other.address
+        assert blocks.setdefault(one.address[:8], number) == number
+    assert len(blocks) == 50
+    moved = clerk.allocate(1, group=0x5A1E)
+    assert blocks[moved.address[:8]] == 1
+    assert moved.address[8:10] == b"\x5a\x1e"
+
+
+def test_as_many_hosts_as_blocks_and_a_block_is_free_again_with_its_last_address(clerk: Clerk) -> None:
+    clerk.adopt(PER_HOST.format(bits=":/61", strategy="hash"))
+    given = [clerk.allocate(number).address for number in range(8)]
+    assert len({address[:8] for address in given}) == 8
+    request = AllocateAddress(client=client(9), iaid=1, family=6)
+    assert clerk.refused(request) == "exhausted"
+    second = clerk.ask(AllocateAddress(client=client(3), iaid=2, family=6))[0]
+    assert isinstance(second, AddressAllocated)
+    clerk.ask(ReleaseAddress(client=client(3), iaid=1, address=given[3]))
+    assert clerk.refused(request) == "exhausted"
+    clerk.ask(ReleaseAddress(client=client(3), iaid=2, address=second.address))
+    assert clerk.allocate(9).address[:8] == given[3][:8]
+
+
+def test_a_plan_that_gives_every_host_its_own_takes_out_who_shares(clerk: Clerk) -> None:
+    clerk.adopt(PER_HOST.format(bits=":/48", strategy="hash").replace("prefix_per_host = true", "").replace(
+        'range = "2001:db8::/48"', 'range = "2001:db8::/64"'
+    ))  # fmt: skip
+    shared = [clerk.allocate(number).address for number in range(3)]
+    clerk.adopt(PER_HOST.format(bits=":/48", strategy="hash"))
+    assert list(clerk.ledger.leases) == [min(shared)]
+    assert len({clerk.allocate(number).address[:8] for number in range(3) if number != shared.index(min(shared))}) == 2
+
+
+# -- given while the log was away
+
+
+def grant(number: int, address: bytes) -> MergeOutage:
+    until = 100 * SECOND
+    return MergeOutage(
+        client=client(number),
+        iaid=1,
+        address=address,
+        pool="office-v6",
+        counter=0,
+        valid_until=until,
+        horizon=until,
+        happened=SECOND,
+    )
+
+
+FREE = parse_address("2001:db8:1:1::77")
+
+
+def test_what_was_given_in_an_outage_is_a_lease_afterwards(clerk: Clerk) -> None:
+    [granted] = clerk.ask(grant(1, FREE))
+    assert isinstance(granted, OutageGranted)
+    assert clerk.ledger.lease(client(1), 1, 6) == clerk.ledger.leases[FREE]
+    [renewed] = clerk.ask(RenewAddress(client=client(1), iaid=1, address=FREE))
+    assert isinstance(renewed, AddressRenewed)
+
+
+def test_two_agents_that_gave_one_client_the_same_address_change_nothing(clerk: Clerk) -> None:
+    clerk.ask(grant(1, FREE))
+    before = clerk.ledger.leases[FREE]
+    assert [type(event) for event in clerk.ask(grant(1, FREE))] == [OutageGranted]
+    assert clerk.ledger.leases[FREE] == before
+
+
+def test_of_two_clients_with_one_address_the_one_in_the_log_keeps_it_and_the_other_is_moved(clerk: Clerk) -> None:
+    clerk.ask(grant(1, FREE))
+    events = clerk.ask(grant(2, FREE))
+    assert [type(event) for event in events] == [OutageGranted, HashMoved, AddressAllocated]
+    assert clerk.ledger.leases[FREE].client == client(1)
+    moved = clerk.ledger.lease(client(2), 1, 6)
+    assert moved is not None
+    assert moved.address != FREE
+
+
+def test_who_has_another_address_by_now_drains_the_one_of_the_outage(clerk: Clerk) -> None:
+    held = clerk.allocate(1)
+    assert [type(event) for event in clerk.ask(grant(1, FREE))] == [OutageGranted]
+    first, second = clerk.ledger.leases_of(client(1), 1, 6)
+    assert first.address == held.address
+    assert (second.address, second.drained_at) == (FREE, 100 * SECOND)
+
+
+def test_what_the_plan_has_no_place_for_any_more_is_replaced(clerk: Clerk) -> None:
+    elsewhere = parse_address("2001:db8:9::1")
+    events = clerk.ask(grant(1, elsewhere))
+    assert [type(event) for event in events] == [OutageGranted, AddressWithdrawn, HashMoved, AddressAllocated]
+    assert elsewhere not in clerk.ledger.leases
