@@ -50,6 +50,7 @@ test: check packages
 
 bench: venv
 	$(BIN)/python -m bench.log
+	$(BIN)/python -m bench.join
 
 golden: venv
 	$(BIN)/python -m tests.unit.events.golden_bytes

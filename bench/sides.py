@@ -42,7 +42,14 @@ async def opened(server: EmbeddedServer, site: str) -> AsyncIterator[JetStreamLo
 @asynccontextmanager
 async def bare(server: EmbeddedServer) -> AsyncIterator[Client]:
     """A connection of plain nats-py."""
-    client = await nats.connect(server.url, token=TOKEN)
+    async with plain(server.url, TOKEN) as client:
+        yield client
+
+
+@asynccontextmanager
+async def plain(url: str, token: str) -> AsyncIterator[Client]:
+    """A connection of plain nats-py to any server."""
+    client = await nats.connect(url, token=token)
     try:
         yield client
     finally:

@@ -1,0 +1,99 @@
+"""Sides of a benchmark that are processes of their own, so that their CPU can be told apart: asked by lines of JSON."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+
+ANSWER_WITHIN = 120.0  # seconds
+END_WITHIN = 20.0  # seconds, before it is killed
+MAX_LINE = 16 << 20  # bytes; 1 000 nodes with their times are under 1 MiB
+TICKS = os.sysconf("SC_CLK_TCK")
+
+Handler = Callable[..., Awaitable[object]]
+
+T = TypeVar("T")
+
+
+class _Question(msgspec.Struct):
+    name: str
+    arguments: dict[str, Any]
+
+
+class Side:
+    """The end of it that asks."""
+
+    def __init__(self, process: asyncio.subprocess.Process, log: Path) -> None:
+        self.pid = process.pid
+        self._process = process
+        self._log = log
+
+    @classmethod
+    @asynccontextmanager
+    async def started(cls, module: str, *arguments: str, log: Path) -> AsyncIterator[Side]:
+        """`python -m module arguments` from now on; what it logs goes to a file. It ends with its standard input."""
+        with log.open("ab") as errors:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-m", module, *arguments),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=errors,
+                limit=MAX_LINE,
+            )
+        assert process.stdin is not None
+        try:
+            yield cls(process, log)
+        finally:
+            process.stdin.close()
+            try:
+                async with asyncio.timeout(END_WITHIN):
+                    await process.wait()
+            except TimeoutError:
+                process.kill()
+                await process.wait()
+
+    async def tell(self, name: str, **arguments: object) -> None:
+        """Have one of its handlers called that returns nothing. RuntimeError if the process has failed."""
+        await self.ask(name, object, **arguments)
+
+    async def ask(self, name: str, kind: type[T], **arguments: object) -> T:
+        """Have one of its handlers called, and return what that returned. RuntimeError if the process has failed."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(msgspec.json.encode(_Question(name, arguments)) + b"\n")
+        async with asyncio.timeout(ANSWER_WITHIN):
+            line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"no answer to {name}:\n{self._log.read_text()[-4_000:]}")
+        return msgspec.json.decode(line, type=kind)
+
+
+async def answer(handlers: Mapping[str, Handler]) -> None:
+    """The end that is asked: call handlers, one after the other, until standard input ends."""
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader(limit=MAX_LINE)
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    while line := await reader.readline():
+        question = msgspec.json.decode(line, type=_Question)
+        returned = await handlers[question.name](**question.arguments)
+        sys.stdout.buffer.write(msgspec.json.encode(returned) + b"\n")
+        sys.stdout.buffer.flush()
+
+
+def cpu_seconds(pid: int) -> float:
+    """What all threads of a process have used so far, in steps of 10 ms as a rule (proc(5), `stat`)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS
+
+
+def established(port: int) -> int:
+    """How many TCP connections over IPv6 of this machine are open at a port of its own."""
+    lines = Path("/proc/net/tcp6").read_text().splitlines()[1:]
+    return sum(fields[1].endswith(f":{port:04X}") and fields[3] == "01" for fields in map(str.split, lines))
