@@ -51,6 +51,7 @@ test: check packages
 bench: venv
 	$(BIN)/python -m bench.log
 	$(BIN)/python -m bench.join
+	$(BIN)/python -m bench.memory
 
 golden: venv
 	$(BIN)/python -m tests.unit.events.golden_bytes

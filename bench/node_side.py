@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import ssl
 import sys
 import time
@@ -93,6 +94,8 @@ async def _exchange(port: int, context: ssl.SSLContext) -> float:
 
 async def main(folder: Path, root: Path) -> None:
     """Do as told until standard input ends."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # one a session, and 1 024 is a usual limit
     nodes, meter = Nodes(folder, root), Meter()
     try:
         await processes.answer(
