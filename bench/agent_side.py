@@ -17,6 +17,7 @@ from bench.loopback import LoopbackLink
 from bench.sampling import Sampler
 from dnms.agents import tls
 from dnms.agents.subnet.agent import SubnetSettings, attend
+from dnms.agents.subnet.loop import new_event_loop
 from dnms.bus.clock import LogClock
 from dnms.bus.jetstream import connect
 from dnms.disk.site import Site
@@ -100,4 +101,5 @@ async def main(path: Path, bus: str) -> None:
 
 if __name__ == "__main__":
     logging.configure()
-    asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        runner.run(main(Path(sys.argv[1]), sys.argv[2]))

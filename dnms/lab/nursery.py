@@ -33,6 +33,8 @@ _MAX_DESCRIPTOR = (1 << 31) - 1
 Program = Callable[..., Coroutine[Any, Any, None]]
 """An agent: a coroutine function of its settings and the event `stop`, at whose setting it leaves cleanly."""
 
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
 
 class NurseryError(Exception):
     """A process could not be forked, or the nursery itself is gone."""
@@ -57,6 +59,7 @@ class _Birth(NamedTuple):
 
     name: str
     program: Program
+    loop: LoopFactory
     settings: object
     log: Path
     resolv_conf: Path
@@ -135,7 +138,14 @@ class Nursery:
         self._running: dict[int, AgentProcess] = {}
 
     async def fork(
-        self, name: str, program: Program, settings: object, *, namespace: Namespace, folder: Path
+        self,
+        name: str,
+        program: Program,
+        settings: object,
+        *,
+        namespace: Namespace,
+        folder: Path,
+        loop_factory: LoopFactory = asyncio.new_event_loop,
     ) -> AgentProcess:
         """Start `program` with its settings in a namespace; its log and resolv.conf are in `folder`. NurseryError."""
         loop = asyncio.get_running_loop()
@@ -144,7 +154,7 @@ class Nursery:
         resolver.touch()
         birth: asyncio.Future[AgentProcess] = loop.create_future()
         self._births[name] = birth, log
-        self.send(_Birth(name, program, settings, log, resolver), namespace.fileno())
+        self.send(_Birth(name, program, loop_factory, settings, log, resolver), namespace.fileno())
         return await birth
 
     def send(self, message: object, *descriptors: int) -> None:
@@ -279,7 +289,8 @@ def _live(birth: _Birth, namespace: int) -> NoReturn:
         if _RESOLV_CONF.exists():
             bind_mount(birth.resolv_conf, _RESOLV_CONF)
         logging.configure()
-        asyncio.run(_until_terminated(birth.program, birth.settings))
+        with asyncio.Runner(loop_factory=birth.loop) as runner:
+            runner.run(_until_terminated(birth.program, birth.settings))
         code = 0
     except BaseException:
         traceback.print_exc()

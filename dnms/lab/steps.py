@@ -21,7 +21,7 @@ from dnms.lab.judge import missing, unresolved
 from dnms.lab.kernel import Kernel
 from dnms.lab.lab import Lab, LabError
 from dnms.lab.network import INTERFACE, SITE_ADDRESS, SUBNET, Network
-from dnms.lab.nursery import AgentProcess, Program, own_resolv_conf, resolv_conf
+from dnms.lab.nursery import AgentProcess, LoopFactory, Program, own_resolv_conf, resolv_conf
 from dnms.lab.observatory import Complaints, Observatory
 from dnms.lab.site import NAME, LabSite
 from dnms.linux.namespaces import Namespace
@@ -94,7 +94,7 @@ class Stage:
                     site=self.site.site.path,
                     bus=self.site.bus,
                 )
-                await self._start(namespace, subnet.run, settings)
+                await self._start(namespace, subnet.run, settings, loop_factory=subnet.new_event_loop)
             end = asyncio.get_running_loop().time() + LISTENING_DEADLINE
             while (ready := sum(kernel.listens(namespace, PORT) for namespace in namespaces)) < len(namespaces):
                 phase.reached(ready)
@@ -143,9 +143,21 @@ class Stage:
         if ended:
             raise LabError("\n".join(f"{one.name} ended with {one.exit_code}: {one.last_line()}" for one in ended))
 
-    async def _start(self, namespace: Namespace, program: Program, settings: object) -> None:
+    async def _start(
+        self,
+        namespace: Namespace,
+        program: Program,
+        settings: object,
+        *,
+        loop_factory: LoopFactory = asyncio.new_event_loop,
+    ) -> None:
         process = await self.lab.nursery.fork(
-            namespace.name, program, settings, namespace=namespace, folder=self.lab.folder
+            namespace.name,
+            program,
+            settings,
+            namespace=namespace,
+            folder=self.lab.folder,
+            loop_factory=loop_factory,
         )
         self.running[namespace.name] = process
         self.first_started.setdefault(namespace.name, process.started)

@@ -5,5 +5,6 @@ node's session. `python -m dnms.agents.subnet`.
 """
 
 from dnms.agents.subnet.agent import SubnetAgentError, SubnetSettings, run
+from dnms.agents.subnet.loop import new_event_loop
 
-__all__ = ["SubnetAgentError", "SubnetSettings", "run"]
+__all__ = ["SubnetAgentError", "SubnetSettings", "new_event_loop", "run"]

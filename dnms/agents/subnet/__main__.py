@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from dnms.agents.subnet.agent import SubnetAgentError, SubnetSettings, run
+from dnms.agents.subnet.loop import new_event_loop
 from dnms.kit import logging
 from dnms.wire.messages import PORT
 
@@ -50,7 +51,8 @@ def main(argv: list[str]) -> int:
         port=arguments.port,
         preference=arguments.preference,
     )
-    return asyncio.run(_until_signalled(settings))
+    with asyncio.Runner(loop_factory=new_event_loop) as runner:
+        return runner.run(_until_signalled(settings))
 
 
 def _within(lowest: int, highest: int) -> Callable[[str], int]:

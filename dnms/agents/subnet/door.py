@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 
 from dnms.agents.subnet.link import Knock, Listener
 
-MAX_SESSIONS = 4_096  # of one link; each holds a descriptor and some 100 KiB for TLS
+MAX_SESSIONS = 4_096  # of one link; each holds a descriptor and some 50 KiB, most of it for TLS
 MAX_HANDSHAKES = 256  # at once, beside them; a peer that says nothing costs as much as one that talks
 MAX_A_PEER = 16  # connections of one address; a node has one, and perhaps a dead one of before
 HANDSHAKE_WITHIN = 10.0  # seconds

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from dnms.agents import tls
 from dnms.disk.site import Site
+
+
+def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """A Node Agent runs on asyncio's own loop, and a Subnet Agent on uvloop."""
+    factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
+    if item.path.stem == "test_door":
+        factories["uvloop"] = uvloop.new_event_loop
+    return factories
 
 
 @pytest.fixture
@@ -34,7 +45,15 @@ def listener() -> Iterator[socket.socket]:
 
 
 @pytest.fixture
-def descriptors() -> Iterator[Callable[[], int]]:
-    """How many more descriptors are open than before the test."""
-    before = len(list(Path("/proc/self/fd").iterdir()))
-    yield lambda: len(list(Path("/proc/self/fd").iterdir())) - before
+async def descriptors() -> AsyncIterator[Callable[[], int]]:
+    """How many more sockets are open than before the test, but for those that an event loop has while it runs."""
+
+    def sockets() -> int:
+        count = 0
+        for descriptor in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # it was the one that lists them
+                count += str(descriptor.readlink()).startswith("socket:")
+        return count
+
+    before = sockets()
+    yield lambda: sockets() - before
