@@ -118,6 +118,10 @@ class Watch:
         """Begin now; `changed` is called after each change of an address or a route. Needs a running loop."""
         self.usable_at: dict[bytes, float] = {}
         """When the kernel first let an address of ours be used: seconds, monotonic."""
+        self.probed_from: dict[bytes, float] = {}
+        """When the kernel was given it, and began to look for duplicates, of those addresses that it looks for."""
+        self.link_local_at: float | None = None
+        """When the kernel first told of a link-local address that can be used; None: it was there before, or is not."""
         self.removed: set[bytes] = set()
         """Addresses of ours that were removed at some time, even if they came back at once."""
         self._changed = changed
@@ -136,15 +140,25 @@ class Watch:
         try:
             for kind, payload in _messages(self._socket.recv(_BUFFER)):
                 held = _held((kind, payload))
-                if held is None or held.protocol != OURS:
-                    continue
-                if kind == _DELETE_ADDRESS:
-                    self.removed.add(held.address)
-                elif held.usable:
-                    self.usable_at.setdefault(held.address, now)
+                if held is not None and held.protocol == OURS:
+                    self._ours(held, now, gone=kind == _DELETE_ADDRESS)
+                elif held is not None and held.usable and is_link_local(held.address) and kind == _NEW_ADDRESS:
+                    self.link_local_at = self.link_local_at or now
         except OSError:
             pass  # ENOBUFS: some changes were lost, and `changed` makes the lab read everything again
         self._changed()
+
+    def _ours(self, held: Held, now: float, *, gone: bool) -> None:
+        if gone:
+            self.removed.add(held.address)
+        elif held.usable:
+            self.usable_at.setdefault(held.address, now)
+            return
+        if held.address not in self.usable_at:  # else it is not the first time any more
+            if gone:
+                self.probed_from.pop(held.address, None)
+            else:
+                self.probed_from.setdefault(held.address, now)
 
 
 def _socket(groups: int = 0) -> socket.socket:

@@ -128,6 +128,18 @@ class Observatory:
         """When that namespace's kernel first let an address of ours be used: seconds, monotonic."""
         return self._watches[place].usable_at.get(address)
 
+    def probed(self, place: int, address: bytes, *, since: float) -> tuple[float, float] | None:
+        """How long DAD kept the namespace from using an address of ours, in seconds: of fe80:: and of the address.
+
+        Of fe80:: what came after the moment `since` (monotonic): nothing, where it could be used before. None if the
+        address was never seen to be probed for, or is not usable.
+        """
+        watch = self._watches[place]
+        began, usable = watch.probed_from.get(address), watch.usable_at.get(address)
+        if began is None or usable is None:
+            return None
+        return max(0.0, (watch.link_local_at or since) - since), usable - began
+
     def used(self, place: int) -> dict[bytes, float]:
         """Every address of ours that the namespace's kernel has let be used, and since when: seconds, monotonic."""
         return dict(self._watches[place].usable_at)

@@ -37,7 +37,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     subnet_agents: int
     events: int
     views_equal_log: bool
-    time_to_configured_ms: Times
+    time_to_configured_ms: Times  # from the start of a node's agent until its IPv6 address could be used
+    time_beyond_dad_ms: Times  # what of that the kernel's DAD did not take, neither of fe80:: nor of the address
     seconds: float
 
     @property

@@ -13,7 +13,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from dnms.lab.report import Report
+from dnms.lab.report import Report, Times
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
@@ -31,6 +31,7 @@ class Machine(msgspec.Struct, frozen=True):
     ipv6: str
     ipv4: str
     seconds: float | None  # from the agent's start until its IPv6 address could be used
+    beyond_dad: float | None = None  # seconds of it that were not the kernel's DAD
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -109,16 +110,16 @@ def _short(name: str, value: Any) -> str:
 
 def _summary(report: Report) -> Table:
     table = Table.grid(padding=(0, 2))
-    times = report.time_to_configured_ms
 
     def seconds(milliseconds: float | None) -> str:
         return "-" if milliseconds is None else f"{milliseconds / 1_000:.2f} s"
 
+    def spread(times: Times) -> str:
+        return f"median {seconds(times.p50)}, 99 % {seconds(times.p99)}, longest {seconds(times.max)}"
+
     table.add_row("Nodes configured", f"{report.configured} of {report.nodes}")
-    table.add_row(
-        "Time to a usable address",
-        f"median {seconds(times.p50)}, 99 % {seconds(times.p99)}, longest {seconds(times.max)}",
-    )
+    table.add_row("Time to a usable address", spread(report.time_to_configured_ms))
+    table.add_row("Of it beyond the kernel's DAD", spread(report.time_beyond_dad_ms))
     table.add_row("Addresses held twice", str(report.duplicates))
     table.add_row("Events in the log", str(report.events))
     table.add_row("Views equal the log", "yes" if report.views_equal_log else "NO")

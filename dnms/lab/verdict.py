@@ -38,6 +38,9 @@ async def verdict(stage: Stage, scenario: str) -> Outcome:
         events=log.events,
         views_equal_log=not differences,
         time_to_configured_ms=Times.of([one.seconds for one in machines if one.configured and one.seconds is not None]),
+        time_beyond_dad_ms=Times.of(
+            [one.beyond_dad for one in machines if one.configured and one.beyond_dad is not None]
+        ),
         seconds=round(lab.seconds(), 1),
     )
     wrong = [
@@ -73,11 +76,18 @@ def _machine(stage: Stage, place: int, found: Kernel, *, configured: bool) -> Ma
 
     name = stage.network.nodes[place].name
     started = stage.first_started.get(name)
-    moments = [at for held in ours(6) if (at := stage.observatory.usable_at(place, held.address)) is not None]
+    moments = {held.address: at for held in ours(6) if (at := stage.observatory.usable_at(place, held.address))}
+    seconds = beyond = None
+    if moments and started is not None:
+        first = min(moments, key=moments.__getitem__)
+        seconds = moments[first] - started
+        probed = stage.observatory.probed(place, first, since=started)
+        beyond = None if probed is None else seconds - sum(probed)
     return Machine(
         name=name,
         configured=configured,
         ipv6=", ".join(map(str, ours(6))) or "-",
         ipv4=", ".join(map(str, ours(4))) or "-",
-        seconds=min(moments) - started if moments and started is not None else None,
+        seconds=seconds,
+        beyond_dad=beyond,
     )

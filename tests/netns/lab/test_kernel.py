@@ -136,6 +136,34 @@ async def test_the_moment_is_when_dad_has_ended(nodes: list[Node]) -> None:
     assert (observatory.used(0), observatory.used(1)) == ({}, {OURS6: moment})
     assert moment is not None
     assert 0.2 < moment - before < DEADLINE, "three probes, 0.1 s apart"
+    probed = observatory.probed(1, OURS6, since=before)
+    assert observatory.probed(0, OURS6, since=before) is None
+    assert probed is not None
+    assert probed[0] == 0, "fe80:: could be used before"
+    assert 0.2 < probed[1] <= moment - before
+
+
+async def test_dad_of_a_link_that_comes_up_counts_too(nodes: list[Node]) -> None:
+    node = nodes[0]
+    await until(node, lambda _, found: any(held.protocol == KERNEL_LL and held.usable for held in found.addresses))
+    observatory = Observatory([node.namespace])
+    try:
+        since = time.monotonic()
+        node.namespace.ip(["link set dev eth0 down", "link set dev eth0 up"])
+        await until(node, lambda _, found: any(held.protocol == KERNEL_LL and held.usable for held in found.addresses))
+        await node.add(OURS6)
+        await node.netlink.delete_address(node.index, OURS6, 64)
+        again = time.monotonic()
+        await node.add(OURS6)
+        await observatory.wait(usable(OURS6), deadline=DEADLINE, reached=lambda _: None, check=lambda: None)
+        probed, moment = observatory.probed(0, OURS6, since=since), observatory.usable_at(0, OURS6)
+    finally:
+        observatory.close()
+    assert probed is not None
+    assert moment is not None
+    assert 0.2 < probed[0] <= moment - since
+    assert 0.2 < probed[1] <= moment - again, "what was added and removed before does not count"
+    assert sum(probed) <= moment - since
 
 
 async def test_an_address_on_two_machines_is_held_twice(nodes: list[Node]) -> None:
