@@ -102,7 +102,7 @@ class Pump(Generic[E]):
     async def _wait(self, reading: asyncio.Future[bytes]) -> None:
         """Until there are bytes, somebody wakes us, or the session's deadline has come.
 
-        A future and a timer: a task to wait for each of the three would be a quarter of what a session costs.
+        A future and a timer: this is where the event loop spends what a session costs, and tasks would be dearer.
         """
         if not self._woken:
             loop = asyncio.get_running_loop()

@@ -10,7 +10,7 @@ import msgspec
 
 from dnms.events.configuration import InterfaceAddress, Link, Route
 from dnms.linux import messages
-from dnms.linux.rtnetlink import HEADER, NotificationSocket, decode, split
+from dnms.linux.rtnetlink import HEADER, NotificationSocket, split
 
 GROUPS = 0x1 | 0x10 | 0x40 | 0x100 | 0x400
 """RTMGRP_LINK, RTMGRP_IPV4_IFADDR, RTMGRP_IPV4_ROUTE, RTMGRP_IPV6_IFADDR, RTMGRP_IPV6_ROUTE."""
@@ -91,14 +91,17 @@ class Changes:
 
 def _changes(data: bytes) -> list[Change]:
     changes: list[Change] = []
-    for offset, _length, kind, _flags, _sequence in split(data):
+    for offset, length, kind, _flags, _sequence in split(data):
         gone = kind in (messages.RTM_DELLINK, messages.RTM_DELADDR, messages.RTM_DELROUTE)
+        payload = data[offset + HEADER.size : offset + length]
         if kind in (messages.RTM_NEWLINK, messages.RTM_DELLINK):
-            changes.append(LinkChanged(messages.link(decode(kind, data, offset)), gone))
+            changes.append(LinkChanged(messages.link(payload), gone))
         elif kind in (messages.RTM_NEWADDR, messages.RTM_DELADDR):
-            changes.append(AddressChanged(messages.interface_address(decode(kind, data, offset)), gone))
-        elif kind in (messages.RTM_NEWROUTE, messages.RTM_DELROUTE):
-            payload = offset + HEADER.size
-            if messages.is_main_unicast(data, payload) and not messages.is_daemons(data, payload):
-                changes.extend(RouteChanged(route, gone) for route in messages.routes(decode(kind, data, offset)))
+            changes.append(AddressChanged(messages.interface_address(payload), gone))
+        elif (
+            kind in (messages.RTM_NEWROUTE, messages.RTM_DELROUTE)
+            and messages.is_main_unicast(payload, 0)
+            and not messages.is_daemons(payload, 0)
+        ):
+            changes.extend(RouteChanged(route, gone) for route in messages.routes(payload))
     return changes

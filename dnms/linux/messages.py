@@ -1,14 +1,16 @@
-"""rtnetlink's messages as typed values of `dnms.events.configuration`."""
+"""rtnetlink's messages as typed values of `dnms.events.configuration`.
+
+They are read with structs (rtnetlink(7)): pyroute2 makes an object of each attribute, and a link has 50 of them.
+"""
 
 from __future__ import annotations
 
-import ipaddress
 import socket
 import struct
-from typing import Any
+from collections.abc import Iterator
 
 from dnms.events.configuration import InterfaceAddress, Link, Route
-from dnms.events.ip import MAPPED, MAPPED_BITS, Prefix, is_link_local, parse_address
+from dnms.events.ip import MAPPED, MAPPED_BITS, Prefix, is_link_local
 from dnms.events.recorded import Personal
 
 RTM_NEWLINK = 16
@@ -51,48 +53,90 @@ on BGP, IS-IS, OSPF, RIP and those of FRR. Their routes may be a million, and ar
 
 FOR_EVER = 0xFFFF_FFFF
 
-_RTMSG = struct.Struct("=8BI")  # family, lengths, tos, table, protocol, scope, type, flags
+LOOPBACK6 = bytes(15) + b"\x01"
+LOOPBACK4 = 127  # the first byte
+
+_LINK = struct.Struct("=BxHiII")  # family, type, index, flags, change
+_ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
+_ROUTE = struct.Struct("=8BI")  # family, lengths, tos, table, protocol, scope, type, flags
+_HOP = struct.Struct("=HBBi")  # length, flags, hops, index
+_ATTRIBUTE = struct.Struct("=HH")  # length, type
+_LIFETIMES = struct.Struct("=II")  # preferred, valid; then when it was made and changed
+_U32 = struct.Struct("=I")
+
+_TYPE = 0x3FFF  # of an attribute, without NLA_F_NESTED and NLA_F_NET_BYTEORDER
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
+_IFLA_INFO_KIND = 1
+_IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO = 1, 2, 6, 8, 11
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_VIA = 1, 4, 5, 6, 9, 18
+
+Attributes = dict[int, bytes]
 
 
-def link(message: Any) -> Link:
-    """A link, from RTM_NEWLINK or RTM_DELLINK."""
-    information = message.get_attr("IFLA_LINKINFO")
-    flags = message["flags"]
+def _attributes(data: bytes, offset: int = 0) -> Attributes:
+    """The attributes that stand from there on, by type; of several of one type the first."""
+    found: Attributes = {}
+    while offset + _ATTRIBUTE.size <= len(data):
+        length, kind = _ATTRIBUTE.unpack_from(data, offset)
+        if length < _ATTRIBUTE.size:
+            break
+        found.setdefault(kind & _TYPE, data[offset + _ATTRIBUTE.size : offset + length])
+        offset += length + 3 & ~3
+    return found
+
+
+def _number(attributes: Attributes, kind: int) -> int:
+    """A number of 32 bits; 0 if it is not there."""
+    value = attributes.get(kind)
+    return 0 if value is None else int(_U32.unpack(value)[0])
+
+
+def _text(attributes: Attributes, kind: int) -> str:
+    return attributes.get(kind, b"").partition(b"\0")[0].decode(errors="replace")
+
+
+def _address(raw: bytes) -> bytes:
+    """16 bytes; IPv4 is mapped."""
+    return MAPPED + raw if len(raw) == 4 else raw
+
+
+def link(data: bytes) -> Link:
+    """A link, from the payload of RTM_NEWLINK or RTM_DELLINK."""
+    _, _, index, flags, _ = _LINK.unpack_from(data)
+    attributes = _attributes(data, _LINK.size)
+    hardware = attributes.get(_IFLA_ADDRESS, b"")
     return Link(
-        index=message["index"],
-        name=message.get_attr("IFLA_IFNAME") or "",
-        kind=(information.get_attr("IFLA_INFO_KIND") or "") if information else "",
-        hardware=_hardware(message.get_attr("IFLA_ADDRESS")),
-        mtu=message.get_attr("IFLA_MTU") or 0,
+        index=index,
+        name=_text(attributes, _IFLA_IFNAME),
+        kind=_text(_attributes(attributes.get(_IFLA_LINKINFO, b"")), _IFLA_INFO_KIND),
+        # A link may have none, or zeros as the loopback.
+        hardware=Personal(hardware) if any(hardware) else None,
+        mtu=_number(attributes, _IFLA_MTU),
         up=bool(flags & IFF_UP),
         carrier=bool(flags & IFF_LOWER_UP),
-        master=message.get_attr("IFLA_MASTER") or 0,
+        master=_number(attributes, _IFLA_MASTER),
     )
 
 
-def _hardware(text: str | None) -> Personal | None:
-    """A hardware address; None for a link that has none, or zeros as the loopback."""
-    raw = bytes.fromhex((text or "").replace(":", ""))
-    return Personal(raw) if any(raw) else None
-
-
-def interface_address(message: Any) -> InterfaceAddress:
-    """An address, from RTM_NEWADDR or RTM_DELADDR."""
-    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    address = parse_address(text)
-    ipv4 = message["family"] == socket.AF_INET
-    flags = message.get_attr("IFA_FLAGS")
-    if flags is None:
-        flags = message["flags"]
-    lifetimes = message.get_attr("IFA_CACHEINFO")
+def interface_address(data: bytes) -> InterfaceAddress:
+    """An address, from the payload of RTM_NEWADDR or RTM_DELADDR."""
+    kind, length, flags, _, index = _ADDRESS.unpack_from(data)
+    attributes = _attributes(data, _ADDRESS.size)
+    address = _address(attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS])
+    ipv4 = kind == socket.AF_INET
+    if _IFA_FLAGS in attributes:
+        flags = _number(attributes, _IFA_FLAGS)
+    lifetimes = attributes.get(_IFA_CACHEINFO)
+    preferred, valid = (FOR_EVER, FOR_EVER) if lifetimes is None else _LIFETIMES.unpack_from(lifetimes)
+    protocol = attributes.get(_IFA_PROTO, b"\0")[0]
     return InterfaceAddress(
-        interface=message["index"],
+        interface=index,
         address=address,
-        prefix_length=message["prefixlen"] + (MAPPED_BITS if ipv4 else 0),
-        origin=_origin(address, flags, message.get_attr("IFA_PROTO"), ipv4=ipv4),
+        prefix_length=length + (MAPPED_BITS if ipv4 else 0),
+        origin=_origin(address, flags, protocol, ipv4=ipv4),
         flags=flags,
-        preferred=_seconds(lifetimes["ifa_preferred"]) if lifetimes else None,
-        valid=_seconds(lifetimes["ifa_valid"]) if lifetimes else None,
+        preferred=_seconds(preferred),
+        valid=_seconds(valid),
     )
 
 
@@ -100,11 +144,10 @@ def _seconds(lifetime: int) -> int | None:
     return None if lifetime == FOR_EVER else lifetime
 
 
-def _origin(address: bytes, flags: int, protocol: int | None, *, ipv4: bool) -> str:
-    parsed = ipaddress.ip_address(address[12:] if ipv4 else address)
+def _origin(address: bytes, flags: int, protocol: int, *, ipv4: bool) -> str:
     says = {
         "managed": protocol == MANAGED,
-        "loopback": parsed.is_loopback,
+        "loopback": address[12] == LOOPBACK4 if ipv4 else address == LOOPBACK6,
         "link-local": is_link_local(address),
         "temporary": not ipv4 and flags & IFA_F_TEMPORARY,
         "slaac": not ipv4 and (protocol == IFAPROT_RA or flags & IFA_F_MANAGETEMPADDR),
@@ -112,52 +155,45 @@ def _origin(address: bytes, flags: int, protocol: int | None, *, ipv4: bool) -> 
     return next((origin for origin, true in says.items() if true), "other")
 
 
-def routes(message: Any) -> tuple[Route, ...]:
-    """The routes of one RTM_NEWROUTE or RTM_DELROUTE: one for each next hop."""
-    destination = _destination(message)
-    metric = message.get_attr("RTA_PRIORITY") or 0
-    protocol = message["proto"]
-    hops = message.get_attr("RTA_MULTIPATH")
-    if hops:
-        return tuple(
-            Route(
-                destination=destination,
-                interface=hop["oif"],
-                gateway=_gateway(hop),
-                metric=metric,
-                protocol=protocol,
-            )
-            for hop in hops
-        )
-    return (
-        Route(
-            destination=destination,
-            interface=message.get_attr("RTA_OIF") or 0,
-            gateway=_gateway(message),
-            metric=metric,
-            protocol=protocol,
-        ),
+def routes(data: bytes) -> tuple[Route, ...]:
+    """The routes of the payload of one RTM_NEWROUTE or RTM_DELROUTE: one for each next hop."""
+    kind, length, _, _, _, protocol, _, _, _ = _ROUTE.unpack_from(data)
+    attributes = _attributes(data, _ROUTE.size)
+    ipv4 = kind == socket.AF_INET
+    network = _address(attributes.get(_RTA_DST, bytes(4 if ipv4 else 16)))
+    destination = Prefix(network, length + (MAPPED_BITS if ipv4 else 0))
+    metric = _number(attributes, _RTA_PRIORITY)
+    if hops := attributes.get(_RTA_MULTIPATH):
+        via = list(_hops(hops))
+    else:
+        via = [(_number(attributes, _RTA_OIF), _gateway(attributes))]
+    return tuple(
+        Route(destination=destination, interface=interface, gateway=gateway, metric=metric, protocol=protocol)
+        for interface, gateway in via
     )
 
 
-def _destination(message: Any) -> Prefix:
-    text = message.get_attr("RTA_DST")
-    if message["family"] == socket.AF_INET:
-        return Prefix(parse_address(text or "0.0.0.0"), message["dst_len"] + MAPPED_BITS)
-    return Prefix(parse_address(text or "::"), message["dst_len"])
+def _hops(data: bytes) -> Iterator[tuple[int, bytes | None]]:
+    """The interface and the gateway of each next hop."""
+    offset = 0
+    while offset + _HOP.size <= len(data):
+        length, _, _, interface = _HOP.unpack_from(data, offset)
+        if length < _HOP.size:
+            break
+        yield interface, _gateway(_attributes(data[offset : offset + length], _HOP.size))
+        offset += length + 3 & ~3
 
 
-def _gateway(message: Any) -> bytes | None:
-    text = message.get_attr("RTA_GATEWAY")
-    if text is None:
-        via = message.get_attr("RTA_VIA")  # an IPv4 route over an IPv6 gateway
-        text = via["addr"] if via else None
-    return parse_address(text) if text else None
+def _gateway(attributes: Attributes) -> bytes | None:
+    if gateway := attributes.get(_RTA_GATEWAY):
+        return _address(gateway)
+    via = attributes.get(_RTA_VIA)  # an IPv4 route over an IPv6 gateway: the family, and its address
+    return _address(via[2:]) if via else None
 
 
 def is_main_unicast(data: bytes, payload: int) -> bool:
     """Whether a raw route message is a unicast route of table main, and no entry of the cache."""
-    _, _, _, _, table, _, _, kind, flags = _RTMSG.unpack_from(data, payload)
+    _, _, _, _, table, _, _, kind, flags = _ROUTE.unpack_from(data, payload)
     return bool(kind == RTN_UNICAST and table == RT_TABLE_MAIN and not flags & RTM_F_CLONED)
 
 

@@ -1,4 +1,4 @@
-"""rtnetlink's sockets: one that asks, one that hears. Formats come from pyroute2, the reading is our own.
+"""rtnetlink's sockets: one that asks, one that hears. What is asked is made by pyroute2, the reading is our own.
 
 pyroute2's own asyncio sockets do not run on uvloop (its issue 1335), are made at the first `await` (too late to choose
 a namespace), and decode everything: a router with a million routes is counted here without decoding them.
@@ -11,8 +11,6 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from typing import Any
-
-from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
 from dnms.linux.errors import KernelError
 from dnms.linux.readiness import readable
@@ -46,20 +44,10 @@ MONITOR_BUFFER = 64 << 20  # bytes; 20 000 routes at once overflow the default b
 DUMP_TRIES = 5  # a dump that the kernel marks as interrupted by a change is asked for again
 
 Message = Any
-"""A message of pyroute2, which has no types; `dnms.linux.messages` turns it into a typed value."""
+"""A request of pyroute2, which has no types."""
 
 Wanted = Callable[[bytes, int], bool]
 """Says of a raw message, by the buffer and the offset of its payload, whether it is worth decoding."""
-
-_CLASSES: dict[int, Callable[..., Message]] = MarshalRtnl.msg_map
-
-
-def decode(kind: int, data: bytes, offset: int) -> Message:
-    """One message of a known type, decoded."""
-    message = _CLASSES[kind](data, offset=offset)
-    message.decode()
-    message["header"]["type"] = kind
-    return message
 
 
 def split(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
@@ -108,8 +96,8 @@ class RequestSocket:
         """Ask for a change and wait until the kernel has made it; KernelError if it refuses. `doing` is for people."""
         await self._ask(kind, message, NLM_F_REQUEST | NLM_F_ACK | flags, doing, lambda _data, _offset: False)
 
-    async def dump(self, kind: int, message: Message, *, doing: str, wanted: Wanted | None = None) -> list[Message]:
-        """All messages of a dump that are wanted, taken at one moment."""
+    async def dump(self, kind: int, message: Message, *, doing: str, wanted: Wanted | None = None) -> list[bytes]:
+        """The payloads of all messages of a dump that are wanted, taken at one moment."""
         for _ in range(DUMP_TRIES):
             messages, whole = await self._ask(kind, message, NLM_F_REQUEST | NLM_F_DUMP, doing, wanted)
             if whole:
@@ -118,8 +106,8 @@ class RequestSocket:
 
     async def _ask(
         self, kind: int, message: Message, flags: int, doing: str, wanted: Wanted | None
-    ) -> tuple[list[Message], bool]:
-        """Send one request; return the decoded answers, and whether the kernel says that they fit together."""
+    ) -> tuple[list[bytes], bool]:
+        """Send one request; return the payloads of the answers, and whether the kernel says that they fit together."""
         async with self._lock:
             self._sequence = sequence = self._sequence % 0xFFFF_FFFF + 1
             message["header"].update(type=kind, flags=flags, sequence_number=sequence, pid=0)
@@ -131,8 +119,8 @@ class RequestSocket:
                 raise KernelError.from_errno(error.errno or 0, doing) from error
             return await self._answer(sequence, doing, wanted)
 
-    async def _answer(self, sequence: int, doing: str, wanted: Wanted | None) -> tuple[list[Message], bool]:
-        messages: list[Message] = []
+    async def _answer(self, sequence: int, doing: str, wanted: Wanted | None) -> tuple[list[bytes], bool]:
+        messages: list[bytes] = []
         whole = True
         while True:
             try:
@@ -153,7 +141,7 @@ class RequestSocket:
                         raise KernelError.from_errno(code, doing, _said(data[offset : offset + length], kind, flags))
                     return messages, whole
                 if wanted is None or wanted(data, payload):
-                    messages.append(decode(kind, data, offset))
+                    messages.append(data[payload : offset + length])
 
 
 def _said(message: bytes, kind: int, flags: int) -> str:
