@@ -140,6 +140,10 @@ class Observatory:
             return None
         return max(0.0, (watch.link_local_at or since) - since), usable - began
 
+    def added_at(self, place: int, address: bytes) -> float | None:
+        """When that namespace's kernel began to probe for an address of ours, for the first use of it: monotonic."""
+        return self._watches[place].probed_from.get(address)
+
     def used(self, place: int) -> dict[bytes, float]:
         """Every address of ours that the namespace's kernel has let be used, and since when: seconds, monotonic."""
         return dict(self._watches[place].usable_at)

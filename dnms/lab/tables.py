@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -13,6 +13,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from dnms.lab.path import Step
 from dnms.lab.report import Report, Times
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import NodeRow
@@ -32,6 +33,7 @@ class Machine(msgspec.Struct, frozen=True):
     ipv4: str
     seconds: float | None  # from the agent's start until its IPv6 address could be used
     beyond_dad: float | None = None  # seconds of it that were not the kernel's DAD
+    first: bytes | None = None  # the IPv6 address that it could use first
 
 
 class Shown(msgspec.Struct, frozen=True):
@@ -43,9 +45,11 @@ class Shown(msgspec.Struct, frozen=True):
     events: Sequence[EventRow]  # of that one
 
 
-def tables(report: Report, machines: Sequence[Machine], shown: Shown) -> tuple[RenderableType, ...]:
-    """Nodes with their addresses, the pools, the events of one node, and the times."""
-    return (_nodes(machines, shown), _pools(shown), _events(shown), _summary(report))
+def tables(
+    report: Report, machines: Sequence[Machine], shown: Shown, way: Sequence[Step]
+) -> tuple[RenderableType, ...]:
+    """Nodes with their addresses, the pools, the events of one node, where the time went, and the times."""
+    return (_nodes(machines, shown), _pools(shown), _events(shown), *_way(way), _summary(report))
 
 
 def _table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
@@ -84,6 +88,14 @@ def _events(shown: Shown) -> Table:
     for event in shown.events:
         table.add_row(event.position, _clock(event.time), event.name, Text(_what(event.fields)))
     return table
+
+
+def _way(way: Sequence[Step]) -> Iterator[Table]:
+    if way:
+        table = _table("Where the time to a usable address went", "until it is", "median", "longest")
+        for step in way:
+            table.add_row(step.name, f"{step.median:.3f} s", f"{step.longest:.3f} s")
+        yield table
 
 
 def _clock(time: datetime) -> str:

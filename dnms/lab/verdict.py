@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping, Sequence
 
-from dnms.events.ip import family
+from dnms.events.ip import family, format_address
 from dnms.lab import kernel
-from dnms.lab.judge import held_twice, promised
+from dnms.lab.judge import Lease, held_twice, promised
 from dnms.lab.kernel import OURS, Held, Kernel
 from dnms.lab.lab import Outcome
+from dnms.lab.path import Way, steps
 from dnms.lab.report import Report, Times
 from dnms.lab.steps import LEAVING_DEADLINE, Stage
 from dnms.lab.tables import Machine, tables
+from dnms.projections.events.queries import EventRow
+from dnms.projections.naive import Naive
 
 
 async def verdict(stage: Stage, scenario: str) -> Outcome:
@@ -22,6 +26,7 @@ async def verdict(stage: Stage, scenario: str) -> Outcome:
         missing = [list(stage.missing(place, found)) for place, found in enumerate(kernels)]
         others = [kernel.read(namespace) for namespace in (network.router, *network.agents, *network.strangers)]
         shown = await stage.site.shown(node_name=network.nodes[0].name)
+        opened = await stage.site.events("session.opened", after=0)
         late = await lab.nursery.stop_all(deadline=LEAVING_DEADLINE)
         sessions = await stage.site.open_sessions()
         differences = await stage.site.differences()
@@ -60,7 +65,8 @@ async def verdict(stage: Stage, scenario: str) -> Outcome:
         *(f"{address} is held twice" for address in sorted(twice)),
         *differences,
     ]
-    return Outcome(report=report, tables=tables(report, machines, shown), wrong=tuple(wrong))
+    way = steps(_way(stage, place, one, opened=opened, log=log, stored=stored) for place, one in enumerate(machines))
+    return Outcome(report=report, tables=tables(report, machines, shown, way), wrong=tuple(wrong))
 
 
 def _used(stage: Stage, place: int, found: Kernel) -> dict[bytes, float]:
@@ -70,6 +76,25 @@ def _used(stage: Stage, place: int, found: Kernel) -> dict[bytes, float]:
     return {address: now - since_boot + at for address, at in used.items()}
 
 
+def _way(
+    stage: Stage, place: int, machine: Machine, *, opened: Sequence[EventRow], log: Naive, stored: Mapping[Lease, float]
+) -> Way:
+    """How a node came to the IPv6 address that it could use first, by the monotonic clock."""
+    since_boot = time.monotonic() - time.time()
+    clients = [client for client, name in log.names.items() if name == machine.name]
+    sessions = [event.time.timestamp() for event in opened if event.client in clients]
+    address = machine.first
+    text = "" if address is None else format_address(address)
+    leased = [stored[client, text] for client in clients if (client, text) in stored]
+    return Way(
+        started=stage.first_started.get(machine.name),
+        registered=min(sessions) + since_boot if sessions else None,
+        stored=min(leased) + since_boot if leased else None,
+        added=None if address is None else stage.observatory.added_at(place, address),
+        usable=None if address is None else stage.observatory.usable_at(place, address),
+    )
+
+
 def _machine(stage: Stage, place: int, found: Kernel, *, configured: bool) -> Machine:
     def ours(version: int) -> list[Held]:
         return [held for held in found.addresses if held.protocol == OURS and family(held.address) == version]
@@ -77,7 +102,7 @@ def _machine(stage: Stage, place: int, found: Kernel, *, configured: bool) -> Ma
     name = stage.network.nodes[place].name
     started = stage.first_started.get(name)
     moments = {held.address: at for held in ours(6) if (at := stage.observatory.usable_at(place, held.address))}
-    seconds = beyond = None
+    seconds = beyond = first = None
     if moments and started is not None:
         first = min(moments, key=moments.__getitem__)
         seconds = moments[first] - started
@@ -90,4 +115,5 @@ def _machine(stage: Stage, place: int, found: Kernel, *, configured: bool) -> Ma
         ipv4=", ".join(map(str, ours(4))) or "-",
         seconds=seconds,
         beyond_dad=beyond,
+        first=first,
     )

@@ -142,6 +142,7 @@ def test_tables_are_for_people(temporary: Path) -> None:
         "address.allocated",
         "Time to a usable address",
         "beyond the kernel's DAD",
+        "until it is",
         "2 of 2",
     ):
         assert shown in done.stdout
