@@ -9,7 +9,7 @@ from itertools import pairwise
 import msgspec
 
 STEPS = (
-    "registered: the agent is up, found a Subnet Agent, and TLS has proven that",
+    "registered: the agent is up, fe80:: can be used, a Subnet Agent was found and has proven itself",
     "in the log: an address was decided, and is on disk",
     "in the kernel: the assignment was sent and planned",
     "usable: Duplicate Address Detection",
