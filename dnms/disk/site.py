@@ -6,6 +6,7 @@ root.pem, root.key the site's root certificate; nodes are given root.pem
 agent.pem, .key    what Subnet Agents show to nodes
 bus.token          lets writers onto the bus        api.token   lets callers into the API
 log/               JetStream's data                 views.db    views, disposable
+subscribers/       by which log each subscriber of this machine acted last
 """
 
 from __future__ import annotations
