@@ -1,0 +1,120 @@
+"""How far a subscriber has read the log, and whether that is enough to say that something is not wanted.
+
+The log is folded anew at each start, from its first commit, all subjects of it: so a gap anywhere is seen, and no state
+of the fold is kept that could be damaged. That costs the time of reading the log; positions to resume from come only
+where that is too much.
+
+By a log that is empty, short or another one, everything is unwanted. So nothing may be dropped until the fold has
+reached the end of the log as it was read at the start, its chain unbroken, and past the commit by which the subscriber
+acted last: of a log that was restored from a backup nothing else tells that there was more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from contextlib import aclosing
+from typing import Generic, TypeVar
+
+import structlog
+
+from dnms.bus.port import Log, LogForked, Unanswered, Unavailable
+from dnms.bus.reading import Position, read
+from dnms.disk.subscriber_state import Acted, SubscriberState
+from dnms.events import subjects
+from dnms.events.commit import Stored
+from dnms.subscribers.subscriber import Folding
+
+PAUSE = 1.0  # seconds between two attempts to reach the log
+
+T = TypeVar("T")
+
+_logger = structlog.get_logger(__name__)
+
+
+class Following(Generic[T]):
+    """One follow of a site's log, and the fold that it feeds."""
+
+    def __init__(self, log: Log, folding: Folding[T], state: SubscriberState, *, site: str) -> None:
+        self._log = log
+        self._folding = folding
+        self._state = state
+        self._site = site
+        self._end: int | None = None  # of the log, as read at the start
+        self._acted = state.read()
+        self.complete = False
+        """Whether the fold has reached the end of the log as read at the start. Past a gap it never comes."""
+        self.position = Position(log.log_id)
+        if self._acted is not None and self._acted.log_id != log.log_id:
+            raise self._forked(f"this is the log {log.log_id}, and that was {self._acted.log_id}")
+
+    @property
+    def wanted(self) -> frozenset[T] | None:
+        """What is wanted by what was folded; None if the log does not say so."""
+        return self._folding.wanted()
+
+    async def run(self, changed: Callable[[], None]) -> None:
+        """Follow, until cancelled; `changed` is called when the fold is complete, and when something else is wanted.
+
+        LogForked, LogDamaged, UnknownToThisRelease: then nothing goes on by itself. While the log cannot be reached,
+        it waits.
+        """
+        while True:
+            try:
+                await self._follow(changed)
+            except (Unavailable, Unanswered) as error:
+                _logger.warning("waiting for the log", reason=str(error), position=self.position.sequence)
+            await asyncio.sleep(PAUSE)
+
+    def note_acting(self) -> None:
+        """Write down by which commit is acted now, before it is. SubscriberStateError.
+
+        The newest one stands, whether it led to anything or not: what is there already is kept by it too.
+        """
+        position = self.position
+        if position.sequence > (self._acted.sequence if self._acted else 0):
+            acted = Acted(position.log_id, position.sequence, position.commit.hex())
+            self._state.write(acted)
+            self._acted = acted
+
+    async def whole_now(self) -> bool:
+        """Ask the log whether it has all that was folded; false if it cannot be reached. LogForked, LogDamaged."""
+        try:
+            end = await self._log.end()
+        except (Unavailable, Unanswered):
+            return False
+        if end < self.position.sequence:
+            raise LogForked(f"the log ends at {end}, and was folded up to {self.position.sequence} before")
+        return True
+
+    async def _follow(self, changed: Callable[[], None]) -> None:
+        if self._end is None:
+            end = await self._log.end()
+            if self._acted is not None and end < self._acted.sequence:
+                raise self._forked(f"it ends at {end}, and that was at {self._acted.sequence}")
+            self._end = end
+        everything = [subjects.everything(self._site)]
+        async with aclosing(read(self._log, everything, after=self.position)) as batches:
+            async for batch in batches:
+                matters = False
+                for stored in batch.stored:
+                    matters |= self._take(stored)
+                if not self.complete and self.position.sequence >= self._end:
+                    self.complete = matters = True
+                    _logger.info("the log is folded", position=self.position.sequence)
+                if self.complete and matters:
+                    changed()
+
+    def _take(self, stored: Stored) -> bool:
+        acted, commit = self._acted, stored.commit.id
+        if acted is not None and stored.sequence == acted.sequence and commit.hex() != acted.commit:
+            raise self._forked(f"{commit.hex()} is at {stored.sequence} now, and {acted.commit} was there")
+        matters = self._folding.take(stored)
+        self.position = Position(self.position.log_id, stored.sequence, commit)
+        return matters
+
+    def _forked(self, what: str) -> LogForked:
+        return LogForked(
+            f"this is not the log by which was acted last, or not all of it: {what}; nothing was dropped. If it is the "
+            f"right one from now on, remove {self._state.path}"
+        )

@@ -1,0 +1,98 @@
+"""What a subscriber is: a fold of the log to what is wanted, a look at what is there, a pure plan, and its application.
+
+A subscriber knows nothing of logs that are damaged, late or empty: `runner` does, and gives it plans that may be
+applied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from dnms.events.commit import Stored
+
+T = TypeVar("T")
+"""One thing in the world that a subscriber keeps: hashable, and equal to another one where nothing has to be done."""
+
+A = TypeVar("A", bound="Actual[Any]")
+
+T_co = TypeVar("T_co", covariant=True)
+A_co = TypeVar("A_co", bound="Actual[Any]", covariant=True)
+
+
+class ApplyError(Exception):
+    """The world was not read, or not changed. `why` is a stable word that is counted. It is tried again."""
+
+    def __init__(self, why: str, text: str) -> None:
+        super().__init__(text)
+        self.why = why
+
+
+class Actual(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """What is there. A subscriber whose plan has to know more than its own things extends it."""
+
+    ours: frozenset[T]
+    """What the subscriber may drop. What is not ours is never in it, nor in a plan."""
+
+
+class Plan(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """What is to change. What is added stands without what is dropped: a runner leaves drops out where it must."""
+
+    add: frozenset[T] = frozenset()
+    drop: frozenset[T] = frozenset()
+    notes: tuple[str, ...] = ()
+    """What is wanted or not wanted and cannot be had, for people, in an order that stays."""
+
+
+class Folding(Protocol[T_co]):
+    """The fold of the whole log to what is wanted. It does no I/O, and depends on the log alone."""
+
+    def take(self, stored: Stored) -> bool:
+        """Take in the next commit; whether what is wanted may be another now. Never refuses an event.
+
+        UnknownToThisRelease if the site is at a level that this release does not know.
+        """
+        ...
+
+    def wanted(self) -> frozenset[T_co] | None:
+        """What should be there; None if the log does not say so, which is not the same as nothing."""
+        ...
+
+
+class World(Protocol[T, A_co]):
+    """The part of the world that a subscriber keeps."""
+
+    async def actual(self) -> A_co:
+        """What is there now. ApplyError."""
+        ...
+
+    async def apply(self, plan: Plan[T]) -> None:
+        """Add and drop. ApplyError; whatever was done until then, the next plan begins from there."""
+        ...
+
+
+class Subscriber(msgspec.Struct, Generic[T, A], frozen=True, kw_only=True):
+    """An entry of SUBSCRIBERS."""
+
+    name: str
+    about: str  # what it is for, in one line
+    folding: Callable[[str], Folding[T]]  # of the log of the site that is named
+    world: Callable[[], World[T, A]]
+    plan: Callable[[frozenset[T], A], Plan[T]]  # pure
+
+
+class Happened(msgspec.Struct, frozen=True):
+    """One commit of an example's log."""
+
+    subject: str  # behind the site: plan, ledger.lan, …
+    events: tuple[Any, ...]
+
+
+class Example(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
+    """A log, and what is wanted at its end. Every subscriber brings some, in a module `examples`."""
+
+    title: str
+    log: Sequence[Happened]
+    wanted: frozenset[T] | None

@@ -1,0 +1,149 @@
+"""A machine in a namespace of its own, and subscribers that run there on a log in memory, with the real kernel."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+
+from dnms.bus.memory import MemoryLog
+from dnms.bus.port import Log
+from dnms.disk.subscriber_state import SubscriberState
+from dnms.linux.namespaces import Namespace, search_path
+from dnms.subscribers import firewall
+from dnms.subscribers.runner import Runner
+from dnms.subscribers.subscriber import Happened, Subscriber
+from tests.contracts.subscribers.logs import SITE, write
+
+T = TypeVar("T")
+
+LIMIT = 20.0  # seconds that anything on a machine may take
+PERIOD = 0.02  # seconds between two looks: what would be dropped wrongly is dropped soon
+LOOKS = 3  # after which a runner has done what it would do
+
+
+@pytest.fixture(autouse=True)
+def _root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to make network namespaces")
+    if shutil.which("nft", path=search_path()) is None:
+        pytest.skip("nftables is not installed (Debian: apt-get install nftables)")
+
+
+class Machine:
+    """A namespace with the kernel's firewall in it."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        self.namespace = namespace
+
+    def run(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Run `work` in a thread and an event loop of its own that are on this machine."""
+
+        async def limited() -> T:
+            async with asyncio.timeout(LIMIT):
+                return await work()
+
+        def inside() -> T:
+            self.namespace.enter()
+            return asyncio.run(limited())
+
+        with ThreadPoolExecutor(1) as thread:  # a thread that was moved is not used again
+            return thread.submit(inside).result()
+
+    def nft(self, text: str) -> None:
+        """As an operator types it."""
+        self.namespace.run(str(shutil.which("nft", path=search_path())), "-f", "-", stdin=text)
+
+    def listed(self, *words: str) -> list[dict[str, Any]]:
+        """What nft lists of everything, not read by our own reader."""
+        nft = str(shutil.which("nft", path=search_path()))
+        entries = json.loads(self.namespace.run(nft, "-j", "list", *(words or ("ruleset",))))["nftables"]
+        return [entry for entry in entries if "metainfo" not in entry]
+
+    def sets(self) -> dict[str, set[str]]:
+        """The elements of every set in `table inet dnms`."""
+        found = {}
+        for entry in self.listed():
+            for said in (entry[kind] for kind in ("set", "map") if kind in entry):
+                if (said["family"], said["table"]) == ("inet", "dnms"):
+                    found[said["name"]] = {str(element) for element in said.get("elem", ())}
+        return found
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with Namespace.create("machine") as namespace:
+        yield Machine(namespace)
+
+
+def memory_log(log_id: str = "one") -> MemoryLog:
+    return MemoryLog(SITE, log_id=log_id, now=lambda: 0)
+
+
+async def until(done: Callable[[], bool]) -> None:
+    """Wait until it is so; a machine's limit is the deadline."""
+    while not done():  # noqa: ASYNC110  # what is waited for tells nobody
+        await asyncio.sleep(0.005)
+
+
+@asynccontextmanager
+async def running(
+    log: Log, directory: Path, *, subscriber: Subscriber[Any, Any] = firewall.SUBSCRIBER, **options: float
+) -> AsyncIterator[Runner[Any, Any]]:
+    """A runner for as long as the context lasts; what it raises is raised."""
+    settings = {"period": PERIOD, "first_pause": PERIOD, **options}
+    state = SubscriberState(directory, subscriber.name)
+    runner = Runner(log, subscriber, state, site=SITE, **settings)
+    stop = asyncio.Event()
+    task = asyncio.create_task(runner.run(stop))
+    failed = asyncio.create_task(_first(task, asyncio.current_task()))
+    try:
+        yield runner
+    finally:
+        failed.cancel()
+        stop.set()
+        await task
+
+
+async def _first(task: asyncio.Task[None], test: asyncio.Task[Any] | None) -> None:
+    """End a test whose runner has ended."""
+    await asyncio.wait((task,))
+    if test is not None:
+        test.cancel()
+
+
+async def looks(runner: Runner[Any, Any], count: int = LOOKS) -> None:
+    """Wait until it has looked so often from now on."""
+    begun = runner.counts.looked
+    await until(lambda: runner.counts.looked >= begun + count)
+
+
+async def run_once(log: Log, directory: Path, *, subscriber: Subscriber[Any, Any] = firewall.SUBSCRIBER) -> None:
+    """Run until the world is as the log says."""
+    async with running(log, directory, subscriber=subscriber) as runner:
+        await runner.settled.wait()
+
+
+async def stopped(log: Log, directory: Path, error: type[Exception]) -> str:
+    """Run until it ends by itself, as it must, with this error; what it says."""
+    runner = Runner(
+        log, firewall.SUBSCRIBER, SubscriberState(directory, "firewall"), site=SITE, period=PERIOD, first_pause=PERIOD
+    )
+    with pytest.raises(error) as ended:
+        await runner.run(asyncio.Event())
+    assert not runner.counts.dropped
+    return str(ended.value)
+
+
+async def filled(log: MemoryLog, happened: Sequence[Happened]) -> MemoryLog:
+    """The log with these commits behind it."""
+    await write(log, happened)
+    return log

@@ -1,0 +1,417 @@
+"""Sets that are in the kernel lose no element by a log that is empty, partial, damaged, shorter or another one."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from pathlib import Path
+
+import msgspec
+import pytest
+from structlog.testing import capture_logs
+
+from dnms.bus.memory import MemoryLog
+from dnms.bus.port import Batch, LogDamaged, LogForked, Record, Unavailable
+from dnms.disk.subscriber_state import SubscriberState, SubscriberStateError
+from dnms.domain.document import LEVEL
+from dnms.events import codec
+from dnms.events.codec import UnknownToThisRelease
+from dnms.events.plan import GroupWithdrawn, SiteDefined
+from dnms.subscribers.firewall.examples import DESK, EXAMPLES, leased, ledger, named
+from dnms.subscribers.runner import NO_PLAN, NOT_FOLDED, NOT_REACHED
+from dnms.subscribers.subscriber import Happened
+from tests.contracts.subscribers.logs import SITE
+from tests.netns.subscribers.conftest import (
+    Machine,
+    filled,
+    looks,
+    memory_log,
+    run_once,
+    running,
+    stopped,
+    until,
+)
+
+HISTORY = EXAMPLES[0].log
+LENGTH = len(HISTORY)
+WITHDRAWN = [Happened("plan", (GroupWithdrawn(name="sales"), GroupWithdrawn(name="voip")))]
+
+Sets = dict[str, set[str]]
+
+
+class Partial(MemoryLog):
+    """A log that brings some of its messages alone, or is away from some moment on."""
+
+    withheld: frozenset[int] = frozenset()
+    says_so = True  # that there is more; else it skips them in silence
+    away = False
+    leaves_after = 0  # messages; then it is away
+
+    async def end(self) -> int:
+        if self.away:
+            raise Unavailable("cut off by the test")
+        return await super().end()
+
+    async def follow(self, subjects: Sequence[str], *, after: int = 0) -> AsyncGenerator[Batch, None]:
+        if self.away:
+            raise Unavailable("cut off by the test")
+        async with aclosing(super().follow(subjects, after=after)) as batches:
+            async for batch in batches:
+                come = tuple(record for record in batch.records if record.sequence not in self.withheld)
+                if self.leaves_after:
+                    self.away = True
+                    yield Batch(come[: self.leaves_after], caught_up=False)
+                    raise Unavailable("cut off by the test")
+                yield Batch(come, caught_up=batch.caught_up and not (self.says_so and self.withheld))
+
+
+def copied(log: MemoryLog, records: Sequence[Record] | None = None, *, log_id: str = "") -> Partial:
+    """Another server with these messages of a log, or all of them, under its name."""
+    other = Partial(SITE, log_id=log_id or log.log_id, now=lambda: 0)
+    for record in log.records if records is None else records:
+        other.records.append(record)
+        other._sequences.setdefault(record.subject, []).append(record.sequence)
+    return other
+
+
+async def whole() -> MemoryLog:
+    return await filled(memory_log(), HISTORY)
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture(params=["known", "first start"])
+def directory(request: pytest.FixtureRequest, state: Path, tmp_path: Path) -> Path:
+    """A state with what was acted by last, and one without."""
+    return state if request.param == "known" else tmp_path / "fresh"
+
+
+@pytest.fixture
+def before(machine: Machine, state: Path) -> Sets:
+    """What a subscriber that saw the whole log has put into the kernel."""
+
+    async def work() -> None:
+        await run_once(await whole(), state)
+
+    machine.run(work)
+    found = machine.sets()
+    assert len(found) == 6
+    assert sum(map(len, found.values())) == 4
+    return found
+
+
+def kept(before: Sets, machine: Machine) -> bool:
+    now = machine.sets()
+    return all(elements <= now.get(name, set()) and name in now for name, elements in before.items())
+
+
+# --- empty
+
+
+def test_by_an_empty_log_that_nobody_knew_nothing_is_dropped(machine: Machine, before: Sets, tmp_path: Path) -> None:
+    """It is at its end and its chain is unbroken; but it has no plan, which would say what is not wanted."""
+
+    async def work() -> None:
+        with capture_logs() as said:
+            async with running(memory_log("new"), tmp_path / "fresh") as runner:
+                await runner.settled.wait()
+                await looks(runner)
+                assert runner.counts.held_back
+        assert [line["why"] for line in said if line["event"] == "nothing is dropped"] == [NO_PLAN]
+
+    machine.run(work)
+    assert machine.sets() == before
+
+
+def test_nor_by_one_in_which_nodes_and_leases_are_but_no_plan(machine: Machine, before: Sets, tmp_path: Path) -> None:
+    async def work() -> None:
+        log = await filled(memory_log("new"), [named(DESK, "desk-1"), ledger(leased(DESK, "192.0.2.1"))])
+        async with running(log, tmp_path / "fresh") as runner:
+            await runner.settled.wait()
+            await looks(runner)
+
+    machine.run(work)
+    assert machine.sets() == before
+
+
+def test_the_first_plan_of_a_new_log_is_heard(machine: Machine, before: Sets, tmp_path: Path) -> None:
+    """So what held it back was the plan that was missing."""
+
+    async def work() -> None:
+        log = memory_log("new")
+        async with running(log, tmp_path / "fresh") as runner:
+            await runner.settled.wait()
+            await filled(log, [Happened("plan", (SiteDefined(name="example", level=1),))])
+            await until(lambda: not machine.sets())
+
+    machine.run(work)
+
+
+@pytest.mark.parametrize("length", [0, LENGTH])
+def test_a_known_subscriber_stops_before_another_log(machine: Machine, before: Sets, state: Path, length: int) -> None:
+    """As long, as empty, and with a plan that has none of the groups."""
+
+    async def work() -> str:
+        log = await filled(memory_log("other"), [Happened("plan", (SiteDefined(name="example", level=1),))] * length)
+        return await stopped(log, state, LogForked)
+
+    told = machine.run(work)
+    assert "this is the log other, and that was one; nothing was dropped" in told
+    assert str(state / "firewall.json") in told
+    assert machine.sets() == before
+
+
+# --- partial
+
+
+@pytest.mark.parametrize("brought", range(LENGTH))
+@pytest.mark.parametrize("says_so", [True, False], ids=["says that there is more", "is silent"])
+def test_a_log_that_brings_only_its_beginning_takes_nothing(
+    machine: Machine, before: Sets, directory: Path, brought: int, says_so: bool
+) -> None:
+    """At every length; and it may even say that it has come to its end."""
+
+    async def work() -> None:
+        log = copied(await whole())
+        log.withheld, log.says_so = frozenset(range(brought + 1, LENGTH + 1)), says_so
+        with capture_logs() as said:
+            async with running(log, directory) as runner:
+                await until(lambda: runner.position == brought)
+                await looks(runner)
+                assert not runner.settled.is_set()
+                assert not runner.counts.dropped
+        if brought:
+            assert NOT_FOLDED in [line.get("why") for line in said]
+
+    machine.run(work)
+    assert kept(before, machine)  # what was over may be back
+
+
+def test_it_adds_by_a_log_that_does_not_come_to_its_end(machine: Machine, tmp_path: Path) -> None:
+    """After a reboot, for one: the sets are there, with what is known."""
+
+    async def work() -> None:
+        log = copied(await whole())
+        log.withheld = frozenset(range(5, LENGTH + 1))
+        async with running(log, tmp_path) as runner:
+            await until(lambda: runner.counts.added > 0)
+
+    machine.run(work)
+    assert machine.sets() == {
+        "sales-4": {"192.0.2.1"},
+        "sales-6": {"2001:db8:1:1:5a1e::1"},
+        "voip-4": set(),
+        "voip-6": set(),
+    }
+
+
+def test_what_is_over_in_the_log_does_not_come_back_while_it_is_folded(machine: Machine, tmp_path: Path) -> None:
+    async def work() -> None:
+        async with running(await whole(), tmp_path, period=3_600) as runner:
+            await runner.settled.wait()
+            assert runner.counts.looked == 1
+
+    machine.run(work)
+    assert "192.0.2.2" not in str(machine.listed())
+
+
+@pytest.mark.parametrize("leaves_after", range(1, LENGTH + 1))
+def test_a_bus_that_goes_away_in_the_middle_takes_nothing_until_it_is_back(
+    machine: Machine, before: Sets, directory: Path, leaves_after: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dnms.subscribers.following.PAUSE", 0.01)
+
+    async def work() -> None:
+        log = copied(await filled(await whole(), WITHDRAWN))
+        log.leaves_after = leaves_after
+        async with running(log, directory) as runner:
+            await until(lambda: log.away and runner.position == leaves_after)
+            await looks(runner)
+            assert kept(before, machine)
+            log.leaves_after, log.away = 0, False
+            await runner.settled.wait()
+        assert set(machine.sets()) == {"_7-guests-4", "_7-guests-6"}
+
+    machine.run(work)
+
+
+def test_a_bus_that_is_away_at_the_start_takes_nothing(machine: Machine, before: Sets, state: Path) -> None:
+    async def work() -> None:
+        log = copied(await whole())
+        log.away = True
+        async with running(log, state) as runner:
+            await looks(runner)
+            assert not runner.settled.is_set()
+
+    machine.run(work)
+    assert machine.sets() == before
+
+
+def test_while_the_bus_is_away_it_mends_and_does_not_drop(machine: Machine, before: Sets, state: Path) -> None:
+    async def work() -> None:
+        log = copied(await whole())
+        async with running(log, state) as runner:
+            await runner.settled.wait()
+            log.away = True
+            with capture_logs() as said:
+                machine.nft("flush set inet dnms sales-6; add element inet dnms sales-4 { 198.51.100.1 }")
+                await until(lambda: kept(before, machine))
+                await looks(runner)
+                assert machine.sets()["sales-4"] == before["sales-4"] | {"198.51.100.1"}
+            assert NOT_REACHED in [line.get("why") for line in said]
+            log.away = False
+            await until(lambda: machine.sets() == before)
+
+    machine.run(work)
+
+
+# --- damaged
+
+
+@pytest.mark.parametrize("missing", range(1, LENGTH + 1))
+def test_a_gap_anywhere_takes_nothing(machine: Machine, before: Sets, directory: Path, missing: int) -> None:
+    async def work() -> None:
+        log = copied(await whole())
+        log.withheld, log.says_so = frozenset({missing}), False
+        if missing < LENGTH:
+            assert "messages are missing" in await stopped(log, directory, LogDamaged)
+            return
+        async with running(log, directory) as runner:  # behind the last one nothing shows that it is missing
+            await until(lambda: runner.position == LENGTH - 1)
+            await looks(runner)
+            assert not runner.settled.is_set()
+            assert not runner.counts.dropped
+
+    machine.run(work)
+    assert machine.sets() == before
+
+
+@pytest.mark.parametrize("place", range(LENGTH))
+def test_an_event_that_this_release_does_not_know_takes_nothing(
+    machine: Machine, before: Sets, state: Path, place: int
+) -> None:
+    async def work() -> None:
+        log = copied(await whole())
+        data = log.records[place].data
+        kind = next(iter(codec.decode(data).events)).NAME.encode()
+        renamed = data.replace(kind, b"x" + kind[1:], 1)
+        log.records[place] = msgspec.structs.replace(log.records[place], data=renamed)
+        assert "unknown name" in await stopped(log, state, UnknownToThisRelease)
+
+    machine.run(work)
+    assert machine.sets() == before
+
+
+def test_a_site_of_a_higher_level_takes_nothing(machine: Machine, before: Sets, state: Path) -> None:
+    async def work() -> None:
+        raised = Happened("plan", (SiteDefined(name="example", level=LEVEL + 1), *WITHDRAWN[0].events))
+        log = await filled(await whole(), [raised])
+        assert f"level {LEVEL + 1}" in await stopped(log, state, UnknownToThisRelease)
+
+    machine.run(work)
+    assert machine.sets() == before
+
+
+def test_damage_that_comes_later_stops_it_too(machine: Machine, before: Sets, state: Path) -> None:
+    async def work() -> None:
+        log = copied(await whole())
+        log.withheld, log.says_so = frozenset({LENGTH + 1}), False
+        stop = asyncio.Event()
+        with pytest.raises(LogDamaged, match="messages are missing"):
+            async with running(log, state) as runner:
+                await runner.settled.wait()
+                await filled(log, [*WITHDRAWN, named(DESK, "desk-2")])
+                await stop.wait()  # it is the runner that ends this
+
+    machine.run(work)
+    assert machine.sets() == before
+
+
+# --- shorter than what was acted by
+
+
+@pytest.mark.parametrize("length", range(LENGTH))
+def test_a_log_without_its_end_takes_nothing(machine: Machine, before: Sets, state: Path, length: int) -> None:
+    """As a backup from before, at every length: only what was written down tells that there was more."""
+
+    async def work() -> None:
+        log = await whole()
+        told = await stopped(copied(log, log.records[:length]), state, LogForked)
+        assert f"it ends at {length}, and that was at {LENGTH}" in told
+
+    machine.run(work)
+    assert machine.sets() == before
+
+
+def test_nor_does_one_that_went_on_otherwise_after_its_backup(machine: Machine, before: Sets, state: Path) -> None:
+    async def work() -> None:
+        log = await whole()
+        other = copied(log, log.records[: LENGTH - 1])
+        data = codec.encode(msgspec.structs.replace(codec.decode(log.records[-1].data), id=b"another's commit"))
+        await other.store(log.records[-1].subject, data, expected=1)
+        await filled(other, WITHDRAWN)
+        assert f"is at {LENGTH} now" in await stopped(other, state, LogForked)
+
+    machine.run(work)
+    assert machine.sets() == before
+
+
+def test_a_log_that_loses_its_end_while_it_is_followed_takes_nothing(
+    machine: Machine, before: Sets, state: Path
+) -> None:
+    async def work() -> None:
+        log = copied(await whole())
+        with pytest.raises(LogForked, match=f"ends at 3, and was folded up to {LENGTH} before"):
+            async with running(log, state) as runner:
+                await runner.settled.wait()
+                del log.records[3:]
+                machine.nft("add element inet dnms sales-4 { 198.51.100.1 }")
+                await asyncio.Event().wait()  # it is the runner that ends this
+
+    machine.run(work)
+    assert kept(before, machine)
+
+
+def test_it_acts_by_nothing_that_it_has_not_written_down(machine: Machine, before: Sets, state: Path) -> None:
+    async def work() -> None:
+        log = await filled(await whole(), WITHDRAWN)
+        scratch = state / f".firewall.json.{os.getpid()}"
+        scratch.mkdir()  # where a new state is written first
+        async with running(log, state) as runner:
+            await until(lambda: runner.counts.failed["state"] >= 3)
+            assert machine.sets() == before
+            scratch.rmdir()
+            await runner.settled.wait()
+        acted = SubscriberState(state, "firewall").read()
+        assert acted is not None
+        assert acted.sequence == LENGTH + 1
+
+    machine.run(work)
+    assert set(machine.sets()) == {"_7-guests-4", "_7-guests-6"}
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b'{"log_id": "one"}', b"\xff"])
+def test_a_state_that_cannot_be_read_takes_nothing(machine: Machine, before: Sets, state: Path, content: bytes) -> None:
+    (state / "firewall.json").write_bytes(content)
+
+    async def work() -> None:
+        told = await stopped(await filled(await whole(), WITHDRAWN), state, SubscriberStateError)
+        assert told.startswith(f"cannot read {state / 'firewall.json'}")
+
+    machine.run(work)
+    assert machine.sets() == before
+
+
+def test_what_is_no_longer_wanted_goes_where_nothing_is_wrong(machine: Machine, before: Sets, state: Path) -> None:
+    """Else all of the above would hold for a subscriber that never drops."""
+
+    async def work() -> None:
+        await run_once(await filled(await whole(), WITHDRAWN), state)
+
+    machine.run(work)
+    assert set(machine.sets()) == {"_7-guests-4", "_7-guests-6"}
