@@ -28,6 +28,7 @@ COMMANDS = (
     (RUN, "serve", "dnms.cli.serve:command", "Run a site's log, views and API."),
     (RUN, "subnet-agent", "dnms.agents.subnet:main", "Run a Subnet Agent: serve the nodes of one link."),
     (RUN, "node-agent", "dnms.agents.node:main", "Run a Node Agent: configure this machine."),
+    (RUN, "subscriber", "dnms.cli.subscriber:app", "Who acts on the log, such as the firewall: run one, list them."),
     (CHANGE, "plan", "dnms.cli.plan:app", "What operators want: apply a plan, show the plan."),
     (ASK, "node", "dnms.cli.node:app", "The machines: who is there, and how one is configured."),
     (ASK, "address", "dnms.cli.address:app", "The addresses: who holds which now."),

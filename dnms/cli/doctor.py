@@ -28,6 +28,7 @@ KERNEL = (5, 18)  # the first that tags an address with the protocol that set it
 PROGRAMS: Mapping[str, tuple[Sequence[str], str]] = {
     "iproute2": (("ip", "bridge"), "building the lab's network"),
     "radvd": (("radvd",), "the lab's router, which sends Router Advertisements as real networks do"),
+    "nftables": (("nft",), "the firewall's sets, with `dnms subscriber run firewall`"),
     "util-linux": (
         ("unshare", "setpriv"),
         "ending the bus with `dnms serve`, and running the lab apart from this network",

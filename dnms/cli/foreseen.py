@@ -8,12 +8,14 @@ from dnms.bus.embedded import EmbeddedServerError
 from dnms.bus.port import LogError, Unanswered, Unavailable
 from dnms.cli.exits import MACHINE, REFUSED, UNREACHABLE, Failure
 from dnms.disk.site import SiteError
+from dnms.disk.subscriber_state import SubscriberStateError
 from dnms.events.codec import UnknownToThisRelease
 from dnms.projections.files import ViewsError
 
 CODES: tuple[tuple[type[Exception], int], ...] = (
     (SiteError, MACHINE),
     (ViewsError, MACHINE),
+    (SubscriberStateError, MACHINE),
     (EmbeddedServerError, MACHINE),
     (Unavailable, UNREACHABLE),
     (Unanswered, UNREACHABLE),

@@ -38,7 +38,7 @@ def test_nothing_is_missing_where_the_tests_run() -> None:
 
 
 @pytest.mark.parametrize(
-    ("program", "package"), [("radvd", "radvd"), ("bridge", "iproute2"), ("setpriv", "util-linux")]
+    ("program", "package"), [("radvd", "radvd"), ("bridge", "iproute2"), ("nft", "nftables"), ("setpriv", "util-linux")]
 )
 def test_a_missing_program_is_named_with_its_package(program: str, package: str) -> None:
     done = hidden(program, DNMS, "doctor", "--output", "json")

@@ -32,6 +32,8 @@ def test_all_commands_are_known() -> None:
     assert set(FUNCTIONS) == {
         "init",
         "serve",
+        "subscriber run",
+        "subscriber list",
         "plan apply",
         "plan show",
         "node list",
@@ -83,6 +85,7 @@ def test_agents_have_entry_points_of_their_own(name: str, capsys: pytest.Capture
         ("event list --limit 1001", "--limit"),
         ("lab run nothing", "basic"),
         ("lab run basic --nodes many", "--nodes"),
+        ("subscriber run firewal", "there is no subscriber 'firewal'; expected one of firewall"),
         ("serve --listen 61080", "expected HOST:PORT"),
         ("plan apply /nonexistent/plan.toml", "cannot read /nonexistent/plan.toml: No such file or directory"),
         ("node list --api ftp://host", "is no URL of an API"),
