@@ -9,6 +9,7 @@ what overlaps.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,7 +19,7 @@ from typing import Any
 import msgspec
 
 from dnms.events.ip import format_address, parse_address
-from dnms.linux.errors import WORDS, KernelError
+from dnms.linux.errors import KernelError
 from dnms.linux.namespaces import search_path
 
 FAMILY = "inet"
@@ -204,5 +205,7 @@ async def _nft(*words: str, doing: str, stdin: bytes = b"") -> bytes:
 
 def _error(doing: str, complaint: str, code: int) -> KernelError:
     said = (complaint or f"exit code {code}").splitlines()[0]
-    why = next((word for number, word in WORDS.items() if os.strerror(number) in complaint), "refused")
-    return KernelError(why, f"cannot {doing}: {said}")
+    number = next((number for number in errno.errorcode if os.strerror(number) in complaint), 0)
+    if not number:
+        return KernelError("refused", f"cannot {doing}: {said}")
+    return KernelError.from_errno(number, doing, said)

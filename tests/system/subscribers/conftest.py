@@ -1,0 +1,83 @@
+"""A site that is served on a machine of its own, with the real bus, the real nft and `dnms subscriber run`."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from dnms.linux.namespaces import Namespace, search_path
+from tests.netns.subscribers.conftest import Machine
+from tests.system.cli.conftest import DNMS, PATIENCE
+
+
+@pytest.fixture(autouse=True)
+def _root() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to make network namespaces")
+    if shutil.which("nft", path=search_path()) is None:
+        pytest.skip("nftables is not installed (Debian: apt-get install nftables)")
+
+
+@pytest.fixture
+def machine() -> Iterator[Machine]:
+    with Namespace.create("machine") as namespace:
+        yield Machine(namespace)
+
+
+class Subscriber:
+    """`dnms subscriber run firewall`, a process."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path, *, begin: int) -> None:
+        self.process = process
+        self.log = log
+        self.begin = begin  # of what this process logs, in bytes
+
+    def settled(self) -> dict[str, object]:
+        """Wait until it says that it has looked at the whole log; what it says."""
+        assert self.process.stdout is not None
+        said = self.process.stdout.readline()
+        assert said, self.log.read_text()
+        answer: dict[str, object] = json.loads(said)
+        return answer
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait(PATIENCE)
+
+    def end(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(PATIENCE)
+
+
+@contextmanager
+def subscribed(directory: Path, bus: str) -> Iterator[Subscriber]:
+    """Run it, in the namespace of this thread; it is killed at the end, unless it has ended."""
+    log = directory.with_name("subscriber.stderr")
+    words = [str(DNMS), "subscriber", "run", "firewall", "--site", str(directory), "--bus", bus, "-o", "json"]
+    with log.open("ab") as stderr:
+        begin = stderr.tell()
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr)
+    assert process.stdout is not None
+    with process.stdout:
+        try:
+            yield Subscriber(process, log, begin=begin)
+        finally:
+            process.kill()
+            process.wait(PATIENCE)
+
+
+def until(done: Callable[[], bool]) -> None:
+    """Wait until it is so."""
+    end = time.monotonic() + PATIENCE
+    while not done():
+        assert time.monotonic() < end
+        time.sleep(0.02)
