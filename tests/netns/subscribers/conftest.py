@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,16 +14,19 @@ from typing import Any, TypeVar
 
 import pytest
 
-from dnms.bus.memory import MemoryLog
 from dnms.bus.port import Log
 from dnms.disk.subscriber_state import SubscriberState
 from dnms.linux.namespaces import Namespace, search_path
 from dnms.subscribers import firewall
 from dnms.subscribers.runner import Runner
-from dnms.subscribers.subscriber import Happened, Subscriber
-from tests.contracts.subscribers.logs import SITE, write
+from dnms.subscribers.subscriber import Subscriber
+from tests.contracts.subscribers.logs import SITE
+from tests.netns.subscribers.logs import whole
 
 T = TypeVar("T")
+
+Sets = dict[str, set[str]]
+"""The elements of sets by their names."""
 
 LIMIT = 60.0  # seconds that anything on a machine may take
 PERIOD = 0.02  # seconds between two looks: what would be dropped wrongly is dropped soon
@@ -73,7 +76,7 @@ class Machine:
         entries = json.loads(self.namespace.run(nft, "-j", "list", *(words or ("ruleset",))))["nftables"]
         return [entry for entry in entries if "metainfo" not in entry]
 
-    def sets(self) -> dict[str, set[str]]:
+    def sets(self) -> Sets:
         """The elements of every set in `table inet dnms`."""
         found = {}
         for entry in self.listed():
@@ -89,8 +92,34 @@ def machine() -> Iterator[Machine]:
         yield Machine(namespace)
 
 
-def memory_log(log_id: str = "one") -> MemoryLog:
-    return MemoryLog(SITE, log_id=log_id, now=lambda: 0)
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+@pytest.fixture(params=["known", "first start"])
+def directory(request: pytest.FixtureRequest, state: Path, tmp_path: Path) -> Path:
+    """A state with what was acted by last, and one without."""
+    return state if request.param == "known" else tmp_path / "fresh"
+
+
+@pytest.fixture
+def before(machine: Machine, state: Path) -> Sets:
+    """What a subscriber that saw the whole log has put into the kernel."""
+
+    async def work() -> None:
+        await run_once(await whole(), state)
+
+    machine.run(work)
+    found = machine.sets()
+    assert len(found) == 6
+    assert sum(map(len, found.values())) == 4
+    return found
+
+
+def kept(before: Sets, machine: Machine) -> bool:
+    now = machine.sets()
+    return all(elements <= now.get(name, set()) and name in now for name, elements in before.items())
 
 
 async def until(done: Callable[[], bool]) -> None:
@@ -146,9 +175,3 @@ async def stopped(log: Log, directory: Path, error: type[Exception]) -> str:
         await runner.run(asyncio.Event())
     assert not runner.counts.dropped
     return str(ended.value)
-
-
-async def filled(log: MemoryLog, happened: Sequence[Happened]) -> MemoryLog:
-    """The log with these commits behind it."""
-    await write(log, happened)
-    return log

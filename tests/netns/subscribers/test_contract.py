@@ -13,7 +13,8 @@ from dnms.bus.reading import decode
 from dnms.subscribers import SUBSCRIBERS
 from dnms.subscribers.subscriber import Example, Plan, Subscriber
 from tests.contracts.subscribers.logs import CASES, IDS, SITE, examples
-from tests.netns.subscribers.conftest import Machine, filled, looks, memory_log, run_once, running
+from tests.netns.subscribers.conftest import Machine, looks, run_once, running
+from tests.netns.subscribers.logs import filled, memory_log
 
 OPERATORS = """
 table ip dnms {

@@ -17,16 +17,8 @@ from dnms.subscribers import firewall
 from dnms.subscribers.firewall.examples import DESK, SALES, group, leased, ledger, named, site
 from dnms.subscribers.firewall.sets import GroupSet, Item, Kernel, Member, OurTable
 from dnms.subscribers.subscriber import Happened, Plan
-from tests.netns.subscribers.conftest import (
-    Machine,
-    filled,
-    looks,
-    memory_log,
-    run_once,
-    running,
-    stopped,
-    until,
-)
+from tests.netns.subscribers.conftest import Machine, looks, run_once, running, stopped, until
+from tests.netns.subscribers.logs import filled, memory_log
 
 HERE = "2001:db8:1:1:5a1e::1"
 THERE = "2001:db8:1:1:5a1e::2"

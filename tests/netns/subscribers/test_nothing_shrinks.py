@@ -1,114 +1,24 @@
-"""Sets that are in the kernel lose no element by a log that is empty, partial, damaged, shorter or another one."""
+"""Sets that are in the kernel lose no element by a log that is empty, partial or damaged."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from collections.abc import AsyncGenerator, Sequence
-from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from dnms.bus.memory import MemoryLog
-from dnms.bus.port import Batch, LogDamaged, LogForked, Record, Unavailable
-from dnms.disk.subscriber_state import SubscriberState, SubscriberStateError
+from dnms.bus.port import LogDamaged
 from dnms.domain.document import LEVEL
 from dnms.events import codec
 from dnms.events.codec import UnknownToThisRelease
-from dnms.events.plan import GroupWithdrawn, SiteDefined
-from dnms.subscribers.firewall.examples import DESK, EXAMPLES, leased, ledger, named
+from dnms.events.plan import SiteDefined
+from dnms.subscribers.firewall.examples import DESK, leased, ledger, named
 from dnms.subscribers.runner import NO_PLAN, NOT_FOLDED, NOT_REACHED
 from dnms.subscribers.subscriber import Happened
-from tests.contracts.subscribers.logs import SITE
-from tests.netns.subscribers.conftest import (
-    Machine,
-    filled,
-    looks,
-    memory_log,
-    run_once,
-    running,
-    stopped,
-    until,
-)
-
-HISTORY = EXAMPLES[0].log
-LENGTH = len(HISTORY)
-WITHDRAWN = [Happened("plan", (GroupWithdrawn(name="sales"), GroupWithdrawn(name="voip")))]
-
-Sets = dict[str, set[str]]
-
-
-class Partial(MemoryLog):
-    """A log that brings some of its messages alone, or is away from some moment on."""
-
-    withheld: frozenset[int] = frozenset()
-    says_so = True  # that there is more; else it skips them in silence
-    away = False
-    leaves_after = 0  # messages; then it is away
-
-    async def end(self) -> int:
-        if self.away:
-            raise Unavailable("cut off by the test")
-        return await super().end()
-
-    async def follow(self, subjects: Sequence[str], *, after: int = 0) -> AsyncGenerator[Batch, None]:
-        if self.away:
-            raise Unavailable("cut off by the test")
-        async with aclosing(super().follow(subjects, after=after)) as batches:
-            async for batch in batches:
-                come = tuple(record for record in batch.records if record.sequence not in self.withheld)
-                if self.leaves_after:
-                    self.away = True
-                    yield Batch(come[: self.leaves_after], caught_up=False)
-                    raise Unavailable("cut off by the test")
-                yield Batch(come, caught_up=batch.caught_up and not (self.says_so and self.withheld))
-
-
-def copied(log: MemoryLog, records: Sequence[Record] | None = None, *, log_id: str = "") -> Partial:
-    """Another server with these messages of a log, or all of them, under its name."""
-    other = Partial(SITE, log_id=log_id or log.log_id, now=lambda: 0)
-    for record in log.records if records is None else records:
-        other.records.append(record)
-        other._sequences.setdefault(record.subject, []).append(record.sequence)
-    return other
-
-
-async def whole() -> MemoryLog:
-    return await filled(memory_log(), HISTORY)
-
-
-@pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
-
-
-@pytest.fixture(params=["known", "first start"])
-def directory(request: pytest.FixtureRequest, state: Path, tmp_path: Path) -> Path:
-    """A state with what was acted by last, and one without."""
-    return state if request.param == "known" else tmp_path / "fresh"
-
-
-@pytest.fixture
-def before(machine: Machine, state: Path) -> Sets:
-    """What a subscriber that saw the whole log has put into the kernel."""
-
-    async def work() -> None:
-        await run_once(await whole(), state)
-
-    machine.run(work)
-    found = machine.sets()
-    assert len(found) == 6
-    assert sum(map(len, found.values())) == 4
-    return found
-
-
-def kept(before: Sets, machine: Machine) -> bool:
-    now = machine.sets()
-    return all(elements <= now.get(name, set()) and name in now for name, elements in before.items())
-
+from tests.netns.subscribers.conftest import Machine, Sets, kept, looks, run_once, running, stopped, until
+from tests.netns.subscribers.logs import LENGTH, WITHDRAWN, copied, filled, memory_log, whole
 
 # --- empty
 
@@ -150,20 +60,6 @@ def test_the_first_plan_of_a_new_log_is_heard(machine: Machine, before: Sets, tm
             await until(lambda: not machine.sets())
 
     machine.run(work)
-
-
-@pytest.mark.parametrize("length", [0, LENGTH])
-def test_a_known_subscriber_stops_before_another_log(machine: Machine, before: Sets, state: Path, length: int) -> None:
-    """As long, as empty, and with a plan that has none of the groups."""
-
-    async def work() -> str:
-        log = await filled(memory_log("other"), [Happened("plan", (SiteDefined(name="example", level=1),))] * length)
-        return await stopped(log, state, LogForked)
-
-    told = machine.run(work)
-    assert "this is the log other, and that was one; nothing was dropped" in told
-    assert str(state / "firewall.json") in told
-    assert machine.sets() == before
 
 
 # --- partial
@@ -327,81 +223,6 @@ def test_damage_that_comes_later_stops_it_too(machine: Machine, before: Sets, st
                 await runner.settled.wait()
                 await filled(log, [*WITHDRAWN, named(DESK, "desk-2")])
                 await stop.wait()  # it is the runner that ends this
-
-    machine.run(work)
-    assert machine.sets() == before
-
-
-# --- shorter than what was acted by
-
-
-@pytest.mark.parametrize("length", range(LENGTH))
-def test_a_log_without_its_end_takes_nothing(machine: Machine, before: Sets, state: Path, length: int) -> None:
-    """As a backup from before, at every length: only what was written down tells that there was more."""
-
-    async def work() -> None:
-        log = await whole()
-        told = await stopped(copied(log, log.records[:length]), state, LogForked)
-        assert f"it ends at {length}, and that was at {LENGTH}" in told
-
-    machine.run(work)
-    assert machine.sets() == before
-
-
-def test_nor_does_one_that_went_on_otherwise_after_its_backup(machine: Machine, before: Sets, state: Path) -> None:
-    async def work() -> None:
-        log = await whole()
-        other = copied(log, log.records[: LENGTH - 1])
-        data = codec.encode(msgspec.structs.replace(codec.decode(log.records[-1].data), id=b"another's commit"))
-        await other.store(log.records[-1].subject, data, expected=1)
-        await filled(other, WITHDRAWN)
-        assert f"is at {LENGTH} now" in await stopped(other, state, LogForked)
-
-    machine.run(work)
-    assert machine.sets() == before
-
-
-def test_a_log_that_loses_its_end_while_it_is_followed_takes_nothing(
-    machine: Machine, before: Sets, state: Path
-) -> None:
-    async def work() -> None:
-        log = copied(await whole())
-        with pytest.raises(LogForked, match=f"ends at 3, and was folded up to {LENGTH} before"):
-            async with running(log, state) as runner:
-                await runner.settled.wait()
-                del log.records[3:]
-                machine.nft("add element inet dnms sales-4 { 198.51.100.1 }")
-                await asyncio.Event().wait()  # it is the runner that ends this
-
-    machine.run(work)
-    assert kept(before, machine)
-
-
-def test_it_acts_by_nothing_that_it_has_not_written_down(machine: Machine, before: Sets, state: Path) -> None:
-    async def work() -> None:
-        log = await filled(await whole(), WITHDRAWN)
-        scratch = state / f".firewall.json.{os.getpid()}"
-        scratch.mkdir()  # where a new state is written first
-        async with running(log, state) as runner:
-            await until(lambda: runner.counts.failed["state"] >= 3)
-            assert machine.sets() == before
-            scratch.rmdir()
-            await runner.settled.wait()
-        acted = SubscriberState(state, "firewall").read()
-        assert acted is not None
-        assert acted.sequence == LENGTH + 1
-
-    machine.run(work)
-    assert set(machine.sets()) == {"_7-guests-4", "_7-guests-6"}
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b'{"log_id": "one"}', b"\xff"])
-def test_a_state_that_cannot_be_read_takes_nothing(machine: Machine, before: Sets, state: Path, content: bytes) -> None:
-    (state / "firewall.json").write_bytes(content)
-
-    async def work() -> None:
-        told = await stopped(await filled(await whole(), WITHDRAWN), state, SubscriberStateError)
-        assert told.startswith(f"cannot read {state / 'firewall.json'}")
 
     machine.run(work)
     assert machine.sets() == before
