@@ -103,18 +103,12 @@ async def _until_signalled(
         kept = SubscriberState(state or opened.path / "subscribers", subscriber.name)
         runner = Runner(log, subscriber, kept, site=opened.name)
 
-        async def announce() -> None:
-            await runner.settled.wait()
-            running = Running(subscriber.name, opened.name, bus, runner.position)
+        def ready(position: int) -> None:
+            running = Running(subscriber.name, opened.name, bus, position)
             named = [(field, getattr(running, field)) for field in Running.__struct_fields__]
             answer(running, lambda: [facts(named)], output)
 
-        announcing = asyncio.create_task(announce())
-        try:
-            await runner.run(stop)
-        finally:
-            announcing.cancel()
-            await asyncio.wait((announcing,))
+        await runner.run(stop, ready=ready)
     finally:
         await log.close()
 

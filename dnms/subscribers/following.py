@@ -41,6 +41,8 @@ class Following(Generic[T]):
         self._state = state
         self._site = site
         self._end: int | None = None  # of the log, as read at the start
+        self._wanted = folding.wanted()
+        self._stale = False  # something may be wanted that is not in there yet
         self._acted = state.read()
         self.complete = False
         """Whether the fold has reached the end of the log as read at the start. Past a gap it never comes."""
@@ -51,7 +53,9 @@ class Following(Generic[T]):
     @property
     def wanted(self) -> frozenset[T] | None:
         """What is wanted by what was folded; None if the log does not say so."""
-        return self._folding.wanted()
+        if self._stale:
+            self._wanted, self._stale = self._folding.wanted(), False
+        return self._wanted
 
     async def run(self, changed: Callable[[], None]) -> None:
         """Follow, until cancelled; `changed` is called when the fold is complete, and when something else is wanted.
@@ -99,6 +103,7 @@ class Following(Generic[T]):
                 matters = False
                 for stored in batch.stored:
                     matters |= self._take(stored)
+                self._stale |= matters
                 if not self.complete and self.position.sequence >= self._end:
                     self.complete = matters = True
                     _logger.info("the log is folded", position=self.position.sequence)

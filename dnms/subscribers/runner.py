@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -77,9 +78,10 @@ class Runner(Generic[T, A]):
         self.settled = asyncio.Event()
         """Set at the first look that had the whole log."""
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, *, ready: Callable[[int], None] = lambda _: None) -> None:
         """Run until `stop` is set, or until the log cannot be trusted: LogForked, LogDamaged, UnknownToThisRelease.
 
+        `ready` is called once, when it has looked with the whole log, with the sequence of the newest commit in it.
         SubscriberStateError if another one runs, or if it is not known by which log was acted last. What else is raised
         is a defect.
         """
@@ -87,7 +89,7 @@ class Runner(Generic[T, A]):
             following = Following(self._log, self._subscriber.folding(self._site), self._state, site=self._site)
             tasks = [
                 asyncio.create_task(following.run(self._changed.set)),
-                asyncio.create_task(self._keep(following)),
+                asyncio.create_task(self._keep(following, ready)),
                 asyncio.create_task(stop.wait()),
             ]
             try:
@@ -101,7 +103,7 @@ class Runner(Generic[T, A]):
                     self._logger.error("stopped; what is there stays", reason=str(error))
                     raise error
 
-    async def _keep(self, following: Following[T]) -> None:
+    async def _keep(self, following: Following[T], ready: Callable[[int], None]) -> None:
         pause = self._first_pause
         while True:
             try:
@@ -111,7 +113,7 @@ class Runner(Generic[T, A]):
                 pass
             self._changed.clear()
             try:
-                await self._look(following)
+                complete = await self._look(following)
             except (ApplyError, SubscriberStateError) as error:
                 why = error.why if isinstance(error, ApplyError) else "state"
                 self.counts.failed[why] += 1
@@ -121,9 +123,12 @@ class Runner(Generic[T, A]):
                 self._changed.set()
             else:
                 pause = self._first_pause
+                if complete and not self.settled.is_set():
+                    ready(self.position)
+                    self.settled.set()
 
-    async def _look(self, following: Following[T]) -> None:
-        """Compare and apply once."""
+    async def _look(self, following: Following[T]) -> bool:
+        """Compare and apply once; whether the whole log was known."""
         complete, wanted, position = following.complete, following.wanted, following.position.sequence
         if wanted is None:
             await self._keep_all(complete=complete)
@@ -142,8 +147,7 @@ class Runner(Generic[T, A]):
                 self._logger.info("applied", added=len(plan.add), dropped=len(plan.drop), position=position)
         self.position = position
         self.counts.looked += 1
-        if complete:
-            self.settled.set()
+        return complete
 
     async def _keep_all(self, *, complete: bool) -> None:
         """Nothing is known of what is wanted."""
