@@ -66,9 +66,9 @@ class Machine:
         with ThreadPoolExecutor(1) as thread:  # a thread that was moved is not used again
             return thread.submit(inside).result()
 
-    def nft(self, text: str) -> None:
-        """As an operator types it."""
-        self.namespace.run(str(shutil.which("nft", path=search_path())), "-f", "-", stdin=text)
+    def nft(self, text: str) -> str:
+        """What an operator types; what is printed."""
+        return self.namespace.run(str(shutil.which("nft", path=search_path())), "-f", "-", stdin=text)
 
     def listed(self, *words: str) -> list[dict[str, Any]]:
         """What nft lists of everything, not read by our own reader."""

@@ -128,6 +128,14 @@ def test_a_set_that_an_operator_declares_with_our_mark_is_filled(machine: Machin
     assert machine.sets() == {"sales-6": {HERE}, "sales-4": set()}
 
 
+def test_a_table_that_an_operator_put_to_sleep_sleeps_on(machine: Machine, tmp_path: Path) -> None:
+    machine.nft("table inet dnms { flags dormant; }")
+    machine.run(lambda: _run(tmp_path, LOG))
+    assert "flags dormant" in machine.nft("list table inet dnms")
+    machine.nft("add table inet dnms")  # as he wakes it
+    assert machine.sets() == {"sales-6": {HERE}, "sales-4": set()}
+
+
 async def _run(directory: Path, happened: Sequence[Happened]) -> None:
     await run_once(await filled(memory_log(), happened), directory)
 

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
 import pytest
 from structlog.testing import capture_logs
 
-from dnms.bus.port import LogDamaged
+from dnms.bus.memory import MemoryLog
+from dnms.bus.port import Batch, LogDamaged
 from dnms.domain.document import LEVEL
 from dnms.events import codec
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.plan import SiteDefined
 from dnms.subscribers.firewall.examples import DESK, leased, ledger, named
+from dnms.subscribers.firewall.sets import Kernel
 from dnms.subscribers.runner import NO_PLAN, NOT_FOLDED, NOT_REACHED
 from dnms.subscribers.subscriber import Happened
+from tests.contracts.subscribers.logs import SITE
 from tests.netns.subscribers.conftest import Machine, Sets, kept, looks, run_once, running, stopped, until
-from tests.netns.subscribers.logs import LENGTH, WITHDRAWN, copied, filled, memory_log, whole
+from tests.netns.subscribers.logs import HISTORY, LENGTH, WITHDRAWN, copied, filled, memory_log, whole
 
 # --- empty
 
@@ -106,11 +111,25 @@ def test_it_adds_by_a_log_that_does_not_come_to_its_end(machine: Machine, tmp_pa
     }
 
 
+class Slow(MemoryLog):
+    """A log of which every message comes alone, and the next one when there was time to look and to apply."""
+
+    async def follow(self, subjects: Sequence[str], *, after: int = 0) -> AsyncGenerator[Batch, None]:
+        kernel = Kernel()
+        async with aclosing(super().follow(subjects, after=after)) as batches:
+            async for batch in batches:
+                for record in batch.records:
+                    yield Batch((record,), caught_up=record.sequence == len(self.records))
+                    for _ in range(3):
+                        await kernel.actual()
+
+
 def test_what_is_over_in_the_log_does_not_come_back_while_it_is_folded(machine: Machine, tmp_path: Path) -> None:
     async def work() -> None:
-        async with running(await whole(), tmp_path, period=3_600) as runner:
+        log = await filled(Slow(SITE, log_id="one", now=lambda: 0), HISTORY)
+        async with running(log, tmp_path, period=3_600) as runner:
             await runner.settled.wait()
-            assert runner.counts.looked == 1
+            assert (runner.counts.looked, runner.counts.dropped) == (1, 0)
 
     machine.run(work)
     assert "192.0.2.2" not in str(machine.listed())
