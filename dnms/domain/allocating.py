@@ -90,11 +90,11 @@ def merge(ledger: Ledger, request: MergeOutage, *, at: int, entropy: bytes) -> I
     """What was given while the log was away, and where somebody else has that meanwhile, another address. Refused."""
     if ledger.plan.subnet is None:
         raise Refused("no-subnet", "the plan has no such subnet")
-    granted = OutageGranted(**{name: getattr(request, name) for name in request.__struct_fields__})
-    yield granted
+    has_it = ledger.is_open_to(request.address, request.client, request.iaid)
+    fields = {name: getattr(request, name) for name in request.__struct_fields__}
+    yield OutageGranted(**fields, contested=not has_it)
     kind = _family(request.address)
     pool, first = ledger.pool_of(request.address), ledger.lease(request.client, request.iaid, kind)
-    has_it = ledger.is_open_to(request.address, request.client, request.iaid)
     if has_it and pool is None:
         yield AddressWithdrawn(address=request.address, client=request.client, iaid=request.iaid)
     if (has_it and pool is not None) or (first is not None and first.address != request.address):

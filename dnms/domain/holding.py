@@ -80,7 +80,7 @@ def block(ledger: Ledger, request: BlockAddress, *, at: int) -> Iterator[Event]:
     if lease is None and ledger.quarantine.get(request.address, 0) > at + pool.quarantine * MICROSECONDS // 2:
         return  # it is blocked, for long enough
     ledger.check_declines(request.client, at=at)
-    yield AddressBlocked(address=request.address, client=request.client, blocked_until=until, cause=request.cause)
     if lease is not None:
         yield allocating.withdrawn(lease)
         yield from ledger.moved_on(lease)
+    yield AddressBlocked(address=request.address, client=request.client, blocked_until=until, cause=request.cause)

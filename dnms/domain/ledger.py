@@ -427,7 +427,7 @@ class Ledger:
 
     def _grant(self, event: OutageGranted, *, durable: bool) -> None:
         """A fact; who has the address in the log keeps it. Beside another one of the same client it is drained."""
-        if not self.is_open_to(event.address, event.client, event.iaid):
+        if event.contested:
             return
         lease, there = _leased(event), self.leases.get(event.address)
         if there is not None:

@@ -116,7 +116,10 @@ class AddressBlocked(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OutageGranted(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """While the log was away an agent gave this address to this client: a fact, whoever else has it meanwhile."""
+    """While the log was away an agent gave this address to this client: a fact, whoever else has it meanwhile.
+
+    Where that is `contested`, the other one is in the log already and keeps it.
+    """
 
     NAME = "outage.granted"
     address: Address
@@ -128,6 +131,7 @@ class OutageGranted(Event, frozen=True, kw_only=True, omit_defaults=True):
     valid_until: int
     horizon: int
     happened: int  # by the agent's reckoning of the log's clock
+    contested: bool = False
 
 
 class HashMoved(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -44,7 +44,9 @@ async def compare(expected: Naive, reading: Reading) -> list[str]:
     held = {(row.address, row.subnet): row.client for row in leases if row.state == "held"}
     declined = {(row.address, row.subnet): row.client for row in leases if row.state == "declined"}
     found += _unlike("holder", held.items(), expected.holders.items())
+    blocked = {(row.address, row.subnet): row.client for row in leases if row.state == "blocked"}
     found += _unlike("declined", declined.items(), expected.declined.items())
+    found += _unlike("blocked", blocked.items(), expected.blocked.items())
     rows = await _nodes(db)
     names = {row.client: row.name for row in rows if row.name is not None}
     found += _unlike("name", names.items(), expected.names.items())

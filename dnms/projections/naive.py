@@ -32,6 +32,7 @@ class Naive(msgspec.Struct, kw_only=True):
     events: int = 0
     holders: dict[tuple[str, str], str] = {}  # (address, subnet) to client
     declined: dict[tuple[str, str], str] = {}  # (address, subnet) to who declined it
+    blocked: dict[tuple[str, str], str] = {}  # (address, subnet) to who was seen with it
     names: dict[str, str] = {}  # by client
     places: dict[str, str] = {}  # the subnet of each client
     registered: dict[str, set[str]] = {}  # addresses of each client
@@ -53,8 +54,11 @@ def fold(commits: Iterable[Stored]) -> Naive:
             naive.events += 1
             fields = {name: getattr(event, name) for name in event.__struct_fields__}
             client = fields["client"].hex() if "client" in fields else ""
-            if event.NAME == "address.allocated":
+            if event.NAME == "address.allocated" or (event.NAME == "outage.granted" and not fields["contested"]):
                 state.allocated(format_address(fields["address"]), subnet, client, fields["pool"], stored)
+            elif event.NAME == "address.blocked":
+                state.ended(format_address(fields["address"]), subnet, stored)
+                naive.blocked[format_address(fields["address"]), subnet] = client
             elif event.NAME in ENDINGS:
                 state.ended(format_address(fields["address"]), subnet, stored)
                 if event.NAME == "address.declined":
@@ -101,6 +105,7 @@ class _State:
             self.naive.intervals.append((address, holder, "lease", since, stored.commit.time))
         self.naive.holders.pop(key, None)
         self.naive.declined.pop(key, None)
+        self.naive.blocked.pop(key, None)
 
     def registered(self, client: str, snapshot: Snapshot, stored: Stored) -> None:
         self.naive.registered[client] = {format_address(one.address) for one in snapshot.addresses}

@@ -9,11 +9,14 @@ from typing import NamedTuple
 
 from dnms.events.address import (
     AddressAllocated,
+    AddressBlocked,
     AddressDeclined,
+    AddressDeprecated,
     AddressExpired,
     AddressReleased,
     AddressRenewed,
     AddressWithdrawn,
+    OutageGranted,
 )
 from dnms.events.commit import Stored
 from dnms.events.configuration import Snapshot
@@ -21,7 +24,7 @@ from dnms.events.seen import ConfigurationRegistered
 from dnms.kit.clock import MICROSECONDS
 from dnms.projections.projection import place, storable
 
-HELD, DECLINED = "held", "declined"
+HELD, DECLINED, BLOCKED = "held", "declined", "blocked"
 
 
 class _Lease(NamedTuple):
@@ -154,67 +157,89 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     for stored in batch:
         where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):
-            match event:
-                case AddressAllocated():
-                    leases.set(
-                        (event.address, where.subnet),
-                        _Lease(
-                            state=HELD,
-                            client=event.client,
-                            iaid=event.iaid,
-                            pool=event.pool,
-                            member_of=event.group,
-                            counter=event.counter,
-                            since=at,
-                            valid_until=event.valid_until,
-                            horizon=event.horizon,
-                            opened_sequence=sequence,
-                            opened_index=index,
-                            changed_sequence=sequence,
-                            changed_index=index,
-                        ),
-                    )
-                case AddressRenewed():
-                    key = (event.address, where.subnet)
-                    lease = leases.get(key)
-                    if lease is not None:
-                        leases.set(
-                            key,
-                            lease._replace(
-                                valid_until=event.valid_until,
-                                horizon=event.horizon,
-                                changed_sequence=sequence,
-                                changed_index=index,
-                            ),
-                        )
-                case AddressDeclined():
-                    key = (event.address, where.subnet)
-                    lease = leases.get(key)
-                    leases.set(
-                        key,
-                        _Lease(
-                            state=DECLINED,
-                            client=event.client,
-                            iaid=event.iaid,
-                            pool="" if lease is None else lease.pool,
-                            member_of=0 if lease is None else lease.member_of,
-                            counter=0 if lease is None else lease.counter,
-                            since=at,
-                            valid_until=event.quarantined_until,
-                            horizon=event.quarantined_until,
-                            opened_sequence=sequence,
-                            opened_index=index,
-                            changed_sequence=sequence,
-                            changed_index=index,
-                        ),
-                    )
-                case AddressReleased() | AddressExpired() | AddressWithdrawn():
-                    leases.set((event.address, where.subnet), None)
-                case ConfigurationRegistered():
-                    registered.register(
-                        event.client, event.snapshot, subnet=where.subnet, at=at, sequence=sequence, index=index
-                    )
-                case _:
-                    pass
+            if isinstance(event, ConfigurationRegistered):
+                registered.register(
+                    event.client, event.snapshot, subnet=where.subnet, at=at, sequence=sequence, index=index
+                )
+            elif isinstance(event, _OF_A_LEASE):
+                key = (event.address, where.subnet)
+                before = leases.get(key)
+                after = _after(before, event, at=at, place=(sequence, index))
+                if after != before:
+                    leases.set(key, after)
     leases.write()
     registered.write()
+
+
+_Gives = AddressAllocated | OutageGranted
+_Rests = AddressDeclined | AddressBlocked
+_Lasts = AddressRenewed | AddressDeprecated
+_Ends = AddressReleased | AddressExpired | AddressWithdrawn
+_OF_A_LEASE = _Gives | _Rests | _Lasts | _Ends
+
+
+def _after(  # noqa: PLR0911  # one return a case
+    before: _Lease | None, event: _Gives | _Rests | _Lasts | _Ends, *, at: int, place: tuple[int, int]
+) -> _Lease | None:
+    """The row of an address after an event about it."""
+    match event:
+        case AddressAllocated():
+            return _given(event, at=at, place=place)
+        case OutageGranted():
+            if event.contested:
+                return before
+            if before is not None and before.state == HELD:
+                return before._replace(horizon=max(before.horizon, event.horizon))
+            return _given(event, at=at, place=place)
+        case AddressRenewed() if before is not None:
+            return before._replace(
+                valid_until=event.valid_until,
+                horizon=event.horizon,
+                changed_sequence=place[0],
+                changed_index=place[1],
+            )
+        case AddressDeprecated() if before is not None:
+            return before._replace(valid_until=event.valid_until, changed_sequence=place[0], changed_index=place[1])
+        case AddressDeclined():
+            return _resting(before, event, DECLINED, event.iaid, until=event.quarantined_until, at=at, place=place)
+        case AddressBlocked():
+            return _resting(before, event, BLOCKED, 0, until=event.blocked_until, at=at, place=place)
+    return None
+
+
+def _given(event: _Gives, *, at: int, place: tuple[int, int]) -> _Lease:
+    return _Lease(
+        state=HELD,
+        client=event.client,
+        iaid=event.iaid,
+        pool=event.pool,
+        member_of=event.group,
+        counter=event.counter,
+        since=at,
+        valid_until=event.valid_until,
+        horizon=event.horizon,
+        opened_sequence=place[0],
+        opened_index=place[1],
+        changed_sequence=place[0],
+        changed_index=place[1],
+    )
+
+
+def _resting(
+    before: _Lease | None, event: _Rests, state: str, iaid: int, *, until: int, at: int, place: tuple[int, int]
+) -> _Lease:
+    return _Lease(
+        state=state,
+        client=event.client,
+        iaid=iaid,
+        pool="" if before is None else before.pool,
+        member_of=0 if before is None else before.member_of,
+        counter=0 if before is None else before.counter,
+        since=at,
+        valid_until=until,
+        horizon=until,
+        opened_sequence=place[0],
+        opened_index=place[1],
+        changed_sequence=place[0],
+        changed_index=place[1],
+    )

@@ -18,17 +18,17 @@ MAX_ADDRESSES = 10_000  # in one answer; a caller pages on with `after`
 
 
 class AddressRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A lease, or an address that rests because a client declined it.
+    """A lease, or an address that rests because a client declined it or was seen with it.
 
     `valid_until` is what the client was last known to be told, `horizon` until when the log promises the address to it;
-    a renewal that ends before the horizon is answered without an event. Of a declined address both are the end of its
+    a renewal that ends before the horizon is answered without an event. Of one that rests both are the end of its
     quarantine.
     """
 
     address: str
     subnet: str
-    state: str  # held, declined
-    client: str  # hex; who holds it, or who declined it
+    state: str  # held, declined, blocked
+    client: str  # hex; who holds it, who declined it, or who was seen with it
     node: str | None  # the client's name
     iaid: int
     pool: str

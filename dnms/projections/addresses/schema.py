@@ -4,8 +4,8 @@ SCHEMA = """
 CREATE TABLE address_lease (       -- an address is unique in its realm, so in its subnet, and not in the site
     address BLOB NOT NULL,
     subnet TEXT NOT NULL,
-    state TEXT NOT NULL,           -- held, declined
-    client BLOB NOT NULL,          -- who holds it, or who declined it
+    state TEXT NOT NULL,           -- held, declined, blocked
+    client BLOB NOT NULL,          -- who holds it, who declined it, or who uses it
     iaid INTEGER NOT NULL,
     pool TEXT NOT NULL,
     member_of INTEGER NOT NULL,    -- number of the group, 0 for none

@@ -7,4 +7,4 @@ changed, and who had an address at an instant is one seek in the key.
 from dnms.projections.history.fold import SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="history", version=1, schema=SCHEMA, fold=fold)
+PROJECTION = Projection(name="history", version=2, schema=SCHEMA, fold=fold)

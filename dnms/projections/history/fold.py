@@ -11,6 +11,7 @@ from dnms.events.address import (
     AddressExpired,
     AddressReleased,
     AddressWithdrawn,
+    OutageGranted,
 )
 from dnms.events.commit import Stored
 from dnms.events.seen import ConfigurationRegistered
@@ -117,7 +118,9 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
         where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):
             match event:
-                case AddressAllocated():
+                case OutageGranted() if event.contested:
+                    pass  # another keeps it
+                case AddressAllocated() | OutageGranted():
                     row = (event.address, where.subnet, at, sequence, index, event.NAME, event.client, event.pool)
                     held.append(row)
                 case AddressReleased() | AddressExpired() | AddressDeclined() | AddressWithdrawn():

@@ -1,6 +1,6 @@
 """Who is in which group, and with which addresses: the plan's groups, the nodes' names and the ledgers' leases.
 
-A node is in the first group with a pattern that its name matches, as for the Subnet Agent that gives it its address. A
+A node is in the first group with a pattern that it matches, as for the Subnet Agent that gives it its address. A
 lease says the group of that moment too, which counts for a client of which no name is known; of one that has a name it
 may be old, since an IPv4 lease stays where it is when its node goes to another group.
 """
@@ -19,12 +19,13 @@ from dnms.events.address import (
     AddressExpired,
     AddressReleased,
     AddressWithdrawn,
+    OutageGranted,
 )
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import Stored
 from dnms.events.ip import family
 from dnms.events.node import NodeIdentified
-from dnms.events.recorded import Event
+from dnms.events.recorded import Event, Personal
 from dnms.subscribers.firewall.sets import GroupSet, Item, Member, OurTable
 
 K = TypeVar("K")
@@ -37,7 +38,7 @@ class Membership:
     def __init__(self, site: str) -> None:
         self._plan_subject = subjects.plan(site)
         self._plan = PlanState()
-        self._names: dict[bytes, str] = {}  # by client id
+        self._nodes: dict[bytes, NodeIdentified] = {}  # by client id; those with a name that can be read
         self._leases: dict[str, dict[bytes, tuple[bytes, int]]] = {}  # by ledger and address: client id and group
         self._groups: dict[bytes, int] = {}  # of clients with names, by the present plan, as far as it was asked for
 
@@ -72,25 +73,36 @@ class Membership:
 
     def _evolve(self, leases: dict[bytes, tuple[bytes, int]], event: Event) -> bool:
         match event:
-            case AddressAllocated():
+            case OutageGranted() if event.contested:
+                return False  # another keeps it
+            case AddressAllocated() | OutageGranted():
                 return _put(leases, event.address, (event.client, event.group))
             case AddressReleased() | AddressExpired() | AddressWithdrawn() | AddressDeclined():
                 return leases.pop(event.address, None) is not None
             case NodeIdentified():
-                name = event.name.value
                 self._groups.pop(event.client, None)
-                if isinstance(name, str):
-                    return _put(self._names, event.client, name)
-                return self._names.pop(event.client, None) is not None  # sealed: nobody can read it any more
+                if isinstance(event.name.value, str):
+                    return _put(self._nodes, event.client, event)
+                return self._nodes.pop(event.client, None) is not None  # sealed: nobody can read it any more
         return False
 
     def _group(self, client: bytes, given: int) -> int:
-        name = self._names.get(client)
-        if name is None:
+        node = self._nodes.get(client)
+        if node is None:
             return given
         if client not in self._groups:
-            self._groups[client] = group_of(self._plan, name)
+            self._groups[client] = group_of(
+                self._plan,
+                node.name.text,
+                duid=_bytes(node.duid),
+                hardware=[_bytes(each) for each in node.hardware],
+            )
         return self._groups[client]
+
+
+def _bytes(personal: Personal) -> bytes:
+    value = personal.value
+    return value if isinstance(value, bytes) else b""
 
 
 def _put(table: dict[K, V], key: K, value: V) -> bool:
