@@ -14,11 +14,14 @@ from dnms.bus.memory import MemoryLog
 from dnms.events import codec
 from dnms.events.address import (
     AddressAllocated,
+    AddressBlocked,
     AddressDeclined,
+    AddressDeprecated,
     AddressExpired,
     AddressReleased,
     AddressRenewed,
     AddressWithdrawn,
+    OutageGranted,
 )
 from dnms.events.commit import Commit, Stored
 from dnms.events.configuration import Generation, InterfaceAddress, Link, Snapshot
@@ -71,6 +74,22 @@ def cut(log: Sequence[Stored], places: Sequence[int]) -> list[Sequence[Stored]]:
     return [log[first:last] for first, last in zip([0, *ends], ends, strict=False)]
 
 
+ENDS = ("released", "expired", "withdrawn", "declined")
+
+
+def _granted(address: bytes, client: bytes, pool: str, *, contested: bool = False) -> OutageGranted:
+    return OutageGranted(
+        address=address,
+        client=client,
+        iaid=1,
+        pool=pool,
+        valid_until=3,
+        horizon=5,
+        happened=1,
+        contested=contested,
+    )
+
+
 class Site:
     """What has been written so far, so that the next event can be one that a writer would write."""
 
@@ -78,16 +97,26 @@ class Site:
         self.held: dict[tuple[str, bytes], tuple[bytes, str]] = {}
         self.pools: list[str] = []
 
-    def lease(self, draw: st.DrawFn, subnet: str) -> Event:
+    def lease(self, draw: st.DrawFn, subnet: str) -> Event:  # noqa: PLR0911  # one return an event
         """The next event of a ledger."""
         address = draw(st.sampled_from(ADDRESSES))
         key = (subnet, address)
         if key not in self.held:
             client, pool = draw(st.sampled_from(CLIENTS)), draw(st.sampled_from(["six", "other"]))
+            if draw(st.integers(0, 4)) == 0:
+                return AddressBlocked(address=address, client=client, blocked_until=9, cause=1)
             self.held[key] = (client, pool)
+            if draw(st.integers(0, 4)) == 0:
+                return _granted(address, client, pool)
             return AddressAllocated(address=address, client=client, iaid=1, pool=pool, valid_until=1, horizon=2)
-        client, _ = self.held[key]
-        what = draw(st.sampled_from(["renewed", "released", "expired", "withdrawn", "declined"]))
+        client, pool = self.held[key]
+        what = draw(st.sampled_from(["renewed", "deprecated", "again", "contested", *ENDS]))
+        if what == "deprecated":
+            return AddressDeprecated(address=address, client=client, iaid=1, valid_until=2)
+        if what == "again":  # by two agents in one outage
+            return _granted(address, client, pool)
+        if what == "contested":
+            return _granted(address, draw(st.sampled_from(CLIENTS)), pool, contested=True)
         if what == "renewed":
             return AddressRenewed(address=address, client=client, iaid=1, valid_until=3, horizon=4)
         del self.held[key]
