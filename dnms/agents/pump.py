@@ -140,7 +140,10 @@ class Pump(Generic[E]):
             pass  # reading tells of a broken connection
 
     async def _close(self) -> None:
-        self._writer.close()
+        # Never a second close: by it Python's TLS transport forgets its protocol (3.11 to 3.13), and the abort below is
+        # an AttributeError before 3.11.4; Debian 12 has 3.11.2. What the peer has ended counts as closed already.
+        if not self._writer.is_closing():
+            self._writer.close()
         try:
             async with asyncio.timeout(FLUSH):
                 await self._writer.wait_closed()
