@@ -12,9 +12,11 @@ subscribers/       by which log each subscriber of this machine acted last
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import secrets
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 from dnms.disk import atomic
@@ -22,6 +24,21 @@ from dnms.disk.certificates import issue
 
 LAYOUT = 1
 """The version of this directory's layout."""
+
+PARTS = (
+    "site.toml",
+    "secret",
+    "root.pem",
+    "root.key",
+    "agent.pem",
+    "agent.key",
+    "bus.token",
+    "api.token",
+    "log",
+    "views.db",
+)
+"""What a site's directory can hold. Where one of these is, there is or was a site, and no other is made over it: a
+secret that is replaced takes the names of all clients in the log with it."""
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,30}[a-z0-9])?")
 
@@ -48,21 +65,29 @@ class Site:
         """Make a new site's directory with secrets of its own; SiteError if there is one, or if it cannot be made."""
         if not _NAME.fullmatch(name):
             raise SiteError(f"{name!r} is no site name: use up to 32 lower-case letters, digits and hyphens")
+        made: list[Path] = []
         try:
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if (path / "site.toml").exists():
-                raise SiteError(f"{path} holds a site already; nothing was changed")
+            if found := _parts(path):
+                raise SiteError(_why_not_over(path, found))
             root, agent = issue(name)
-            atomic.write(path / "secret", secrets.token_hex(32).encode(), mode=0o600)
-            atomic.write(path / "root.pem", root.certificate)
-            atomic.write(path / "root.key", root.key, mode=0o600)
-            atomic.write(path / "agent.pem", agent.certificate)
-            atomic.write(path / "agent.key", agent.key, mode=0o600)
-            atomic.write(path / "bus.token", secrets.token_urlsafe(32).encode(), mode=0o600)
-            atomic.write(path / "api.token", secrets.token_urlsafe(32).encode(), mode=0o600)
-            # Last, so that an interrupted creation leaves no half site that looks like one.
-            atomic.write(path / "site.toml", f'version = {LAYOUT}\nname = "{name}"\n'.encode())
+            for part, content, mode in (
+                ("secret", secrets.token_hex(32).encode(), 0o600),
+                ("root.pem", root.certificate, 0o644),
+                ("root.key", root.key, 0o600),
+                ("agent.pem", agent.certificate, 0o644),
+                ("agent.key", agent.key, 0o600),
+                ("bus.token", secrets.token_urlsafe(32).encode(), 0o600),
+                ("api.token", secrets.token_urlsafe(32).encode(), 0o600),
+                # Last, so that an interrupted creation leaves no half site that looks like one.
+                ("site.toml", f'version = {LAYOUT}\nname = "{name}"\n'.encode(), 0o644),
+            ):
+                made.append(path / part)
+                atomic.write(path / part, content, mode=mode)
         except OSError as error:
+            for file in made:  # all of it is from this call, and nobody has used it yet
+                with suppress(OSError):
+                    file.unlink(missing_ok=True)
             raise SiteError(f"cannot make the site in {path}: {error.strerror or error}") from error
         return cls.load(path)
 
@@ -72,6 +97,8 @@ class Site:
         try:
             settings = tomllib.loads((path / "site.toml").read_text())
             version, name = settings["version"], settings["name"]
+            if type(version) is not int or version < 1:  # True is an int to Python
+                raise ValueError(f"version = {version!r} in site.toml is no layout, known is {LAYOUT}")
             if version > LAYOUT:
                 raise SiteError(f"{path} was made by a newer release (layout {version}, known {LAYOUT}): upgrade dnms")
             if not _NAME.fullmatch(name):
@@ -80,7 +107,9 @@ class Site:
             if len(secret) != 32:
                 raise ValueError(f"the secret has {len(secret)} bytes and not 32")
         except FileNotFoundError as error:
-            raise SiteError(f"{path} holds no site ({error.filename} is missing): run `dnms init`") from error
+            if not _parts(path):
+                raise SiteError(f"{path} holds no site: run `dnms init`, or name its directory") from error
+            raise SiteError(f"the site in {path} lacks {Path(error.filename).name}: restore it from a copy") from error
         except OSError as error:
             raise SiteError(f"cannot read the site in {path}: {error.strerror or error}") from error
         except KeyError as error:
@@ -115,3 +144,17 @@ class Site:
         if not text:  # which would let in whoever asks for nothing
             raise SiteError(f"{self.path / name} is empty; restore it from a copy")
         return text
+
+
+def _parts(path: Path) -> list[str]:
+    """What of a site is there; a link to nowhere is there too."""
+    return [part for part in PARTS if os.path.lexists(path / part)]
+
+
+def _why_not_over(path: Path, found: list[str]) -> str:
+    if "site.toml" in found:
+        return f"{path} holds a site already; nothing was changed"
+    return (
+        f"{path} holds {', '.join(found)} of a site that lacks its site.toml; nothing was changed: restore it from a "
+        "copy, or remove all of these if they are of an init that was interrupted"
+    )

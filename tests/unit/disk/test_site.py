@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from dnms.disk.site import LAYOUT, Site, SiteError
+from dnms.disk.site import LAYOUT, PARTS, Site, SiteError
 from dnms.wire.messages import AGENT_NAME
 
 
@@ -80,11 +81,35 @@ def test_a_site_is_not_made_over_another(copy: Path) -> None:
     assert {file.name: file.read_bytes() for file in copy.iterdir()} == before
 
 
-def test_what_an_interrupted_creation_left_is_no_site_and_is_made_anew(copy: Path) -> None:
-    (copy / "site.toml").unlink()
-    old = (copy / "secret").read_text()
-    assert "run `dnms init`" in complaint(lambda: Site.load(copy))
-    assert Site.create(copy, "other").secret.hex() != old
+@pytest.mark.parametrize("lost", ["site.toml", "secret", "root.key"])
+def test_what_is_left_of_a_site_is_kept_and_what_is_missing_is_named(copy: Path, lost: str) -> None:
+    (copy / "log").mkdir()
+    (copy / lost).unlink()
+    before = {file.name: file.read_bytes() for file in copy.iterdir() if file.is_file()}
+    if lost != "root.key":  # which only a new certificate needs
+        assert f"lacks {lost}: restore it from a copy" in complaint(lambda: Site.load(copy))
+    assert "nothing was changed" in complaint(lambda: Site.create(copy, "other"))
+    assert {file.name: file.read_bytes() for file in copy.iterdir() if file.is_file()} == before
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_no_site_is_made_where_anything_of_one_is(tmp_path: Path, part: str) -> None:
+    (tmp_path / part).symlink_to("nowhere")
+    assert "nothing was changed" in complaint(lambda: Site.create(tmp_path, "example"))
+    assert [each.name for each in tmp_path.iterdir()] == [part]
+
+
+def test_a_creation_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+        if path.name == "api.token":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        path.write_bytes(data)
+
+    monkeypatch.setattr("dnms.disk.site.atomic.write", full)
+    assert "No space left" in complaint(lambda: Site.create(tmp_path / "site", "example"))
+    assert not list((tmp_path / "site").iterdir())
+    monkeypatch.undo()
+    assert Site.create(tmp_path / "site", "example").name == "example"
 
 
 def test_a_site_that_cannot_be_made(tmp_path: Path) -> None:
@@ -110,7 +135,10 @@ def test_a_site_of_a_newer_release(copy: Path) -> None:
         ("site.toml", b"version = 1\n", "lacks 'name'"),
         ("site.toml", b"version = = 1", "damaged"),
         ("site.toml", b"\xff\xfe", "damaged"),
-        ("site.toml", b'version = "one"\nname = "example"\n', "damaged"),
+        ("site.toml", b'version = "two"\nname = "example"\n', "version = 'two' in site.toml is no layout"),
+        ("site.toml", b'version = 0\nname = "example"\n', "version = 0 in site.toml is no layout"),
+        ("site.toml", b'version = -1\nname = "example"\n', "version = -1 in site.toml is no layout"),
+        ("site.toml", b'version = true\nname = "example"\n', "version = True in site.toml is no layout"),
         ("site.toml", b"version = 1\nname = 7\n", "damaged"),
         ("site.toml", b'version = 1\nname = "a.>"\n', "no site name"),
         ("secret", b"", "0 bytes and not 32"),
@@ -125,7 +153,7 @@ def test_a_damaged_site(copy: Path, file: str, content: bytes, said: str) -> Non
 
 def test_a_missing_secret(copy: Path) -> None:
     (copy / "secret").unlink()
-    assert "secret is missing" in complaint(lambda: Site.load(copy))
+    assert "lacks secret: restore it from a copy" in complaint(lambda: Site.load(copy))
 
 
 @pytest.mark.parametrize("content", [b"", b" \n", b"\xff"])
