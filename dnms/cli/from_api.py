@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -15,14 +15,22 @@ import msgspec
 
 from dnms.cli import http, rendering
 from dnms.cli.answers import AddressAnswer, NodeAnswer, Wanted
+from dnms.cli.exits import Failure
+from dnms.cli.freshness import Doubt, Teller, doubt
 from dnms.projections.addresses.queries import AddressRow
 from dnms.projections.events.queries import EventRow
 from dnms.projections.history.queries import Holding
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
+from dnms.projections.views import Status
 
 PAGE = 1_000  # rows in one answer
 AGAIN = 1.0  # seconds until a stream that broke off is asked for again
+PATIENCE = (
+    1.0  # seconds for the views to have what was in the log when they were asked; a busy log is always ahead a bit
+)
+LOOK = 0.1  # seconds between two looks for that
+WATCH = 5.0  # seconds between two looks whether what a stream shows is still the log
 
 T = TypeVar("T")
 
@@ -35,11 +43,23 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     next: str | None = None
 
 
+class StatusAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """How the views are, and where the log ends; None if it cannot be reached."""
+
+    views: Status
+    log_end: int | None
+
+
 class ApiAnswers:
     """Implements `answers.Answers` over the API."""
 
     def __init__(self, api: http.Api) -> None:
         self._api = api
+        self._teller = Teller()
+
+    async def look(self) -> None:
+        """Tell people if the answers may be older than the log. Failure, httpx.TransportError."""
+        self._teller.tell(await doubtful(self._api))
 
     async def nodes(self, *, subnet: str | None) -> list[NodeRow]:
         """Every node."""
@@ -73,6 +93,22 @@ class ApiAnswers:
     async def tail(self, wanted: Wanted) -> AsyncGenerator[EventRow, None]:
         """The events that are wanted from now on. A stream that breaks off is taken up where it ended."""
         after = str((await self._newest(wanted, 1)).position)
+        watching = asyncio.create_task(self._watch())
+        try:
+            async with aclosing(self._stream(wanted, after)) as events:
+                async for event in events:
+                    yield event
+        finally:
+            watching.cancel()
+
+    async def _watch(self) -> None:
+        """A stream that is silent may have views behind it that have stopped."""
+        while True:
+            await asyncio.sleep(WATCH)
+            with suppress(httpx.TransportError, Failure):  # the stream itself says so
+                await self.look()
+
+    async def _stream(self, wanted: Wanted, after: str) -> AsyncGenerator[EventRow, None]:
         told = False
         while True:
             try:
@@ -106,8 +142,28 @@ class ApiAnswers:
                 return found
 
 
+async def doubtful(api: http.Api) -> Doubt | None:
+    """What speaks against answers that are asked for now. Failure, httpx.TransportError."""
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + PATIENCE
+    found = await api.get("/status", StatusAnswer)
+    end = found.log_end
+    while (said := doubt(found.views, unread=_unread(found.views, end))) is not None and said.word == "behind":
+        if loop.time() >= deadline:
+            break
+        await asyncio.sleep(LOOK)
+        found = await api.get("/status", StatusAnswer)
+    return said
+
+
+def _unread(views: Status, end: int | None) -> int | None:
+    return None if end is None or views.position is None else max(0, end - views.position.sequence)
+
+
 @asynccontextmanager
 async def opened(url: str, site: Path) -> AsyncGenerator[ApiAnswers, None]:
-    """Answers from the API at `url`. Failure."""
+    """Answers from the API at `url`; people are told if they may be older than the log. Failure."""
     async with http.opened(url, site) as api:
-        yield ApiAnswers(api)
+        answers = ApiAnswers(api)
+        await answers.look()
+        yield answers

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
 
-from dnms.cli import rendering
 from dnms.cli.answers import AddressAnswer, NodeAnswer, Wanted
 from dnms.cli.exits import NO, USAGE, Failure
+from dnms.cli.freshness import Teller, doubt
 from dnms.disk.site import Site
 from dnms.events.ip import parse_address
 from dnms.projections.addresses import queries as addresses
@@ -30,6 +30,11 @@ class ViewAnswers:
 
     def __init__(self, views: Views) -> None:
         self._views = views
+        self._teller = Teller()
+
+    async def look(self) -> None:
+        """Tell people if the views are kept up no more. The end of the log is not known here."""
+        self._teller.tell(doubt(await self._views.status()))
 
     async def nodes(self, *, subnet: str | None) -> list[nodes.NodeRow]:
         """Every node."""
@@ -98,6 +103,7 @@ class ViewAnswers:
                 after = events.after_event(event.sequence, event.index)
             if not found:
                 await asyncio.sleep(LOOK)
+                await self.look()
 
     async def _events(self, wanted: Wanted, *, after: int, limit: int, newest: bool) -> list[EventRow]:
         try:
@@ -121,11 +127,9 @@ async def opened(directory: Path) -> AsyncGenerator[ViewAnswers, None]:
     """Answers from a site's directory. SiteError, ViewsError."""
     views = Views(Site.load(directory).views)
     try:
-        status = await views.status()
-        if status.position is not None and (status.explanation or not status.running):
-            why = f"have stopped ({status.explanation})" if status.explanation else "are kept up by nobody now"
-            rendering.say(f"the views {why}; they are as of {rendering.moment(status.position.time)}")
-        yield ViewAnswers(views)
+        answers = ViewAnswers(views)
+        await answers.look()
+        yield answers
     finally:
         await views.close()
 

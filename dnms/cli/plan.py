@@ -15,11 +15,11 @@ from rich.console import RenderableType
 from rich.text import Text
 
 from dnms.bus.port import Unanswered, Unavailable
-from dnms.cli import http
+from dnms.cli import from_api, http
 from dnms.cli.exits import OK, USAGE, Failure
 from dnms.cli.options import API, SITE, ApiUrl, SiteDirectory
 from dnms.cli.plan_text import to_toml
-from dnms.cli.rendering import Output, answer, table
+from dnms.cli.rendering import Output, answer, say, table
 from dnms.domain.document import DocumentError, from_builtins
 
 _PART = re.compile(r"\$\.(\w+)\[(\d+)\]")
@@ -62,7 +62,11 @@ def apply(
 
     async def post() -> Applied:
         async with http.opened(api, site) as opened:
-            return await opened.post("/plan", document, Applied)
+            applied = await opened.post("/plan", document, Applied)
+            if not applied.folded:
+                doubt = await from_api.doubtful(opened)
+                say(f"it is in the log; {doubt.text if doubt else 'the views have it only now'}")
+            return applied
 
     try:
         applied = asyncio.run(post())
