@@ -15,6 +15,10 @@ The fold takes commits in the order of the log only, whoever brings them. Betwee
 the follow may bring ours, and others' after it: they are folded at once, and the acknowledgement then finds nothing to
 do. (A design that dropped what came meanwhile gave 21 addresses twice in an experiment.)
 
+A subject may be one process's alone, as `seen` is. What others commit there, as its former self did, goes to
+`foreign`. After a commit of its own that proves that a second process takes itself for this one: what a killed one had
+under way expects an older commit, and the log refuses it.
+
 What does not need the log does not wait for it. A grant without an event is answered at once, unless an event before
 it in the same draft is still to be committed. A refusal that was recorded in the last minute is counted and not
 written again; the next one that is written says how many it stands for.
@@ -32,7 +36,7 @@ import structlog
 
 from dnms.bus.append import FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, append
 from dnms.bus.drafting import Asked, Draft, Outcome, Refusals, draft
-from dnms.bus.port import Log, LogDamaged, LogError, LogForked, LostRace, Unanswered, Unavailable
+from dnms.bus.port import Doubled, Log, LogDamaged, LogError, LogForked, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import read
 from dnms.domain.aggregate import ChainBroken, Fold, Question, Refused, State
 from dnms.events.commit import MAX_EVENTS, Stored
@@ -82,11 +86,19 @@ class Committer(Generic[S]):
         actor: str,
         now: Callable[[], int],
         random: Callable[[int], bytes],
+        foreign: Callable[[Stored], None] | None = None,
     ) -> None:
-        """`now` is the log's clock in microseconds as this process knows it; `random` draws that many bytes."""
+        """`now` is the log's clock in microseconds as this process knows it; `random` draws that many bytes.
+
+        `foreign` is given for a subject that is this process's alone: it takes every commit of others, and raises
+        Doubled, once this process `has_written`, for what nothing here can put right.
+        """
         self.subject = subject
         self.fold = fold
         self.counts: Counter[str] = Counter()
+        self.has_written = False  # a commit of this process is in the log
+        self._foreign = foreign
+        self._drafted: set[bytes] = set()  # ids of what this process may have stored behind the newest commit folded
         self._log = log
         self._actor = actor
         self._now = now
@@ -125,14 +137,19 @@ class Committer(Generic[S]):
     def take(self, stored: Stored) -> bool:
         """Fold a commit that the owner's follow brought; False if it is folded already, as our own mostly are.
 
-        LogDamaged if commits are missing before it.
+        LogDamaged if commits are missing before it, Doubled if it is another's on a subject that is ours alone.
         """
         try:
             taken = self.fold.take(stored)
         except ChainBroken as error:
             raise LogDamaged(str(error)) from error
         if taken:
+            ours = stored.commit.id in self._drafted
+            self._drafted.clear()  # what was drafted behind an older commit is refused by the log
+            self.has_written |= ours
             self._folded.set()
+            if not ours and self._foreign is not None:
+                self._foreign(stored)
         return taken
 
     async def catch_up(self) -> None:
@@ -153,7 +170,7 @@ class Committer(Generic[S]):
     async def run(self) -> None:
         """Settle what is asked, until cancelled. Ends by itself only where nothing more can be right.
 
-        That is LogForked, LogDamaged, or UnknownToThisRelease.
+        That is LogForked, LogDamaged, Doubled, or UnknownToThisRelease.
         """
         ended: LogError | None = None
         try:
@@ -167,7 +184,7 @@ class Committer(Generic[S]):
                         self._batch.append(asked)
                 while self._batch:
                     await self._settle()
-        except (LogForked, LogDamaged) as error:
+        except (LogForked, LogDamaged, Doubled) as error:
             ended = error
             raise
         finally:
@@ -190,6 +207,7 @@ class Committer(Generic[S]):
         self._batch = [outcome.asked for outcome in drafted.waiting]
         if not drafted.data:
             return
+        self._drafted.add(drafted.commit.id)
         try:
             sequence = await append(
                 self._log,

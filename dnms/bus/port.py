@@ -57,6 +57,12 @@ class Unanswered(LogError):
     why = "unanswered"
 
 
+class Doubled(LogError):
+    """Another process writes on a subject that is this process's alone. Trying again does not help."""
+
+    why = "doubled"
+
+
 class LogForked(LogError):
     """This is another log, or a shorter one, than the one that was read before. Nothing goes on by itself then."""
 

@@ -11,12 +11,14 @@ subscribers/       by which log each subscriber of this machine acted last
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import re
 import secrets
 import tomllib
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dnms.disk import atomic
@@ -129,6 +131,27 @@ class Site:
     def api_token(self) -> str:
         """What the API asks its callers for. SiteError."""
         return self._read("api.token")
+
+    @contextmanager
+    def attended(self, subnet: str, agent: str) -> Iterator[None]:
+        """Be the only Subnet Agent of this name on a subnet meanwhile, among those that share this directory.
+
+        SiteError if there is another. Of those elsewhere, and of a directory that cannot be written, the log tells.
+        """
+        try:
+            lock = (self.path / f"lock.{subnet}.{agent}").open("w")
+        except OSError:
+            yield
+            return
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise SiteError(
+                    f"a Subnet Agent with the name {agent!r} serves subnet {subnet!r} on this machine already: "
+                    "give one of the two another --name"
+                ) from error
+            yield
 
     def client_id(self, duid: bytes) -> bytes:
         """The 16 bytes that stand for a client in the log: a hash of its DUID, keyed with the site's secret."""

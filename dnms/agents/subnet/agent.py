@@ -64,25 +64,26 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
             raise SubnetAgentError(
                 f"{option} {name!r}: expected a name of lower-case letters, digits and hyphens, at most 63"
             ) from None
-    try:
-        site = Site.load(settings.site)
-        context = tls.serving(site.agent_certificate, site.agent_key)
-        root = ssl.PEM_cert_to_DER_cert(site.root_certificate.read_text())
-        connected = await _connect(settings.bus, site, stop)
-    except (SiteError, LogError, OSError, ssl.SSLError) as error:
-        raise SubnetAgentError(str(error)) from error
-    if connected is None:
-        return
-    log, clock = connected
-    link = LinuxLink(settings.interface, context)
-    try:
-        await attend(
-            settings, site, log, clock, link, root=hashlib.sha256(root).digest(), random=secrets.token_bytes, stop=stop
-        )
-    except* (KernelError, LogError, BrokenCommit) as errors:
-        raise SubnetAgentError(one_line(errors)) from errors
-    finally:
-        await log.close()
+    with contextlib.ExitStack() as stack:
+        try:
+            site = Site.load(settings.site)
+            stack.enter_context(site.attended(settings.subnet, settings.name))
+            context = tls.serving(site.agent_certificate, site.agent_key)
+            root = ssl.PEM_cert_to_DER_cert(site.root_certificate.read_text())
+            connected = await _connect(settings.bus, site, stop)
+        except (SiteError, LogError, OSError, ssl.SSLError) as error:
+            raise SubnetAgentError(str(error)) from error
+        if connected is None:
+            return
+        log, clock = connected
+        link = LinuxLink(settings.interface, context)
+        fingerprint = hashlib.sha256(root).digest()
+        try:
+            await attend(settings, site, log, clock, link, root=fingerprint, random=secrets.token_bytes, stop=stop)
+        except* (KernelError, LogError, BrokenCommit) as errors:
+            raise SubnetAgentError(one_line(errors)) from errors
+        finally:
+            await log.close()
 
 
 async def attend(

@@ -16,7 +16,7 @@ import structlog
 
 from dnms.agents.subnet.notes import RETRY, Note, Notes
 from dnms.bus.committer import Committer, WriteOnly
-from dnms.bus.port import Log, LostRace, Unanswered, Unavailable
+from dnms.bus.port import Doubled, Log, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import deviation_alarm, read
 from dnms.domain.aggregate import Fold, Refused, State
 from dnms.domain.allocating import HORIZON
@@ -75,7 +75,8 @@ class Books:
         self._plan_subject = subjects.plan(site)
         self._plan_changed = asyncio.Event()
         self._ledger = self._committer(subjects.ledger(site, subnet), Ledger(secret))
-        self._seen = self._committer(subjects.seen(site, subnet, agent), WriteOnly())
+        self._agent = agent
+        self._seen = self._committer(subjects.seen(site, subnet, agent), WriteOnly(), foreign=self._foreign)
         self._shards: dict[str, Committer[NodeShard]] = {}
         self._notes = Notes(self._seen)
         self._expire_from = {4: 0.0, 6: 0.0}  # by family, on the event loop's clock
@@ -101,7 +102,7 @@ class Books:
         return max(self._now(), self._ledger.fold.time)
 
     async def run(self) -> None:
-        """Follow and write, until cancelled. LogForked, LogDamaged: what cannot be mended here."""
+        """Follow and write, until cancelled. LogForked, LogDamaged, Doubled: what cannot be mended here."""
         async with self._tasks:
             writers = (self._ledger.run(), self._seen.run(), self._note())
             for part in (self._follow(), *writers, self._adopt(), self._expire()):
@@ -157,8 +158,16 @@ class Books:
         self._expire_from = {kind: now + seconds for kind, seconds in longest.items()}
         _logger.info("nothing expires for a while", subnet=self.subnet, ipv4=longest[4], ipv6=longest[6])
 
-    def _committer(self, subject: str, state: S) -> Committer[S]:
-        return Committer(self._log, subject, Fold(state), actor=self._actor, now=self._now, random=self._random)
+    def _committer(self, subject: str, state: S, *, foreign: Callable[[Stored], None] | None = None) -> Committer[S]:
+        return Committer(
+            self._log,
+            subject,
+            Fold(state),
+            actor=self._actor,
+            now=self._now,
+            random=self._random,
+            foreign=foreign,
+        )
 
     def _shard(self, subject: str) -> Committer[NodeShard]:
         """A shard of the nodes; one that is first seen here gets its committer now."""
@@ -192,16 +201,24 @@ class Books:
                 self._push(None)  # whom a group holds is no part of what a ledger adopts
         elif stored.subject == self._seen.subject:
             self._seen.take(stored)
-            if not self.caught_up.is_set():
-                self._remember_sessions(stored.commit.events)
         elif stored.subject == self._ledger.subject:
             self._ledger.take(stored)
             self._tell(stored.commit)
         else:
             self._shard(stored.subject).take(stored)
 
-    def _remember_sessions(self, events: tuple[Event, ...]) -> None:
-        for event in events:
+    def _foreign(self, stored: Stored) -> None:
+        """What this process did not write on its own `seen`: its former self did, whose sessions have ended with it.
+
+        Or else another process has this agent's name, and runs. It ends when it sees the first commit of this one, as
+        this one does here: what both wrote would say of each other's sessions that they have ended. Doubled.
+        """
+        if self._seen.has_written:
+            raise Doubled(
+                f"another Subnet Agent on subnet {self.subnet!r} has the name {self._agent!r}, and writes under it "
+                f"(position {stored.sequence}): give one of the two another --name"
+            )
+        for event in stored.commit.events:
             match event:
                 case SessionOpened():
                     self._notes.add(SessionClosed(client=event.client, why=ABANDONED))

@@ -164,3 +164,11 @@ def test_a_token_that_is_empty_or_broken_lets_nobody_in(copy: Path, content: byt
         assert file in complaint(read)
         (copy / file).unlink()
         assert file in complaint(read)
+
+
+def test_two_agents_of_one_name_on_one_machine(made: Site) -> None:
+    with made.attended("lan", "one"), made.attended("lan", "two"), made.attended("dmz", "one"):
+        said = complaint(made.attended("lan", "one").__enter__)
+        assert "give one of the two another --name" in said
+    with made.attended("lan", "one"):
+        pass  # who was killed holds nothing
