@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+import traceback
 from collections import Counter
 
 from dnms.agents.subnet.link import Streams
@@ -32,9 +33,15 @@ class TcpKnock:
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader()
         protocol = asyncio.StreamReaderProtocol(reader)
-        transport, _ = await loop.connect_accepted_socket(
-            lambda: protocol, self._connection, ssl=self._context, ssl_handshake_timeout=within
-        )
+        try:
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, self._connection, ssl=self._context, ssl_handshake_timeout=within
+            )
+        except BaseException as error:
+            # asyncio's frames hold the error, which holds them, and with them TLS's buffer of 256 KiB: a flood of what
+            # never gets through TLS would keep a gigabyte of these, until it comes to Python to look for such circles.
+            traceback.clear_frames(error.__traceback__)
+            raise
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
     def close(self) -> None:
