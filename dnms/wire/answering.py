@@ -18,13 +18,13 @@ from dnms.wire.errors import Code, PeerError
 from dnms.wire.messages import Offer, Solicit
 
 ANSWERS_A_SECOND = 1_000  # 10 Mbit/s at most; a link of 20 000 nodes is answered within half a minute of its power-on
-ANSWERS_A_PEER = 8  # in a second; a node sends at most four in its first
+ANSWERS_A_PEER = 8  # in a second, whatever its ports; a node sends at most four in its first
 DELAY_PER_SESSION = 0.000_01  # seconds: 100 sessions are 1 ms
 MAX_DELAY = 0.01  # seconds; a node collects for 50 ms
 
 LARGEST_LOAD = 0xFFFF_FFFF
 
-P = TypeVar("P", bound=Hashable)
+P = TypeVar("P")
 
 
 class Answering(Generic[P]):
@@ -40,17 +40,20 @@ class Answering(Generic[P]):
         self._offer = offer
         self._second = 0
         self._answers = 0  # in this second
-        self._answers_to: Counter[P] = Counter()  # of them; never more peers than ANSWERS_A_SECOND
+        self._answers_to: Counter[Hashable] = Counter()  # of them; never more peers than ANSWERS_A_SECOND
         self._waiting: list[tuple[float, int, bytes, P]] = []
         self._serial = 0
 
-    def receive(self, data: bytes, *, hop_limit: int, peer: P, now: float) -> None:
-        """Take a datagram. What is no solicit, or one too many, is counted in `dropped`."""
+    def receive(self, data: bytes, *, hop_limit: int, peer: P, source: Hashable, now: float) -> None:
+        """Take a datagram. What is no solicit, or one too many, is counted in `dropped`.
+
+        `peer` is whom to answer; `source` its address alone, since a machine has as many ports as it likes.
+        """
         try:
             message = decode(data, hop_limit=hop_limit)
             if not isinstance(message, Solicit):
                 raise PeerError(Code.DIRECTION)
-            self._admit(peer, now)
+            self._admit(source, now)
         except PeerError as error:
             self.dropped[error.why] += 1
             return
@@ -71,13 +74,13 @@ class Answering(Generic[P]):
         """When to call `to_send`."""
         return self._waiting[0][0] if self._waiting else None
 
-    def _admit(self, peer: P, now: float) -> None:
+    def _admit(self, source: Hashable, now: float) -> None:
         if int(now) != self._second:
             self._second, self._answers = int(now), 0
             self._answers_to.clear()
         if self._answers >= ANSWERS_A_SECOND:
             raise PeerError(Code.RATE)
-        if self._answers_to[peer] >= ANSWERS_A_PEER:
+        if self._answers_to[source] >= ANSWERS_A_PEER:
             raise PeerError(Code.PEER_RATE)
         self._answers += 1
-        self._answers_to[peer] += 1
+        self._answers_to[source] += 1

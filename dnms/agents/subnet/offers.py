@@ -72,5 +72,5 @@ class Offers:
 
     def _receive(self, data: bytes, peer: Peer, hop_limit: int) -> None:
         self._answering.load = self._load()
-        self._answering.receive(data, hop_limit=hop_limit, peer=peer, now=self._loop.time())
+        self._answering.receive(data, hop_limit=hop_limit, peer=peer, source=peer[0], now=self._loop.time())
         self._wake.set()

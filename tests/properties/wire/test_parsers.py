@@ -144,7 +144,7 @@ def test_hostile_datagrams(data: bytes, hop_limit: int) -> None:
             assert error.why in Code
     discovery, answering = Offline(), Answering[str](OFFER)
     discovery.receive(data, hop_limit=255, peer="p", now=0)
-    answering.receive(data, hop_limit=255, peer="p", now=0)
+    answering.receive(data, hop_limit=255, peer="p", source="p", now=0)
     assert answering.dropped.total() == 1  # a solicit is longer
     assert discovery.dropped.total() + len(discovery._offers) == 1
 

@@ -173,7 +173,7 @@ def test_a_bad_datagram_has_a_word(data: bytes, hop_limit: int, code: Code) -> N
     assert caught.value.why is code
     discovery, answering = new(), Answering[str](OFFER)
     discovery.receive(data, hop_limit=hop_limit, peer="p", now=0)
-    answering.receive(data, hop_limit=hop_limit, peer="p", now=0)
+    answering.receive(data, hop_limit=hop_limit, peer="p", source="p", now=0)
     assert discovery.dropped == answering.dropped == {code: 1}
 
 
@@ -181,7 +181,7 @@ def test_nothing_is_believed_in_the_wrong_direction_or_of_another_search() -> No
     discovery, answering = new(), Answering[str](OFFER)
     discovery.receive(SOLICITED, hop_limit=255, peer="p", now=0)
     discovery.receive(OFFERED, hop_limit=255, peer="p", now=0)
-    answering.receive(OFFERED, hop_limit=255, peer="p", now=0)
+    answering.receive(OFFERED, hop_limit=255, peer="p", source="p", now=0)
     assert discovery.dropped == {Code.DIRECTION: 1, Code.NONCE: 1}
     assert answering.dropped == {Code.DIRECTION: 1}
 
@@ -199,7 +199,7 @@ def test_no_answer_is_larger_than_its_question() -> None:
 def answer(load: int) -> tuple[float, Offer]:
     answering = Answering[str](OFFER)
     answering.load = load
-    answering.receive(SOLICITED, hop_limit=255, peer="p", now=5)
+    answering.receive(SOLICITED, hop_limit=255, peer="p", source="p", now=5)
     due = answering.deadline()
     assert due is not None
     assert answering.to_send(due - 1e-9) == []
@@ -225,14 +225,14 @@ def test_the_busier_an_agent_the_later_it_answers() -> None:
 
 def test_answers_are_capped_for_each_peer_and_for_all() -> None:
     answering = Answering[int](OFFER)
-    for _ in range(ANSWERS_A_PEER + 1):
-        answering.receive(SOLICITED, hop_limit=255, peer=0, now=1.0)
+    for port in range(ANSWERS_A_PEER + 1):
+        answering.receive(SOLICITED, hop_limit=255, peer=port, source=0, now=1.0)
     assert answering.dropped == {Code.PEER_RATE: 1}
     for peer in range(1, ANSWERS_A_SECOND):
-        answering.receive(SOLICITED, hop_limit=255, peer=peer, now=1.5)
+        answering.receive(SOLICITED, hop_limit=255, peer=peer, source=peer, now=1.5)
     assert answering.dropped[Code.RATE] == ANSWERS_A_PEER - 1
     assert len(answering.to_send(2)) == ANSWERS_A_SECOND
-    answering.receive(SOLICITED, hop_limit=255, peer=0, now=2.0)
+    answering.receive(SOLICITED, hop_limit=255, peer=0, source=0, now=2.0)
     assert len(answering.to_send(3)) == 1
 
 
@@ -240,7 +240,7 @@ def test_a_node_and_an_agent_find_each_other() -> None:
     discovery, answering = new(), Answering[str](OFFER)
     now = discovery.deadline() or 0
     (outgoing,) = discovery.to_send(now)
-    answering.receive(outgoing.data, hop_limit=255, peer="node", now=now)
+    answering.receive(outgoing.data, hop_limit=255, peer="node", source="node", now=now)
     ((data, _),) = answering.to_send(now)
     discovery.receive(data, hop_limit=255, peer="agent", now=now)
     discovery.tick(now + COLLECT_FOR)
