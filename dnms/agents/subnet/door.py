@@ -13,6 +13,8 @@ from dnms.agents.subnet.link import Knock, Listener
 
 MAX_SESSIONS = 4_096  # of one link; each holds a descriptor and some 50 KiB, most of it for TLS
 MAX_HANDSHAKES = 256  # at once, beside them; a peer that says nothing costs as much as one that talks
+"""When there are more, the oldest one of the peer that has the most gives way. TLS takes a node a few milliseconds, so
+what came in the greatest number and is not finished for longest is no node's, and keeps nobody out."""
 MAX_A_PEER = 16  # connections of one address; a node has one, and perhaps a dead one of before
 HANDSHAKE_WITHIN = 10.0  # seconds
 SPARE = 128  # descriptors that connections leave to the log, netlink, and what else the agent opens
@@ -31,9 +33,10 @@ class Door:
         self.dropped: Counter[str] = Counter()
         self._guest = guest
         self._room = _descriptors()
-        self._peers: Counter[str] = Counter()
-        self._handshakes: set[asyncio.Task[None]] = set()
-        self._guests: set[asyncio.Task[None]] = set()
+        self._peers: Counter[str] = Counter()  # connections of each
+        self._handshakes: dict[asyncio.Task[None], str] = {}  # and its peer; the oldest first
+        self._ending: set[asyncio.Task[None]] = set()  # handshakes that gave way
+        self._guests: dict[asyncio.Task[None], str] = {}
 
     async def serve(self, listeners: Iterable[Listener]) -> None:
         """Let in who knocks there, until cancelled; who is in then may stay, and is the caller's."""
@@ -45,7 +48,7 @@ class Door:
         finally:
             for listener in listening:
                 listener.close()
-            handshakes = tuple(self._handshakes)
+            handshakes = (*self._handshakes, *self._ending)
             for handshake in handshakes:
                 handshake.cancel()
             if handshakes:
@@ -62,29 +65,49 @@ class Door:
                 if error.errno in _NO_ROOM:
                     await asyncio.sleep(PAUSE)
                 continue
-            peer = knock.peer
-            if why := self._refuses(peer):
+            if why := self._refuses(knock.peer):
                 self.dropped[why] += 1
                 knock.close()
                 continue
             task = loop.create_task(self._lead_in(knock))
-            self._handshakes.add(task)
-            self._peers[peer] += 1
-            task.add_done_callback(lambda done, peer=peer: self._gone(done, peer))  # type: ignore[misc]
+            self._handshakes[task] = knock.peer
+            self._peers[knock.peer] += 1
+            task.add_done_callback(lambda done, knock=knock: self._gone(done, knock))  # type: ignore[misc]
+            await asyncio.sleep(0)  # who gave way is closed before the next one comes: descriptors are few
 
     def _refuses(self, peer: str) -> str:
-        """Why one more connection of this peer is refused; empty if it is not."""
+        """Why one more connection of this peer is refused; empty if it is not. Another one gives way if need be."""
         if self._peers[peer] >= MAX_A_PEER:
             return "too-many-of-a-peer"
-        if len(self._handshakes) >= MAX_HANDSHAKES:
+        if len(self._handshakes) >= MAX_HANDSHAKES and not self._gives_way("too-many-handshakes"):
             return "too-many-handshakes"
-        if len(self._handshakes) + len(self._guests) >= self._room:
+        if len(self._handshakes) + len(self._guests) >= self._room and not self._gives_way("too-many-sessions"):
             return "too-many-sessions"
         return ""
 
-    def _gone(self, task: asyncio.Task[None], peer: str) -> None:
-        self._handshakes.discard(task)
-        self._guests.discard(task)
+    def _gives_way(self, why: str) -> bool:
+        """End the oldest handshake of the peer that has the most; False if there is none."""
+        of_each = Counter(self._handshakes.values())
+        most = max(of_each.values(), default=0)
+        oldest = next((task for task, peer in self._handshakes.items() if of_each[peer] == most), None)
+        if oldest is None:
+            return False
+        self.dropped[why] += 1
+        self._forget(oldest)
+        self._ending.add(oldest)
+        oldest.cancel()
+        return True
+
+    def _gone(self, task: asyncio.Task[None], knock: Knock) -> None:
+        self._forget(task)
+        self._ending.discard(task)
+        if task.cancelled():  # perhaps before it had begun
+            knock.close()
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        peer = self._handshakes.pop(task, None) or self._guests.pop(task, None)
+        if peer is None:
+            return
         self._peers[peer] -= 1
         if not self._peers[peer]:
             del self._peers[peer]
@@ -98,8 +121,7 @@ class Door:
             return
         task = asyncio.current_task()
         assert task is not None
-        self._handshakes.discard(task)
-        self._guests.add(task)
+        self._guests[task] = self._handshakes.pop(task)
         await self._guest(reader, writer)
 
 

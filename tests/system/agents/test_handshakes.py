@@ -7,12 +7,14 @@ import gc
 import socket
 import ssl
 from asyncio import sslproto
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
 from dnms.agents.subnet import door
-from tests.system.agents.test_door import leave, opened, until
+from dnms.agents.subnet.door import MAX_HANDSHAKES
+from dnms.disk.site import Site
+from tests.system.agents.test_door import comes, leave, opened, until
 
 HELLO = b"\x16\x03\x01\x02\x00\x01"  # a record of TLS begins, and then nothing
 
@@ -49,3 +51,58 @@ async def test_a_handshake_that_fails_leaves_nothing_behind(
         await until(lambda: not made._handshakes)
         await asyncio.sleep(0)
         assert alive() == before
+
+
+async def test_many_addresses_that_begin_tls_and_say_no_more_keep_no_node_out(
+    site: Site, served: ssl.SSLContext, listener: socket.socket, uncollected: None
+) -> None:
+    before = alive()
+    async with opened(served, listener) as (made, guests):
+        silent = []
+        for number in range(MAX_HANDSHAKES + 40):
+            reader, writer = await asyncio.open_connection(
+                *listener.getsockname(), local_addr=(f"127.0.1.{1 + number % 40}", 0)
+            )
+            writer.write(HELLO)
+            silent.append(writer)
+        await until(lambda: made.dropped["too-many-handshakes"] == 40)
+        assert len(made._handshakes) == MAX_HANDSHAKES
+        for number in range(5):
+            reader, writer = await comes(site, listener, f"127.0.2.{1 + number}")
+            assert await reader.readline() == f"127.0.2.{1 + number}\n".encode()
+            await leave(writer)
+        assert len(guests) == 5
+        assert set(made._handshakes.values()) == {f"127.0.1.{1 + number}" for number in range(40)}
+        for writer in silent:
+            writer.transport.abort()
+        await until(lambda: not made._peers)
+        await asyncio.sleep(0)
+        assert alive() == before
+
+
+async def test_who_gives_way_is_the_oldest_of_the_peer_that_has_the_most(
+    served: ssl.SSLContext, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "MAX_HANDSHAKES", 4)
+    async with opened(served, listener) as (made, _):
+        came = []
+        for host in ("127.0.1.1", "127.0.1.2", "127.0.1.2", "127.0.1.3", "127.0.1.4"):
+            came.append(await asyncio.open_connection(*listener.getsockname(), local_addr=(host, 0)))
+            await until(lambda: made._peers[host] > 0)  # noqa: B023  # it waits here
+        assert await came[1][0].read() == b""  # the first one of the second
+        assert list(made._handshakes.values()) == ["127.0.1.1", "127.0.1.2", "127.0.1.3", "127.0.1.4"]
+        for _, writer in came:
+            writer.transport.abort()
+        await until(lambda: not made._peers)
+
+
+async def test_who_gave_way_is_closed_before_the_door_is(
+    served: ssl.SSLContext, listener: socket.socket, descriptors: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "MAX_HANDSHAKES", 1)
+    async with opened(served, listener) as (made, _):
+        writers = [(await asyncio.open_connection(*listener.getsockname()))[1] for _ in range(5)]
+        await until(lambda: made.dropped["too-many-handshakes"] == 4)
+    for writer in writers:
+        writer.transport.abort()
+    await until(lambda: descriptors() <= 0)
