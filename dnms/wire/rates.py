@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Hashable
+
 
 class Bucket:
     """Tokens: `burst` at once, and `per_second` after that."""
@@ -20,3 +23,25 @@ class Bucket:
             return False
         self._tokens -= number
         return True
+
+
+class Buckets:
+    """A bucket for each of many peers. There are `most` of them: the one that was used longest ago is forgotten."""
+
+    def __init__(self, *, burst: float, per_second: float, most: int) -> None:
+        self._burst = burst
+        self._per_second = per_second
+        self._most = most
+        self._buckets: OrderedDict[Hashable, Bucket] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._buckets)
+
+    def take(self, peer: Hashable, now: float) -> bool:
+        """Whether this peer has a token left; takes it."""
+        if peer not in self._buckets:
+            self._buckets[peer] = Bucket(burst=self._burst, per_second=self._per_second, now=now)
+            if len(self._buckets) > self._most:
+                self._buckets.popitem(last=False)
+        self._buckets.move_to_end(peer)
+        return self._buckets[peer].take(now)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dnms.agents.subnet.agent import SubnetAgentError, SubnetSettings, run
 from dnms.agents.subnet.loop import new_event_loop
+from dnms.agents.subnet.newcomers import NEW_AT_ONCE
 from dnms.kit import logging
 from dnms.wire.messages import PORT
 
@@ -39,6 +40,13 @@ def main(argv: list[str]) -> int:
         "--port", type=_within(0, 65_535), default=PORT, help="TCP port of sessions (default: %(default)s)"
     )
     parser.add_argument("--preference", type=_within(0, 255), default=0, help="0 to 255, the higher is chosen first")
+    parser.add_argument(
+        "--new-nodes",
+        type=_within(1, 1_000_000),
+        default=NEW_AT_ONCE,
+        help="how many nodes that are new to the site may come from one address at once; then one a minute "
+        "(default: %(default)s)",
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     arguments = parser.parse_args(argv)
     logging.configure(verbose=arguments.verbose)
@@ -50,6 +58,7 @@ def main(argv: list[str]) -> int:
         bus=arguments.bus,
         port=arguments.port,
         preference=arguments.preference,
+        new_nodes=arguments.new_nodes,
     )
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_until_signalled(settings))

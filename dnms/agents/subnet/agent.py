@@ -17,6 +17,7 @@ from dnms.agents import tls
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.link import Link
 from dnms.agents.subnet.linux import LinuxLink
+from dnms.agents.subnet.newcomers import NEW_AT_ONCE, Newcomers
 from dnms.agents.subnet.offers import Offers
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
@@ -53,6 +54,7 @@ class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
     bus: str  # nats://host:port
     port: int = PORT  # TCP; 0: any that is free
     preference: int = 0  # the higher is chosen first, 0 to 255
+    new_nodes: int = NEW_AT_ONCE  # that the site does not know, from one address at once; then one a minute
 
 
 async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
@@ -112,7 +114,8 @@ async def attend(
         random=random,
     )
     introduction = Introduction(settings.name, site.name, settings.subnet)
-    sessions = Sessions(books, introduction, client_id=site.client_id)
+    newcomers = Newcomers(settings.new_nodes)
+    sessions = Sessions(books, introduction, client_id=site.client_id, newcomers=newcomers)
     offer = Offer(
         nonce=bytes(16),
         site=site.name,

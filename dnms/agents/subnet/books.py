@@ -112,6 +112,11 @@ class Books:
         """Have the ledger decide. Refused; LogError, and then nothing was promised."""
         return await self._ledger.submit(request)
 
+    def knows(self, client: bytes) -> bool:
+        """Whether this node was ever seen on the site."""
+        shard = self._shards.get(subjects.node(self._site, client))
+        return shard is not None and client in shard.fold.state.nodes
+
     async def identify(self, request: IdentifyNode) -> None:
         """Record who a node is and where. LogError."""
         await self._shard(subjects.node(self._site, request.client)).submit(request)

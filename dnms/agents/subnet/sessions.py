@@ -13,6 +13,7 @@ from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.door import Door
 from dnms.agents.subnet.link import Listener
+from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.served import Introduction, ServedNode
 from dnms.bus.port import LogError
 from dnms.events.ip import format_address
@@ -21,8 +22,12 @@ from dnms.wire import agent_events as heard
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.channel import Closed
 from dnms.wire.errors import Code
+from dnms.wire.rates import Buckets
 
 MAX_ALARMS = 1_024  # remembered
+LINES_AT_ONCE = 8  # of the log for one address: some sessions that begin and end; more of them are counted
+LINES_A_SECOND = 2 / 60
+MAX_PEERS = 4_096  # whose lines are counted: as many as there are sessions
 REPORT = 60.0  # seconds between two lines about what was dropped
 LEAVE_WITHIN = 3.0  # seconds for what was begun to end, and as many for the log to take the last of it
 FAILED = "failed"
@@ -32,6 +37,7 @@ REPLACED = "replaced"
 CONTESTED = "duid-in-use"
 """Another machine has a session with this DUID. If that one is dead, the pings find out before the node asks again."""
 CONTESTED_RETRY = 30  # seconds
+NEWCOMER_RETRY = 60  # seconds; then one more may come from that address
 
 _logger = structlog.get_logger(__name__)
 
@@ -45,13 +51,18 @@ class Sessions:
         introduction: Introduction,
         *,
         client_id: Callable[[bytes], bytes],
+        newcomers: Newcomers | None = None,
     ) -> None:
         self._books = books
         self._introduction = introduction
         self._door = Door(self._connected)
         self._client_id = client_id
         self._open: dict[asyncio.Task[None], tuple[AgentSession, Pump[heard.AgentEvent], ServedNode]] = {}
+        self._newcomers = newcomers or Newcomers()
+        self._strangers: Counter[str] = Counter()  # connections that ended before anybody was welcomed, by why
         self._dropped: Counter[str] = Counter()
+        self._lines = Buckets(burst=LINES_AT_ONCE, per_second=LINES_A_SECOND, most=MAX_PEERS)
+        self._unsaid: Counter[str] = Counter()  # lines of the log that one address had too many of
         self._alarmed: set[IdentityContested] = set()  # in the log already: one event a pair of machines
 
     def __len__(self) -> int:
@@ -93,10 +104,23 @@ class Sessions:
         """Once a minute, what was dropped."""
         while True:
             await asyncio.sleep(REPORT)
-            for what, dropped in (("not let in", self._door.dropped), ("dropped in sessions", self._dropped)):
-                if dropped:
-                    _logger.warning(what, **dropped)
-                    dropped.clear()
+            strangers = self._door.dropped + self._strangers
+            for what, counted in (
+                ("not let in", strangers),
+                ("dropped in sessions", self._dropped),
+                ("too often to log each", self._unsaid),
+            ):
+                if counted:
+                    _logger.warning(what, **counted)
+            for counted in (self._door.dropped, self._strangers, self._dropped, self._unsaid):
+                counted.clear()
+
+    def _log(self, log: Callable[..., object], event: str, peer: bytes, **more: object) -> None:
+        """Log what an address can bring about as often as it likes; once a minute, how often it was too often."""
+        if self._lines.take(peer, asyncio.get_running_loop().time()):
+            log(event, peer=format_address(peer), **more)
+        else:
+            self._unsaid[event.replace(" ", "-")] += 1
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -116,9 +140,11 @@ class Sessions:
                     match event:
                         case heard.Greeted():
                             await self._greet(session, node, event)
-                        case Closed():
-                            _logger.info("session closed", node=node.name, peer=peer, why=str(event.why))
+                        case Closed() if node.client:
+                            self._log(_logger.info, "session closed", node.peer, node=node.name, why=str(event.why))
                             node.leave(event.why)  # now: it may take seconds until the connection is closed
+                        case Closed():
+                            self._strangers += session.dropped | Counter({event.why: 1})
                         case _:
                             await node.handle(event)
         except asyncio.CancelledError:
@@ -127,7 +153,8 @@ class Sessions:
         except Exception:
             _logger.exception("session failed", peer=peer)
         finally:
-            self._dropped.update(session.dropped)
+            if node.client:
+                self._dropped.update(session.dropped)
             node.leave(why)
             del self._open[task]
 
@@ -143,12 +170,17 @@ class Sessions:
                 pump.wake()
                 other.leave(REPLACED)  # before the log has the new one: the views know one session with an agent
             elif other.client == client and not older.closed:
-                _logger.warning("a second machine has the DUID of another", peer=format_address(node.peer))
+                self._log(_logger.warning, "a second machine has the DUID of another", node.peer)
                 session.refuse(CONTESTED, "another machine has this DUID", retry_after=CONTESTED_RETRY)
                 await self._alarm(IdentityContested(client=client, holder=other.peer, contender=node.peer))
                 return
-        node.greet(greeted, client, now=asyncio.get_running_loop().time())
-        _logger.info("session opened", node=node.name, peer=format_address(node.peer), sessions=len(self))
+        now = asyncio.get_running_loop().time()
+        if not self._books.knows(client) and not self._newcomers.admits(node.peer, client, now=now):
+            text = "too many nodes that are new to this site come from this address"
+            session.refuse(Code.BUSY, text, retry_after=NEWCOMER_RETRY)
+            return
+        node.greet(greeted, client, now=now)
+        self._log(_logger.info, "session opened", node.peer, node=node.name, sessions=len(self))
 
     async def _alarm(self, event: IdentityContested) -> None:
         if event in self._alarmed:

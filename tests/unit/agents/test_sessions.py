@@ -2,15 +2,28 @@ from __future__ import annotations
 
 import asyncio
 
+from structlog.testing import capture_logs
+
 from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.newcomers import MAX_PEERS, NEW_AT_ONCE, Newcomers
 from dnms.agents.subnet.served import Introduction, ServedNode
-from dnms.agents.subnet.sessions import LEAVE_WITHIN, REPLACED, Sessions
+from dnms.agents.subnet.sessions import (
+    LEAVE_WITHIN,
+    LINES_AT_ONCE,
+    NEWCOMER_RETRY,
+    REPLACED,
+    REPORT,
+    Sessions,
+)
 from dnms.events.ip import parse_address
 from dnms.events.seen import IdentityContested, SessionClosed
 from dnms.wire import agent_events as heard
+from dnms.wire import messages
 from dnms.wire.agent_session import AgentSession
-from tests.unit.agents.conftest import SITE, SUBNET, FrailLog, Node, client_id
+from dnms.wire.errors import Code
+from dnms.wire.frames import MAX_FRAME, Frame, FrameReader
+from tests.unit.agents.conftest import SITE, SUBNET, FrailLog, Node, Site, client_id
 from tests.virtual_time import pass_time
 
 
@@ -19,16 +32,24 @@ def silent(session: AgentSession) -> Pump[heard.AgentEvent]:
     return Pump(session, asyncio.StreamReader(), None)  # type: ignore[arg-type]
 
 
+def decoded(data: bytes) -> list[messages.Message]:
+    """What a node hears."""
+    reader = FrameReader(MAX_FRAME)
+    reader.receive(data)
+    return [frame.message for frame in reader.frames() if isinstance(frame, Frame)]
+
+
 class Reception:
     """The sessions of an agent, and machines that come to it without a socket."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: Books, newcomers: Newcomers | None = None) -> None:
         self.books = books
         self.introduction = Introduction("a1", SITE, SUBNET)
         self.sessions = Sessions(
             books,
             self.introduction,
             client_id=client_id,
+            newcomers=newcomers,
         )
 
     async def comes(self, name: str, peer: str) -> AgentSession:
@@ -122,3 +143,54 @@ async def test_machines_with_duids_of_their_own_do_not_disturb_each_other(books:
     second = await reception.comes("web-2", "fe80::2%eth0")
     assert not first.closed
     assert not second.closed
+
+
+async def test_one_address_brings_few_nodes_that_are_new_and_others_as_many(books: Books) -> None:
+    reception = Reception(books)
+    came = [await reception.comes(f"web-{number}", "fe80::1%eth0") for number in range(NEW_AT_ONCE + 2)]
+    assert [session.closed for session in came] == [False] * NEW_AT_ONCE + [True] * 2
+    (error,) = decoded(came[-1].to_send(0.0))
+    assert isinstance(error, messages.Error)
+    assert (error.code, error.retry_after) == (Code.BUSY, NEWCOMER_RETRY)
+    assert not (await reception.comes("web-0", "fe80::1%eth0")).closed  # it was let in, and tries again
+    assert not (await reception.comes("db-1", "fe80::2%eth0")).closed
+    await pass_time(60)
+    assert not (await reception.comes(f"web-{NEW_AT_ONCE}", "fe80::1%eth0")).closed
+    assert (await reception.comes(f"web-{NEW_AT_ONCE + 1}", "fe80::1%eth0")).closed
+
+
+async def test_a_node_that_the_site_knows_is_not_new_at_another_address(site: Site, books: Books) -> None:
+    for number in range(NEW_AT_ONCE + 2):
+        await Node(books, f"web-{number}").talk()
+    async with site.agent("a2") as others:
+        reception = Reception(others)
+        for number in range(NEW_AT_ONCE + 2):
+            assert not (await reception.comes(f"web-{number}", "fe80::1%eth0")).closed
+
+
+async def test_as_many_new_nodes_as_is_set(books: Books) -> None:
+    reception = Reception(books, newcomers=Newcomers(10))
+    came = [await reception.comes(f"web-{number}", "fe80::1%eth0") for number in range(11)]
+    assert [session.closed for session in came] == [False] * 10 + [True]
+
+
+def test_what_is_remembered_of_addresses_is_bounded() -> None:
+    newcomers = Newcomers()
+    for number in range(2 * MAX_PEERS):
+        assert newcomers.admits(number.to_bytes(16), bytes(16), now=0.0)
+    assert len(newcomers._buckets) == len(newcomers._admitted) == MAX_PEERS
+
+
+async def test_sessions_of_one_address_are_logged_until_there_are_too_many(books: Books) -> None:
+    reception = Reception(books)
+    with capture_logs() as lines:
+        for _ in range(30):
+            await reception.comes("web-1", "fe80::1%eth0")
+        await reception.comes("db-1", "fe80::2%eth0")
+        reporting = asyncio.create_task(reception.sessions._report())
+        await pass_time(REPORT + 1)
+        reporting.cancel()
+    opened = [line["peer"] for line in lines if line["event"] == "session opened"]
+    assert opened == ["fe80::1"] * LINES_AT_ONCE + ["fe80::2"]
+    (rest,) = [line for line in lines if line["event"] == "too often to log each"]
+    assert rest["session-opened"] == 30 - LINES_AT_ONCE
