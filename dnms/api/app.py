@@ -15,10 +15,9 @@ from dnms.api import events, plan, problems, questions
 from dnms.api.access import bearer
 from dnms.bus.committer import Committer
 from dnms.bus.port import Log
+from dnms.domain.document import MAX_DOCUMENT
 from dnms.domain.plan import PlanState
 from dnms.projections.views import Views
-
-MAX_BODY = 4 << 20  # bytes; a plan has to fit into one commit
 
 
 def create_app(*, site: str, views: Views, log: Log, plan_committer: Committer[PlanState], token: str) -> Litestar:
@@ -48,7 +47,7 @@ def create_app(*, site: str, views: Views, log: Log, plan_committer: Committer[P
             path="/api/v1/schema",
             render_plugins=[JsonRenderPlugin()],
         ),
-        request_max_body_size=MAX_BODY,
+        request_max_body_size=MAX_DOCUMENT,
         logging_config=None,
         state=State({"stopping": streams.stopping}),
     )

@@ -32,7 +32,7 @@ async def show(plans: Plans) -> Response[PlanAnswer]:
     state = plans.fold.state
     if not state.site:
         raise NotThere("there is no plan yet; `dnms plan apply FILE`")
-    position = plans.fold.sequence
+    position = state.position
     return answers.answer(PlanAnswer(position=position, plan=to_builtins(state.document())), position)
 
 
@@ -44,7 +44,7 @@ async def apply(request: Request[Any, Any, Any], plans: Plans, views: TheViews) 
     except DocumentError as error:
         raise problems.of_document(error) from None
     events = await plans.submit(wanted)
-    position = plans.fold.sequence
+    position = plans.fold.state.position  # its own: what was refused is on its subject too
     found = AppliedAnswer(
         position=position,
         folded=await _folded(views, position),
@@ -56,7 +56,7 @@ async def apply(request: Request[Any, Any, Any], plans: Plans, views: TheViews) 
 def _document(body: bytes) -> Any:
     try:
         return msgspec.json.decode(body)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise Problem(HTTPStatus.BAD_REQUEST, "not-json", f"expected a plan in JSON: {error}") from None
 
 

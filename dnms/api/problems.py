@@ -13,7 +13,7 @@ from litestar.types import ExceptionHandlersMap
 
 from dnms.bus.port import LogError
 from dnms.domain.aggregate import Refused
-from dnms.domain.document import DocumentError
+from dnms.domain.document import MAX_DOCUMENT, DocumentError
 from dnms.projections.files import ViewsError
 
 MEDIA_TYPE = "application/problem+json"
@@ -126,7 +126,10 @@ def _invalid(_: _Request, error: ValidationException) -> Response[Document]:
 def _http(_: _Request, error: HTTPException) -> Response[Document]:
     status = HTTPStatus(error.status_code)
     why = status.phrase.lower().replace(" ", "-")
-    return response(Problem(status, why, error.detail), dict(error.headers or {}))
+    detail = error.detail
+    if status is HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        detail = f"the request has more than {MAX_DOCUMENT >> 20} MiB, the most that a plan may have"
+    return response(Problem(status, why, detail), dict(error.headers or {}))
 
 
 def _defect(request: _Request, error: Exception) -> Response[Document]:

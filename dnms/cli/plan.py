@@ -20,7 +20,7 @@ from dnms.cli.exits import OK, USAGE, Failure
 from dnms.cli.options import API, SITE, ApiUrl, SiteDirectory
 from dnms.cli.plan_text import to_toml
 from dnms.cli.rendering import Output, answer, say, table
-from dnms.domain.document import DocumentError, from_builtins
+from dnms.domain.document import MAX_DOCUMENT, DocumentError, from_builtins
 
 _PART = re.compile(r"\$\.(\w+)\[(\d+)\]")
 
@@ -101,7 +101,11 @@ def _read(file: Path) -> dict[str, Any]:
     """The document in a file, checked as far as it can be without the plan that is there; Failure."""
     document: dict[str, Any] = {}
     try:
-        document = tomllib.loads(file.read_text(encoding="utf-8"))
+        with file.open("rb") as opened:
+            data = opened.read(MAX_DOCUMENT + 1)
+        document = tomllib.loads(data.decode()) if len(data) <= MAX_DOCUMENT else {}
+        if len(data) > MAX_DOCUMENT or len(msgspec.json.encode(document)) > MAX_DOCUMENT:  # which the API takes
+            raise Failure(USAGE, f"{file}: more than {MAX_DOCUMENT >> 20} MiB, the most that a plan may have")
         from_builtins(document)
     except OSError as error:
         raise Failure(USAGE, f"cannot read {file}: {error.strerror or error}") from error
@@ -109,6 +113,8 @@ def _read(file: Path) -> dict[str, Any]:
         raise Failure(USAGE, f"{file}: expected TOML in UTF-8; byte {error.start} is none") from error
     except tomllib.TOMLDecodeError as error:
         raise Failure(USAGE, f"{file}: not TOML: {error}") from error
+    except RecursionError as error:
+        raise Failure(USAGE, f"{file}: nested too deeply for a plan") from error
     except DocumentError as error:
         expected, _, place = str(error).partition(" - at `")
         raise _refused(file, document, [(place.removesuffix("`"), expected)]) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from typing import Annotated, Any, TypeVar
 
@@ -18,6 +19,9 @@ LEVEL = 1
 _LABEL = r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 Domain = Annotated[str, msgspec.Meta(pattern=rf"^({_LABEL}\.)*{_LABEL}\.?\Z", max_length=254)]
 """A domain to search names in (RFC 1035, 2.3.1; with RFC 2782's underscore)."""
+
+MAX_DOCUMENT = 4 << 20
+"""Bytes of a plan, as TOML or JSON: it has to fit into one commit, and no site has a tenth of it."""
 
 T = TypeVar("T")
 
@@ -112,6 +116,8 @@ def from_toml(text: str) -> ApplyPlan:
         return from_builtins(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         raise DocumentError(f"not TOML: {error}") from error
+    except RecursionError as error:
+        raise DocumentError("Nested too deeply for a plan - at `$`") from error
 
 
 def from_builtins(document: Any) -> ApplyPlan:
@@ -119,7 +125,9 @@ def from_builtins(document: Any) -> ApplyPlan:
     try:
         parsed = msgspec.convert(document, _Document, dec_hook=_parse)
     except msgspec.ValidationError as error:
-        raise DocumentError(_with_place(str(error))) from error
+        raise DocumentError(_explained(str(error))) from error
+    except RecursionError as error:
+        raise DocumentError("Nested too deeply for a plan - at `$`") from error
     return ApplyPlan(
         site=parsed.site.name,
         level=parsed.site.level,
@@ -239,6 +247,31 @@ def _parse(kind: type[T], value: object) -> T:
         raise ValueError(f"Expected {expected}: {error}") from error
 
 
-def _with_place(text: str) -> str:
-    """msgspec leaves the place out at the document's top."""
-    return text if " - at `" in text else f"{text} - at `$`"
+_TABLES: dict[str, type[_Table]] = {
+    "": _Document,
+    "site": _Site,
+    "realm": _Realm,
+    "group": _Group,
+    "subnet": _Subnet,
+    "routes": _Route,
+    "pool": _Pool,
+}
+"""By the last word of a place."""
+
+
+def _explained(text: str) -> str:
+    """msgspec's complaint, with what a person needs to put it right; it leaves the place out at the document's top."""
+    what, _, place = text.partition(" - at `")
+    place = place.removesuffix("`") or "$"
+    last = re.findall(r"\.(\w+)", place)
+    if "unknown field" in what and (table := _TABLES.get(last[-1] if last else "")):
+        what += f"; known are {', '.join(table.__struct_fields__)}"
+    elif what == "Object missing required field `site`":
+        what = 'Expected a [site] table with the name of the site, such as name = "home"'
+    elif what.startswith("Expected `str` matching regex"):
+        what = (
+            "Expected a domain such as home.example"
+            if "search" in last
+            else "Expected a name: at most 63 lower-case letters, digits and hyphens, with no hyphen at its ends"
+        )
+    return f"{what} - at `{place}`"

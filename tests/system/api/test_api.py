@@ -205,6 +205,20 @@ async def test_a_wrong_plan_says_where(api: httpx.AsyncClient, document: Any, pa
 
 async def test_a_body_that_is_not_json(api: httpx.AsyncClient) -> None:
     problem(await api.post("/plan", content=b"{"), 400, "not-json")
+    problem(await api.post("/plan", content=b"[" * 100_000), 400, "not-json")
+
+
+async def test_a_body_that_is_too_large(api: httpx.AsyncClient) -> None:
+    found = problem(await api.post("/plan", content=bytes((4 << 20) + 1)), 413, "request-entity-too-large")
+    assert "more than 4 MiB" in found["detail"]
+
+
+async def test_the_position_of_a_plan_is_that_of_its_newest_change(api: httpx.AsyncClient) -> None:
+    applied = (await api.post("/plan", json=PLAN)).json()
+    problem(await api.post("/plan", json=without(PLAN, site={"name": "other"})), 422, "invalid-plan")
+    again = (await api.post("/plan", json=PLAN)).json()
+    assert (again["events"], again["position"]) == ([], applied["position"])
+    assert (await get(api, "/plan"))["position"] == applied["position"]
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -88,6 +89,8 @@ def test_agents_have_entry_points_of_their_own(name: str, capsys: pytest.Capture
         ("subscriber run firewal", "there is no subscriber 'firewal'; expected one of firewall"),
         ("serve --listen 61080", "expected HOST:PORT"),
         ("plan apply /nonexistent/plan.toml", "cannot read /nonexistent/plan.toml: No such file or directory"),
+        ("plan apply /dev/zero", "/dev/zero: more than 4 MiB, the most that a plan may have"),
+        ("plan apply /dev/null", "/dev/null: $: Expected a [site] table with the name of the site"),
         ("node list --api ftp://host", "is no URL of an API"),
     ],
 )
@@ -97,4 +100,21 @@ def test_wrong_usage_is_one_line_on_stderr(words: str, said: str, capsys: pytest
     assert out == ""
     assert said in err
     assert err.startswith("dnms: ")
-    assert err.count("\n") == 1
+    assert err.removesuffix("dnms: nothing was applied\n").count("\n") == 1
+
+
+def test_a_plan_that_is_nested_too_deeply_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("x = " + "[" * 100_000, "x = " + "[" * 400 + "]" * 400):
+        file = tmp_path / "plan.toml"
+        file.write_text(text)
+        assert main(["plan", "apply", str(file)]) == USAGE
+        assert str(file) in (err := capsys.readouterr().err)
+        assert err.removesuffix("dnms: nothing was applied\n").count("\n") == 1
+
+
+def test_a_plan_that_is_too_large_as_json_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "plan.toml"
+    file.write_text("realm = [" + "{name='a'}," * 380_000 + "]")  # JSON needs two more characters for each
+    assert file.stat().st_size < 4 << 20
+    assert main(["plan", "apply", str(file)]) == USAGE
+    assert "more than 4 MiB" in capsys.readouterr().err
