@@ -9,8 +9,8 @@ import msgspec
 
 from dnms.domain.aggregate import Refused
 from dnms.domain.ranges import Ranges, of_group
-from dnms.domain.reserved import is_reserved, prefix_in
-from dnms.domain.strategies import STRATEGIES, Asking
+from dnms.domain.reserved import is_reserved
+from dnms.domain.strategies import COUNTING, STRATEGIES, Asking
 from dnms.events.address import (
     AddressAllocated,
     AddressDeprecated,
@@ -22,7 +22,7 @@ from dnms.events.address import (
 from dnms.events.ip import Prefix, family
 from dnms.events.plan import Family, Pool, Subnet
 from dnms.events.recorded import Event
-from dnms.events.requests import AllocateAddress, MergeOutage
+from dnms.events.requests import AllocateAddress, HoldAddress, MergeOutage
 from dnms.kit.clock import MICROSECONDS
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Chosen(msgspec.Struct, frozen=True, gc=False):
     pool: Pool
     prefix: Prefix
     counter: int
+    moves: bool  # it is not the one at which the client's candidates began: an exception to the hash (RFC 7943)
 
 
 def allocate(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: bytes) -> Iterator[Event]:
@@ -73,7 +74,7 @@ def allocate(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: byte
     if drained is not None:
         yield _renewed(ledger, drained, at)
     elif chosen is not None:
-        yield from _give(ledger, request, chosen, at)
+        yield from _give(request, chosen, at)
 
 
 def move(ledger: Ledger, lease: Lease, *, at: int, entropy: bytes) -> Iterator[Event]:
@@ -83,7 +84,7 @@ def move(ledger: Ledger, lease: Lease, *, at: int, entropy: bytes) -> Iterator[E
     request = AllocateAddress(client=lease.client, iaid=lease.iaid, family=_family(lease.address), group=lease.group)
     chosen = choose(ledger, request, at=at, entropy=entropy, behind=True)
     yield from _leave(ledger, lease, at)
-    yield from _give(ledger, request, chosen, at)
+    yield from _give(request, chosen, at)
 
 
 def merge(ledger: Ledger, request: MergeOutage, *, at: int, entropy: bytes) -> Iterator[Event]:
@@ -100,7 +101,7 @@ def merge(ledger: Ledger, request: MergeOutage, *, at: int, entropy: bytes) -> I
     if (has_it and pool is not None) or (first is not None and first.address != request.address):
         return
     asking = AllocateAddress(client=request.client, iaid=request.iaid, family=kind, group=request.group)
-    yield from _give(ledger, asking, choose(ledger, asking, at=at, entropy=entropy, behind=True), at)
+    yield from _give(asking, choose(ledger, asking, at=at, entropy=entropy, behind=True), at)
 
 
 def check_group(ledger: Ledger, group: int) -> None:
@@ -114,18 +115,16 @@ def choose(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: bytes,
 
     Refused `no-pool`, `exhausted`.
     """
-    subnet = ledger.plan.subnet
-    pools = [pool for pool in ledger.plan.pools if family(pool.first) == request.family]
+    subnet, pools = ledger.plan.subnet, ledger.pools(request.family)
     if subnet is None or not pools:
         raise Refused("no-pool", f"the subnet has no pool for IPv{request.family}")
-    for pool in pools:
-        prefix = prefix_in(subnet, pool.first)
-        if prefix is None or not STRATEGIES[pool.strategy].dynamic:
+    for pool, prefix in pools:
+        if not STRATEGIES[pool.strategy].dynamic:
             continue
-        begin = ledger.remembered.counter((request.client, request.iaid, prefix)) + behind
-        found = Search(ledger, request, pool, subnet, at=at, entropy=entropy).find(begin)
+        known = ledger.remembered.counter((request.client, request.iaid, prefix))
+        found = Search(ledger, request, pool, subnet, at=at, entropy=entropy).find(known + behind)
         if found is not None:
-            return Chosen(found[0], pool, prefix, found[1])
+            return Chosen(found[0], pool, prefix, found[1], found[1] > known)
     raise Refused("exhausted", f"every address of the subnet's pools for IPv{request.family} is in use")
 
 
@@ -182,7 +181,7 @@ class Search:
             iaid=self._request.iaid,
             ranges=ranges,
             entropy=self._entropy,
-            behind=ledger.given.behind(ranges),
+            behind=ledger.given.behind(ranges) if self._pool.strategy == COUNTING else 0,
         )
         former = ledger.remembered.former[6]
         number: int | None = 0
@@ -240,10 +239,15 @@ def _give_kept(ledger: Ledger, request: AllocateAddress, kept: list[bytes], at: 
             yield from ledger.renewed(lease, at)
 
 
-def _give(ledger: Ledger, request: AllocateAddress, chosen: Chosen, at: int) -> Iterator[Event]:
-    if chosen.counter > ledger.remembered.counter((request.client, request.iaid, chosen.prefix)):
-        yield HashMoved(client=request.client, iaid=request.iaid, prefix=chosen.prefix, counter=chosen.counter)
-    yield _allocated(request, chosen.address, chosen.pool, at, counter=chosen.counter)
+def moved(request: AllocateAddress | HoldAddress, chosen: Chosen) -> tuple[HashMoved, ...]:
+    """The exception that has to be written down for a chosen address; none for a client's first candidate."""
+    if not chosen.moves:
+        return ()
+    return (HashMoved(client=request.client, iaid=request.iaid, prefix=chosen.prefix, counter=chosen.counter),)
+
+
+def _give(request: AllocateAddress, chosen: Chosen, at: int) -> tuple[Event, ...]:
+    return *moved(request, chosen), _allocated(request, chosen.address, chosen.pool, at, counter=chosen.counter)
 
 
 def _allocated(

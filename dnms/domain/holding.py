@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from dnms.domain import allocating
 from dnms.domain.aggregate import Refused
 from dnms.domain.reserved import is_reserved
-from dnms.events.address import AddressBlocked, AddressHeld, AddressUnheld, HashMoved
+from dnms.events.address import AddressBlocked, AddressHeld, AddressUnheld
 from dnms.events.recorded import Event
 from dnms.events.requests import AllocateAddress, BlockAddress, HoldAddress, UnholdAddress
 from dnms.kit.clock import MICROSECONDS
@@ -53,8 +53,7 @@ def _hold_next(ledger: Ledger, request: HoldAddress, *, at: int, entropy: bytes)
     asking = AllocateAddress(client=request.client, iaid=request.iaid, family=request.family, group=request.group)
     allocating.check_group(ledger, request.group)
     chosen = allocating.choose(ledger, asking, at=at, entropy=entropy)
-    if chosen.counter > ledger.remembered.counter((request.client, request.iaid, chosen.prefix)):
-        yield HashMoved(client=request.client, iaid=request.iaid, prefix=chosen.prefix, counter=chosen.counter)
+    yield from allocating.moved(request, chosen)
     yield AddressHeld(address=chosen.address, client=request.client, iaid=request.iaid)
 
 

@@ -37,7 +37,7 @@ from dnms.events.address import (
     HashMoved,
     OutageGranted,
 )
-from dnms.events.ip import family
+from dnms.events.ip import Prefix, family
 from dnms.events.plan import AdoptedPlan, PlanAdopted, Pool
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import (
@@ -104,6 +104,9 @@ class Ledger:
         self.remembered = Remembered()
         self.blocks = Blocks()
         self.given = Given(self)
+        self._pools: dict[int, tuple[tuple[Pool, Prefix], ...]] = {4: (), 6: ()}  # by family, with their prefixes
+        self._special = False  # some pool counts up, or gives every host a prefix
+        self._random = False  # some pool draws at random
         self._fixed: frozenset[bytes] = frozenset()  # the subnet's addresses that the plan gives to nobody
         self._ranges: dict[tuple[str, int], Ranges] = {}  # of pools and groups, made when first needed
         self._horizons: list[tuple[int, bytes]] = []  # a heap; entries that no longer hold are dropped when met
@@ -122,6 +125,7 @@ class Ledger:
         """A copy that may be thrown away; it reads what this one has made of its ranges and does not write it."""
         draft = Ledger(self.secret)
         draft.plan, draft._fixed, draft._ranges = self.plan, self._fixed, self._ranges
+        draft._pools, draft._special, draft._random = self._pools, self._special, self._random
         draft.leases, draft.bindings, draft.others = Overlay(self.leases), Overlay(self.bindings), Overlay(self.others)
         draft.held, draft.holds = Overlay(self.held), Overlay(self.holds)
         draft.remembered = self.remembered.draft()
@@ -162,6 +166,10 @@ class Ledger:
             return None
         return next((pool for pool in self.plan.pools if pool.first <= address <= pool.last), None)
 
+    def pools(self, kind: int) -> tuple[tuple[Pool, Prefix], ...]:
+        """The adopted plan's pools of a family, each with the subnet's prefix that it lies in."""
+        return self._pools[kind]
+
     def ranges(self, pool: Pool, group: int) -> Ranges:
         """What the members of a group may have of a pool."""
         key = (pool.name, group)
@@ -173,9 +181,7 @@ class Ledger:
 
     def entropy(self, request: Request) -> int:
         """How many random bytes a decision on this looks at."""
-        if not request.ENTROPY:
-            return 0
-        return ENTROPY if any(STRATEGIES[pool.strategy].random for pool in self.plan.pools) else 0
+        return ENTROPY if request.ENTROPY and self._random else 0
 
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:  # noqa: PLR0911
         """The outcome of one request at the instant `at`.
@@ -358,24 +364,25 @@ class Ledger:
                 lease = msgspec.structs.replace(lease, horizon=promised)  # no promise ends by being given again
             self._take(lease)
         self.leases[address] = lease
-        if self.bindings.setdefault(binding, address) != address:
-            others = self.others.get(binding, ())
-            if address not in others:
-                self.others[binding] = (*others, address)
+        first = self.bindings.get(binding)  # not setdefault: in a draft a miss would raise, and be caught
+        if first is None:
+            self.bindings[binding] = address
+        elif first != address and address not in (others := self.others.get(binding, ())):
+            self.others[binding] = (*others, address)
         if durable:
             self._note_horizon(lease)
 
     def _take(self, lease: Lease) -> None:
-        taken: list[bytes] = [lease.address]
-        pool = self.pool_of(lease.address)
+        self.remembered.hold(lease.address)
+        self.given.hold(lease.address)
+        pool = self.pool_of(lease.address) if self._special else None
         if pool is not None and pool.prefix_per_host:
             block = self.blocks.take(lease.address, lease.client)
-            taken += [] if block is None else [block]
+            if block is not None:
+                self.remembered.hold(block)
+                self.given.hold(block)
         elif pool is not None and pool.strategy == COUNTING:
             self.given.note(lease.address, self.ranges(pool, lease.group))
-        for address in taken:
-            self.remembered.hold(address)
-            self.given.hold(address)
 
     def _renew(self, event: AddressRenewed, *, durable: bool) -> None:
         """It lasts longer; one that was to be drained is the first one of its binding again."""
@@ -415,7 +422,7 @@ class Ledger:
         else:
             _without(self.others, lease.binding, address)
         self.remembered.end(address, lease.client)
-        block = self.blocks.leave(address)
+        block = self.blocks.leave(address) if self._special else None
         if block is not None:
             self.remembered.end(block, lease.client)
         return lease, block
@@ -443,13 +450,29 @@ class Ledger:
         """Another plan: what was made of the pools' ranges is made anew."""
         self.plan, self._fixed, self._ranges = plan, fixed_addresses(plan.subnet), {}
         self.blocks, self.given = Blocks(), Given(self)
-        special = any(pool.prefix_per_host or pool.strategy == COUNTING for pool in plan.pools)
-        for address in sorted(self.leases) if special else ():
+        self._note_pools()
+        for address in sorted(self.leases) if self._special else ():
             lease, pool = self.leases[address], self.pool_of(address)
             if pool is not None and pool.prefix_per_host:
                 self.blocks.take(address, lease.client)
             elif pool is not None and pool.strategy == COUNTING:
                 self.given.note(lease.address, self.ranges(pool, lease.group))
+
+    def _note_pools(self) -> None:
+        """What every allocation asks of the plan."""
+        subnet, pools = self.plan.subnet, self.plan.pools
+        self._special = any(pool.prefix_per_host or pool.strategy == COUNTING for pool in pools)
+        self._random = any(STRATEGIES[pool.strategy].random for pool in pools if pool.strategy in STRATEGIES)
+        self._pools = {
+            kind: tuple(
+                (pool, prefix)
+                for pool in pools
+                if family(pool.first) == kind
+                and subnet is not None
+                and (prefix := prefix_in(subnet, pool.first)) is not None
+            )
+            for kind in (4, 6)
+        }
 
     def _forget(self, at: int) -> None:
         """Forget what is over, and what is too much, as every agent does at this event."""

@@ -72,7 +72,8 @@ class Remembered:
 
     def promised(self, address: bytes, client: bytes) -> int:
         """Until when the client was promised an address that it lost; 0 if it was not."""
-        return self._promised.get(address, 0) if self.former[family(address)].get(address) == client else 0
+        until = self._promised.get(address, 0)
+        return until if until and self.former[family(address)].get(address) == client else 0
 
     def free(self, kind: int) -> Iterator[bytes]:
         """The former addresses of a family that are kept from nobody, the longest free first."""
