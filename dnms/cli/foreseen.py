@@ -7,12 +7,14 @@ import errno
 from dnms.bus.embedded import EmbeddedServerError
 from dnms.bus.port import LogError, Unanswered, Unavailable
 from dnms.cli.exits import MACHINE, REFUSED, UNREACHABLE, Failure
+from dnms.disk.extensions import ExtensionError
 from dnms.disk.site import SiteError
 from dnms.disk.subscriber_state import SubscriberStateError
 from dnms.events.codec import UnknownToThisRelease
 from dnms.projections.files import ViewsError
 
 CODES: tuple[tuple[type[Exception], int], ...] = (
+    (ExtensionError, MACHINE),
     (SiteError, MACHINE),
     (ViewsError, MACHINE),
     (SubscriberStateError, MACHINE),

@@ -23,6 +23,7 @@ from dnms.bus.reading import read
 from dnms.cli.exits import MACHINE, OK, Failure
 from dnms.cli.options import API_PORT, BUS_PORT, HOST, SITE, Endpoint, EndpointText, SiteDirectory
 from dnms.cli.rendering import Output, answer, facts
+from dnms.disk.extensions import load_strategies
 from dnms.disk.site import Site
 from dnms.domain.aggregate import Fold
 from dnms.domain.plan import PlanState
@@ -66,6 +67,7 @@ async def serve(settings: ServeSettings, *, stop: asyncio.Event, ready: Callable
 
     SiteError, EmbeddedServerError, PortInUse, ViewsError; LogError where the log cannot be reached or trusted.
     """
+    load_strategies()
     site = Site.load(settings.site)
     async with AsyncExitStack() as stack:
         bus = settings.bus

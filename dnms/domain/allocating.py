@@ -113,13 +113,17 @@ def check_group(ledger: Ledger, group: int) -> None:
 def choose(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: bytes, behind: bool = False) -> Chosen:
     """A free address of the first pool that has one; `behind`: after the candidates that the client has come to.
 
-    Refused `no-pool`, `exhausted`.
+    Refused `no-pool`, `no-strategy`, `exhausted`.
     """
     subnet, pools = ledger.plan.subnet, ledger.pools(request.family)
     if subnet is None or not pools:
         raise Refused("no-pool", f"the subnet has no pool for IPv{request.family}")
     for pool, prefix in pools:
-        if not STRATEGIES[pool.strategy].dynamic:
+        strategy = STRATEGIES.get(pool.strategy)
+        if strategy is None:
+            text = f"pool {pool.name!r} picks by {pool.strategy!r}; install the package that brings that strategy here"
+            raise Refused("no-strategy", text)
+        if not strategy.dynamic:
             continue
         known = ledger.remembered.counter((request.client, request.iaid, prefix))
         found = Search(ledger, request, pool, subnet, at=at, entropy=entropy).find(known + behind)

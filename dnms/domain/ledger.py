@@ -186,8 +186,9 @@ class Ledger:
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:  # noqa: PLR0911
         """The outcome of one request at the instant `at`.
 
-        Refused: `no-subnet`, `no-pool`, `unknown-group`, `exhausted`, `no-binding`, `not-in-plan`, `in-use`, `held`,
-        `reserved-address`, `too-many-holds`, `too-many-declines`, `level`, `not-for-ledger`.
+        Refused: `no-subnet`, `no-pool`, `no-strategy`, `unknown-group`, `exhausted`, `no-binding`, `not-in-plan`,
+        `in-use`, `held`, `not-held`, `reserved-address`, `too-many-holds`, `too-many-declines`, `level`,
+        `not-for-ledger`.
         """
         if self.plan.level > LEVEL and not isinstance(request, AdoptPlan):
             raise Refused("level", f"the site is at level {self.plan.level}; this release knows {LEVEL}: upgrade it")

@@ -11,6 +11,8 @@ from cyclopts import CycloptsError
 
 from dnms.cli import AGENTS
 from dnms.cli.app import COMMANDS, make
+from dnms.domain.document import from_toml
+from dnms.domain.plan import PlanState
 from tests.house.tree import ROOT, commands, name, tracked
 
 DOCUMENTS = [path for path in tracked() if path.suffix == ".md"]
@@ -101,3 +103,19 @@ def test_every_feature_names_code_and_a_test_that_are_there() -> None:
         if state.strip() == "works":
             assert PATH.findall(code), f"{identifier} works, and no code is named"
             assert PATH.findall(test), f"{identifier} works, and no test is named"
+
+
+PLANS = [
+    pytest.param(block, id=f"{name(path)}-{index}")
+    for path in DOCUMENTS
+    for index, block in enumerate(re.findall(r"^```toml\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL))
+]
+
+
+def test_documents_show_plans() -> None:
+    assert len(PLANS) >= 2
+
+
+@pytest.mark.parametrize("text", PLANS)
+def test_every_plan_of_a_document_would_be_applied(text: str) -> None:
+    assert PlanState().decide(from_toml(text), at=0, entropy=bytes(32))

@@ -24,6 +24,7 @@ from dnms.agents.subnet.sessions import Sessions
 from dnms.bus.clock import LogClock
 from dnms.bus.jetstream import JetStreamLog, connect
 from dnms.bus.port import Log, LogError, Unavailable
+from dnms.disk.extensions import ExtensionError, load_strategies
 from dnms.disk.site import Site, SiteError
 from dnms.events.codec import BrokenCommit
 from dnms.events.ip import format_address
@@ -68,12 +69,13 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
             ) from None
     with contextlib.ExitStack() as stack:
         try:
+            load_strategies()
             site = Site.load(settings.site)
             stack.enter_context(site.attended(settings.subnet, settings.name))
             context = tls.serving(site.agent_certificate, site.agent_key)
             root = ssl.PEM_cert_to_DER_cert(site.root_certificate.read_text())
             connected = await _connect(settings.bus, site, stop)
-        except (SiteError, LogError, OSError, ssl.SSLError) as error:
+        except (ExtensionError, SiteError, LogError, OSError, ssl.SSLError) as error:
             raise SubnetAgentError(str(error)) from error
         if connected is None:
             return
