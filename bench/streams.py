@@ -25,7 +25,7 @@ from dnms.domain.ledger import Ledger
 from dnms.events import codec, subjects
 from dnms.events.commit import Commit
 from dnms.events.ip import parse_address, parse_prefix
-from dnms.events.plan import AdoptedPlan, Pool, Subnet
+from dnms.events.plan import AdoptedPlan, PlanAdopted, Pool, Subnet
 from dnms.events.requests import AllocateAddress
 
 ROUNDS = 5
@@ -92,7 +92,7 @@ async def measure(server: EmbeddedServer, events: int) -> Batch:
 def a_commit(events: int) -> Commit:
     """A commit of a ledger as its settling makes it, with so many leases."""
     ledger, chance = Ledger(SECRET), random.Random(events)
-    ledger.plan = PLAN
+    ledger.evolve(PlanAdopted(plan=PLAN), at=0, position=1)
     questions = [Question(AllocateAddress(client=chance.randbytes(16), iaid=1, family=6)) for _ in range(events)]
     identity, at = chance.randbytes(16), 1_772_366_400_000_000
     commit, _ = settle(ledger, questions, commit_id=identity, at=at, predecessor=0, actor="agent/bench")

@@ -115,7 +115,7 @@ def choose(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: bytes,
 
     Refused `no-pool`, `no-strategy`, `exhausted`.
     """
-    subnet, pools = ledger.plan.subnet, ledger.pools(request.family)
+    subnet, pools = ledger.plan.subnet, ledger.adopted.pools(request.family)
     if subnet is None or not pools:
         raise Refused("no-pool", f"the subnet has no pool for IPv{request.family}")
     for pool, prefix in pools:
@@ -136,7 +136,7 @@ def fits(ledger: Ledger, pool: Pool, address: bytes, group: int) -> bool:
     """Whether a member of the group may have this address of the pool."""
     if pool.prefix_per_host:
         return int.from_bytes(address[8:10]) == group
-    return int.from_bytes(address) in ledger.ranges(pool, group)
+    return int.from_bytes(address) in ledger.adopted.ranges(pool, group)
 
 
 class Search:
@@ -156,7 +156,7 @@ class Search:
         """The address, and which candidate it is, the first being `begin`."""
         if self._pool.prefix_per_host:
             return self._in_own_block(begin)
-        return self._pick(self._ledger.ranges(self._pool, self._request.group), begin, self._is_free)
+        return self._pick(self._ledger.adopted.ranges(self._pool, self._request.group), begin, self._is_free)
 
     def _in_own_block(self, begin: int) -> tuple[bytes, int] | None:
         pool = self._pool

@@ -7,7 +7,6 @@ stands in `allocating`, who has one kept in `holding`.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterator, MutableMapping, Set
 from itertools import islice
 from typing import Final
@@ -15,14 +14,15 @@ from typing import Final
 import msgspec
 
 from dnms.domain import allocating, holding
+from dnms.domain.adopted import Adopted
 from dnms.domain.aggregate import Refused
 from dnms.domain.blocks import Blocks, block_of
 from dnms.domain.document import LEVEL
 from dnms.domain.given import Given
-from dnms.domain.ranges import Ranges, ranges_of
+from dnms.domain.horizons import Horizons
 from dnms.domain.remembered import Remembered
 from dnms.domain.reserved import fixed_addresses, prefix_in
-from dnms.domain.strategies import COUNTING, ENTROPY, STRATEGIES
+from dnms.domain.strategies import COUNTING, ENTROPY
 from dnms.events.address import (
     AddressAllocated,
     AddressBlocked,
@@ -37,7 +37,7 @@ from dnms.events.address import (
     HashMoved,
     OutageGranted,
 )
-from dnms.events.ip import Prefix, family
+from dnms.events.ip import family
 from dnms.events.plan import AdoptedPlan, PlanAdopted, Pool
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import (
@@ -61,12 +61,6 @@ MAX_DECLINES: Final = 8
 
 MAX_WITHDRAWN: Final = 4_000
 """Leases that one adoption ends; who adopts asks again until none is left."""
-
-MAX_LOOKS: Final = 16
-"""Times as many due leases as are asked for, that are looked at to find some of one family."""
-
-SLACK: Final = 1_024
-"""Entries of the heap of horizons beyond two a lease, so that a small ledger does not sort all the time."""
 
 Binding = tuple[bytes, int, int]
 """Client id, IAID and family: what an address is held for."""
@@ -95,7 +89,7 @@ class Ledger:
 
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
-        self.plan = AdoptedPlan(position=0, level=0)
+        self.adopted = Adopted(AdoptedPlan(position=0, level=0))
         self.leases: MutableMapping[bytes, Lease] = {}  # by address
         self.bindings: MutableMapping[Binding, bytes] = {}  # to the address, or to the first one of several
         self.others: MutableMapping[Binding, tuple[bytes, ...]] = {}  # beside the first: secondary, and to be drained
@@ -104,12 +98,12 @@ class Ledger:
         self.remembered = Remembered()
         self.blocks = Blocks()
         self.given = Given(self)
-        self._pools: dict[int, tuple[tuple[Pool, Prefix], ...]] = {4: (), 6: ()}  # by family, with their prefixes
-        self._special = False  # some pool counts up, or gives every host a prefix
-        self._random = False  # some pool draws at random
-        self._fixed: frozenset[bytes] = frozenset()  # the subnet's addresses that the plan gives to nobody
-        self._ranges: dict[tuple[str, int], Ranges] = {}  # of pools and groups, made when first needed
-        self._horizons: list[tuple[int, bytes]] = []  # a heap; entries that no longer hold are dropped when met
+        self._horizons = Horizons()
+
+    @property
+    def plan(self) -> AdoptedPlan:
+        """The adopted plan."""
+        return self.adopted.plan
 
     @property
     def plan_position(self) -> int:
@@ -124,8 +118,7 @@ class Ledger:
     def draft(self) -> Ledger:
         """A copy that may be thrown away; it reads what this one has made of its ranges and does not write it."""
         draft = Ledger(self.secret)
-        draft.plan, draft._fixed, draft._ranges = self.plan, self._fixed, self._ranges
-        draft._pools, draft._special, draft._random = self._pools, self._special, self._random
+        draft.adopted = self.adopted
         draft.leases, draft.bindings, draft.others = Overlay(self.leases), Overlay(self.bindings), Overlay(self.others)
         draft.held, draft.holds = Overlay(self.held), Overlay(self.holds)
         draft.remembered = self.remembered.draft()
@@ -147,41 +140,17 @@ class Ledger:
 
     def due(self, now: int, limit: int, kinds: Set[int] = frozenset({4, 6})) -> tuple[bytes, ...]:
         """Up to `limit` addresses of these families whose horizon has passed at `now`, for `ExpireAddresses`."""
-        found: list[bytes] = []
-        passed: list[tuple[int, bytes]] = []
-        while self._horizons and self._horizons[0][0] <= now and len(found) < limit and len(passed) < MAX_LOOKS * limit:
-            entry = heapq.heappop(self._horizons)
-            lease = self.leases.get(entry[1])
-            if lease is not None and lease.horizon == entry[0] and entry not in passed[-1:]:
-                passed.append(entry)
-                if family(entry[1]) in kinds:
-                    found.append(entry[1])
-        for entry in passed:
-            heapq.heappush(self._horizons, entry)  # until the log has said that they expired
-        return tuple(found)
+        return self._horizons.due(self.leases, now, limit, kinds)
 
     def pool_of(self, address: bytes) -> Pool | None:
         """The adopted plan's pool that the address is given from; None if the plan has no place for it."""
-        if address in self._fixed:
-            return None
-        return next((pool for pool in self.plan.pools if pool.first <= address <= pool.last), None)
-
-    def pools(self, kind: int) -> tuple[tuple[Pool, Prefix], ...]:
-        """The adopted plan's pools of a family, each with the subnet's prefix that it lies in."""
-        return self._pools[kind]
-
-    def ranges(self, pool: Pool, group: int) -> Ranges:
-        """What the members of a group may have of a pool."""
-        key = (pool.name, group)
-        if key not in self._ranges:
-            self._ranges[key] = ranges_of(pool, self.plan, group)
-        return self._ranges[key]
+        return self.adopted.pool_of(address)
 
     # -- decide ------------------------------------------------------------------------------------------------------
 
     def entropy(self, request: Request) -> int:
         """How many random bytes a decision on this looks at."""
-        return ENTROPY if request.ENTROPY and self._random else 0
+        return ENTROPY if request.ENTROPY and self.adopted.draws else 0
 
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:  # noqa: PLR0911
         """The outcome of one request at the instant `at`.
@@ -371,19 +340,19 @@ class Ledger:
         elif first != address and address not in (others := self.others.get(binding, ())):
             self.others[binding] = (*others, address)
         if durable:
-            self._note_horizon(lease)
+            self._horizons.note(lease, self.leases)
 
     def _take(self, lease: Lease) -> None:
         self.remembered.hold(lease.address)
         self.given.hold(lease.address)
-        pool = self.pool_of(lease.address) if self._special else None
+        pool = self.pool_of(lease.address) if self.adopted.has_special else None
         if pool is not None and pool.prefix_per_host:
             block = self.blocks.take(lease.address, lease.client)
             if block is not None:
                 self.remembered.hold(block)
                 self.given.hold(block)
         elif pool is not None and pool.strategy == COUNTING:
-            self.given.note(lease.address, self.ranges(pool, lease.group))
+            self.given.note(lease.address, self.adopted.ranges(pool, lease.group))
 
     def _renew(self, event: AddressRenewed, *, durable: bool) -> None:
         """It lasts longer; one that was to be drained is the first one of its binding again."""
@@ -397,7 +366,7 @@ class Ledger:
                 self.others[lease.binding] = (before, *self.others.get(lease.binding, ()))
             self.bindings[lease.binding] = event.address
         if durable:
-            self._note_horizon(lease)
+            self._horizons.note(lease, self.leases)
 
     def _drain(self, lease: Lease, until: int) -> None:
         self.leases[lease.address] = msgspec.structs.replace(lease, drained_at=until)
@@ -423,7 +392,7 @@ class Ledger:
         else:
             _without(self.others, lease.binding, address)
         self.remembered.end(address, lease.client)
-        block = self.blocks.leave(address) if self._special else None
+        block = self.blocks.leave(address) if self.adopted.has_special else None
         if block is not None:
             self.remembered.end(block, lease.client)
         return lease, block
@@ -449,31 +418,14 @@ class Ledger:
 
     def _follow(self, plan: AdoptedPlan) -> None:
         """Another plan: what was made of the pools' ranges is made anew."""
-        self.plan, self._fixed, self._ranges = plan, fixed_addresses(plan.subnet), {}
+        self.adopted = Adopted(plan)
         self.blocks, self.given = Blocks(), Given(self)
-        self._note_pools()
-        for address in sorted(self.leases) if self._special else ():
+        for address in sorted(self.leases) if self.adopted.has_special else ():
             lease, pool = self.leases[address], self.pool_of(address)
             if pool is not None and pool.prefix_per_host:
                 self.blocks.take(address, lease.client)
             elif pool is not None and pool.strategy == COUNTING:
-                self.given.note(lease.address, self.ranges(pool, lease.group))
-
-    def _note_pools(self) -> None:
-        """What every allocation asks of the plan."""
-        subnet, pools = self.plan.subnet, self.plan.pools
-        self._special = any(pool.prefix_per_host or pool.strategy == COUNTING for pool in pools)
-        self._random = any(STRATEGIES[pool.strategy].random for pool in pools if pool.strategy in STRATEGIES)
-        self._pools = {
-            kind: tuple(
-                (pool, prefix)
-                for pool in pools
-                if family(pool.first) == kind
-                and subnet is not None
-                and (prefix := prefix_in(subnet, pool.first)) is not None
-            )
-            for kind in (4, 6)
-        }
+                self.given.note(lease.address, self.adopted.ranges(pool, lease.group))
 
     def _forget(self, at: int) -> None:
         """Forget what is over, and what is too much, as every agent does at this event."""
@@ -482,13 +434,6 @@ class Ledger:
             self.given.free(address)
         for address in forgotten.as_new:
             self.given.forget(address)
-
-    def _note_horizon(self, lease: Lease) -> None:
-        heapq.heappush(self._horizons, (lease.horizon, lease.address))
-        if len(self._horizons) > 2 * len(self.leases) + SLACK:
-            # Who renews or comes and goes all the time leaves entries until their horizons.
-            self._horizons = [(lease.horizon, lease.address) for lease in self.leases.values()]
-            heapq.heapify(self._horizons)
 
 
 def _leased(event: AddressAllocated | OutageGranted) -> Lease:

@@ -5,6 +5,7 @@ import pytest
 from dnms.agents.subnet.books import ABANDONED, Books
 from dnms.agents.subnet.served import DECISIONS_AT_ONCE, OBSERVATIONS_AT_ONCE
 from dnms.bus.port import Unavailable
+from dnms.domain.adopted import Adopted
 from dnms.events import codec
 from dnms.events.address import AddressAllocated, AddressDeclined, AddressExpired, AddressReleased, AddressRenewed
 from dnms.events.configuration import Snapshot
@@ -294,7 +295,7 @@ async def test_who_confirms_before_a_plan_was_adopted_keeps_what_it_has(site: Si
     async with site.agent("a1") as books:
         node = Node(books, "web-1")
         await node.talk()
-        books.ledger.plan = AdoptedPlan(position=0, level=0)
+        books.ledger.adopted = Adopted(AdoptedPlan(position=0, level=0))
         again = Node(books, "web-1", state=node.state)
         await again.talk()
         assert len(again.addresses) == 2

@@ -4,7 +4,8 @@ import msgspec
 
 from dnms.domain.allocating import MAX_OTHERS
 from dnms.domain.document import LEVEL
-from dnms.domain.ledger import MAX_DECLINES, SLACK, Ledger
+from dnms.domain.horizons import SLACK
+from dnms.domain.ledger import MAX_DECLINES, Ledger
 from dnms.domain.plan import PlanState
 from dnms.events.address import (
     AddressAllocated,

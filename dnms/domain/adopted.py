@@ -1,0 +1,49 @@
+"""What a ledger makes of the plan that it has adopted, once a plan: every allocation asks for it."""
+
+from __future__ import annotations
+
+from dnms.domain.ranges import Ranges, ranges_of
+from dnms.domain.reserved import fixed_addresses, prefix_in
+from dnms.domain.strategies import COUNTING, STRATEGIES
+from dnms.events.ip import Prefix, family
+from dnms.events.plan import AdoptedPlan, Pool
+
+
+class Adopted:
+    """One plan of one subnet. It never changes; drafts share it."""
+
+    def __init__(self, plan: AdoptedPlan) -> None:
+        self.plan = plan
+        self.has_special = any(pool.prefix_per_host or pool.strategy == COUNTING for pool in plan.pools)
+        """Whether more has to be kept of what some pool gives than who has it."""
+        self.draws = any(pool.strategy in STRATEGIES and STRATEGIES[pool.strategy].random for pool in plan.pools)
+        """Whether some pool picks at random."""
+        self._fixed = fixed_addresses(plan.subnet)  # that the plan gives to nobody
+        self._ranges: dict[tuple[str, int], Ranges] = {}  # of pools and groups, made when first needed
+        self._pools: dict[int, tuple[tuple[Pool, Prefix], ...]] = {
+            kind: tuple(
+                (pool, prefix)
+                for pool in plan.pools
+                if family(pool.first) == kind
+                and plan.subnet is not None
+                and (prefix := prefix_in(plan.subnet, pool.first)) is not None
+            )
+            for kind in (4, 6)
+        }
+
+    def pools(self, kind: int) -> tuple[tuple[Pool, Prefix], ...]:
+        """The pools of a family (4 or 6), each with the subnet's prefix that it lies in."""
+        return self._pools[kind]
+
+    def pool_of(self, address: bytes) -> Pool | None:
+        """The pool that the address is given from; None if the plan has no place for it."""
+        if address in self._fixed:
+            return None
+        return next((pool for pool in self.plan.pools if pool.first <= address <= pool.last), None)
+
+    def ranges(self, pool: Pool, group: int) -> Ranges:
+        """What the members of a group may have of a pool."""
+        key = (pool.name, group)
+        if key not in self._ranges:
+            self._ranges[key] = ranges_of(pool, self.plan, group)
+        return self._ranges[key]
