@@ -127,10 +127,10 @@ class NodeSession:
             frame_id, frames = self._observing.register(snapshot)
             self._asked = Asked(self._channel, frame_id, frames, now=now)
 
-    def observe(self, snapshot: Snapshot, now: float) -> None:
-        """The configuration changed. Only the newest of several is told while one is on its way."""
+    def observe(self, snapshot: Snapshot, now: float, *, lasting: bool = False) -> None:
+        """The configuration changed. While one is on its way only the newest of several is told, and `lasting` ones."""
         if not self.closed:
-            self._observing.observe(snapshot, now)
+            self._observing.observe(snapshot, now, lasting=lasting)
 
     def applied(self, generation: Generation, items: Iterable[AppliedItem], now: float) -> None:
         """The assignment is applied, with this outcome of each address. An older one's outcome is ignored.

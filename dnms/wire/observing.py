@@ -1,8 +1,12 @@
-"""What a node tells of its configuration beside the exchange that goes on: one observation at a time, the newest."""
+"""What a node tells of its configuration beside the exchange that goes on: one observation at a time, the newest.
+
+What goes before it was ever told would leave no trace in the log: some snapshots are told though there are newer ones.
+"""
 
 from __future__ import annotations
 
 import math
+from collections import deque
 
 from dnms.events.configuration import Snapshot
 from dnms.wire.asked import Asked
@@ -12,6 +16,8 @@ from dnms.wire.frames import encode
 from dnms.wire.messages import Error, Observe
 from dnms.wire.registration import cut, digest_of, encode_snapshot
 
+MAX_WAITING = 8  # snapshots; they wait for one answer, and more come only where somebody fights with the agent
+
 
 class Observing:
     """The snapshots of one session. Nothing is observed before the first one is registered."""
@@ -20,7 +26,7 @@ class Observing:
         self._channel = channel
         self._known = b""  # digest of the newest snapshot that the agent has
         self._sent = b""  # the snapshot that is on its way
-        self._next = b""  # the newest one, if it came after that
+        self._waiting: deque[tuple[bytes, bool]] = deque(maxlen=MAX_WAITING)  # what came after it; whether it lasts
         self._asked: Asked | None = None
 
     def register(self, snapshot: Snapshot) -> tuple[int, bytes]:
@@ -33,9 +39,12 @@ class Observing:
         self._known = digest
         self._follow(now)
 
-    def observe(self, snapshot: Snapshot, now: float) -> None:
-        """There is a newer snapshot; ValueError if it is too large."""
-        self._next = encode_snapshot(snapshot)
+    def observe(self, snapshot: Snapshot, now: float, *, lasting: bool = False) -> None:
+        """There is a newer snapshot; ValueError if it is too large. A `lasting` one is told in any case."""
+        data = encode_snapshot(snapshot)
+        if self._waiting and not self._waiting[-1][1]:
+            self._waiting.pop()
+        self._waiting.append((data, lasting))
         self._follow(now)
 
     def registered(self, frame_id: int, digest: bytes, now: float) -> bool:
@@ -73,11 +82,12 @@ class Observing:
         return self._asked is None or self._asked.tick(now)
 
     def _follow(self, now: float) -> None:
-        if not self._known or self._asked is not None or not self._next:
+        if not self._known or self._asked is not None or not self._waiting:
             return
-        self._sent, self._next = self._next, b""
+        self._sent, _ = self._waiting.popleft()
         digest = digest_of(self._sent)
         if digest == self._known:
+            self._follow(now)
             return
         frame_id = self._channel.next_id()
         observe = Observe(previous=self._known, digest=digest, snapshot=self._sent)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Iterable, Set
 
 import msgspec
 import structlog
 
 from dnms.agents.node.machine import Machine
 from dnms.domain.node_plan import PROTOCOL, RA, plan_node
-from dnms.events.configuration import AssignedAddress, Assignment, Snapshot
-from dnms.events.ip import family
+from dnms.events.configuration import AssignedAddress, Assignment, InterfaceAddress, Snapshot
+from dnms.events.ip import family, format_address
 from dnms.events.seen import AppliedItem
 from dnms.wire.node_state import USABLE, NodeState
 from dnms.wire.registration import encode_snapshot
@@ -32,19 +32,31 @@ class Application:
         """What the node has now, as much of it as can be registered. KernelError."""
         return fitting(await self._machine.snapshot(), self._machine.interface)
 
-    async def apply(self, assignment: Assignment, *, elapsed: float) -> tuple[AppliedItem, ...]:
-        """Make the interface what is assigned; its lifetimes began `elapsed` seconds ago. KernelError."""
+    async def apply(
+        self, assignment: Assignment, *, elapsed: float, going: Callable[[Snapshot], None] | None = None
+    ) -> tuple[AppliedItem, ...]:
+        """Make the interface what is assigned; its lifetimes began `elapsed` seconds ago. KernelError.
+
+        `going` hears what the node has before addresses of it are removed.
+        """
         link = await self._machine.link()
         wanted = remaining(assignment, elapsed)
-        plan = plan_node(await self.snapshot(), link.index, wanted)
-        outcomes = await self._machine.change(plan)
-        for _ in range(STRAGGLERS):
-            # What an advertisement brought after the snapshot and before autoconfiguration was off.
-            plan = plan_node(await self.snapshot(), link.index, wanted)
+        outcomes: dict[bytes, str] = {}
+        before: tuple[InterfaceAddress, ...] = ()  # those that were to be removed
+        for number in range(1 + STRAGGLERS):
+            snapshot = await self.snapshot()
+            plan = plan_node(snapshot, link.index, wanted)
+            strays = {each.address for each in plan.remove_addresses}
+            _log_removed(each for each in before if each.address not in strays)
             usable = {family(address) for address, outcome in outcomes.items() if outcome == USABLE}
-            if not any(family(stray.address) in usable for stray in plan.remove_addresses):
+            if number and not any(family(stray.address) in usable for stray in plan.remove_addresses):
                 break  # none, or what stays while nothing better can be used
+            if strays and going is not None:
+                going(snapshot)
+            # The first time it is all that is wanted; then what an advertisement brought after the snapshot and before
+            # autoconfiguration was off.
             outcomes |= await self._machine.change(plan)
+            before = plan.remove_addresses
         return tuple(AppliedItem(address=address, outcome=outcome) for address, outcome in outcomes.items())
 
     async def lacks(self, wanted: Assignment) -> bool:
@@ -69,6 +81,11 @@ class Application:
         for route in await self._machine.routes():
             if route.interface == link.index and route.protocol == PROTOCOL:
                 await self._machine.delete_route(route)
+
+
+def _log_removed(addresses: Iterable[InterfaceAddress]) -> None:
+    for each in addresses:
+        _logger.info("address removed", address=format_address(each.address), origin=each.origin)
 
 
 def fitting(snapshot: Snapshot, interface: str) -> Snapshot:

@@ -98,7 +98,7 @@ class Configuring:
     async def _apply(self, assignment: Assignment, began: float, session: NodeSession | None) -> None:
         loop = asyncio.get_running_loop()
         try:
-            items = await self._application.apply(assignment, elapsed=loop.time() - began)
+            items = await self._application.apply(assignment, elapsed=loop.time() - began, going=self._going)
         except (KernelError, OSError) as error:
             _logger.error("assignment not applied", reason=str(error))
             items = tuple(AppliedItem(address=each.address, outcome="refused") for each in assignment.addresses)
@@ -217,7 +217,7 @@ class Configuring:
             return
         _logger.warning("configuration lost; it is applied again")
         self._pace.repaired(now)
-        items = await self._application.apply(wanted, elapsed=0)
+        items = await self._application.apply(wanted, elapsed=0, going=self._going)
         # What was refused is tried again; what another took meanwhile is not the node's any more.
         duplicates = tuple(item.address for item in items if item.outcome == "duplicate")
         if duplicates and self._session is not None:
@@ -227,13 +227,24 @@ class Configuring:
 
     async def _observe(self) -> None:
         """Tell the agent what the node has, where it has changed since it was told last."""
+        session = self._session
+        if session is None or self._pump is None or self._observed is None:
+            return
+        snapshot = await self._application.snapshot()
+        if session is self._session:
+            self._tell(snapshot)
+
+    def _going(self, snapshot: Snapshot) -> None:
+        """Addresses of this are about to be removed: who asks later who had them finds them in the log."""
+        self._tell(snapshot, lasting=True)
+
+    def _tell(self, snapshot: Snapshot, *, lasting: bool = False) -> None:
         session, pump, observed = self._session, self._pump, self._observed
         if session is None or pump is None or observed is None:
             return
-        snapshot = await self._application.snapshot()
-        if session is self._session and without_lifetimes(snapshot) != without_lifetimes(observed):
+        if without_lifetimes(snapshot) != without_lifetimes(observed):
             self._observed = snapshot
-            session.observe(snapshot, asyncio.get_running_loop().time())
+            session.observe(snapshot, asyncio.get_running_loop().time(), lasting=lasting)
         pump.wake()
 
 

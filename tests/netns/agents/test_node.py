@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,8 @@ from dnms.agents.node import NodeAgentError, identity
 from dnms.disk.node_state import NodeStateDirectory
 from dnms.disk.site import Site
 from dnms.events import codec
-from dnms.events.seen import ConfigurationApplied
+from dnms.events.ip import format_address
+from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered
 from tests.netns.agents.conftest import Network
 
 BOTH = ("2001:db8:5:", "192.0.2.")
@@ -29,6 +31,16 @@ def reported(network: Network) -> list[str]:
     return [item.outcome for event in events if isinstance(event, ConfigurationApplied) for item in event.items]
 
 
+def registered(network: Network) -> list[list[str]]:
+    """The addresses with their origins of every configuration that the log has."""
+    events = (event for record in network.log.records for event in codec.decode(record.data).events)
+    return [
+        [word for held in event.snapshot.addresses for word in (format_address(held.address), held.origin)]
+        for event in events
+        if isinstance(event, ConfigurationRegistered)
+    ]
+
+
 async def test_a_node_is_configured_and_leaves_nothing_running(network: Network) -> None:
     network.serve()
     node = network.live()
@@ -38,6 +50,25 @@ async def test_a_node_is_configured_and_leaves_nothing_running(network: Network)
     assert node.failed is None
     assert not node.left
     assert network.has(*BOTH)  # it keeps what it has
+
+
+async def test_what_was_there_only_until_a_repair_is_in_the_log(network: Network) -> None:
+    """Who asks who had an address finds it, though no look at the interface was between its coming and its going."""
+    network.serve()
+    network.live()
+    await network.until(lambda: reported(network) == ["usable", "usable"])
+    await network.until(lambda: registered(network)[-1].count("managed") == 2)
+    shown = network.node.run("ip", "-o", "-6", "address", "show", "dev", "eth0", "scope", "global")
+    own = shown.split("inet6 ")[1].split()[0]
+    for stray in ("2001:db8:5::bad:1", "2001:db8:5::bad:2"):
+        network.node.ip([f"address add {stray}/64 dev eth0 nodad", f"address delete {own} dev eth0"])
+        await network.until(lambda: "bad" not in network.node.run("ip", "-o", "-6", "address") and network.has(*BOTH))
+        await network.until(partial(was_registered, network, stray))
+        await network.until(lambda: "bad" not in " ".join(registered(network)[-1]))
+
+
+def was_registered(network: Network, address: str) -> bool:
+    return any(address in each for each in registered(network))
 
 
 async def test_an_agent_of_another_site_that_would_be_chosen_first_is_passed_over(

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Set
+from collections.abc import AsyncIterator, Callable, Set
 from pathlib import Path
 from typing import cast
 
@@ -44,7 +44,9 @@ class Kernel:
     async def snapshot(self) -> Snapshot:
         return SNAPSHOT
 
-    async def apply(self, assignment: Assignment, *, elapsed: float) -> tuple[AppliedItem, ...]:
+    async def apply(
+        self, assignment: Assignment, *, elapsed: float, going: Callable[[Snapshot], None] | None = None
+    ) -> tuple[AppliedItem, ...]:
         self.begun.set()
         await self.free.wait()
         if self.refuses is not None:

@@ -9,6 +9,7 @@ from dnms.wire import agent_events as agent
 from dnms.wire.errors import Code
 from dnms.wire.exchanges import Exchange
 from dnms.wire.messages import Extended
+from dnms.wire.observing import MAX_WAITING
 from tests.unit.wire.examples import (
     ASSIGNMENT,
     OTHER,
@@ -47,6 +48,36 @@ def test_observations_follow_one_another_and_only_the_newest_is_told() -> None:
     pair.node.observe(Snapshot(kernel="6.4"), 0)  # no change is no news
     pair.run()
     assert not pair.agent_events
+
+
+def test_what_is_about_to_go_is_told_though_there_is_newer() -> None:
+    pair = Pair().join()
+    for number in range(9):
+        pair.node.observe(Snapshot(kernel=f"6.{number}"), 0, lasting=number in (3, 5))
+    heard = []
+    for _ in range(4):
+        pair.run()
+        observed = pair.agent_said(agent.Observed)
+        heard.append(observed.snapshot.kernel)
+        pair.agent.registered(observed.id)
+    pair.run()
+    assert heard == ["6.0", "6.3", "6.5", "6.8"]
+    assert not pair.agent_events
+
+
+def test_what_waits_to_be_told_is_bounded_and_ends_with_the_newest() -> None:
+    pair = Pair().join()
+    for number in range(10 * MAX_WAITING):
+        pair.node.observe(Snapshot(kernel=f"6.{number}"), 0, lasting=True)
+    heard = []
+    for _ in range(1 + MAX_WAITING):
+        pair.run()
+        observed = pair.agent_said(agent.Observed)
+        heard.append(observed.snapshot.kernel)
+        pair.agent.registered(observed.id)
+    pair.run()
+    assert not pair.agent_events
+    assert heard[-1] == f"6.{10 * MAX_WAITING - 1}"
 
 
 def test_what_is_observed_before_the_registration_is_told_after_it() -> None:
