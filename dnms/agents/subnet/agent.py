@@ -166,7 +166,7 @@ async def _connect(bus: str, site: Site, stop: asyncio.Event) -> tuple[JetStream
 async def _serve(link: Link, port: int, offer: Offer, books: Books, sessions: Sessions) -> None:
     """Listen on the link, once the books are complete; `offer` lacks the endpoints that are found then."""
     await books.caught_up.wait()
-    if books.ledger.plan.subnet is None:
+    if books.plan.for_subnet(books.subnet).subnet is None:  # the ledger may adopt it only now
         _logger.warning("the plan has no such subnet yet: nodes are refused until it has", subnet=books.subnet)
     listening = await link.listen(port)
     offer = fitting(msgspec.structs.replace(offer, endpoints=tuple(listening)))

@@ -9,6 +9,7 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, NoReturn
 
 import pytest
+from structlog.testing import capture_logs
 
 from dnms.agents.subnet import agent as shell
 from dnms.agents.subnet.books import Books
@@ -111,6 +112,20 @@ async def test_until_the_end_of_the_log_has_come_it_neither_listens_nor_writes(
             assert not serving.done()
             assert not books.caught_up.is_set()
             assert late.records == whole
+
+
+@pytest.mark.parametrize("subnet", [SUBNET, "elsewhere"])
+async def test_a_plan_that_no_agent_has_adopted_yet_has_its_subnets_all_the_same(
+    subnet: str, site: Site, log: FrailLog, clock: Clock
+) -> None:
+    draw = random.Random(2).randbytes
+    books = Books(log, site=SITE, secret=SECRET, subnet=subnet, agent="a2", now=clock.now, random=draw)
+    with capture_logs() as lines:
+        async with running(books.run()), running(serve(books)) as serving:
+            await asyncio.wait((serving,))
+            assert isinstance(serving.exception(), AssertionError)
+    warned = any(line["event"].startswith("the plan has no such subnet") for line in lines)
+    assert warned == (subnet == "elsewhere")
 
 
 async def test_of_a_log_with_a_gap_it_ends_and_has_written_nothing(
