@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from types import TracebackType
 
-from dnms.events.configuration import InterfaceAddress
-from dnms.events.ip import is_link_local
+import structlog
+
+from dnms.events.configuration import InterfaceAddress, Link
+from dnms.events.ip import format_address, is_link_local
 from dnms.linux import sysctl
 from dnms.linux.changes import AddressChanged, LinkChanged, Resync
 from dnms.linux.errors import KernelError
@@ -20,6 +22,10 @@ USABLE, DUPLICATE, REMOVED, TIMEOUT = "usable", "duplicate", "removed", "timeout
 
 ADDR_GEN_MODE = "net/ipv6/conf/{}/addr_gen_mode"
 ADDR_GEN_MODE_NONE = "1"
+DISABLE_IPV6 = "net/ipv6/conf/{}/disable_ipv6"
+LOOPBACK = 1  # index of the loopback interface in every network namespace, whatever its name (LOOPBACK_IFINDEX)
+
+log = structlog.get_logger(__name__)
 
 
 class DadWatch:
@@ -90,10 +96,14 @@ async def link_local_ready(netlink: Netlink, interface: str, *, timeout: float |
     """Wait until the interface has a link-local address that can be used, and return it.
 
     Where there is none though the link is up (a flush took it, or another program set addr_gen_mode), the kernel is
-    made to form it again. KernelError `no-interface`, or `timeout` after so many seconds (None: waits for ever).
+    made to form it again. What else it waits for is logged once. KernelError `no-interface`, `loopback`, or `timeout`
+    after so many seconds (None: waits for ever).
     """
     link = await netlink.link(interface)
+    if link.index == LOOPBACK:
+        raise KernelError("loopback", f"{interface} leads to this machine alone: name an interface that is on a link")
     formed = False
+    told = ""
     try:
         async with asyncio.timeout(timeout):
             with netlink.changes() as changes:
@@ -107,6 +117,10 @@ async def link_local_ready(netlink: Netlink, interface: str, *, timeout: float |
                         form_link_local(interface)
                         formed = True
                         continue
+                    lacks = _lacks(link, held)
+                    if lacks not in ("", told):
+                        log.warning("waiting for a link-local address", interface=interface, because=lacks)
+                    told = lacks or told
                     async for change in changes:
                         match change:
                             case AddressChanged(address=address) if address.interface == link.index:
@@ -118,6 +132,19 @@ async def link_local_ready(netlink: Netlink, interface: str, *, timeout: float |
                                 break
     except TimeoutError:
         raise KernelError("timeout", f"{interface} has no usable link-local address after {timeout} s") from None
+
+
+def _lacks(link: Link, held: Sequence[InterfaceAddress]) -> str:
+    """What keeps an interface from having a link-local address, and what to do; empty where it only takes a moment."""
+    if not link.up:
+        return f"it is down: `ip link set dev {link.name} up`"
+    if not link.carrier:
+        return "it has no carrier: look at the cable, or at what is at its other end"
+    if sysctl.read(DISABLE_IPV6.format(link.name)) == "1":
+        return f"IPv6 is off there: `sysctl -w {DISABLE_IPV6.format(link.name).replace('/', '.')}=0`"
+    if held and all(each.flags & IFA_F_DADFAILED for each in held):
+        return f"another machine has {format_address(held[0].address)} too: give one of them another hardware address"
+    return ""
 
 
 def form_link_local(interface: str) -> None:

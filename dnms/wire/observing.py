@@ -26,7 +26,7 @@ class Observing:
         self._channel = channel
         self._known = b""  # digest of the newest snapshot that the agent has
         self._sent = b""  # the snapshot that is on its way
-        self._waiting: deque[tuple[bytes, bool]] = deque(maxlen=MAX_WAITING)  # what came after it; whether it lasts
+        self._waiting: deque[tuple[bytes, bool]] = deque(maxlen=MAX_WAITING)  # later ones; whether each lasts
         self._asked: Asked | None = None
 
     def register(self, snapshot: Snapshot) -> tuple[int, bytes]:

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 import pytest
+from structlog.testing import capture_logs
 
 from dnms.events.ip import is_link_local, parse_address
 from dnms.linux import arp, sysctl
@@ -90,7 +91,49 @@ async def test_the_link_local_address_is_waited_for(switch: Switch) -> None:
         await netlink.set_up((await netlink.link("eth0")).index)
         return await waiting
 
-    assert is_link_local(await node.inside(work))
+    with capture_logs() as lines:
+        assert is_link_local(await node.inside(work))
+    said = {"interface": "eth0", "because": "it is down: `ip link set dev eth0 up`"}
+    assert lines
+    assert all(said.items() <= line.items() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("taken", "given", "said"),
+    [
+        ("link set net-1 down", "link set net-1 up", "it has no carrier: look at the cable"),
+        ("", "", "IPv6 is off there: `sysctl -w net.ipv6.conf.eth0.disable_ipv6=0`"),
+    ],
+)
+async def test_what_a_link_local_address_lacks_is_said_once(switch: Switch, taken: str, given: str, said: str) -> None:
+    node = switch.node("node", up=False)
+
+    def change(line: str, off: str) -> None:
+        if line:
+            switch.namespace.ip([line])
+        else:
+            sysctl.write("net/ipv6/conf/eth0/disable_ipv6", off)
+
+    async def work(netlink: Netlink) -> bytes:
+        change(taken, "1")
+        await netlink.set_up((await netlink.link("eth0")).index)
+        waiting = asyncio.create_task(link_local_ready(netlink, "eth0", timeout=20))
+        while not lines:  # noqa: ASYNC110  # what is waited for has no event
+            await asyncio.sleep(0.01)
+        change(given, "0")
+        return await waiting
+
+    with capture_logs() as lines:
+        assert is_link_local(await node.inside(work))
+    assert [line["because"].startswith(said) for line in lines] == [True]
+
+
+async def test_the_loopback_interface_is_no_link(switch: Switch) -> None:
+    async def work(netlink: Netlink) -> None:
+        with pytest.raises(KernelError, match="name an interface that is on a link"):
+            await link_local_ready(netlink, "lo")
+
+    await switch.node("node").inside(work)
 
 
 @pytest.mark.parametrize("mode", ["0", "1"])
