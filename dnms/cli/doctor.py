@@ -20,7 +20,7 @@ from rich.console import RenderableType
 from dnms.bus.embedded import EmbeddedServerError, binary
 from dnms.cli.exits import NO, OK
 from dnms.cli.rendering import Output, answer, say, table
-from dnms.linux.isolation import NoIsolation, wrapper
+from dnms.linux.isolation import NoIsolation, NoUnshare, wrapper
 from dnms.linux.namespaces import search_path
 
 KERNEL = (5, 18)  # the first that tags an address with the protocol that set it
@@ -210,10 +210,13 @@ def _nats_server() -> Check:
 
 
 def _namespaces() -> Check:
+    get = ""
     try:
         words = wrapper()
+    except NoUnshare as error:
+        ok, found, get = False, str(error), "install util-linux, and look again"
     except NoIsolation as error:
-        ok, found = False, str(error)
+        ok, found, get = False, str(error), "try as root; in a container, give it CAP_SYS_ADMIN and CAP_NET_ADMIN"
     else:
         ok, found = True, "allowed, in a user namespace" if "--user" in words else "allowed"
     return Check(
@@ -221,5 +224,5 @@ def _namespaces() -> Check:
         ok=ok,
         found=found,
         needed_for="the lab's nodes",
-        get="" if ok else "try as root; in a container, give it CAP_SYS_ADMIN and CAP_NET_ADMIN",
+        get=get,
     )

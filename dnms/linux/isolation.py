@@ -15,15 +15,20 @@ from types import FrameType
 
 from dnms.linux.namespaces import end_with_parent, search_path
 
-_TRIAL = (
+_TRIAL = "echo 0 > /proc/sys/net/ipv6/conf/lo/accept_ra"
+_TRIAL_OF_IP = (
     "ip link add name trial type bridge && ip link add trial-1 type veth peer name trial-2 && ip link set lo up"
-    " && echo 0 > /proc/sys/net/ipv6/conf/lo/accept_ra"
 )
-"""What the lab does in there, in small. Only trying it tells, on every kernel and in every container."""
+"""What the lab does in there, in small. Only trying it tells, on every kernel and in every container. Where `ip` is not
+installed, that says nothing of namespaces."""
 
 
 class NoIsolation(Exception):
     """This machine does not let this user have namespaces of his own; one clear line."""
+
+
+class NoUnshare(NoIsolation):
+    """Whether it would cannot be tried."""
 
 
 def wrapper() -> list[str]:
@@ -31,18 +36,19 @@ def wrapper() -> list[str]:
 
     As an ordinary user it is a user namespace. NoIsolation.
     """
-    unshare = shutil.which("unshare")
+    unshare = shutil.which("unshare", path=search_path())
     if unshare is None:
-        raise NoIsolation("util-linux (the program `unshare`) is not installed")
+        raise NoUnshare("util-linux (the program `unshare`) is not installed")
     base = [unshare, "--mount", "--net", "--pid", "--fork", "--kill-child"]
     complaint = ""
+    trial = _TRIAL if shutil.which("ip", path=search_path()) is None else f"{_TRIAL_OF_IP} && {_TRIAL}"
     # Mounting /proc anew is refused in containers that hide parts of it; it works without, as long as nobody asks
     # /proc for another process by its number.
     for options in (["--mount-proc"], []):
         for user in ([], ["--user", "--map-root-user"]) if os.geteuid() == 0 else (["--user", "--map-root-user"],):
             words = [*base, *options, *user, "--"]
             done = subprocess.run(
-                [*words, "sh", "-c", _TRIAL],
+                [*words, "sh", "-c", trial],
                 env={**os.environ, "PATH": search_path()},
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

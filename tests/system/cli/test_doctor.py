@@ -54,3 +54,12 @@ def test_people_are_told_the_one_command_that_gets_all() -> None:
     assert done.returncode == 1
     assert "MISSING" in done.stdout
     assert "dnms doctor --install  (radvd)" in done.stdout
+
+
+def test_without_ip_namespaces_are_as_they_are() -> None:
+    before = checks(run(DNMS, "doctor", "-o", "json").stdout)["namespaces"]
+    done = hidden("ip", DNMS, "doctor", "-o", "json")
+    assert done.returncode == 1
+    found = checks(done.stdout)
+    assert not found["iproute2"]["ok"]
+    assert found["namespaces"] == before
