@@ -116,8 +116,7 @@ class Committer(Generic[S]):
 
         Refused; or a LogError, and then it is not known to be in the log, and must not be acted upon.
         """
-        entropy = self._random(request.ENTROPY) if request.ENTROPY else b""
-        events, _ = await self._ask(Asked(Question(request, entropy)))
+        events, _ = await self._ask(Asked(Question(request)))
         return events
 
     async def observe(self, events: Sequence[Event]) -> int:
@@ -230,6 +229,12 @@ class Committer(Generic[S]):
         return max(0.0, self._batch[0].since + PATIENCE - asyncio.get_running_loop().time())
 
     def _draft(self) -> Draft:
+        for asked in self._batch:
+            if asked.question is not None:
+                request = asked.question.request
+                wanted = self.fold.state.entropy(request)
+                if wanted != len(asked.question.entropy):
+                    asked.question = Question(request, self._random(wanted) if wanted else b"")
         return draft(
             cast("Fold[State]", self.fold),
             self._batch,

@@ -40,7 +40,7 @@ class State(Protocol):
         ...
 
     def entropy(self, request: Request) -> int:
-        """How many of the `request.ENTROPY` random bytes a decision on it looks at; no more are recorded."""
+        """How many random bytes a decision on it is to be given: `request.ENTROPY`, or none where it looks at none."""
         ...
 
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
@@ -57,7 +57,7 @@ class State(Protocol):
 
 
 class Question(msgspec.Struct, frozen=True, gc=False):
-    """A request with what is drawn for it: `request.ENTROPY` random bytes."""
+    """A request with what is drawn for it: as many random bytes as `State.entropy` says."""
 
     request: Request
     entropy: bytes = b""
@@ -71,7 +71,9 @@ Answer = tuple[Event, ...] | Refused
 def settle(
     state: State, questions: Sequence[Question], *, commit_id: bytes, at: int, predecessor: int, actor: str
 ) -> tuple[Commit, list[Answer]]:
-    """Decide `questions` in their order, as one commit. Answers may be fewer than questions: a commit holds MAX_EVENTS.
+    """Decide `questions` in their order, as one commit.
+
+    Answers may be fewer than questions: a commit holds MAX_EVENTS, and after a new plan one may want random bytes.
 
     The same arguments give the same commit, byte for byte.
     """
@@ -81,10 +83,11 @@ def settle(
     answers: list[Answer] = []
     for question in questions:
         first, refused = len(events), None
-        entropy = question.entropy[: draft.entropy(question.request)] if question.entropy else b""
         answer: Answer
+        if draft.entropy(question.request) > len(question.entropy):
+            break  # what was decided before it has changed how it is decided
         try:
-            answer = draft.decide(question.request, at=at, entropy=entropy)
+            answer = draft.decide(question.request, at=at, entropy=question.entropy)
         except Refused as refusal:
             answer, refused = refusal, refusal.why
         else:
@@ -100,7 +103,7 @@ def settle(
             Decision(
                 request=question.request,
                 at=at,
-                entropy=entropy,
+                entropy=question.entropy,
                 first=first,
                 count=len(events) - first,
                 refused=refused,

@@ -30,7 +30,8 @@ class Clerk:
         self.position = 10
 
     def ask(self, request: Request, *, at: int = 0, entropy: bytes = b"") -> tuple[Event, ...]:
-        question = Question(request, entropy or bytes(request.ENTROPY))
+        wanted = self.ledger.entropy(request)
+        question = Question(request, (entropy or bytes(wanted))[:wanted])
         _, [answer] = settle(
             self.ledger, [question], commit_id=bytes(16), at=at * SECOND, predecessor=self.position, actor="agent/a"
         )

@@ -5,12 +5,14 @@ from __future__ import annotations
 import pytest
 
 from dnms.domain.aggregate import Question, Refused, resettle, settle
+from dnms.domain.document import from_toml
 from dnms.domain.ledger import Ledger
+from dnms.domain.plan import PlanState
 from dnms.domain.ranges import Ranges, ranges_of
 from dnms.domain.strategies import STRATEGIES, Asking, hashed
 from dnms.events.ip import format_address, parse_address
 from dnms.events.plan import AdoptedPlan, Pool
-from dnms.events.requests import AllocateAddress, ReleaseAddress
+from dnms.events.requests import AdoptPlan, AllocateAddress, ReleaseAddress
 from tests.unit.domain.clerk import Clerk, client
 
 FOUR = """
@@ -101,12 +103,22 @@ def test_random_gives_what_the_random_bits_say_and_records_them(clerk: Clerk) ->
     assert resettle(clerk.ledger, commit) == commit
 
 
-def test_a_hash_records_no_random_bits(ledger: Ledger) -> None:
-    request = AllocateAddress(client=client(3), iaid=1, family=6)
-    commit, _ = settle(
-        ledger, [Question(request, b"e" * 16)], commit_id=bytes(16), at=0, predecessor=1, actor="agent/a"
-    )
-    assert commit.decisions[0].entropy == b""
+def test_a_hash_is_given_no_random_bits(ledger: Ledger) -> None:
+    assert ledger.entropy(AllocateAddress(client=client(3), iaid=1, family=6)) == 0
+
+
+def test_who_asks_behind_a_plan_that_draws_waits_for_random_bits(clerk: Clerk) -> None:
+    """What is decided without any would be the same for everybody."""
+    state = PlanState()
+    for event in state.decide(from_toml(FOUR.format(strategy="random")), at=0, entropy=bytes(32)):
+        state.evolve(event, at=0, position=20)
+    questions = [
+        Question(AllocateAddress(client=client(1), iaid=1, family=6)),
+        Question(AdoptPlan(plan=state.for_subnet("office"))),
+        Question(AllocateAddress(client=client(2), iaid=1, family=6)),
+    ]
+    _, answers = settle(clerk.ledger, questions, commit_id=bytes(16), at=0, predecessor=1, actor="agent/a")
+    assert len(answers) == 2
 
 
 @pytest.mark.parametrize("strategy", ["hash", "random", "sequential"])
