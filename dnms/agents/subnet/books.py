@@ -155,13 +155,18 @@ class Books:
         """Let nothing expire until every lease was renewed or is over by any clock: the log's was set, and the nodes'
         were not.
         """
+        longest = self._suspend_expiry()
+        _logger.warning("nothing expires for a while", subnet=self.subnet, ipv4=longest[4], ipv6=longest[6])
+
+    def _suspend_expiry(self) -> dict[int, int]:
+        """For how many seconds nothing expires, by family."""
         longest = {4: 0, 6: 0}
         for pool in self.ledger.plan.pools:
             kind = family(pool.first)
             longest[kind] = max(longest[kind], HORIZON[kind] * pool.valid)
         now = asyncio.get_running_loop().time()
         self._expire_from = {kind: now + seconds for kind, seconds in longest.items()}
-        _logger.info("nothing expires for a while", subnet=self.subnet, ipv4=longest[4], ipv6=longest[6])
+        return longest
 
     def _committer(self, subject: str, state: S, *, foreign: Callable[[Stored], None] | None = None) -> Committer[S]:
         return Committer(
@@ -286,7 +291,7 @@ class Books:
 
     async def _expire(self) -> None:
         await self.caught_up.wait()
-        self.suspend_expiry()  # nobody can tell whether the log's clock was set while this agent was away
+        self._suspend_expiry()  # nobody can tell whether the log's clock was set while this agent was away
         while True:
             await asyncio.sleep(EXPIRY_PERIOD)
             try:
