@@ -46,6 +46,8 @@ def show(
     output: Output = "table",
 ) -> int:
     """One node: who it is, every address that it has, its sessions."""
+    if not node.strip():
+        raise Failure(USAGE, "expected the name of a node, or its client id; `dnms node list` has them")
     found = asking.ask(lambda answers: answers.node(node))
     if len(found) > 1:
         raise Failure(USAGE, ambiguous(node, [one.node for one in found]))

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter, Token
 
+from dnms.bus import urls
 from dnms.events.ip import format_address, parse_address
 
 SITE = Path("/var/lib/dnms/site")
@@ -49,6 +50,10 @@ def _moment(_: Any, tokens: list[Token]) -> datetime:
 
 def _endpoint(_: Any, tokens: list[Token]) -> Endpoint:
     return parse_endpoint(tokens[0].value)
+
+
+def _bus(_: Any, tokens: list[Token]) -> str:
+    return urls.checked(tokens[0].value)
 
 
 def parse_address_text(text: str) -> str:
@@ -92,3 +97,6 @@ Moment = Annotated[datetime, Parameter(converter=_moment)]
 
 EndpointText = Annotated[Endpoint, Parameter(converter=_endpoint)]
 """A host and a port, as `parse_endpoint` reads them."""
+
+BusText = Annotated[str, Parameter(converter=_bus)]
+"""Where a bus is, as `dnms.bus.urls` reads it."""

@@ -21,7 +21,7 @@ from dnms.bus.embedded import EmbeddedServer
 from dnms.bus.port import Log
 from dnms.bus.reading import read
 from dnms.cli.exits import MACHINE, OK, Failure
-from dnms.cli.options import API_PORT, BUS_PORT, HOST, SITE, Endpoint, EndpointText, SiteDirectory
+from dnms.cli.options import API_PORT, BUS_PORT, HOST, SITE, BusText, Endpoint, EndpointText, SiteDirectory
 from dnms.cli.rendering import Output, answer, facts
 from dnms.disk.extensions import load_strategies
 from dnms.disk.site import Site
@@ -119,7 +119,9 @@ def command(
     *,
     site: SiteDirectory = SITE,
     listen: Annotated[EndpointText, Parameter(help="Where the API listens, as HOST:PORT.")] = API_LISTENS,
-    bus: Annotated[str | None, Parameter(help="A NATS server of your own, nats://HOST:PORT; no embedded one.")] = None,
+    bus: Annotated[
+        BusText | None, Parameter(help="A NATS server of your own, nats://HOST:PORT; no embedded one.")
+    ] = None,
     bus_listen: Annotated[EndpointText, Parameter(help="Where the embedded bus listens.")] = BUS_LISTENS,
     output: Output = "table",
 ) -> int:

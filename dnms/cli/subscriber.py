@@ -16,7 +16,7 @@ from dnms.bus import jetstream
 from dnms.bus.jetstream import JetStreamLog
 from dnms.bus.port import Unavailable
 from dnms.cli.exits import MACHINE, OK, USAGE, Failure
-from dnms.cli.options import BUS_PORT, HOST, SITE, SiteDirectory
+from dnms.cli.options import BUS_PORT, HOST, SITE, BusText, SiteDirectory
 from dnms.cli.rendering import Output, answer, facts, table
 from dnms.disk.site import Site
 from dnms.disk.subscriber_state import SubscriberState
@@ -29,7 +29,7 @@ app = App(name="subscriber", help="Who acts on the log, such as the firewall: ru
 
 CONNECT_RETRY = 2.0  # seconds
 
-Bus = Annotated[str, Parameter(name="--bus", env_var="DNMS_BUS", help="Where the log is.")]
+Bus = Annotated[BusText, Parameter(name="--bus", env_var="DNMS_BUS", help="Where the log is.")]
 State = Annotated[
     Path | None,
     Parameter(help="Where it keeps by which log it acted. Without it: subscribers/ in the site's directory."),

@@ -16,7 +16,7 @@ from dnms.bus import jetstream
 from dnms.bus.embedded import EmbeddedServer
 from dnms.bus.port import Denied, Log, Unavailable
 from dnms.cli.exits import MACHINE, NO, OK, Failure
-from dnms.cli.options import BUS_PORT, HOST, SITE, SiteDirectory
+from dnms.cli.options import BUS_PORT, HOST, SITE, BusText, SiteDirectory
 from dnms.cli.rendering import Output, answer, say, table
 from dnms.disk.site import Site
 from dnms.kit import logging
@@ -27,7 +27,7 @@ from dnms.projections.verify import verify as compare
 app = App(name="view", help="The views: fold them anew, compare them with the log.")
 
 Bus = Annotated[
-    str | None,
+    BusText | None,
     Parameter(
         help=f"Where the log is. Without it: nats://{HOST}:{BUS_PORT} while `dnms serve` runs, else an embedded bus."
     ),

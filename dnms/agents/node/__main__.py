@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import signal
@@ -10,12 +9,13 @@ import sys
 from pathlib import Path
 
 from dnms.agents.node.agent import NodeAgentError, NodeSettings, run
+from dnms.agents.usage import Parser
 from dnms.kit import logging
 
 
 def main(argv: list[str]) -> int:
-    """Run a Node Agent until SIGINT or SIGTERM; 0, or 3 if it cannot run here."""
-    parser = argparse.ArgumentParser(prog="dnms node-agent", description="Configures one interface of this machine.")
+    """Run a Node Agent until SIGINT or SIGTERM; 0, or 3 if it cannot run here. Wrong usage is SystemExit with 2."""
+    parser = Parser(prog="dnms node-agent", description="Configures one interface of this machine.")
     parser.add_argument("--interface", required=True, help="the interface to manage")
     parser.add_argument(
         "--root-certificate",
@@ -51,7 +51,7 @@ async def _until_signalled(settings: NodeSettings) -> int:
     try:
         await run(settings, stop=stop)
     except NodeAgentError as error:
-        print(f"dnms node-agent: {error}", file=sys.stderr)
+        print(f"dnms: {error}", file=sys.stderr)
         return 3
     return 0
 

@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from dnms.agents.subnet.agent import SubnetAgentError, SubnetSettings, run
 from dnms.agents.subnet.loop import new_event_loop
 from dnms.agents.subnet.newcomers import NEW_AT_ONCE
+from dnms.agents.usage import Parser, bus, name, within
 from dnms.kit import logging
 from dnms.wire.messages import PORT
 
 
 def main(argv: list[str]) -> int:
-    """Run a Subnet Agent until SIGINT or SIGTERM; 0, or 3 if it cannot run here or must not go on."""
-    parser = argparse.ArgumentParser(prog="dnms subnet-agent", description="Serves the nodes of one link.")
+    """Run a Subnet Agent until SIGINT or SIGTERM; 0, or 3 if it cannot run here or must not go on.
+
+    Wrong usage is SystemExit with 2.
+    """
+    parser = Parser(prog="dnms subnet-agent", description="Serves the nodes of one link.")
     parser.add_argument("--interface", required=True, help="the interface on the link")
-    parser.add_argument("--subnet", required=True, help="the link's name in the plan")
+    parser.add_argument("--subnet", type=name, required=True, help="the link's name in the plan")
     host = socket.gethostname().lower().partition(".")[0]  # a name is one label: subjects of the log have it
-    parser.add_argument("--name", default=host, help="this agent's name (default: %(default)s)")
+    parser.add_argument("--name", type=name, default=host, help="this agent's name (default: %(default)s)")
     parser.add_argument(
         "--site",
         type=Path,
@@ -33,16 +35,17 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument(
         "--bus",
+        type=bus,
         default=os.environ.get("DNMS_BUS", "nats://127.0.0.1:4222"),
         help="where the log is (default: %(default)s)",
     )
     parser.add_argument(
-        "--port", type=_within(0, 65_535), default=PORT, help="TCP port of sessions (default: %(default)s)"
+        "--port", type=within(0, 65_535), default=PORT, help="TCP port of sessions (default: %(default)s)"
     )
-    parser.add_argument("--preference", type=_within(0, 255), default=0, help="0 to 255, the higher is chosen first")
+    parser.add_argument("--preference", type=within(0, 255), default=0, help="0 to 255, the higher is chosen first")
     parser.add_argument(
         "--new-nodes",
-        type=_within(1, 1_000_000),
+        type=within(1, 1_000_000),
         default=NEW_AT_ONCE,
         help="how many nodes that are new to the site may come from one address at once; then one a minute "
         "(default: %(default)s)",
@@ -64,16 +67,6 @@ def main(argv: list[str]) -> int:
         return runner.run(_until_signalled(settings))
 
 
-def _within(lowest: int, highest: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        value = int(text)
-        if not lowest <= value <= highest:
-            raise argparse.ArgumentTypeError(f"{value} is not within {lowest} to {highest}")
-        return value
-
-    return number
-
-
 async def _until_signalled(settings: SubnetSettings) -> int:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -81,7 +74,7 @@ async def _until_signalled(settings: SubnetSettings) -> int:
     try:
         await run(settings, stop=stop)
     except SubnetAgentError as error:
-        print(f"dnms subnet-agent: {error}", file=sys.stderr)
+        print(f"dnms: {error}", file=sys.stderr)
         return 3
     return 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from cyclopts import App
 
+from dnms.bus import urls
 from dnms.cli import AGENTS, main
 from dnms.cli.app import COMMANDS, make
 from dnms.cli.exits import OK, USAGE
@@ -89,18 +91,75 @@ def test_agents_have_entry_points_of_their_own(name: str, capsys: pytest.Capture
         ("subscriber run firewal", "there is no subscriber 'firewal'; expected one of firewall"),
         ("serve --listen 61080", "expected HOST:PORT"),
         ("plan apply /nonexistent/plan.toml", "cannot read /nonexistent/plan.toml: No such file or directory"),
+        ("node show ''", "expected the name of a node"),
+        ("serve --bus garbage", "'garbage' is no bus; expected nats://HOST:PORT"),
+        ("serve --bus http://127.0.0.1:4222", "'http://127.0.0.1:4222' is no bus; expected nats://HOST:PORT"),
+        ("view verify --bus nats://", "'nats://' is no bus; expected nats://HOST:PORT"),
         ("plan apply /dev/zero", "/dev/zero: more than 4 MiB, the most that a plan may have"),
         ("plan apply /dev/null", "/dev/null: $: Expected a [site] table with the name of the site"),
         ("node list --api ftp://host", "is no URL of an API"),
     ],
 )
 def test_wrong_usage_is_one_line_on_stderr(words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(words.split()) == USAGE
+    assert main(shlex.split(words)) == USAGE
     out, err = capsys.readouterr()
     assert out == ""
     assert said in err
     assert err.startswith("dnms: ")
     assert err.removesuffix("dnms: nothing was applied\n").count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("subnet-agent --interface eth0", "the following arguments are required: --subnet"),
+        ("subnet-agent --interface eth0 --subnet 'LAN x'", "--subnet: 'LAN x' is no name; expected lower-case letters"),
+        ("subnet-agent --interface eth0 --subnet lan --name a_1", "--name: 'a_1' is no name"),
+        ("subnet-agent --interface eth0 --subnet lan --bus garbage", "--bus: 'garbage' is no bus; expected nats://"),
+        ("subnet-agent --interface eth0 --subnet lan --bus http://host:4222", "'http://host:4222' is no bus"),
+        ("subnet-agent --interface eth0 --subnet lan --port 65536", "--port: 65536 is not within 0 to 65535"),
+        ("subnet-agent --interface eth0 --subnet lan --port x", "--port: 'x' is no whole number"),
+        ("node-agent", "the following arguments are required: --interface"),
+        ("node-agent --interface eth0 --wrong", "unrecognized arguments: --wrong"),
+    ],
+)
+def test_wrong_usage_of_an_agent_is_one_line_on_stderr(
+    words: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(shlex.split(words))
+    assert ended.value.code == USAGE
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("dnms: ")
+    assert said in err
+    assert f"see `dnms {words.split(maxsplit=1)[0]} --help`" in err
+
+
+@pytest.mark.parametrize(
+    "text", ["nats://host:4222", "tls://host", "nats://[2001:db8::1]:4222", "nats://a:1,nats://b:2"]
+)
+def test_what_is_a_bus(text: str) -> None:
+    assert urls.checked(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "host:4222",
+        "nats:host",
+        "nats://:4222",
+        "nats://a:99999",
+        "nats://a:x",
+        "nats://a,b",
+        "nats://a/b",
+        "nats://a b",
+    ],
+)
+def test_what_is_no_bus(text: str) -> None:
+    with pytest.raises(ValueError, match="expected nats://HOST:PORT"):
+        urls.checked(text)
 
 
 def test_a_plan_that_is_nested_too_deeply_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,57 @@
+"""How both agents are called: a mistake is one line, as all commands have it, and exit code 2."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+import msgspec
+
+from dnms.bus import urls
+from dnms.events.plan import Name
+
+USAGE = 2
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong, and where all options are."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with one line."""
+        print(f"dnms: {message}; see `{self.prog} --help`", file=sys.stderr)
+        sys.exit(USAGE)
+
+
+def within(lowest: int, highest: int) -> Callable[[str], int]:
+    """Takes an integer of this range."""
+
+    def number(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is no whole number") from None
+        if not lowest <= value <= highest:
+            raise argparse.ArgumentTypeError(f"{value} is not within {lowest} to {highest}")
+        return value
+
+    return number
+
+
+def name(text: str) -> str:
+    """Takes a name that the log can have in its subjects."""
+    try:
+        return msgspec.convert(text, Name)
+    except msgspec.ValidationError:
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is no name; expected lower-case letters, digits and hyphens, at most 63"
+        ) from None
+
+
+def bus(text: str) -> str:
+    """Takes a URL of a bus."""
+    try:
+        return urls.checked(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
