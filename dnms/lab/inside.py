@@ -22,6 +22,7 @@ import msgspec
 from rich.console import Console
 
 from dnms.kit import logging
+from dnms.kit.tables import WIDE
 from dnms.lab.lab import Lab, LabError, Outcome
 from dnms.lab.nursery import Nursery
 from dnms.lab.outside import FAILED, PASSED
@@ -32,7 +33,6 @@ DEADLINE_PER_NODE = 0.5
 """Seconds for a whole run. Each step has its own deadline; this one catches what those forgot."""
 
 STDIN = 0
-WIDTH = 120  # of tables that go to a file or a pipe
 
 
 def main(arguments: list[str]) -> int:
@@ -79,7 +79,7 @@ def main(arguments: list[str]) -> int:
     if output == "json":
         print(msgspec.json.encode(outcome.report).decode(), file=answer)
     else:
-        console = Console(file=answer, width=None if answer.isatty() else WIDTH)
+        console = Console(file=answer, width=None if answer.isatty() else WIDE)
         for table in outcome.tables:
             console.print(table)
     answer.flush()

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
 import msgspec
-from rich.box import SIMPLE_HEAD
 from rich.console import RenderableType
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from dnms.kit.tables import Fitted
 from dnms.lab.path import Step
 from dnms.lab.report import Report, Times
 from dnms.projections.events.queries import EventRow
@@ -52,50 +53,50 @@ def tables(
     return (_nodes(machines, shown), _pools(shown), _events(shown), *_way(way), _summary(report))
 
 
-def _table(title: str, *columns: str, right: Sequence[str] = ()) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for column in columns:
-        table.add_column(
-            column, justify="right" if column in right else "left", overflow="fold", no_wrap=column != "what"
-        )
-    return table
-
-
-def _nodes(machines: Sequence[Machine], shown: Shown) -> Table:
-    table = _table("Nodes", "node", "IPv6", "IPv4", "agent", "usable", right=["usable"])
+def _nodes(machines: Sequence[Machine], shown: Shown) -> Fitted:
     agents = {node.name: node.agent for node in shown.nodes}
-    for machine in machines:
-        table.add_row(
+    rows = (
+        (
             machine.name,
             machine.ipv6,
             machine.ipv4,
             agents.get(machine.name) or "-",
             "-" if machine.seconds is None else f"{machine.seconds:.2f} s",
         )
-    return table
+        for machine in machines
+    )
+    return _table("Nodes", ("node", "IPv6", "IPv4", "agent", "usable"), rows, right=["usable"])
 
 
-def _pools(shown: Shown) -> Table:
-    table = _table("Pools", "pool", "range", "strategy", "size", "held", "declined", right=["size", "held", "declined"])
-    for pool in shown.pools:
-        size = f"2^{pool.size.bit_length() - 1}" if pool.size > 1 << 32 else str(pool.size)
-        table.add_row(pool.pool, pool.range, pool.strategy, size, str(pool.held), str(pool.declined))
-    return table
+def _pools(shown: Shown) -> Fitted:
+    columns = ("pool", "range", "strategy", "size", "held", "declined")
+    rows = (
+        (
+            pool.pool,
+            pool.range,
+            pool.strategy,
+            f"2^{pool.size.bit_length() - 1}" if pool.size > 1 << 32 else str(pool.size),
+            str(pool.held),
+            str(pool.declined),
+        )
+        for pool in shown.pools
+    )
+    return _table("Pools", columns, rows, right=["size", "held", "declined"])
 
 
-def _events(shown: Shown) -> Table:
-    table = _table(f"Events of {shown.node}", "position", "time", "event", "what")
-    for event in shown.events:
-        table.add_row(event.position, _clock(event.time), event.name, Text(_what(event.fields)))
-    return table
+def _events(shown: Shown) -> Fitted:
+    rows = ((event.position, _clock(event.time), event.name, _what(event.fields)) for event in shown.events)
+    return _table(f"Events of {shown.node}", ("position", "time", "event", "what"), rows)
 
 
-def _way(way: Sequence[Step]) -> Iterator[Table]:
+def _way(way: Sequence[Step]) -> Iterator[Fitted]:
     if way:
-        table = _table("Where the time to a usable address went", "until it is", "median", "longest")
-        for step in way:
-            table.add_row(step.name, f"{step.median:.3f} s", f"{step.longest:.3f} s")
-        yield table
+        rows = ((step.name, f"{step.median:.3f} s", f"{step.longest:.3f} s") for step in way)
+        yield _table("Where the time to a usable address went", ("until it is", "median", "longest"), rows)
+
+
+def _table(title: str, columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> Fitted:
+    return Fitted(columns, [tuple(map(Text, row)) for row in rows], title=f"\n{title}", right=right)
 
 
 def _clock(time: datetime) -> str:
@@ -103,11 +104,12 @@ def _clock(time: datetime) -> str:
 
 
 def _what(fields: dict[str, Any]) -> str:
-    parts = [f"{name}={_short(name, value)}" for name, value in fields.items() if name not in _NOT_SHOWN]
+    """With a space between name and value, where a narrow terminal may break the line, and not in an address."""
+    parts = [f"{name} {_short(name, value)}" for name, value in fields.items() if name not in _NOT_SHOWN]
     if "snapshot" in fields:
         origins = Counter(one["origin"] for one in fields["snapshot"].get("addresses", ()))
-        parts += [f"{origin}: {count}" for origin, count in sorted(origins.items()) if origin != "loopback"]
-    return "  ".join(parts)
+        parts += [f"{count} {origin}" for origin, count in sorted(origins.items()) if origin != "loopback"]
+    return ", ".join(parts)
 
 
 def _short(name: str, value: Any) -> str:
@@ -120,7 +122,7 @@ def _short(name: str, value: Any) -> str:
     return str(value)
 
 
-def _summary(report: Report) -> Table:
+def _summary(report: Report) -> RenderableType:
     table = Table.grid(padding=(0, 2))
 
     def seconds(milliseconds: float | None) -> str:
@@ -136,4 +138,4 @@ def _summary(report: Report) -> Table:
     table.add_row("Events in the log", str(report.events))
     table.add_row("Views equal the log", "yes" if report.views_equal_log else "NO")
     table.add_row("The whole run", f"{report.seconds} s")
-    return table
+    return Padding(table, (1, 0, 0, 0))

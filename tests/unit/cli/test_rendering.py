@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from dnms.cli import rendering
+from dnms.kit import tables
 
 WHEN = datetime(2026, 3, 1, 12, 30, 5, 250_000, tzinfo=UTC)
 
@@ -95,7 +96,7 @@ def test_a_table_without_rows_has_its_head() -> None:
 @pytest.mark.parametrize("width", [1, 3, 8, 20, 39, 60, 200])
 def test_no_line_is_wider_than_a_terminal_that_has_room_for_a_character_a_column(width: int) -> None:
     out = shown(rendering.table(("One", "Another", ""), [("x" * 30, "two words", ""), ("", "y", "z")]), width=width)
-    assert max(map(len, out.splitlines())) <= max(width, 3 + 2 * rendering.GAP)
+    assert max(map(len, out.splitlines())) <= max(width, 3 + 2 * tables.GAP)
 
 
 def test_text_of_many_lines_is_printed_as_it_is(capfd: pytest.CaptureFixture[str]) -> None:
