@@ -183,6 +183,8 @@ async def _act(world: World, action: Action) -> None:
         asyncio.get_running_loop().call_later(action.seconds, _over, world, action, over)
     if action.what == "plan":
         await world.apply(action.how)
+    elif action.what == "operate":
+        await world.operate(next(each for each in world.nodes if each.name == action.whom), action.how)
 
 
 def _over(world: World, action: Action, over: Callable[[], None]) -> None:
@@ -287,7 +289,7 @@ _ACTIONS: dict[str, Callable[[World, Action], Callable[[], None] | None]] = {
     **dict.fromkeys(("partition", "weather", "break-streams"), _link),
     **dict.fromkeys(("log-away", "log-faults", "log-clock"), _log),
     "stranger": _stranger,
-    "plan": lambda world, action: None,
+    **dict.fromkeys(("plan", "operate"), lambda world, action: None),
 }
 
 

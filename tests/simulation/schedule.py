@@ -54,6 +54,7 @@ WEIGHTS = {
     "log-faults": 8,
     "log-clock": 1,
     "plan": 4,
+    "operate": 5,
 }
 
 
@@ -68,10 +69,12 @@ def draw(seed: int) -> Schedule:
         at = round(chance.uniform(2, FAULTS_UNTIL), 3)
         whom = how = ""
         seconds = round(chance.choice((chance.uniform(0.05, 3), chance.uniform(3, 40))), 3)
-        if what in NODE_ACTIONS:
+        if what in NODE_ACTIONS or what == "operate":
             whom = f"node-{chance.randrange(nodes)}"
             if what == "power-node":
                 how = chance.choice(("clock kept", "clock kept", "clock lost", "clock ahead"))
+            elif what == "operate":
+                how = chance.choice(("move", "move", "hold", "unhold", "block"))
         elif what in AGENT_ACTIONS:
             whom = f"agent-{chance.randrange(agents)}"
         elif what == "plan":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
 
 from dnms.agents.node.agent import NodeAgent
+from dnms.agents.node.identity import iaid_of
 from dnms.agents.subnet.agent import SubnetSettings, attend
 from dnms.agents.subnet.books import Books
 from dnms.bus.clock import LogClock
@@ -16,11 +18,14 @@ from dnms.bus.committer import Committer
 from dnms.bus.port import Unavailable
 from dnms.disk.node_state import Identity, Kept, NodeStateDirectory
 from dnms.disk.site import Site
-from dnms.domain.aggregate import Fold
+from dnms.domain.aggregate import Fold, Refused, State
+from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.events import subjects
 from dnms.events.codec import decoder, encoder
 from dnms.events.ip import format_address, parse_address
+from dnms.events.recorded import Request
+from dnms.events.requests import BlockAddress, HoldAddress, MoveAddress, UnholdAddress
 from tests.simulation.kernel import Kernel, SimulatedMachine
 from tests.simulation.log import LogClient, SimulatedLog
 from tests.simulation.network import Host, Network
@@ -29,6 +34,7 @@ from tests.simulation.trace import Trace
 
 CONNECT_RETRY = 2.0  # seconds
 K = TypeVar("K", Identity, Kept)
+S = TypeVar("S", bound=State)
 
 
 class Disk(NodeStateDirectory):
@@ -277,18 +283,44 @@ class World:
     async def apply(self, name: str) -> None:
         """An operator applies a plan."""
         self.plan = name
+        await self._submit(subjects.plan(SITE), PlanState(), lambda _: PLANS[name])
+
+    async def operate(self, node: Node, what: str) -> None:
+        """An operator, or an agent that sees a conflict, changes what a node has of the ledger."""
+        iaid, client = iaid_of(node.kernel.link.name), node.client
+
+        def request(ledger: Ledger) -> Request | None:
+            lease = next((lease for kind in (6, 4) if (lease := ledger.lease(client, iaid, kind))), None)
+            if what == "hold" and client:
+                return HoldAddress(client=client, iaid=iaid, family=4 if len(self.log.records) % 2 else 6)
+            if what == "unhold" and (kept := [each for each, (who, _) in ledger.held.items() if who == client]):
+                return UnholdAddress(client=client, iaid=iaid, address=kept[0])
+            if what == "move" and lease is not None:
+                return MoveAddress(client=client, iaid=iaid, address=lease.address)
+            if what == "block" and lease is not None:
+                return BlockAddress(client=b"somebody else...", address=lease.address, cause=1)
+            return None
+
+        with suppress(Refused):
+            await self._submit(subjects.ledger(SITE, SUBNET), Ledger(SECRET), request)
+
+    async def _submit(self, subject: str, state: S, request: Callable[[S], Request | None]) -> None:
+        """Fold a subject, and have what is asked of it decided there."""
         committer = Committer(
             self.log,
-            subjects.plan(SITE),
-            Fold(PlanState()),
+            subject,
+            Fold(state),
             actor="operator/simulation",
             now=self.log.now,
-            random=self.chance(f"plan {len(self.log.records)}").randbytes,
+            random=self.chance(f"{subject} {len(self.log.records)}").randbytes,
         )
         await committer.catch_up()
+        wanted = request(state)
+        if wanted is None:
+            return
         running = asyncio.create_task(committer.run())
         try:
-            await committer.submit(PLANS[name])
+            await committer.submit(wanted)
         finally:
             running.cancel()
             await asyncio.wait((running,))
