@@ -15,6 +15,7 @@ from dnms.api.answers import AddressAnswer, NodeAnswer, Page, SiteAnswer, Status
 from dnms.api.problems import Invalid, NotThere
 from dnms.bus.port import Log, LogError
 from dnms.events.ip import format_address, parse_address
+from dnms.kit.clock import SystemClock
 from dnms.projections.addresses import queries as addresses_
 from dnms.projections.addresses.queries import AddressRow
 from dnms.projections.history import queries as history
@@ -137,7 +138,7 @@ async def address(views: TheViews, address: FromPath[str]) -> Response[AddressAn
 async def pools(views: TheViews, subnet: FromQuery[str | None] = None) -> Response[Page[PoolRow]]:
     """Every pool of the plan, and withdrawn ones that still have leases."""
     async with views.read() as reading:
-        return answers.page(reading, await pools_.pools(reading.db, subnet=subnet))
+        return answers.page(reading, await pools_.pools(reading.db, at=SystemClock().now(), subnet=subnet))
 
 
 @get("/who-had/{address:str}")

@@ -13,6 +13,7 @@ from dnms.cli.exits import NO, USAGE, Failure
 from dnms.cli.freshness import Teller, doubt
 from dnms.disk.site import Site
 from dnms.events.ip import parse_address
+from dnms.kit.clock import SystemClock
 from dnms.projections.addresses import queries as addresses
 from dnms.projections.events import queries as events
 from dnms.projections.events.queries import EventRow
@@ -80,7 +81,7 @@ class ViewAnswers:
     async def pools(self, *, subnet: str | None) -> list[pools.PoolRow]:
         """Every pool."""
         async with self._views.read() as reading:
-            return await pools.pools(reading.db, subnet=subnet)
+            return await pools.pools(reading.db, at=SystemClock().now(), subnet=subnet)
 
     async def who_had(self, address: str, at: datetime | None) -> list[history.Holding]:
         """Who had the address."""

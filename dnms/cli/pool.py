@@ -21,12 +21,12 @@ def list_(
     asking: Asking = NOWHERE_ELSE,
     output: Output = "table",
 ) -> int:
-    """All pools with their size and use."""
+    """All pools with their size and use. What rests was found in use by somebody else: nobody gets it for a while."""
     pools = asking.ask(lambda answers: answers.pools(subnet=subnet))
     say_if_none("pool", pools, subnet=subnet)
     answer(
         pools,
-        lambda: [table(("Pool", "Subnet", "Range", "Strategy", "Size", "Held", "Declined"), map(_row, pools))],
+        lambda: [table(("Pool", "Subnet", "Range", "Strategy", "Size", "Held", "Resting"), map(_row, pools))],
         output,
     )
     return OK
@@ -34,7 +34,7 @@ def list_(
 
 def _row(pool: PoolRow) -> tuple[object, ...]:
     name = f"{pool.pool} (withdrawn)" if pool.withdrawn else pool.pool
-    return (name, pool.subnet, pool.range, pool.strategy, _size(pool.size), pool.held, pool.declined)
+    return (name, pool.subnet, pool.range, pool.strategy, _size(pool.size), pool.held, pool.resting)
 
 
 def _size(size: int) -> str:

@@ -168,7 +168,7 @@ class LabSite:
             clients = [bytes.fromhex(node.client) for node in known if node.name == node_name]
             return Shown(
                 nodes=known,
-                pools=await pools.pools(reading.db),
+                pools=await pools.pools(reading.db, at=SystemClock().now()),
                 node=node_name,
                 events=await events.events(reading.db, client=clients[0]) if clients else [],
             )

@@ -69,7 +69,7 @@ def _nodes(machines: Sequence[Machine], shown: Shown) -> Fitted:
 
 
 def _pools(shown: Shown) -> Fitted:
-    columns = ("pool", "range", "strategy", "size", "held", "declined")
+    columns = ("pool", "range", "strategy", "size", "held", "resting")
     rows = (
         (
             pool.pool,
@@ -77,11 +77,11 @@ def _pools(shown: Shown) -> Fitted:
             pool.strategy,
             f"2^{pool.size.bit_length() - 1}" if pool.size > 1 << 32 else str(pool.size),
             str(pool.held),
-            str(pool.declined),
+            str(pool.resting),
         )
         for pool in shown.pools
     )
-    return _table("Pools", columns, rows, right=["size", "held", "declined"])
+    return _table("Pools", columns, rows, right=["size", "held", "resting"])
 
 
 def _events(shown: Shown) -> Fitted:

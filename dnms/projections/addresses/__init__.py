@@ -4,4 +4,4 @@ from dnms.projections.addresses.fold import fold
 from dnms.projections.addresses.schema import SCHEMA
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="address", version=2, schema=SCHEMA, fold=fold)
+PROJECTION = Projection(name="address", version=3, schema=SCHEMA, fold=fold)

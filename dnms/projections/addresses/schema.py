@@ -21,6 +21,7 @@ CREATE TABLE address_lease (       -- an address is unique in its realm, so in i
 ) WITHOUT ROWID;
 CREATE INDEX address_lease_client ON address_lease (client);
 CREATE INDEX address_lease_pool ON address_lease (subnet, pool);
+CREATE INDEX address_lease_resting ON address_lease (subnet, address) WHERE state != 'held';
 CREATE TABLE address_count (       -- a count of rows would cost milliseconds
     subnet TEXT NOT NULL,
     pool TEXT NOT NULL,

@@ -20,7 +20,8 @@ class PoolRow(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str
     size: int
     held: int
-    declined: int  # whose last word was a decline: they rest until their quarantine ends
+    declined: int  # whose last word was a decline, or that somebody else was seen with them
+    resting: int  # of these in its range, which nobody gets yet, since their quarantine has not ended
     withdrawn: bool  # from the plan, while leases of it last
 
 
@@ -33,16 +34,18 @@ class SiteRow(msgspec.Struct, frozen=True, kw_only=True):
     groups: dict[str, int]
 
 
-async def pools(db: aiosqlite.Connection, *, subnet: str | None = None) -> list[PoolRow]:
-    """The plan's pools, and withdrawn ones that still have leases."""
+async def pools(db: aiosqlite.Connection, *, at: int, subnet: str | None = None) -> list[PoolRow]:
+    """The plan's pools, and withdrawn ones that still have leases. `at` is now, in microseconds since 1970."""
     rows = await db.execute_fetchall(
         """
-        SELECT p.name, p.subnet, p.first, p.last, p.strategy, coalesce(c.held, 0), coalesce(c.declined, 0), p.withdrawn
+        SELECT p.name, p.subnet, p.first, p.last, p.strategy, coalesce(c.held, 0), coalesce(c.declined, 0), p.withdrawn,
+            (SELECT count(*) FROM address_lease a WHERE a.subnet = p.subnet AND a.state != 'held'
+             AND a.address BETWEEN p.first AND p.last AND a.horizon > :at)
         FROM pool p LEFT JOIN address_count c ON c.subnet = p.subnet AND c.pool = p.name
         WHERE (NOT p.withdrawn OR c.held > 0) AND (:subnet IS NULL OR p.subnet = :subnet)
         ORDER BY p.subnet, p.name
         """,
-        {"subnet": subnet},
+        {"subnet": subnet, "at": at},
     )
     return [
         PoolRow(
@@ -54,6 +57,7 @@ async def pools(db: aiosqlite.Connection, *, subnet: str | None = None) -> list[
             held=row[5],
             declined=row[6],
             withdrawn=bool(row[7]),
+            resting=row[8],
         )
         for row in rows
     ]

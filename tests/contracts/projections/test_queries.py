@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dnms.events.address import AddressBlocked
 from dnms.events.configuration import InterfaceAddress, Link, Snapshot
 from dnms.events.ip import format_address
+from dnms.events.plan import Pool, PoolDefined
 from dnms.events.seen import ConfigurationRegistered
 from dnms.projections import PROJECTIONS
 from dnms.projections.addresses import queries as addresses
@@ -20,6 +22,7 @@ from dnms.projections.history import queries as history
 from dnms.projections.history.examples import EXAMPLES as HISTORY
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.nodes.examples import EXAMPLES as NODES
+from dnms.projections.pools import queries as pools
 from dnms.projections.runner import rebuild
 from dnms.projections.store import Store
 from dnms.projections.text import microseconds
@@ -54,6 +57,17 @@ async def test_all_addresses_of_a_node_are_one_complete_answer(path: Path, views
         (format_address(SECOND), "leased", True, False, None),
     ]
     assert [one.valid_until and microseconds(one.valid_until) for one in found] == [60_000_020, 100, 100]
+
+
+async def test_what_rests_in_a_pool_is_what_nobody_gets_yet(path: Path, views: Views) -> None:
+    """Declined, or seen with somebody else before anybody had it; until the quarantine is over."""
+    pool = PoolDefined(pool=Pool(name="six", subnet="lan", first=FIRST, last=SECOND))
+    others = AddressBlocked(address=FIRST, client=BOB, cause=4, blocked_until=500)
+    elsewhere = AddressBlocked(address=OLD, client=BOB, cause=4, blocked_until=5_000)
+    await folded(path, happened("plan", 1, pool), *ADDRESSES[2].log[:2], happened("ledger.lan", 30, others, elsewhere))
+    async with views.read() as reading:
+        found = {at: [row.resting for row in await pools.pools(reading.db, at=at)] for at in (40, 500, 900)}
+    assert found == {40: [2], 500: [1], 900: [0]}
 
 
 async def test_the_session_of_a_node_is_its_newest_open_one(path: Path, views: Views) -> None:
