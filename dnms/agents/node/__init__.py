@@ -4,7 +4,7 @@
 `python -m dnms.agents.node`.
 """
 
-from dnms.agents.node.agent import NodeAgentError, NodeSettings, run
+from dnms.agents.node.agent import NodeAgentError, NodeSettings, give_back, run
 from dnms.agents.node.identity import iaid_of, machine
 
-__all__ = ["NodeAgentError", "NodeSettings", "iaid_of", "machine", "run"]
+__all__ = ["NodeAgentError", "NodeSettings", "give_back", "iaid_of", "machine", "run"]

@@ -6,9 +6,11 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
-from dnms.agents.node.agent import NodeAgentError, NodeSettings, run
+from dnms.agents.node.agent import NodeAgentError, NodeSettings, give_back, run
 from dnms.agents.usage import Parser
 from dnms.kit import logging
 
@@ -31,6 +33,11 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--name", default="", help="the node's name (default: the host name)")
     parser.add_argument("--resolv-conf", type=Path, default=Path("/etc/resolv.conf"), help="(default: %(default)s)")
+    parser.add_argument(
+        "--give-back",
+        action="store_true",
+        help="take DNMS off the interface once its agent is stopped: what was there before comes again",
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     arguments = parser.parse_args(argv)
     logging.configure(verbose=arguments.verbose)
@@ -41,19 +48,23 @@ def main(argv: list[str]) -> int:
         name=arguments.name,
         resolv_conf=arguments.resolv_conf,
     )
-    return asyncio.run(_until_signalled(settings))
+    return asyncio.run(_ended(give_back(settings) if arguments.give_back else _until_signalled(settings)))
 
 
-async def _until_signalled(settings: NodeSettings) -> int:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+async def _ended(work: Coroutine[Any, Any, None]) -> int:
     try:
-        await run(settings, stop=stop)
+        await work
     except NodeAgentError as error:
         print(f"dnms: {error}", file=sys.stderr)
         return 3
     return 0
+
+
+async def _until_signalled(settings: NodeSettings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    await run(settings, stop=stop)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from dnms.agents import tls
-from dnms.agents.node import NodeSettings
+from dnms.agents.node import NodeSettings, give_back
 from dnms.agents.node import run as run_node
 from dnms.agents.subnet.agent import _serve
 from dnms.agents.subnet.books import Books
@@ -157,8 +157,13 @@ class Network:
 
     def live(self, **settings: Any) -> Thread:
         """Start the Node Agent."""
+        whole = self.settings(**settings)
+        return self._start(self.node, lambda stop: run_node(whole, stop=stop))
+
+    def settings(self, **settings: Any) -> NodeSettings:
+        """What the Node Agent is told."""
         (self.path / "resolv.conf").touch()
-        whole = NodeSettings(
+        return NodeSettings(
             **{
                 "interface": "eth0",
                 "state": self.state,
@@ -168,7 +173,11 @@ class Network:
                 **settings,
             }
         )
-        return self._start(self.node, lambda stop: run_node(whole, stop=stop))
+
+    def give_back(self, **settings: Any) -> Thread:
+        """Take DNMS off the node."""
+        whole = self.settings(**settings)
+        return self._start(self.node, lambda _: give_back(whole))
 
     def has(self, *prefixes: str) -> bool:
         """Whether the node's interface has a usable address in each."""

@@ -174,3 +174,26 @@ async def test_a_machine_that_is_another_one_now_is_another_client(
     again = network.live()
     await network.until(lambda: (network.state / "identity").read_bytes() != before)
     assert again.running
+
+
+async def test_a_node_is_given_back_as_it_was(network: Network, tmp_path: Path) -> None:
+    servers = network.path / "resolv.conf"
+    servers.write_text("nameserver 192.0.2.53\n")
+    network.node.ip(["address add 198.51.100.7/24 dev eth0"])
+    network.serve()
+    node = network.live()
+    await network.until(lambda: network.has(*BOTH))
+    await network.until(lambda: "192.0.2.53" not in servers.read_text())
+    early = network.give_back()
+    await network.until(lambda: not early.running)
+    assert "another Node Agent runs on eth0: stop it first" in str(early.failed)
+    node.stop()
+    back = network.give_back()
+    await network.until(lambda: not back.running)
+    assert back.failed is None
+    assert servers.read_text() == "nameserver 192.0.2.53\n"
+    shown = network.node.run("ip", "-o", "address", "show", "dev", "eth0")
+    assert "198.51.100.7/24" in shown
+    assert not network.has("2001:db8:5:")
+    assert not network.has("192.0.2.")
+    assert NodeStateDirectory(network.state).kept("eth0") is None  # the next start applies nothing by itself
