@@ -137,7 +137,7 @@ def test_wrong_usage_of_an_agent_is_one_line_on_stderr(
 
 
 @pytest.mark.parametrize(
-    "text", ["nats://host:4222", "tls://host", "nats://[2001:db8::1]:4222", "nats://a:1,nats://b:2"]
+    "text", ["nats://host:4222", "tls://host", "nats://[::1]:4222", "nats://a:1,nats://b:2"]
 )
 def test_what_is_a_bus(text: str) -> None:
     assert urls.checked(text) == text
@@ -151,7 +151,7 @@ def test_what_is_a_bus(text: str) -> None:
         "nats:host",
         "nats://:4222",
         "nats://a:99999",
-        "nats://a:x",
+        "nats://a:{x}",
         "nats://a,b",
         "nats://a/b",
         "nats://a b",
