@@ -88,6 +88,7 @@ class _Subnet(_Table, kw_only=True):
     search: list[Domain] = []
     ntp: list[_AddressText] = []
     mtu: Annotated[int, msgspec.Meta(ge=1280, le=65535)] | None = None
+    strict: bool = False
 
 
 class _Pool(_Table, kw_only=True):
@@ -100,6 +101,7 @@ class _Pool(_Table, kw_only=True):
     quarantine: Seconds = 86_400
     drain: Seconds = 3_600
     prefix_per_host: bool = False
+    outage: bool = True
 
 
 class _Document(_Table, kw_only=True):
@@ -154,6 +156,7 @@ def from_builtins(document: Any) -> ApplyPlan:
                 quarantine=pool.quarantine,
                 drain=pool.drain,
                 prefix_per_host=pool.prefix_per_host,
+                outage=pool.outage,
             )
             for pool in parsed.pool
         ),
@@ -185,6 +188,7 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
                 "ntp": [format_address(address) for address in subnet.ntp],
             }
             | ({"mtu": subnet.mtu} if subnet.mtu else {})
+            | ({"strict": True} if subnet.strict else {})
             for subnet in plan.subnets
         ],
         "pool": [
@@ -199,6 +203,7 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
                 "drain": pool.drain,
             }
             | ({"prefix_per_host": True} if pool.prefix_per_host else {})
+            | ({} if pool.outage else {"outage": False})
             for pool in plan.pools
         ],
     }
@@ -227,6 +232,7 @@ def _subnet(subnet: _Subnet) -> Subnet:
         search=tuple(subnet.search),
         ntp=tuple(address.value for address in subnet.ntp),
         mtu=subnet.mtu or 0,
+        strict=subnet.strict,
     )
 
 

@@ -43,6 +43,7 @@ class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
     search: tuple[str, ...] = ()
     ntp: tuple[Address, ...] = ()
     mtu: int = 0
+    strict: bool = False  # nothing is given, renewed or refused here that the log does not hold
 
 
 class Pool(Part, frozen=True, kw_only=True, omit_defaults=True):
@@ -58,6 +59,7 @@ class Pool(Part, frozen=True, kw_only=True, omit_defaults=True):
     quarantine: Seconds = 86_400  # how long a declined address is left alone
     drain: Seconds = 3_600  # how long a client may still use an address that another one takes the place of
     prefix_per_host: bool = False  # every client has a /64 of its own, and all of its addresses in it (RFC 8273)
+    outage: bool = True  # may be given from while the log is away, where it is such a pool: see domain.outage
 
     def __post_init__(self) -> None:
         share_defaults(self)

@@ -125,6 +125,19 @@ def test_a_plan_shown_and_applied_again_changes_nothing(plan: PlanState) -> None
     assert from_builtins(to_builtins(plan.document())) == plan.document()
 
 
+def test_what_may_be_given_while_the_log_is_away_is_shown_where_it_is_not_as_usual() -> None:
+    usual, other = (
+        from_toml(SITE + SUBNET + POOL),
+        from_toml(SITE + SUBNET + "strict = true\n" + POOL + "outage = false\n"),
+    )
+    assert (usual.subnets[0].strict, usual.pools[0].outage) == (False, True)
+    assert (other.subnets[0].strict, other.pools[0].outage) == (True, False)
+    for document in (usual, other):
+        assert from_builtins(to_builtins(document)) == document
+    assert "strict" not in to_builtins(usual)["subnet"][0]
+    assert "outage" not in to_builtins(usual)["pool"][0]
+
+
 def test_what_a_ledger_adopts_names_no_nodes(plan: PlanState) -> None:
     adopted = plan.for_subnet("office")
     assert adopted.groups == {"voip": 0x5A1E}
