@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -53,7 +54,7 @@ def allocate(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: byte
     if ledger.plan.subnet is None:
         raise Refused("no-subnet", "the plan has no such subnet")
     first = ledger.lease(request.client, request.iaid, request.family)
-    kept = [address for address in _kept(ledger, request) if _may_have(ledger, request, address, at)]
+    kept = [address for address in _kept(ledger, request) if may_have(ledger, request, address, at)]
     if kept:
         yield from _give_kept(ledger, request, kept, at)
         if first is not None and first.address not in kept:
@@ -88,9 +89,10 @@ def move(ledger: Ledger, lease: Lease, *, at: int, entropy: bytes) -> Iterator[E
 
 
 def merge(ledger: Ledger, request: MergeOutage, *, at: int, entropy: bytes) -> Iterator[Event]:
-    """What was given while the log was away, and where somebody else has that meanwhile, another address. Refused."""
-    if ledger.plan.subnet is None:
-        raise Refused("no-subnet", "the plan has no such subnet")
+    """What was given while the log was away, and where somebody else has that meanwhile, another address.
+
+    Never refused, since it is a fact: who cannot have another one, or had this one for a time that is over, has none.
+    """
     has_it = ledger.is_open_to(request.address, request.client, request.iaid)
     fields = {name: getattr(request, name) for name in request.__struct_fields__}
     yield OutageGranted(**fields, contested=not has_it)
@@ -100,8 +102,11 @@ def merge(ledger: Ledger, request: MergeOutage, *, at: int, entropy: bytes) -> I
         yield AddressWithdrawn(address=request.address, client=request.client, iaid=request.iaid)
     if (has_it and pool is not None) or (first is not None and first.address != request.address):
         return
+    if request.horizon <= at:
+        return
     asking = AllocateAddress(client=request.client, iaid=request.iaid, family=kind, group=request.group)
-    yield from _give(asking, choose(ledger, asking, at=at, entropy=entropy, behind=True), at)
+    with suppress(Refused):
+        yield from _give(asking, choose(ledger, asking, at=at, entropy=entropy, behind=True), at)
 
 
 def check_group(ledger: Ledger, group: int) -> None:
@@ -222,7 +227,7 @@ def _kept(ledger: Ledger, request: AllocateAddress) -> tuple[bytes, ...]:
     return ledger.holds.get((request.client, request.iaid, request.family), ())
 
 
-def _may_have(ledger: Ledger, request: AllocateAddress, address: bytes, at: int) -> bool:
+def may_have(ledger: Ledger, request: AllocateAddress, address: bytes, at: int) -> bool:
     """Whether the client may have an address now that is kept for it."""
     pool = ledger.pool_of(address)
     return (

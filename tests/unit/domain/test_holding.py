@@ -315,6 +315,27 @@ def test_who_has_another_address_by_now_drains_the_one_of_the_outage(clerk: Cler
     assert (second.address, second.drained_at) == (FREE, 100 * SECOND)
 
 
+def test_what_was_given_until_a_time_that_is_over_moves_nobody(clerk: Clerk) -> None:
+    clerk.ask(grant(1, FREE))
+    [granted] = clerk.ask(grant(2, FREE), at=100)
+    assert isinstance(granted, OutageGranted)
+    assert granted.contested
+    assert clerk.ledger.lease(client(2), 1, 6) is None
+
+
+def test_what_was_given_is_recorded_though_there_is_nothing_else_to_give(clerk: Clerk) -> None:
+    clerk.ask(grant(1, FREE))
+    four = '[[pool]]\nname = "four"\nsubnet = "office"\nrange = "192.0.2.8-192.0.2.9"\n'
+    clerk.adopt(
+        '[site]\nname = "example"\n[[subnet]]\nname = "office"\nprefixes = ["2001:db8:1:1::/64", "192.0.2.0/24"]\n'
+        + four
+    )
+    events = clerk.ask(grant(2, FREE))
+    assert [type(event) for event in events] == [OutageGranted, AddressWithdrawn]
+    clerk.adopt('[site]\nname = "example"\n')
+    assert [type(event) for event in clerk.ask(grant(2, FREE))] == [OutageGranted, AddressWithdrawn]
+
+
 def test_what_the_plan_has_no_place_for_any_more_is_replaced(clerk: Clerk) -> None:
     elsewhere = parse_address("2001:db8:9::1")
     events = clerk.ask(grant(1, elsewhere))
