@@ -121,13 +121,29 @@ class AgentSession:
         return events
 
     def welcome(
-        self, *, agent: str, site: str, subnet: str, mode: str = "manage", time: int, ping_every: int = 15, now: float
+        self,
+        *,
+        agent: str,
+        site: str,
+        subnet: str,
+        mode: str = "manage",
+        time: int,
+        ping_every: int = 15,
+        outage: bool = False,
+        now: float,
     ) -> None:
         """Answer `Greeted`: the node may register. `time` is the wall clock in microseconds."""
         if self.phase is not Phase.WELCOMING:
             return
         welcome = messages.Welcome(
-            version=self._version, agent=agent, site=site, subnet=subnet, mode=mode, time=time, ping_every=ping_every
+            version=self._version,
+            agent=agent,
+            site=site,
+            subnet=subnet,
+            mode=mode,
+            time=time,
+            ping_every=ping_every,
+            outage=outage,
         )
         self._channel.send(welcome, self._hello_id)
         self._channel.greeted(ping_every=ping_every, now=now)
@@ -141,7 +157,7 @@ class AgentSession:
             self._close(Closed(code, text=text))
 
     def registered(self, answer_to: int) -> None:
-        """Answer `Registered` or `Observed`: it is in the log."""
+        """Answer `Registered` or `Observed`: it is in the log, or noted for it while that cannot be reached."""
         digest = self._answered(answer_to)
         if digest is None:
             return

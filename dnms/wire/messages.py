@@ -99,6 +99,7 @@ class Welcome(Message, frozen=True, kw_only=True, omit_defaults=True):
     time: int  # the agent's wall clock, microseconds since 1970-01-01 UTC
     ping_every: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15  # seconds
     capabilities: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] = ()
+    outage: bool = False  # it cannot reach the log
 
 
 class Register(Message, frozen=True, kw_only=True, omit_defaults=True):
@@ -112,7 +113,7 @@ class Register(Message, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Registered(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """Agent: the whole configuration has come and is in the log."""
+    """Agent: the whole configuration has come and is in the log, or is going to be where that cannot be reached."""
 
     KIND = "registered"
     digest: Digest
@@ -154,6 +155,7 @@ class Assign(Message, frozen=True, kw_only=True, omit_defaults=True):
     renew_after: Seconds  # T1
     rebind_after: Seconds  # T2
     refused: Annotated[dict[str, Text], msgspec.Meta(max_length=8)] = {}  # "4" or "6" to a stable word
+    outage: bool = False  # the agent cannot reach the log: this is what it may give by itself
 
 
 class Binding(Part, frozen=True, kw_only=True, omit_defaults=True):

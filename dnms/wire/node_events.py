@@ -23,6 +23,7 @@ class Assigned(msgspec.Struct, frozen=True):
     assignment: Assignment
     began: float
     refused: dict[str, str]
+    outage: bool = False  # the agent cannot reach the log
 
 
 class Extended(msgspec.Struct, frozen=True):

@@ -245,7 +245,7 @@ class NodeSession:
         self._asked = None
         self._confirm = False
         self._ask_at = now if assign.assignment.addresses else now + assign.renew_after
-        self._events.append(Assigned(assign.assignment, began, assign.refused))
+        self._events.append(Assigned(assign.assignment, began, assign.refused, assign.outage))
 
     def _take_extended(self, frame_id: int, extended: messages.Extended, now: float) -> None:
         then = following(self.exchange, On.EXTENDED)

@@ -271,8 +271,12 @@ class NodeAgent:
         match event:
             case heard.Welcomed(welcome=welcome):
                 _logger.info("session opened", agent=welcome.agent, site=welcome.site, subnet=welcome.subnet)
+                if welcome.outage:
+                    _logger.warning("the agent cannot reach the log", agent=welcome.agent)
                 await self._configuring.register(session)
             case heard.Assigned():
+                if event.outage:
+                    _logger.warning("assigned while the agent cannot reach the log")
                 if event.refused:
                     _logger.warning("not everything was assigned", **event.refused)
                 self._configuring.assigned(event, session)
