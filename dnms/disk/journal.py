@@ -25,6 +25,9 @@ from dnms.events.requests import MergeOutage
 VERSION: Final = 1
 APPLICATION: Final = 0x444E_4D53  # "DNMS", by which file(1) and we know the file
 
+PATIENCE: Final = 2.0
+"""Seconds for a former process of this agent to end."""
+
 _SCHEMA: Final = f"""
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {VERSION};
@@ -190,7 +193,7 @@ def _make(path: Path, belongs: Belongs) -> None:
 
 def _connect(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=0, isolation_level=None, check_same_thread=False
+        f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False
     )
 
 

@@ -67,7 +67,7 @@ def gives(ledger: Ledger, pool: Pool, group: int) -> bool:
         and pool.strategy == HASH
         and family(pool.first) == 6
         and not pool.prefix_per_host
-        and ledger.ranges(pool, group).size >= SMALLEST
+        and ledger.adopted.ranges(pool, group).size >= SMALLEST
     )
 
 

@@ -60,6 +60,7 @@ class Addressing(msgspec.Struct, frozen=True):
     dns: tuple[str, ...]
     preferred: int = 2_700  # lifetimes in seconds
     valid: int = 3_600
+    strict: bool = False  # nothing is given while the log is away
 
     @classmethod
     def for_nodes(cls, nodes: int) -> Addressing:
@@ -101,6 +102,7 @@ prefixes = ["{self.prefix6}", "{self.prefix4}"]
 gateways = ["fe80::1", "{format_address(self.gateway4)}"]
 dns = [{", ".join(f'"{server}"' for server in self.dns)}]
 search = ["lab.example"]
+strict = {str(self.strict).lower()}
 
 [[pool]]
 name = "lab-v6"

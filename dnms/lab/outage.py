@@ -1,7 +1,7 @@
 """The log is away for a while: nodes that are configured stay so, those that come wait, and all goes on by itself.
 
-What takes the log away is the scenario's. What is shown is the same: no kernel loses anything, nobody is allocated more
-than once, and those who wait are told why.
+What takes the log away is the scenario's, which has a strict subnet. What is shown is the
+same: no kernel loses anything, nobody is allocated more than once, and those who wait are told why.
 """
 
 from __future__ import annotations

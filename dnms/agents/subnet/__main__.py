@@ -34,6 +34,11 @@ def main(argv: list[str]) -> int:
         help="the site's directory (default: %(default)s)",
     )
     parser.add_argument(
+        "--state",
+        type=Path,
+        help="where it keeps what it gives while the bus is away (default: agent/NAME beside the site's directory)",
+    )
+    parser.add_argument(
         "--bus",
         type=bus,
         default=os.environ.get("DNMS_BUS", "nats://127.0.0.1:4222"),
@@ -62,6 +67,7 @@ def main(argv: list[str]) -> int:
         port=arguments.port,
         preference=arguments.preference,
         new_nodes=arguments.new_nodes,
+        state=arguments.state,
     )
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_until_signalled(settings))

@@ -19,12 +19,15 @@ from dnms.agents.subnet.link import Link
 from dnms.agents.subnet.linux import LinuxLink
 from dnms.agents.subnet.newcomers import NEW_AT_ONCE, Newcomers
 from dnms.agents.subnet.offers import Offers
+from dnms.agents.subnet.outage import Journal
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
 from dnms.bus.clock import LogClock
 from dnms.bus.jetstream import JetStreamLog, connect
 from dnms.bus.port import Log, LogError, Unavailable
 from dnms.disk.extensions import ExtensionError, load_strategies
+from dnms.disk.journal import Belongs, JournalError
+from dnms.disk.journal import Journal as DiskJournal
 from dnms.disk.site import Site, SiteError
 from dnms.events.codec import BrokenCommit
 from dnms.events.ip import format_address
@@ -56,6 +59,12 @@ class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = PORT  # TCP; 0: any that is free
     preference: int = 0  # the higher is chosen first, 0 to 255
     new_nodes: int = NEW_AT_ONCE  # that the site does not know, from one address at once; then one a minute
+    state: Path | None = None  # where its journal is; None: `agent/` with its name, beside the site's directory
+
+    @property
+    def journal(self) -> Path:
+        """The file of what it gives while the log is away. Agents of several subnets may have one name."""
+        return (self.state or self.site.parent / "agent" / self.name) / f"journal-{self.subnet}.sqlite"
 
 
 async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
@@ -81,10 +90,22 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
             return
         log, clock = connected
         link = LinuxLink(settings.interface, context)
-        fingerprint = hashlib.sha256(root).digest()
+        belongs = Belongs(site=site.name, subnet=settings.subnet, log=log.log_id)
         try:
-            await attend(settings, site, log, clock, link, root=fingerprint, random=secrets.token_bytes, stop=stop)
-        except* (KernelError, LogError, BrokenCommit) as errors:
+            journal = await asyncio.to_thread(DiskJournal, settings.journal, belongs)
+            stack.callback(journal.close)
+            await attend(
+                settings,
+                site,
+                log,
+                clock,
+                link,
+                root=hashlib.sha256(root).digest(),
+                random=secrets.token_bytes,
+                stop=stop,
+                journal=journal,
+            )
+        except* (JournalError, KernelError, LogError, BrokenCommit) as errors:
             raise SubnetAgentError(one_line(errors)) from errors
         finally:
             await log.close()
@@ -100,11 +121,13 @@ async def attend(
     root: bytes,
     random: Callable[[int], bytes],
     stop: asyncio.Event,
+    journal: Journal | None = None,
 ) -> None:
     """Serve the nodes of a link out of a log, until `stop` is set. An exception group of KernelError, LogError,
     BrokenCommit.
 
-    `root` is the fingerprint of the site's root certificate, `random` draws bytes.
+    `root` is the fingerprint of the site's root certificate, `random` draws bytes. Without a `journal` nothing is given
+    while the log is away.
     """
     books = Books(
         log,
@@ -114,6 +137,7 @@ async def attend(
         agent=settings.name,
         now=clock.now,
         random=random,
+        journal=journal,
     )
     introduction = Introduction(settings.name, site.name, settings.subnet)
     newcomers = Newcomers(settings.new_nodes)
@@ -196,14 +220,19 @@ def fitting(offer: Offer) -> Offer:
 
 
 async def _keep_time(clock: LogClock, books: Books) -> None:
-    """Measure the log's clock now and then."""
+    """Measure the log's clock now and then, and when somebody doubts that it is there."""
     while True:
-        await asyncio.sleep(MEASURE)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(MEASURE):
+                await books.outage.doubted.wait()
+        books.outage.doubted.clear()
         try:
             if await clock.measure():
                 books.suspend_expiry()
         except Unavailable as error:
             _logger.debug("the log's clock is not known", reason=str(error))
+            if books.caught_up.is_set():
+                books.outage.begin(str(error))
 
 
 async def _push(books: Books, sessions: Sessions) -> None:

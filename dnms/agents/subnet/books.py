@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from dnms.agents.subnet.notes import RETRY, Note, Notes
+from dnms.agents.subnet.outage import Journal, Outage
 from dnms.bus.committer import Committer, WriteOnly
 from dnms.bus.port import Doubled, Log, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import deviation_alarm, read
@@ -25,7 +26,7 @@ from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
 from dnms.events import subjects
-from dnms.events.address import AddressDeprecated, AddressHeld, AddressWithdrawn
+from dnms.events.address import AddressDeprecated, AddressHeld, AddressWithdrawn, OutageGranted
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import Commit, Stored
 from dnms.events.configuration import Generation
@@ -40,6 +41,8 @@ EXPIRY_PERIOD = 1.0  # seconds
 EXPIRY_GRACE = 60 * MICROSECONDS
 """After a horizon. A node counts the lifetimes of what is pushed to it from when it comes, and TCP may hold that back
 for as long as it takes to find a peer dead."""
+MAX_UNIDENTIFIED = 4_096
+"""Nodes that came while the log was away, and are recorded after it: as many as an agent has sessions."""
 ABANDONED = "agent-restarted"
 """Why a session was closed whose agent ended without a word: killed, or by a power cut."""
 
@@ -61,7 +64,9 @@ class Books:
         agent: str,
         now: Callable[[], int],
         random: Callable[[int], bytes],
+        journal: Journal | None = None,
     ) -> None:
+        """Without a journal, nothing is given while the log is away."""
         self.subnet = subnet
         self.caught_up = asyncio.Event()
         self.changed = asyncio.Event()  # nodes may be due something else: set here, cleared by who pushes it to them
@@ -79,6 +84,9 @@ class Books:
         self._seen = self._committer(subjects.seen(site, subnet, agent), WriteOnly(), foreign=self._foreign)
         self._shards: dict[str, Committer[NodeShard]] = {}
         self._notes = Notes(self._seen)
+        self.outage = Outage(self._ledger, journal, now=self.now, reach=log.end, back=self._back)
+        self._unidentified: dict[bytes, IdentifyNode] = {}  # by client: who came while the log was away
+        self._owed: set[bytes] = set()  # the clients that are due something once it is back
         self._expire_from = {4: 0.0, 6: 0.0}  # by family, on the event loop's clock
         self._tasks = asyncio.TaskGroup()
 
@@ -89,8 +97,8 @@ class Books:
 
     @property
     def ledger(self) -> Ledger:
-        """The subnet's ledger, as far as it is folded."""
-        return self._ledger.fold.state
+        """The subnet's ledger, as far as it is folded; while the log is away, with what was granted since."""
+        return self.outage.ledger if self.outage.active else self._ledger.fold.state
 
     @property
     def position(self) -> int:
@@ -105,12 +113,12 @@ class Books:
         """Follow and write, until cancelled. LogForked, LogDamaged, Doubled: what cannot be mended here."""
         async with self._tasks:
             writers = (self._ledger.run(), self._seen.run(), self._note())
-            for part in (self._follow(), *writers, self._adopt(), self._expire()):
+            for part in (self._follow(), *writers, self._adopt(), self._expire(), self._come_back()):
                 self._tasks.create_task(part)
 
     async def decide(self, request: Request) -> tuple[Event, ...]:
         """Have the ledger decide. Refused; LogError, and then nothing was promised."""
-        return await self._ledger.submit(request)
+        return await self.outage.unless(self._ledger.submit(request))
 
     def knows(self, client: bytes) -> bool:
         """Whether this node was ever seen on the site."""
@@ -119,7 +127,18 @@ class Books:
 
     async def identify(self, request: IdentifyNode) -> None:
         """Record who a node is and where. LogError."""
-        await self._shard(subjects.node(self._site, request.client)).submit(request)
+        await self.outage.unless(self._shard(subjects.node(self._site, request.client)).submit(request))
+
+    def identify_later(self, request: IdentifyNode) -> None:
+        """Record who a node is and where once the log is back. Unavailable if too many wait for that."""
+        if len(self._unidentified) >= MAX_UNIDENTIFIED and request.client not in self._unidentified:
+            raise Unavailable(f"{MAX_UNIDENTIFIED} nodes are to be recorded already")
+        self._unidentified[request.client] = request
+
+    def owe(self, client: bytes) -> None:
+        """This client may be due more once the log is back."""
+        if len(self._owed) < MAX_UNIDENTIFIED:
+            self._owed.add(client)
 
     async def reach(self, generation: Generation | None) -> None:
         """Catch up to what a node was told by another agent, so that it is never told less. LogError.
@@ -129,7 +148,7 @@ class Books:
         """
         if generation is None or generation.ledger <= self.position:
             return
-        await self._ledger.catch_up()
+        await self.catch_up()
         if generation.ledger > self.position:
             told, ends = generation.ledger, self.position
             _logger.error("a node was told of more than is in the log", told=told, subnet=self.subnet, position=ends)
@@ -137,11 +156,11 @@ class Books:
 
     async def catch_up(self) -> None:
         """Fold the ledger to its end. LogError."""
-        await self._ledger.catch_up()
+        await self.outage.unless(self._ledger.catch_up())
 
     async def observe(self, *events: Event) -> None:
         """Record what was seen. LogError."""
-        await self._notes.observe(events)
+        await self.outage.unless(self._notes.observe(events))
 
     def note(self, note: Note) -> None:
         """Record this, as soon as the log takes it."""
@@ -248,7 +267,7 @@ class Books:
                     )
                 self._plan_changed.set()  # another agent may have been behind ours
                 self._push(None)
-            elif isinstance(event, AddressHeld | AddressDeprecated | AddressWithdrawn):
+            elif isinstance(event, AddressHeld | AddressDeprecated | AddressWithdrawn | OutageGranted):
                 self._push(event.client)
 
     def _push(self, client: bytes | None) -> None:
@@ -265,6 +284,21 @@ class Books:
         self.changed.clear()
         touched, self._touched = self._touched, set()
         return touched
+
+    async def _come_back(self) -> None:
+        await self.caught_up.wait()
+        await self.outage.run()
+
+    async def _back(self) -> None:
+        """The log is back: say who has come, and give those who got less than usual the rest. LogError."""
+        coming = tuple(self._unidentified.values())
+        await asyncio.gather(*(self._shard(subjects.node(self._site, each.client)).submit(each) for each in coming))
+        for each in coming:
+            if self._unidentified.get(each.client) is each:
+                del self._unidentified[each.client]
+        for client in self._owed:
+            self._push(client)
+        self._owed.clear()
 
     async def _adopt(self) -> None:
         """Bring every plan that touches this subnet into the ledger."""
@@ -294,6 +328,8 @@ class Books:
         self._suspend_expiry()  # nobody can tell whether the log's clock was set while this agent was away
         while True:
             await asyncio.sleep(EXPIRY_PERIOD)
+            if self.outage.active:
+                continue
             try:
                 while due := self._due():
                     await self.decide(ExpireAddresses(addresses=due))

@@ -1,4 +1,5 @@
-"""What a Subnet Agent has to record and nobody waits for: how a session ended, and what became of an assignment.
+"""What a Subnet Agent has to record and nobody waits for: how a session ended, what became of an assignment, and which
+sessions were opened while the log was away.
 
 It is written as soon as the log takes it, however long the log is away, and before the next session of the same client.
 The newest of each kind and client counts, so there is never more of it than the agent has sessions.
@@ -20,7 +21,7 @@ from dnms.events.seen import ConfigurationApplied, SessionClosed, SessionOpened
 
 RETRY = 1.0  # seconds after the log could not be written
 
-Note = SessionClosed | ConfigurationApplied
+Note = SessionOpened | SessionClosed | ConfigurationApplied
 
 _logger = structlog.get_logger(__name__)
 

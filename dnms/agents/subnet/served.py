@@ -8,11 +8,13 @@ from collections.abc import Iterable
 import msgspec
 import structlog
 
+from dnms.agents.subnet.away import Away
 from dnms.agents.subnet.books import Books
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import RETRY, assign, group_of
 from dnms.domain.ledger import Lease
+from dnms.domain.outage import OUTAGE
 from dnms.domain.reserved import prefix_in
 from dnms.events.ip import family, parse_address
 from dnms.events.plan import Family
@@ -25,8 +27,6 @@ from dnms.wire.errors import Code
 from dnms.wire.messages import MAX_ASSOCIATIONS, Assign, Association, Binding
 from dnms.wire.rates import Bucket
 
-OUTAGE = "outage"
-"""The log cannot be written, so nothing new is promised."""
 OUTAGE_RETRY = 5  # seconds
 
 _logger = structlog.get_logger(__name__)
@@ -63,6 +63,7 @@ class ServedNode:
         self._hardware: tuple[bytes, ...] = ()  # of what it registered
         self.name = ""
         self._opened = False
+        self._unrecorded: ConfigurationRegistered | None = None  # the log was away when it came
         now = asyncio.get_running_loop().time()
         self._decisions = Bucket(burst=DECISIONS_AT_ONCE, per_second=DECISIONS_A_SECOND, now=now)
         self._observations = Bucket(burst=OBSERVATIONS_AT_ONCE, per_second=OBSERVATIONS_A_SECOND, now=now)
@@ -78,6 +79,7 @@ class ServedNode:
             site=introduction.site,
             subnet=introduction.subnet,
             time=self._books.now(),
+            outage=self._books.outage.active,
             now=now,
         )
 
@@ -87,6 +89,22 @@ class ServedNode:
         if not self._affords(event):
             self._refuse(number, Code.BUSY, retry_after=BUSY_RETRY)
             return
+        try:
+            if not await self._serve(event):
+                await self._serve_away(event)
+        except _NOT_NOW as error:
+            _logger.warning("not answered", why=error.why, text=str(error))
+            self._books.outage.counts["refused"] += 1
+            self._books.owe(self.client)
+            self._refuse(number, OUTAGE, "the log cannot be written", retry_after=OUTAGE_RETRY)
+        except Refused as refusal:
+            _logger.warning("refused", why=refusal.why, text=refusal.text)
+            self._refuse(number, refusal.why, refusal.text, retry_after=RETRY)
+
+    async def _serve(self, event: heard.AgentEvent) -> bool:
+        """Serve one event by the log; False if that is away. Refused; LogError."""
+        if self._books.outage.active:
+            return False
         try:
             match event:
                 case heard.Registered():
@@ -107,12 +125,23 @@ class ServedNode:
                     self._session.bye(Code.RELEASED)
                 case heard.AppliedReport():
                     self._report(event)
-        except _NOT_NOW as error:
-            _logger.warning("not answered", why=error.why, text=str(error))
-            self._refuse(number, OUTAGE, "the log cannot be written", retry_after=OUTAGE_RETRY)
-        except Refused as refusal:
-            _logger.warning("refused", why=refusal.why, text=refusal.text)
-            self._refuse(number, refusal.why, refusal.text, retry_after=RETRY)
+        except _NOT_NOW:
+            if not self._books.outage.active:
+                raise
+            return False
+        return True
+
+    async def _serve_away(self, event: heard.AgentEvent) -> None:
+        """Serve one event while the log is away. Unavailable, where that cannot be."""
+        if isinstance(event, heard.AppliedReport):
+            self._report(event)
+        elif isinstance(event, heard.Registered):
+            self._register_later(event)
+        else:
+            wanted = await Away(self._session, self._books, self.client, self._group()).serve(event)
+            for each in wanted:
+                self._want(each)
+            self._books.owe(self.client)
 
     def _refuse(self, number: int, code: str, text: str = "", *, retry_after: int) -> None:
         if number:  # what only reports is not answered
@@ -133,13 +162,18 @@ class ServedNode:
         return True
 
     async def push(self) -> None:
-        """The plan has changed: assign anew what the node asked for."""
-        if self._wanted and not self._session.closed:
+        """The plan has changed, or the log is back: assign anew what the node asked for."""
+        if self._session.closed:
+            return
+        if self._wanted or self._unrecorded is not None:
             try:
+                await self._record()
                 refused = await self._allocate(self._wanted.values())
             except _NOT_NOW as error:
                 _logger.warning("not pushed", why=error.why)
+                self._books.owe(self.client)
                 return
+        if self._wanted:
             self._session.assign(self._assignment({kind: refusal.why for kind, refusal in refused.items()}))
 
     def leave(self, why: str) -> None:
@@ -148,10 +182,17 @@ class ServedNode:
             self._opened = False
             self._books.note(SessionClosed(client=self.client, why=why))
 
-    async def _register(self, event: heard.Registered) -> None:
+    async def _record(self) -> None:
+        """Record what came while the log was away. LogError."""
+        if (configuration := self._unrecorded) is not None:
+            await self._books.observe(configuration)
+            if self._unrecorded is configuration:
+                self._unrecorded = None
+
+    def _identification(self, event: heard.Registered) -> IdentifyNode:
         hardware = {link.hardware for link in event.snapshot.links if link.hardware is not None}
         self._hardware = tuple(value for each in hardware if isinstance(value := each.value, bytes))
-        identify = IdentifyNode(
+        return IdentifyNode(
             client=self.client,
             duid=Personal(self._duid),
             name=Personal(self.name),
@@ -159,6 +200,17 @@ class ServedNode:
             hardware=tuple(sorted(hardware, key=lambda each: each.payload)),
             kernel=event.snapshot.kernel,
         )
+
+    def _register_later(self, event: heard.Registered) -> None:
+        """Take the node in, and record it when the log is back. Unavailable if too many came."""
+        self._books.identify_later(self._identification(event))
+        self._books.note(SessionOpened(client=self.client, peer=self.peer))  # once more, if it is there perhaps
+        self._opened, self._unrecorded = True, self._configuration(event)
+        self._books.owe(self.client)
+        self._session.registered(event.id)
+
+    async def _register(self, event: heard.Registered) -> None:
+        identify = self._identification(event)
         seen = [] if self._opened else [SessionOpened(client=self.client, peer=self.peer)]
         identified, observed = await asyncio.gather(
             self._books.identify(identify),

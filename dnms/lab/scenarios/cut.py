@@ -1,7 +1,7 @@
 """The management link between the bus and its agents is cut for 20 s and heals, while nodes join and others renew.
 
 No TCP session is reset by that; half of the agents see no more than silence. Lifetimes are so short that T1 and T2 of
-those who are configured pass meanwhile.
+those who are configured pass meanwhile. The subnet is strict: agents give nothing that the log does not have.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ async def run(lab: Lab) -> Outcome:
     """LabError where it cannot go on."""
     async with Stage.built(lab) as stage:
         network = stage.network
-        network.addressing = msgspec.structs.replace(network.addressing, preferred=PREFERRED, valid=VALID)
+        network.addressing = msgspec.structs.replace(network.addressing, preferred=PREFERRED, valid=VALID, strict=True)
         await stage.site.apply(network.addressing.plan(NAME))
         await live_through(stage, _cut(stage))
         for agent in network.agents:

@@ -1,4 +1,7 @@
-"""The bus's disk is full for 20 s while nodes join: that is said, nothing is lost, and all goes on by itself."""
+"""The bus's disk is full for 20 s while nodes join: that is said, nothing is lost, and all goes on by itself.
+
+The subnet is strict: agents give nothing that the log does not have.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,12 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
+import msgspec
+
 from dnms.bus.embedded import MIN_FREE
 from dnms.lab.lab import Lab, Outcome
 from dnms.lab.outage import expect_lines, live_through
+from dnms.lab.site import NAME
 from dnms.lab.steps import Stage
 from dnms.lab.verdict import verdict
 
@@ -19,6 +25,8 @@ CHUNK = bytes(1 << 16)
 async def run(lab: Lab) -> Outcome:
     """LabError where it cannot go on."""
     async with Stage.built(lab, disk=DISK) as stage:
+        stage.network.addressing = msgspec.structs.replace(stage.network.addressing, strict=True)
+        await stage.site.apply(stage.network.addressing.plan(NAME))
         await live_through(stage, _full(stage))
         expect_lines(stage, "lab", "the embedded nats-server ended", "is full", "was started again")
         for agent in stage.network.agents:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
@@ -16,6 +16,7 @@ from dnms.agents.subnet.served import Introduction, ServedNode
 from dnms.bus.committer import Committer
 from dnms.bus.memory import MemoryLog
 from dnms.bus.port import Unavailable
+from dnms.disk.journal import JournalError
 from dnms.domain.aggregate import Fold
 from dnms.domain.document import from_toml
 from dnms.domain.plan import PlanState
@@ -23,6 +24,7 @@ from dnms.events import codec, subjects
 from dnms.events.configuration import Link, Snapshot
 from dnms.events.ip import family
 from dnms.events.recorded import Event, Personal
+from dnms.events.requests import MergeOutage
 from dnms.events.seen import AppliedItem
 from dnms.wire import agent_events, node_events
 from dnms.wire.agent_session import AgentSession
@@ -77,8 +79,38 @@ class FrailLog(MemoryLog):
             raise Unavailable("cut off by the test")
         return await super().store(subject, data, expected=expected)
 
+    async def end(self) -> int:
+        if self.cut:
+            raise Unavailable("cut off by the test")
+        return await super().end()
+
     def events(self) -> list[Event]:
         return [event for record in self.records for event in codec.decode(record.data).events]
+
+
+class MemoryJournal:
+    """A journal in memory, which outlives the agent that writes it."""
+
+    def __init__(self, entries: Iterable[MergeOutage] = ()) -> None:
+        self.kept = {(each.client, each.iaid, each.address): each for each in entries}
+        self.full = False
+
+    @property
+    def entries(self) -> tuple[MergeOutage, ...]:
+        return tuple(self.kept.values())
+
+    async def write(self, entry: MergeOutage) -> None:
+        await asyncio.sleep(0.001)
+        if self.full:
+            raise JournalError("the disk is full")
+        self.kept[entry.client, entry.iaid, entry.address] = entry
+
+    async def remove(self, *entries: MergeOutage) -> None:
+        await asyncio.sleep(0.001)
+        for each in entries:
+            key = each.client, each.iaid, each.address
+            if self.kept.get(key) == each:
+                del self.kept[key]
 
 
 class Site:
@@ -105,15 +137,19 @@ class Site:
             running.cancel()
 
     @asynccontextmanager
-    async def agent(self, name: str) -> AsyncIterator[Books]:
+    async def agent(
+        self, name: str, *, journal: MemoryJournal | None = None, log: FrailLog | None = None
+    ) -> AsyncIterator[Books]:
+        """`log`: another way to the same log."""
         books = Books(
-            self.log,
+            log or self.log,
             site=SITE,
             secret=SECRET,
             subnet=SUBNET,
             agent=name,
             now=self.clock.now,
             random=random.Random(name).randbytes,
+            journal=journal,
         )
         running = asyncio.create_task(books.run())
         try:

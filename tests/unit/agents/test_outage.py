@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from dnms.agents.subnet.books import Books
-from dnms.agents.subnet.served import OUTAGE
 from dnms.bus.append import PATIENCE
 from dnms.bus.port import Unanswered
+from dnms.domain.outage import OUTAGE
 from dnms.events.recorded import Event
 from dnms.events.seen import ConfigurationApplied, SessionClosed, SessionOpened
 from dnms.wire import node_events

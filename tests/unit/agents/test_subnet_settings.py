@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 
 from dnms.agents.pump import Pump
@@ -67,3 +68,10 @@ async def test_a_defect_in_one_session_keeps_no_plan_from_the_others(books: Book
     assert sound.pushed
     for task in waiting:
         task.cancel()
+
+
+def test_the_journal_is_beside_the_sites_directory_or_where_it_is_said() -> None:
+    settings = SubnetSettings(interface="eth0", subnet="lab", name="a1", site=Path("/var/lib/dnms/site"), bus="")
+    assert settings.journal == Path("/var/lib/dnms/agent/a1/journal-lab.sqlite")
+    elsewhere = msgspec.structs.replace(settings, state=Path("/srv/a1"))
+    assert elsewhere.journal == Path("/srv/a1/journal-lab.sqlite")

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dnms.disk import journal
 from dnms.disk.journal import VERSION, Belongs, Journal, JournalError
 from dnms.events.requests import MergeOutage
 
@@ -30,8 +31,8 @@ def entry(number: int, *, until: int = 600) -> MergeOutage:
 
 @contextmanager
 def opened(path: Path, belongs: Belongs = BELONGS) -> Iterator[Journal]:
-    with closing(Journal(path, belongs)) as journal:
-        yield journal
+    with closing(Journal(path, belongs)) as kept:
+        yield kept
 
 
 @pytest.fixture
@@ -40,28 +41,29 @@ def path(tmp_path: Path) -> Path:
 
 
 async def test_what_was_written_is_there_after_a_restart_and_what_was_removed_is_not(path: Path) -> None:
-    with opened(path) as journal:
-        assert journal.entries == ()
+    with opened(path) as kept:
+        assert kept.entries == ()
         for number in range(3):
-            await journal.write(entry(number))
-        await journal.write(entry(1, until=900))
-        await journal.remove(entry(0), entry(1))  # of which the second has another one in its place
-        await journal.remove(entry(7))
-    with opened(path) as journal:
-        assert journal.entries == (entry(1, until=900), entry(2))
+            await kept.write(entry(number))
+        await kept.write(entry(1, until=900))
+        await kept.remove(entry(0), entry(1))  # of which the second has another one in its place
+        await kept.remove(entry(7))
+    with opened(path) as kept:
+        assert kept.entries == (entry(1, until=900), entry(2))
     assert mode(path) == 0o600
 
 
 async def test_a_process_that_was_killed_leaves_what_it_has_written(path: Path, tmp_path: Path) -> None:
-    with opened(path) as journal:
-        await journal.write(entry(1))
+    with opened(path) as kept:
+        await kept.write(entry(1))
         copy = tmp_path / "as-it-was"
         rewrite(copy, content(path))
-    with opened(copy) as journal:
-        assert journal.entries == (entry(1),)
+    with opened(copy) as kept:
+        assert kept.entries == (entry(1),)
 
 
-def test_one_process_has_it_at_a_time(path: Path) -> None:
+def test_one_process_has_it_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(journal, "PATIENCE", 0.0)
     with opened(path), pytest.raises(JournalError, match="another agent has the journal"):
         Journal(path, BELONGS)
     with opened(path):
@@ -70,8 +72,8 @@ def test_one_process_has_it_at_a_time(path: Path) -> None:
 
 @pytest.mark.parametrize("changed", [{"site": "t"}, {"subnet": "lab"}, {"log": "m"}])
 async def test_one_of_another_site_subnet_or_log_is_not_opened(path: Path, changed: dict[str, str]) -> None:
-    with opened(path) as journal:
-        await journal.write(entry(1))
+    with opened(path) as kept:
+        await kept.write(entry(1))
     before = content(path)
     with pytest.raises(JournalError, match="another --state"):
         Journal(path, msgspec.structs.replace(BELONGS, **changed))
@@ -87,19 +89,19 @@ def test_one_of_a_newer_release_is_not_opened(path: Path) -> None:
 
 
 async def test_a_full_disk_takes_no_entry_and_keeps_those_it_has(path: Path) -> None:
-    with opened(path) as journal:
-        await journal.write(entry(0))
-        pages = journal._db.execute("PRAGMA page_count").fetchone()[0]
-        journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    with opened(path) as kept:
+        await kept.write(entry(0))
+        pages = kept._db.execute("PRAGMA page_count").fetchone()[0]
+        kept._db.execute(f"PRAGMA max_page_count = {pages}")
         written = [0]
         with pytest.raises(JournalError, match="full"):
             for number in range(1, 1_000):
-                await journal.write(entry(number))
+                await kept.write(entry(number))
                 written.append(number)
-        await journal.remove(entry(0))
-        await journal.write(entry(0))
-    with opened(path) as journal:
-        assert {each.address for each in journal.entries} == {entry(number).address for number in written}
+        await kept.remove(entry(0))
+        await kept.write(entry(0))
+    with opened(path) as kept:
+        assert {each.address for each in kept.entries} == {entry(number).address for number in written}
 
 
 def test_a_directory_that_cannot_be_made_is_said(tmp_path: Path) -> None:
@@ -146,9 +148,9 @@ def change(path: Path, statement: str) -> None:
     ],
 )
 async def test_a_damaged_one_is_not_opened_and_stays_as_it_is(path: Path, damage: Callable[[Path], object]) -> None:
-    with opened(path) as journal:
+    with opened(path) as kept:
         for number in range(40):
-            await journal.write(entry(number))
+            await kept.write(entry(number))
     damage(path)
     before = content(path)
     with pytest.raises(JournalError, match="is damaged"):
@@ -162,9 +164,9 @@ async def test_no_cut_and_no_flipped_byte_loses_an_entry_in_silence(tmp_path: Pa
     path = tmp_path / "journal.sqlite"
     remove(path)
     entries = tuple(entry(number) for number in range(data.draw(st.integers(1, 5))))
-    with opened(path) as journal:
+    with opened(path) as kept:
         for each in entries:
-            await journal.write(each)
+            await kept.write(each)
     damaged = bytearray(content(path))
     if data.draw(st.booleans()):
         del damaged[data.draw(st.integers(0, len(damaged) - 1)) :]
@@ -172,7 +174,7 @@ async def test_no_cut_and_no_flipped_byte_loses_an_entry_in_silence(tmp_path: Pa
         damaged[data.draw(st.integers(0, len(damaged) - 1))] ^= 1 << data.draw(st.integers(0, 7))
     rewrite(path, bytes(damaged))
     try:
-        with opened(path) as journal:
-            assert set(journal.entries) == set(entries)
+        with opened(path) as kept:
+            assert set(kept.entries) == set(entries)
     except JournalError:
         pass
