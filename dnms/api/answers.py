@@ -7,10 +7,15 @@ from typing import Any, Generic, TypeVar
 import msgspec
 from litestar import Response
 
+from dnms.domain.forecast import SubnetForecast
+from dnms.domain.plan_difference import PartChange
 from dnms.projections.addresses.queries import AddressRow, NodeAddressRow, RegisteredRow
+from dnms.projections.files import ViewsError
 from dnms.projections.nodes.queries import NodeRow, SessionRow
 from dnms.projections.pools.queries import SiteRow
-from dnms.projections.views import Reading, Status
+from dnms.projections.views import Reading, Status, Views
+
+FOLD_PATIENCE = 2.0  # seconds for the views to have what was changed, so that who changed it sees it
 
 POSITION = "DNMS-Position"
 """The header with the sequence of the last commit that is folded in the answer."""
@@ -78,9 +83,25 @@ class AppliedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     events: list[dict[str, Any]]  # `name` and `fields` of each; none: it was so already
 
 
-def answer(content: T, position: int) -> Response[T]:
-    """An answer that says what it is true for."""
-    return Response(content, headers={POSITION: str(position)})
+class DiffAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan would change, and what it would do to the leases of the subnets that it touches."""
+
+    position: int  # of the plan that it was compared with
+    changes: list[PartChange]  # none: it is so already
+    subnets: list[SubnetForecast]
+
+
+def answer(content: T, position: int, *, etag: bool = False) -> Response[T]:
+    """An answer that says what it is true for; `etag`: also as the tag that `If-Match` takes (RFC 9110, 8.8.3)."""
+    return Response(content, headers={POSITION: str(position)} | ({"ETag": f'"{position}"'} if etag else {}))
+
+
+async def folded(views: Views, position: int) -> bool:
+    """Wait a moment for the views to have what is in the log at a position; whether they have."""
+    try:
+        return await views.reached(position, within=FOLD_PATIENCE)
+    except ViewsError:
+        return False  # it is in the log all the same
 
 
 def page(reading: Reading, items: list[T], next_: str | None = None) -> Response[Page[T]]:

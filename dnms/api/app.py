@@ -13,6 +13,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 import dnms
 from dnms.api import events, plan, problems, questions
 from dnms.api.access import bearer
+from dnms.api.ledgers import Ledgers
 from dnms.bus.committer import Committer
 from dnms.bus.port import Log
 from dnms.domain.document import MAX_DOCUMENT
@@ -20,10 +21,18 @@ from dnms.domain.plan import PlanState
 from dnms.projections.views import Views
 
 
-def create_app(*, site: str, views: Views, log: Log, plan_committer: Committer[PlanState], token: str) -> Litestar:
+def create_app(  # all that it asks
+    *,
+    site: str,
+    views: Views,
+    log: Log,
+    plan_committer: Committer[PlanState],
+    ledgers: Ledgers,
+    token: str,
+) -> Litestar:
     """The API of a site, under `/api/v1`. Its description is at `/api/v1/schema/openapi.json`.
 
-    The caller runs the committer, follows the plan for it, and closes the views.
+    The caller runs the committer and the ledgers, follows the plan, and closes the views.
     """
     streams = events.Streams(asyncio.Event())
     api = Router(
@@ -33,6 +42,7 @@ def create_app(*, site: str, views: Views, log: Log, plan_committer: Committer[P
         dependencies={
             "views": Provide(lambda: views, sync_to_thread=False),
             "log": Provide(lambda: log, sync_to_thread=False),
+            "ledgers": Provide(lambda: ledgers, sync_to_thread=False),
             "plans": Provide(lambda: plan_committer, sync_to_thread=False),
             "streams": Provide(lambda: streams, sync_to_thread=False),
             "wanted": Provide(events.wanted, sync_to_thread=False),

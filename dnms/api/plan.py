@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from http import HTTPStatus
 from typing import Any
 
@@ -11,19 +12,25 @@ from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
 from dnms.api import answers, problems
-from dnms.api.answers import AppliedAnswer, PlanAnswer
-from dnms.api.problems import NotThere, Problem
+from dnms.api.answers import AppliedAnswer, DiffAnswer, PlanAnswer
+from dnms.api.ledgers import Ledgers
+from dnms.api.problems import Invalid, NotThere, Problem
 from dnms.api.questions import TheViews
 from dnms.bus.committer import Committer
+from dnms.domain.assignment import group_of
 from dnms.domain.document import DocumentError, from_builtins, to_builtins
-from dnms.domain.plan import PlanState
-from dnms.projections.files import ViewsError
+from dnms.domain.forecast import SubnetForecast, foresee
+from dnms.domain.plan import PlanState, says_the_same
+from dnms.domain.plan_difference import differences
+from dnms.events.requests import ApplyPlan
+from dnms.projections.nodes import queries as nodes
 from dnms.projections.text import plain
 from dnms.projections.views import Views
 
-FOLD_PATIENCE = 2.0  # seconds for the views to have what was applied, so that who applied it sees it
-
 Plans = NamedDependency[SkipValidation[Committer[PlanState]]]
+TheLedgers = NamedDependency[SkipValidation[Ledgers]]
+
+_TAG = re.compile(r'"(\d{1,15})"')
 
 
 @get("/plan")
@@ -33,24 +40,86 @@ async def show(plans: Plans) -> Response[PlanAnswer]:
     if not state.site:
         raise NotThere("there is no plan yet; `dnms plan apply FILE`")
     position = state.position
-    return answers.answer(PlanAnswer(position=position, plan=to_builtins(state.document())), position)
+    return answers.answer(PlanAnswer(position=position, plan=to_builtins(state.document())), position, etag=True)
 
 
 @post("/plan", status_code=HTTPStatus.OK)
 async def apply(request: Request[Any, Any, Any], plans: Plans, views: TheViews) -> Response[AppliedAnswer]:
-    """Want exactly this plan. 422 with every place if it is none, 409 if it cannot be now."""
-    try:
-        wanted = from_builtins(_document(await request.body()))
-    except DocumentError as error:
-        raise problems.of_document(error) from None
+    """Want exactly this plan. 422 with every place if it is none, 409 if it cannot be now.
+
+    With `If-Match` (RFC 9110, 13.1.1) and the tag of `/plan` or `/plan/diff` it is refused, with 409, if the plan has
+    changed since.
+    """
+    wanted = await _wanted(request)
+    tag = request.headers.get("if-match", "*").strip()
+    if tag != "*":
+        matched = _TAG.fullmatch(tag)
+        if matched is None:
+            raise Invalid("If-Match", 'expected the tag of a plan, such as "12"')
+        wanted = msgspec.structs.replace(wanted, based_on=int(matched[1]))
     events = await plans.submit(wanted)
     position = plans.fold.state.position  # its own: what was refused is on its subject too
     found = AppliedAnswer(
         position=position,
-        folded=await _folded(views, position),
+        folded=await answers.folded(views, position),
         events=[{"name": event.NAME, "fields": plain(event)} for event in events],
     )
-    return answers.answer(found, position)
+    return answers.answer(found, position, etag=True)
+
+
+@post("/plan/diff", status_code=HTTPStatus.OK)
+async def diff(
+    request: Request[Any, Any, Any], plans: Plans, views: TheViews, ledgers: TheLedgers
+) -> Response[DiffAnswer]:
+    """What this plan would change, and what it would do to the leases that there are. Changes nothing.
+
+    422 with every place if it is none.
+    """
+    wanted = await _wanted(request)
+    before = plans.fold.state.draft()
+    after = before.draft()
+    for event in after.decide(wanted, at=ledgers.now(), entropy=bytes(wanted.ENTROPY)):
+        after.evolve(event, at=ledgers.now(), position=0)
+    after.position += 1
+    groups = {} if before.groups == after.groups else await _regrouped(views, before, after)
+    subnets = sorted({*before.subnets, *after.subnets})
+    found = DiffAnswer(
+        position=before.position,
+        changes=list(differences(before.document(), wanted)),
+        subnets=[
+            await _foreseen(ledgers, name, before, after, groups)
+            for name in subnets
+            if groups or not says_the_same(before.for_subnet(name), after.for_subnet(name))
+        ],
+    )
+    return answers.answer(found, found.position, etag=True)
+
+
+async def _foreseen(
+    ledgers: Ledgers, subnet: str, before: PlanState, after: PlanState, groups: dict[bytes, int]
+) -> SubnetForecast:
+    ledger = (await ledgers.folded(subnet)).fold.state
+    return foresee(ledger, subnet, before.for_subnet(subnet), after.for_subnet(subnet), groups=groups, at=ledgers.now())
+
+
+async def _regrouped(views: Views, before: PlanState, after: PlanState) -> dict[bytes, int]:
+    """The numbers of the groups of the nodes that come into another one."""
+    found: dict[bytes, int] = {}
+    async with views.read() as reading:
+        for known in await nodes.identities(reading.db):
+            was, will = (
+                group_of(plan, known.name, duid=known.duid, hardware=known.hardware) for plan in (before, after)
+            )
+            if was != will:
+                found[known.client] = will
+    return found
+
+
+async def _wanted(request: Request[Any, Any, Any]) -> ApplyPlan:
+    try:
+        return from_builtins(_document(await request.body()))
+    except DocumentError as error:
+        raise problems.of_document(error) from None
 
 
 def _document(body: bytes) -> Any:
@@ -60,11 +129,4 @@ def _document(body: bytes) -> Any:
         raise Problem(HTTPStatus.BAD_REQUEST, "not-json", f"expected a plan in JSON: {error}") from None
 
 
-async def _folded(views: Views, position: int) -> bool:
-    try:
-        return await views.reached(position, within=FOLD_PATIENCE)
-    except ViewsError:
-        return False  # the plan is in the log all the same
-
-
-HANDLERS = (show, apply)
+HANDLERS = (show, apply, diff)

@@ -29,7 +29,7 @@ COMMANDS = (
     (RUN, "subnet-agent", "dnms.agents.subnet:main", "Run a Subnet Agent: serve the nodes of one link."),
     (RUN, "node-agent", "dnms.agents.node:main", "Run a Node Agent: configure this machine."),
     (RUN, "subscriber", "dnms.cli.subscriber:app", "Who acts on the log, such as the firewall: run one, list them."),
-    (CHANGE, "plan", "dnms.cli.plan:app", "What operators want: apply a plan, show the plan."),
+    (CHANGE, "plan", "dnms.cli.plan:app", "What operators want: compare, apply, show and export a plan."),
     (ASK, "node", "dnms.cli.node:app", "The machines: who is there, and how one is configured."),
     (ASK, "address", "dnms.cli.address:app", "The addresses: who holds which now."),
     (ASK, "pool", "dnms.cli.pool:app", "The pools, and how much of them is in use."),

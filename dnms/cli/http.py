@@ -68,9 +68,9 @@ class Api:
         given = {name: value for name, value in (parameters or {}).items() if value is not None}
         return _decoded(await self._client.get(path, params=given), kind)
 
-    async def post(self, path: str, document: Any, kind: type[T]) -> T:
-        """Have something changed; Failure."""
-        headers = {"Content-Type": "application/json"}
+    async def post(self, path: str, document: Any, kind: type[T], *, if_match: int | None = None) -> T:
+        """Have something changed, `if_match` only if what it changes is still at this position; Failure."""
+        headers = {"Content-Type": "application/json"} | ({} if if_match is None else {"If-Match": f'"{if_match}"'})
         return _decoded(await self._client.post(path, content=msgspec.json.encode(document), headers=headers), kind)
 
     @asynccontextmanager

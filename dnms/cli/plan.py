@@ -10,17 +10,21 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, validators
 from rich.console import RenderableType
 from rich.text import Text
 
 from dnms.bus.port import Unanswered, Unavailable
-from dnms.cli import from_api, http
-from dnms.cli.exits import OK, USAGE, Failure
+from dnms.cli import from_api, http, plan_diff
+from dnms.cli.exits import MACHINE, OK, USAGE, Failure
 from dnms.cli.options import API, SITE, ApiUrl, SiteDirectory
+from dnms.cli.plan_diff import Diff
 from dnms.cli.plan_text import to_toml
-from dnms.cli.rendering import Output, answer, say, table
+from dnms.cli.rendering import Output, answer, facts, say, table
+from dnms.disk import atomic
 from dnms.domain.document import MAX_DOCUMENT, DocumentError, from_builtins
+
+WholePlan = Annotated[Path, Parameter(help="The whole plan, in TOML. What it does not name is withdrawn.")]
 
 _PART = re.compile(r"\$\.(\w+)\[(\d+)\]")
 
@@ -30,6 +34,7 @@ app = App(name="plan", help="What operators want: realms, subnets, pools, groups
 class Shown(msgspec.Struct, frozen=True):
     """The plan as a document."""
 
+    position: int
     plan: dict[str, Any]
 
 
@@ -50,9 +55,16 @@ class Applied(msgspec.Struct, frozen=True):
 
 @app.command
 def apply(
-    file: Annotated[Path, Parameter(help="The whole plan, in TOML. What it does not name is withdrawn.")],
+    file: WholePlan,
     /,
     *,
+    if_position: Annotated[
+        int | None,
+        Parameter(
+            help="Only if the plan is still at this position, which `diff` and `export` tell.",
+            validator=validators.Number(gte=0),
+        ),
+    ] = None,
     api: ApiUrl = API,
     site: SiteDirectory = SITE,
     output: Output = "table",
@@ -62,7 +74,7 @@ def apply(
 
     async def post() -> Applied:
         async with http.opened(api, site) as opened:
-            applied = await opened.post("/plan", document, Applied)
+            applied = await opened.post("/plan", document, Applied, if_match=if_position)
             if not applied.folded:
                 doubt = await from_api.doubtful(opened)
                 say(f"it is in the log; {doubt.text if doubt else 'the views have it only now'}")
@@ -74,6 +86,9 @@ def apply(
         problem = refusal.problem
         if problem.errors:
             raise _refused(file, document, [(place.path, place.detail) for place in problem.errors]) from refusal
+        if problem.why == "plan-changed":
+            text = f"nothing was applied: {problem.detail}: `dnms plan diff {file}`"
+            raise Failure(refusal.code, text) from refusal
         if problem.why == Unavailable.why:
             raise Failure(refusal.code, f"nothing was applied: {problem.detail}; `dnms serve` logs why") from refusal
         if problem.why == Unanswered.why:
@@ -85,16 +100,70 @@ def apply(
 
 
 @app.command
+def diff(file: WholePlan, /, *, api: ApiUrl = API, site: SiteDirectory = SITE, output: Output = "table") -> int:
+    """What this plan would change, and what that would do to the leases that there are. Changes nothing."""
+    document = _read(file)
+
+    async def post() -> Diff:
+        async with http.opened(api, site) as opened:
+            return await opened.post("/plan/diff", document, Diff)
+
+    try:
+        found = asyncio.run(post())
+    except http.Refusal as refusal:
+        if refusal.problem.errors:
+            places = [(place.path, place.detail) for place in refusal.problem.errors]
+            raise _refused(file, document, places) from refusal
+        raise
+    answer(found, lambda: plan_diff.tables(found, str(file)), output)
+    return OK
+
+
+@app.command
 def show(*, api: ApiUrl = API, site: SiteDirectory = SITE, output: Output = "table") -> int:
     """The plan as it is, in TOML as `apply` takes it."""
+    shown = _get(api, site)
+    answer(shown.plan, lambda: [Text(to_toml(shown.plan).rstrip("\n"))], output)
+    return OK
 
+
+class Exported(msgspec.Struct, frozen=True):
+    """Where the plan was written to."""
+
+    file: str
+    position: int
+
+
+@app.command
+def export(
+    file: Annotated[Path | None, Parameter(help="Where to; what is there is replaced. Without it: stdout.")] = None,
+    /,
+    *,
+    api: ApiUrl = API,
+    site: SiteDirectory = SITE,
+    output: Output = "table",
+) -> int:
+    """Write the plan as it is to a file that `diff` and `apply` take: all of the file, or none of it."""
+    shown = _get(api, site)
+    if file is None:
+        answer(shown.plan, lambda: [Text(to_toml(shown.plan).rstrip("\n"))], output)
+        return OK
+    text = f"# The plan at position {shown.position}.\n{to_toml(shown.plan)}"
+    try:
+        atomic.write(file, text.encode())
+    except OSError as error:
+        raise Failure(MACHINE, f"cannot write {file}: {error.strerror or error}") from error
+    exported = Exported(str(file), shown.position)
+    answer(exported, lambda: [facts([("file", file), ("position", shown.position)])], output)
+    return OK
+
+
+def _get(api: str, site: Path) -> Shown:
     async def get() -> Shown:
         async with http.opened(api, site) as opened:
             return await opened.get("/plan", Shown)
 
-    shown = asyncio.run(get())
-    answer(shown.plan, lambda: [Text(to_toml(shown.plan).rstrip("\n"))], output)
-    return OK
+    return asyncio.run(get())
 
 
 def _read(file: Path) -> dict[str, Any]:

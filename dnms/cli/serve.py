@@ -14,7 +14,7 @@ import msgspec
 import uvloop
 from cyclopts import Parameter
 
-from dnms.api import PortInUse, create_app, serve_api
+from dnms.api import Ledgers, PortInUse, create_app, serve_api
 from dnms.bus import jetstream
 from dnms.bus.committer import Committer
 from dnms.bus.embedded import EmbeddedServer
@@ -35,7 +35,7 @@ from dnms.projections.runner import Runner
 from dnms.projections.views import Views
 
 ACTOR = "operator/api"
-"""Who changes the plan, in the log: whoever has the API's token."""
+"""Who changes the plan and reserves addresses, in the log: whoever has the API's token."""
 
 VIEWS_PATIENCE = 10.0
 """Seconds for the first views of a log, so that who is told that the API listens is answered. Of a long log they take
@@ -92,7 +92,18 @@ async def serve(settings: ServeSettings, *, stop: asyncio.Event, ready: Callable
             random=secrets.token_bytes,
         )
         await plan.catch_up()
-        app = create_app(site=site.name, views=views, log=log, plan_committer=plan, token=site.api_token)
+        ledgers = Ledgers(
+            log,
+            site=site.name,
+            secret=site.secret,
+            client_id=site.client_id,
+            actor=ACTOR,
+            now=SystemClock().now,
+            random=secrets.token_bytes,
+        )
+        app = create_app(
+            site=site.name, views=views, log=log, plan_committer=plan, ledgers=ledgers, token=site.api_token
+        )
 
         ending = asyncio.Event()
         listening: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -109,7 +120,7 @@ async def serve(settings: ServeSettings, *, stop: asyncio.Event, ready: Callable
                 serve_api(app, settings.api.host, settings.api.port, ending, ready=listening.set_result),
                 Runner(log, site.views, site=site.name).run(ending),
             ],
-            [plan.run(), _follow(log, plan), announce()],
+            [plan.run(), ledgers.run(), _follow(log, plan), announce()],
             stop=stop,
             ending=ending,
         )

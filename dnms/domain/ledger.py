@@ -227,9 +227,9 @@ class Ledger:
             raise Refused("level", f"the site is at level {plan.level}; this release knows {LEVEL}: upgrade it")
         if plan.position > self.plan.position:
             yield PlanAdopted(plan=plan)
-        yield from map(allocating.withdrawn, islice(self._contradicted(plan), MAX_WITHDRAWN))
+        yield from map(allocating.withdrawn, islice(self.contradicted(plan), MAX_WITHDRAWN))
 
-    def _contradicted(self, plan: AdoptedPlan) -> Iterator[Lease]:
+    def contradicted(self, plan: AdoptedPlan) -> Iterator[Lease]:
         """The leases for which a plan has no place: in no pool, given to nobody, or in another client's own /64."""
         fixed = fixed_addresses(plan.subnet)
         ranges = [(pool.first, pool.last) for pool in plan.pools]

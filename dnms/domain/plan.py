@@ -48,6 +48,7 @@ class PlanState:
         self.site = ""
         self.level = 0
         self.position = 0  # sequence of the newest commit in it
+        self._drafted = False  # there are changes in it that have no position yet
         self.realms: MutableMapping[str, Realm] = {}
         self.groups: MutableMapping[str, Group] = {}
         self.subnets: MutableMapping[str, Subnet] = {}
@@ -62,6 +63,7 @@ class PlanState:
         """A copy that may be thrown away."""
         draft = PlanState(self._named)
         draft.site, draft.level, draft.position = self.site, self.level, self.position
+        draft._drafted = self._drafted
         draft.realms, draft.groups = Overlay(self.realms), Overlay(self.groups)
         draft.subnets, draft.pools = Overlay(self.subnets), Overlay(self.pools)
         return draft
@@ -71,9 +73,17 @@ class PlanState:
         return request.ENTROPY
 
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
-        """The difference between the plan and the one asked for. Refused `invalid-plan`, with every problem."""
+        """The difference between the plan and the one asked for.
+
+        Refused `plan-changed`; `invalid-plan`, with every problem.
+        """
         if not isinstance(request, ApplyPlan):
             raise Refused("not-for-plan", f"the plan does not decide {request.NAME}")
+        if request.based_on is not None and (self._drafted or request.based_on != self.position):
+            now = "is being changed" if self._drafted else f"is at position {self.position}"
+            raise Refused(
+                "plan-changed", f"the plan {now}, and not at {request.based_on} any more; compare with it again"
+            )
         if problems := tuple(self._problems(request)):
             raise Refused("invalid-plan", "\n".join(problems))
         groups = self._numbered(request.groups, entropy)
@@ -96,6 +106,7 @@ class PlanState:
     def evolve(self, event: Event, *, at: int, position: int) -> None:
         """Take in one event."""
         self.position = max(self.position, position)
+        self._drafted = self._drafted or not position
         match event:
             case SiteDefined():
                 self.site, self.level = event.name, event.level
@@ -165,6 +176,11 @@ class PlanState:
             taken.add(number)
             numbered.append(msgspec.structs.replace(group, number=number))
         return tuple(numbered)
+
+
+def says_the_same(one: AdoptedPlan, other: AdoptedPlan) -> bool:
+    """Whether both say the same of a subnet; only a plan that touches it is adopted."""
+    return msgspec.structs.replace(one, position=other.position) == other
 
 
 def _draw(name: str, taken: Set[int], entropy: bytes) -> int:

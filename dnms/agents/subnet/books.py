@@ -11,7 +11,6 @@ from collections.abc import Callable
 from contextlib import aclosing
 from typing import TypeVar
 
-import msgspec
 import structlog
 
 from dnms.agents.subnet.notes import RETRY, Note, Notes
@@ -24,14 +23,14 @@ from dnms.domain.allocating import HORIZON
 from dnms.domain.document import LEVEL
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
-from dnms.domain.plan import PlanState
+from dnms.domain.plan import PlanState, says_the_same
 from dnms.events import subjects
 from dnms.events.address import AddressDeprecated, AddressHeld, AddressWithdrawn, OutageGranted
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import Commit, Stored
 from dnms.events.configuration import Generation
 from dnms.events.ip import family
-from dnms.events.plan import AdoptedPlan, GroupDefined, GroupWithdrawn, PlanAdopted
+from dnms.events.plan import GroupDefined, GroupWithdrawn, PlanAdopted
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import MAX_EXPIRIES, AdoptPlan, ExpireAddresses, IdentifyNode
 from dnms.events.seen import SessionClosed, SessionOpened
@@ -317,7 +316,7 @@ class Books:
 
     async def _adopt_newest(self) -> None:
         wanted = self.plan.for_subnet(self.subnet)
-        if _same(wanted, self.ledger.plan):
+        if says_the_same(wanted, self.ledger.plan):
             wanted = self.ledger.plan  # who adopted it may have ended before all that it contradicts had
         if self.plan.position:
             while await self.decide(AdoptPlan(plan=wanted)):
@@ -342,8 +341,3 @@ class Books:
         now = asyncio.get_running_loop().time()
         kinds = {kind for kind, begins in self._expire_from.items() if begins <= now}
         return self.ledger.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES, kinds)
-
-
-def _same(one: AdoptedPlan, other: AdoptedPlan) -> bool:
-    """Whether both say the same of a subnet; only a plan that touches it is adopted."""
-    return msgspec.structs.replace(one, position=other.position) == other

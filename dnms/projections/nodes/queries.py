@@ -56,6 +56,15 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     why: str  # it was closed
 
 
+class Identity(msgspec.Struct, frozen=True):
+    """By what a node is put into a group; what cannot be read is left out."""
+
+    client: bytes
+    name: str
+    duid: bytes
+    hardware: tuple[bytes, ...]
+
+
 _NODES = """
     SELECT n.client, n.name, n.subnet, s.open, s.agent, s.since, s.why, n.kernel, n.hardware, n.duid, n.arrived,
         n.first_seen, n.last_seen, r.time, a.time, a.epoch, a.plan, a.ledger, a.items
@@ -92,6 +101,23 @@ async def find(db: aiosqlite.Connection, name_or_client: str) -> list[NodeRow]:
             await db.execute_fetchall(f"{_NODES} WHERE n.client BETWEEN ? AND ? ORDER BY n.client LIMIT 100", bounds)
         )
     return [_node(row) for row in rows]
+
+
+async def identities(db: aiosqlite.Connection) -> list[Identity]:
+    """All nodes that have said who they are."""
+    rows = await db.execute_fetchall("SELECT client, name, duid, hardware FROM node WHERE name IS NOT NULL")
+    return [
+        Identity(row[0], row[1], _octets(row[2]), tuple(map(_octets, msgspec.json.decode(row[3], type=list[str]))))
+        for row in rows
+    ]
+
+
+def _octets(text: str | None) -> bytes:
+    """What is shown as hex digits and colons; empty for what is sealed."""
+    try:
+        return bytes.fromhex((text or "").replace(":", ""))
+    except ValueError:
+        return b""
 
 
 def ambiguous(asked: str, found: Sequence[NodeRow]) -> str:

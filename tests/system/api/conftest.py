@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -13,7 +14,7 @@ import httpx
 import msgspec
 import pytest
 
-from dnms.api import create_app, serve_api
+from dnms.api import Ledgers, create_app, serve_api
 from dnms.bus.committer import Committer
 from dnms.bus.memory import MemoryLog
 from dnms.bus.reading import read
@@ -28,6 +29,7 @@ from dnms.projections.runner import Runner
 from dnms.projections.views import Views
 from tests.contracts.projections.logs import write
 
+SECRET = b"s" * 32
 TOKEN = "a-token-of-the-api"
 PATIENCE = 20.0  # seconds; a loaded machine
 
@@ -40,6 +42,11 @@ class Served(msgspec.Struct):
     views: Views
     path: Path
     stop: asyncio.Event
+
+
+def client_id(duid: bytes) -> bytes:
+    """As a site hashes it."""
+    return hashlib.blake2b(duid, key=SECRET, digest_size=16).digest()
 
 
 def free_port() -> int:
@@ -64,7 +71,16 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
     stop = asyncio.Event()
     path = tmp_path / "views.db"
     views = Views(path)
-    app = create_app(site=SITE, views=views, log=log, plan_committer=committer, token=TOKEN)
+    ledgers = Ledgers(
+        log,
+        site=SITE,
+        secret=SECRET,
+        client_id=client_id,
+        actor="operator/test",
+        now=clock.now,
+        random=os.urandom,
+    )
+    app = create_app(site=SITE, views=views, log=log, plan_committer=committer, ledgers=ledgers, token=TOKEN)
     port = free_port()
 
     async def follow() -> None:
@@ -73,7 +89,11 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
                 for stored in batch.stored:
                     committer.take(stored)
 
-    background = [asyncio.create_task(committer.run()), asyncio.create_task(follow())]
+    background = [
+        asyncio.create_task(committer.run()),
+        asyncio.create_task(ledgers.run()),
+        asyncio.create_task(follow()),
+    ]
     folding = asyncio.create_task(Runner(log, path, site=SITE).run(stop))
     serving = asyncio.create_task(serve_api(app, "127.0.0.1", port, stop))
     try:

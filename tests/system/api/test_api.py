@@ -276,13 +276,27 @@ async def test_the_description_of_the_api(api: httpx.AsyncClient) -> None:
 async def test_a_port_in_use_is_one_clear_line(served: Served) -> None:
     port = httpx.URL(served.url).port
     assert port
-    app = create_app(site=SITE, views=served.views, log=served.log, plan_committer=None, token="")  # type: ignore[arg-type]
+    app = create_app(
+        site=SITE,
+        views=served.views,
+        log=served.log,
+        plan_committer=None,  # type: ignore[arg-type]  # nothing is asked
+        ledgers=None,  # type: ignore[arg-type]
+        token="",
+    )
     with pytest.raises(PortInUse, match=f"port {port} on 127.0.0.1 is in use"):
         await serve_api(app, "127.0.0.1", port, asyncio.Event())
 
 
 async def test_an_address_that_is_not_ours_cannot_be_served(served: Served) -> None:
-    app = create_app(site=SITE, views=served.views, log=served.log, plan_committer=None, token="")  # type: ignore[arg-type]
+    app = create_app(
+        site=SITE,
+        views=served.views,
+        log=served.log,
+        plan_committer=None,  # type: ignore[arg-type]  # nothing is asked
+        ledgers=None,  # type: ignore[arg-type]
+        token="",
+    )
     with pytest.raises(PortInUse, match=r"cannot listen on 192\.0\.2\.1"):
         await serve_api(app, "192.0.2.1", 8080, asyncio.Event())
 

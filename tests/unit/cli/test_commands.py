@@ -38,6 +38,8 @@ def test_all_commands_are_known() -> None:
         "subscriber run",
         "subscriber list",
         "plan apply",
+        "plan diff",
+        "plan export",
         "plan show",
         "node list",
         "node show",
@@ -97,6 +99,8 @@ def test_agents_have_entry_points_of_their_own(name: str, capsys: pytest.Capture
         ("view verify --bus nats://", "'nats://' is no bus; expected nats://HOST:PORT"),
         ("plan apply /dev/zero", "/dev/zero: more than 4 MiB, the most that a plan may have"),
         ("plan apply /dev/null", "/dev/null: $: Expected a [site] table with the name of the site"),
+        ("plan apply plan.toml --if-position -1", "--if-position"),
+        ("plan diff /nonexistent/plan.toml", "cannot read /nonexistent/plan.toml: No such file or directory"),
         ("node list --api ftp://host", "is no URL of an API"),
     ],
 )
@@ -136,9 +140,7 @@ def test_wrong_usage_of_an_agent_is_one_line_on_stderr(
     assert f"see `dnms {words.split(maxsplit=1)[0]} --help`" in err
 
 
-@pytest.mark.parametrize(
-    "text", ["nats://host:4222", "tls://host", "nats://[::1]:4222", "nats://a:1,nats://b:2"]
-)
+@pytest.mark.parametrize("text", ["nats://host:4222", "tls://host", "nats://[::1]:4222", "nats://a:1,nats://b:2"])
 def test_what_is_a_bus(text: str) -> None:
     assert urls.checked(text) == text
 

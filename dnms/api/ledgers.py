@@ -1,0 +1,77 @@
+"""The ledgers as the API sees and writes them: each is folded when it is first asked about, up to its end each time.
+
+Operators write beside the Subnet Agents, whose commits and ours are put in their order by the expected sequence. A
+plan that a ledger has not adopted yet is adopted first, as an agent would: what is decided has to hold by the newest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from dnms.bus.committer import Committer
+from dnms.bus.port import Log
+from dnms.domain.aggregate import Fold
+from dnms.domain.ledger import Ledger
+from dnms.domain.plan import PlanState, says_the_same
+from dnms.events import subjects
+from dnms.events.requests import AdoptPlan
+
+
+class Ledgers:
+    """The committers of one site's ledgers. `now` is in microseconds, `random` draws bytes."""
+
+    def __init__(
+        self,
+        log: Log,
+        *,
+        site: str,
+        secret: bytes,
+        client_id: Callable[[bytes], bytes],
+        actor: str,
+        now: Callable[[], int],
+        random: Callable[[int], bytes],
+    ) -> None:
+        """`client_id`: what stands for a DUID in the log."""
+        self.client_id = client_id
+        self.now = now
+        self._log = log
+        self._site = site
+        self._secret = secret
+        self._actor = actor
+        self._random = random
+        self._ledgers: dict[str, Committer[Ledger]] = {}
+        self._made = asyncio.Event()
+        self._waiting: list[Committer[Ledger]] = []
+
+    async def run(self) -> None:
+        """Write what is asked for, until cancelled. LogForked, LogDamaged: what cannot be mended here."""
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                while self._waiting:
+                    tasks.create_task(self._waiting.pop().run())
+                self._made.clear()
+                await self._made.wait()
+
+    async def folded(self, subnet: str) -> Committer[Ledger]:
+        """The ledger of a subnet, folded to its end. LogError."""
+        if subnet not in self._ledgers:
+            self._ledgers[subnet] = self._committer(subjects.ledger(self._site, subnet), Ledger(self._secret))
+        ledger = self._ledgers[subnet]
+        await ledger.catch_up()
+        return ledger
+
+    async def current(self, subnet: str, plan: PlanState) -> Committer[Ledger]:
+        """The ledger of a subnet, folded to its end and with the newest plan. LogError, Refused `level`."""
+        ledger = await self.folded(subnet)
+        wanted = plan.for_subnet(subnet)
+        if not says_the_same(wanted, ledger.fold.state.plan):
+            while await ledger.submit(AdoptPlan(plan=wanted)):
+                pass  # a large ledger ends its contradicted leases in several commits
+        return ledger
+
+    def _committer(self, subject: str, state: Ledger) -> Committer[Ledger]:
+        made = Committer(self._log, subject, Fold(state), actor=self._actor, now=self.now, random=self._random)
+        self._waiting.append(made)
+        self._made.set()
+        return made

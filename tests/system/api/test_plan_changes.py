@@ -1,0 +1,64 @@
+"""A plan that is compared before it is applied, and is not applied to another one than it was compared with."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+
+from tests.system.api.test_api import PLAN, get, problem, without
+
+
+async def test_a_plan_is_compared_without_being_changed(api: httpx.AsyncClient) -> None:
+    found = (await api.post("/plan/diff", json=PLAN)).json()
+    assert found["position"] == 0
+    assert {(one["part"], one["name"], one["change"]) for one in found["changes"]} == {
+        ("site", "example", "new"),
+        ("realm", "default", "new"),
+        ("group", "sales", "new"),
+        ("subnet", "lan", "new"),
+        ("pool", "six", "new"),
+    }
+    problem(await api.get("/plan"), 404, "not-found")
+    problem(await api.post("/plan/diff", json={**PLAN, "colour": "red"}), 422, "invalid-plan")
+    problem(await api.post("/plan/diff", json=without(PLAN, subnet=[])), 422, "invalid-plan")
+
+
+async def test_a_plan_that_changed_meanwhile_is_not_replaced(api: httpx.AsyncClient) -> None:
+    async def apply(plan: Any, tag: str) -> httpx.Response:
+        return await api.post("/plan", json=plan, headers={"If-Match": tag})
+
+    other = without(PLAN, group=[])
+    compared = await api.post("/plan/diff", json=PLAN)
+    assert compared.headers["etag"] == '"0"'
+    first = await apply(PLAN, compared.headers["etag"])
+    assert first.status_code == 200, first.text
+    found = problem(await apply(other, compared.headers["etag"]), 409, "plan-changed")
+    assert f"is at position {first.json()['position']}" in found["detail"]
+    shown = await api.get("/plan")
+    assert shown.headers["etag"] == first.headers["etag"]
+    # A refusal is in the log too, and does not change the plan.
+    assert (await apply(other, shown.headers["etag"])).status_code == 200
+    assert (await get(api, "/plan"))["plan"]["group"] == []
+    assert (await apply(PLAN, "*")).status_code == 200
+    for tag in ("12", 'W/"12"', '"twelve"'):
+        assert [one["path"] for one in problem(await apply(PLAN, tag), 400, "invalid-parameter")["errors"]] == [
+            "If-Match"
+        ]
+
+
+async def test_of_two_at_once_one_is_applied(api: httpx.AsyncClient) -> None:
+    """In one commit even: what was decided before in it has changed the plan."""
+    tag = (await api.post("/plan/diff", json=PLAN)).headers["etag"]
+    plans = [without(PLAN, group=[{"name": f"g-{n}", "number": 100 + n}]) for n in range(4)]
+    answers = await asyncio.gather(*(api.post("/plan", json=plan, headers={"If-Match": tag}) for plan in plans))
+    assert sorted(each.status_code for each in answers) == [200, 409, 409, 409]
+
+
+async def test_what_it_would_do_to_leases_is_told(api: httpx.AsyncClient) -> None:
+    """The example's log has one lease in the subnet `lan`, of 2001:db8::1."""
+    plan = without(PLAN, subnet=[{"name": "lan", "prefixes": ["2001:db8::/64"]}])
+    assert (await api.post("/plan", json=plan)).status_code == 200
+    withdrawn = (await api.post("/plan/diff", json=without(plan, pool=[]))).json()["subnets"]
+    assert [(one["subnet"], one["leases"], one["withdrawn"]) for one in withdrawn] == [("lan", 1, 1)]
