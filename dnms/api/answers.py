@@ -83,6 +83,16 @@ class AppliedAnswer(msgspec.Struct, frozen=True, kw_only=True):
     events: list[dict[str, Any]]  # `name` and `fields` of each; none: it was so already
 
 
+class LedgerAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What was changed in the ledger of a subnet."""
+
+    position: int  # of the ledger now
+    folded: bool  # the views have it
+    subnet: str
+    client: str  # hex; whom it concerns
+    events: list[dict[str, Any]]  # `name` and `fields` of each; none: it was so already
+
+
 class DiffAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan would change, and what it would do to the leases of the subnets that it touches."""
 

@@ -107,7 +107,7 @@ async def addresses(
     after: FromQuery[str | None] = None,
     limit: Limit = 1_000,
 ) -> Response[Page[AddressRow]]:
-    """Leased and declined addresses in their order; `after` is an address, `@` and its subnet."""
+    """Leased, declined and reserved addresses in their order; `after` is an address, `@` and its subnet."""
     behind = (b"", "")
     if after is not None:
         text, _, of_subnet = after.partition("@")

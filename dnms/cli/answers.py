@@ -55,7 +55,7 @@ class Answers(Protocol):
         ...
 
     async def addresses(self, *, subnet: str | None) -> list[AddressRow]:
-        """Every address that is leased, or rests after a decline."""
+        """Every address that is leased or reserved, or rests after a decline."""
         ...
 
     async def address(self, address: str) -> AddressAnswer:

@@ -70,7 +70,7 @@ class ApiAnswers:
         return (await self._api.get(f"/nodes/{quote(name_or_client, safe='')}", Page[NodeAnswer])).items
 
     async def addresses(self, *, subnet: str | None) -> list[AddressRow]:
-        """Every address that is leased, or rests after a decline."""
+        """Every address that is leased or reserved, or rests after a decline."""
         return await self._all("/addresses", Page[AddressRow], {"subnet": subnet})
 
     async def address(self, address: str) -> AddressAnswer:

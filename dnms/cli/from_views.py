@@ -56,7 +56,7 @@ class ViewAnswers:
             return [await _all_about(reading, node) for node in await _found(reading, name_or_client)]
 
     async def addresses(self, *, subnet: str | None) -> list[addresses.AddressRow]:
-        """Every address that is leased, or rests after a decline."""
+        """Every address that is leased or reserved, or rests after a decline."""
         found: list[addresses.AddressRow] = []
         async with self._views.read() as reading:
             while page := await addresses.addresses(

@@ -73,6 +73,11 @@ class Api:
         headers = {"Content-Type": "application/json"} | ({} if if_match is None else {"If-Match": f'"{if_match}"'})
         return _decoded(await self._client.post(path, content=msgspec.json.encode(document), headers=headers), kind)
 
+    async def delete(self, path: str, kind: type[T], parameters: Mapping[str, Any] | None = None) -> T:
+        """Have something ended; Failure."""
+        given = {name: value for name, value in (parameters or {}).items() if value is not None}
+        return _decoded(await self._client.delete(path, params=given), kind)
+
     @asynccontextmanager
     async def lines(self, path: str, parameters: Mapping[str, Any]) -> AsyncGenerator[AsyncIterator[str], None]:
         """The lines of an answer that does not end; Failure, httpx.TransportError."""

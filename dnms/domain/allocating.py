@@ -10,7 +10,7 @@ import msgspec
 
 from dnms.domain.aggregate import Refused
 from dnms.domain.ranges import Ranges, of_group
-from dnms.domain.reserved import is_reserved
+from dnms.domain.reserved import is_reserved, prefix_in
 from dnms.domain.strategies import COUNTING, STRATEGIES, Asking
 from dnms.events.address import (
     AddressAllocated,
@@ -78,12 +78,17 @@ def allocate(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: byte
         yield from _give(request, chosen, at)
 
 
-def move(ledger: Ledger, lease: Lease, *, at: int, entropy: bytes) -> Iterator[Event]:
-    """Another address instead of this one. Refused."""
+def move(ledger: Ledger, lease: Lease, to: bytes | None, *, at: int, entropy: bytes) -> Iterator[Event]:
+    """Another address instead of this one: `to`, or the next one that is free. Refused."""
     if ledger.held.get(lease.address) == (lease.client, lease.iaid):
         raise Refused("held", "the address is kept for this client; end that first")
     request = AllocateAddress(client=lease.client, iaid=lease.iaid, family=_family(lease.address), group=lease.group)
-    chosen = choose(ledger, request, at=at, entropy=entropy, behind=True)
+    if to is None:
+        chosen = choose(ledger, request, at=at, entropy=entropy, behind=True)
+    elif to == lease.address:
+        return
+    else:
+        chosen = _named(ledger, request, to, at=at)
     yield from _leave(ledger, lease, at)
     yield from _give(request, chosen, at)
 
@@ -137,6 +142,22 @@ def choose(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: bytes,
     raise Refused("exhausted", f"every address of the subnet's pools for IPv{request.family} is in use")
 
 
+def _named(ledger: Ledger, request: AllocateAddress, address: bytes, *, at: int) -> Chosen:
+    """This address, if the client may have it without its being kept. Refused."""
+    subnet, pool = ledger.plan.subnet, ledger.pool_of(address)
+    prefix = None if subnet is None else prefix_in(subnet, address)
+    if subnet is None or pool is None or prefix is None or family(address) != request.family:
+        raise Refused("not-in-plan", f"no pool of the subnet for IPv{request.family} has this address")
+    if is_reserved(address, subnet):
+        raise Refused("reserved-address", "nobody may be given this address")
+    if not fits(ledger, pool, address, request.group):
+        raise Refused("not-in-group", "it is none of the addresses of the client's group; reserve it for the client")
+    search = Search(ledger, request, pool, subnet, at=at, entropy=b"")
+    if not (ledger.is_open_to(address, request.client, request.iaid) and search.is_free(address)):
+        raise Refused("in-use", "another client has this address, or it is kept or rests")
+    return Chosen(address, pool, prefix, 0, moves=False)
+
+
 def fits(ledger: Ledger, pool: Pool, address: bytes, group: int) -> bool:
     """Whether a member of the group may have this address of the pool."""
     if pool.prefix_per_host:
@@ -161,7 +182,7 @@ class Search:
         """The address, and which candidate it is, the first being `begin`."""
         if self._pool.prefix_per_host:
             return self._in_own_block(begin)
-        return self._pick(self._ledger.adopted.ranges(self._pool, self._request.group), begin, self._is_free)
+        return self._pick(self._ledger.adopted.ranges(self._pool, self._request.group), begin, self.is_free)
 
     def _in_own_block(self, begin: int) -> tuple[bytes, int] | None:
         pool = self._pool
@@ -172,7 +193,7 @@ class Search:
             if picked is None:
                 return None
             block, begin = picked
-        found = self._pick(of_group(int.from_bytes(block), self._request.group), begin, self._is_free)
+        found = self._pick(of_group(int.from_bytes(block), self._request.group), begin, self.is_free)
         return None if found is None else (found[0], begin)
 
     def _pick(
@@ -207,7 +228,8 @@ class Search:
                 return address, begin
         return None
 
-    def _is_free(self, address: bytes) -> bool:
+    def is_free(self, address: bytes) -> bool:
+        """Whether the client may have this address now."""
         ledger, request = self._ledger, self._request
         return not (
             address in ledger.leases

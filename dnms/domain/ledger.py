@@ -52,6 +52,7 @@ from dnms.events.requests import (
     ReleaseAddress,
     RenewAddress,
     UnholdAddress,
+    WithdrawAddress,
 )
 from dnms.kit.clock import MICROSECONDS
 from dnms.kit.overlay import Overlay
@@ -152,12 +153,12 @@ class Ledger:
         """How many random bytes a decision on this looks at."""
         return ENTROPY if request.ENTROPY and self.adopted.draws else 0
 
-    def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:  # noqa: PLR0911
+    def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:  # noqa: PLR0911, PLR0912
         """The outcome of one request at the instant `at`.
 
         Refused: `no-subnet`, `no-pool`, `no-strategy`, `unknown-group`, `exhausted`, `no-binding`, `not-in-plan`,
-        `in-use`, `held`, `not-held`, `reserved-address`, `too-many-holds`, `too-many-declines`, `level`,
-        `not-for-ledger`.
+        `in-use`, `held`, `not-held`, `reserved-address`, `not-in-group`, `too-many-holds`,
+        `too-many-declines`, `level`, `not-for-ledger`.
         """
         if self.plan.level > LEVEL and not isinstance(request, AdoptPlan):
             raise Refused("level", f"the site is at level {self.plan.level}; this release knows {LEVEL}: upgrade it")
@@ -180,14 +181,16 @@ class Ledger:
             case UnholdAddress():
                 return tuple(holding.unhold(self, request))
             case MoveAddress():
-                return tuple(allocating.move(self, self.bound(request), at=at, entropy=entropy))
+                return tuple(allocating.move(self, self.bound(request), request.to, at=at, entropy=entropy))
+            case WithdrawAddress():
+                return (allocating.withdrawn(self.bound(request)),)
             case BlockAddress():
                 return tuple(holding.block(self, request, at=at))
             case MergeOutage():
                 return tuple(allocating.merge(self, request, at=at, entropy=entropy))
         raise Refused("not-for-ledger", f"a ledger does not decide {request.NAME}")
 
-    def bound(self, request: RenewAddress | ReleaseAddress | DeclineAddress | MoveAddress) -> Lease:
+    def bound(self, request: RenewAddress | ReleaseAddress | DeclineAddress | MoveAddress | WithdrawAddress) -> Lease:
         """The lease that a request is about. Refused `no-binding`."""
         lease = self.leases.get(request.address)
         if lease is None or (lease.client, lease.iaid) != (request.client, request.iaid):

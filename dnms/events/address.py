@@ -66,7 +66,10 @@ class AddressDeclined(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class AddressWithdrawn(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """The adopted plan has no place for this lease any more, and it ended."""
+    """The lease ended before its time: the adopted plan has no place for it any more, or an operator ended it.
+
+    It is kept from others until its horizon, since the client may not have heard of that.
+    """
 
     NAME = "address.withdrawn"
     address: Address

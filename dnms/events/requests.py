@@ -95,10 +95,20 @@ class UnholdAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class MoveAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
-    """A client is to have another address instead of this one."""
+    """A client is to have another address instead of this one: `to`, or else the next one that is free."""
 
     NAME = "address.move"
     ENTROPY = 16
+    client: ClientId
+    iaid: Iaid
+    address: Address
+    to: Address | None = None
+
+
+class WithdrawAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An operator ends a client's lease."""
+
+    NAME = "address.withdraw"
     client: ClientId
     iaid: Iaid
     address: Address
@@ -158,6 +168,7 @@ REQUESTS = (
     HoldAddress,
     UnholdAddress,
     MoveAddress,
+    WithdrawAddress,
     BlockAddress,
     MergeOutage,
     ExpireAddresses,

@@ -47,6 +47,12 @@ async def compare(expected: Naive, reading: Reading) -> list[str]:
     blocked = {(row.address, row.subnet): row.client for row in leases if row.state == "blocked"}
     found += _unlike("declined", declined.items(), expected.declined.items())
     found += _unlike("blocked", blocked.items(), expected.blocked.items())
+    found += _unlike("reserved", {(row.address, row.subnet) for row in leases if row.reserved}, expected.reserved)
+    kept = {(row.address, row.subnet): row.client for row in leases if row.state == "reserved"}
+    taken = {*expected.holders, *expected.declined, *expected.blocked}
+    found += _unlike(
+        "reserved and free", kept.items(), [entry for entry in expected.reserved.items() if entry[0] not in taken]
+    )
     rows = await _nodes(db)
     names = {row.client: row.name for row in rows if row.name is not None}
     found += _unlike("name", names.items(), expected.names.items())

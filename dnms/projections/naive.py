@@ -33,6 +33,7 @@ class Naive(msgspec.Struct, kw_only=True):
     holders: dict[tuple[str, str], str] = {}  # (address, subnet) to client
     declined: dict[tuple[str, str], str] = {}  # (address, subnet) to who declined it
     blocked: dict[tuple[str, str], str] = {}  # (address, subnet) to who was seen with it
+    reserved: dict[tuple[str, str], str] = {}  # (address, subnet) to whom it is kept for
     names: dict[str, str] = {}  # by client
     places: dict[str, str] = {}  # the subnet of each client
     registered: dict[str, set[str]] = {}  # addresses of each client
@@ -63,6 +64,8 @@ def fold(commits: Iterable[Stored]) -> Naive:
                 state.ended(format_address(fields["address"]), subnet, stored)
                 if event.NAME == "address.declined":
                     naive.declined[format_address(fields["address"]), subnet] = client
+            elif event.NAME in ("address.held", "address.unheld"):
+                state.kept(format_address(fields["address"]), subnet, client, ends=event.NAME == "address.unheld")
             elif event.NAME == "node.identified":
                 naive.names[client] = fields["name"].text
             elif event.NAME == "node.arrived":
@@ -106,6 +109,11 @@ class _State:
         self.naive.holders.pop(key, None)
         self.naive.declined.pop(key, None)
         self.naive.blocked.pop(key, None)
+
+    def kept(self, address: str, subnet: str, client: str, *, ends: bool) -> None:
+        self.naive.reserved.pop((address, subnet), None)
+        if not ends:
+            self.naive.reserved[address, subnet] = client
 
     def registered(self, client: str, snapshot: Snapshot, stored: Stored) -> None:
         self.naive.registered[client] = {format_address(one.address) for one in snapshot.addresses}

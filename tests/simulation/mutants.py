@@ -19,7 +19,7 @@ from dnms.events.seen import ConfigurationRegistered
 from tests.simulation.log import SimulatedLog
 
 _take, _draft, _fail, _answer = Committer.take, Committer._draft, Committer._fail, Committer._answer
-_store, _followed, _is_free, _drafted = SimulatedLog.store, Books._take, Search._is_free, Ledger.draft
+_store, _followed, _is_free, _drafted = SimulatedLog.store, Books._take, Search.is_free, Ledger.draft
 
 
 def _place(writer: Any, commit: Commit) -> int:
@@ -118,7 +118,7 @@ def decision_that_reads_seen() -> Iterator[None]:
     with (
         patch.object(Books, "_take", followed),
         patch.object(Ledger, "draft", draft),
-        patch.object(Search, "_is_free", is_free),
+        patch.object(Search, "is_free", is_free),
     ):
         yield
 

@@ -10,7 +10,6 @@ from random import Random
 from typing import Any, TypeVar
 
 from dnms.agents.node.agent import NodeAgent
-from dnms.agents.node.identity import iaid_of
 from dnms.agents.subnet.agent import SubnetSettings, attend
 from dnms.agents.subnet.books import Books
 from dnms.bus.clock import LogClock
@@ -19,6 +18,7 @@ from dnms.bus.port import Unavailable
 from dnms.disk.node_state import Identity, Kept, NodeStateDirectory
 from dnms.disk.site import Site
 from dnms.domain.aggregate import Fold, Refused, State
+from dnms.domain.identity import iaid_of
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.events import subjects

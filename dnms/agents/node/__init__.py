@@ -5,6 +5,7 @@
 """
 
 from dnms.agents.node.agent import NodeAgentError, NodeSettings, give_back, run
-from dnms.agents.node.identity import iaid_of, machine
+from dnms.agents.node.identity import machine
+from dnms.domain.identity import iaid_of
 
 __all__ = ["NodeAgentError", "NodeSettings", "give_back", "iaid_of", "machine", "run"]

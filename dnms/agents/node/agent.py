@@ -20,12 +20,12 @@ import structlog
 from dnms.agents.node.application import Application
 from dnms.agents.node.configuring import Configuring
 from dnms.agents.node.connecting import Connecting, Connection, in_order
-from dnms.agents.node.identity import iaid_of
 from dnms.agents.node.linux import LinuxMachine, Trust
 from dnms.agents.node.machine import Machine
 from dnms.agents.node.search import Search
 from dnms.agents.pump import Pump
 from dnms.disk.node_state import Identity, NodeStateDirectory, NodeStateError
+from dnms.domain.identity import iaid_of
 from dnms.events.configuration import Snapshot
 from dnms.kit.clock import MICROSECONDS
 from dnms.kit.errors import leaves, one_line

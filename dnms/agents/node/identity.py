@@ -1,8 +1,7 @@
-"""Which machine this is, and how its interfaces are named towards agents."""
+"""Which machine this is."""
 
 from __future__ import annotations
 
-import zlib
 from pathlib import Path
 
 SMBIOS_UUID = Path("/sys/class/dmi/id/product_uuid")
@@ -14,8 +13,3 @@ def machine() -> str:
         return SMBIOS_UUID.read_text().strip()
     except OSError:
         return ""
-
-
-def iaid_of(interface: str) -> int:
-    """The IAID of an interface: as stable as its name."""
-    return zlib.crc32(interface.encode())

@@ -1,4 +1,4 @@
-"""Who has which address now: leases as the ledgers hold them, and what nodes registered, whoever gave it to them."""
+"""Who has which address now: leases and reservations of the ledgers, and what nodes registered, whoever gave it."""
 
 from dnms.projections.addresses.fold import fold
 from dnms.projections.addresses.schema import SCHEMA

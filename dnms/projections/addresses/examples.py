@@ -6,8 +6,10 @@ from dnms.events.address import (
     AddressAllocated,
     AddressDeclined,
     AddressExpired,
+    AddressHeld,
     AddressReleased,
     AddressRenewed,
+    AddressUnheld,
     AddressWithdrawn,
 )
 from dnms.events.configuration import InterfaceAddress, Link, Snapshot
@@ -135,5 +137,25 @@ EXAMPLES = (
             ),
         ),
         rows={"SELECT interface, valid_until FROM address_seen": [((1 << 63) - 1, (1 << 63) - 1)]},
+    ),
+    Example(
+        title="a reservation is there with and without a lease, until it ends",
+        log=(
+            happened(
+                "ledger.lan",
+                10,
+                AddressHeld(address=FIRST, client=ALICE, iaid=1),
+                AddressHeld(address=SECOND, client=ALICE, iaid=2),
+                AddressHeld(address=OLD, client=BOB, iaid=1),
+            ),
+            happened("ledger.lan", 20, _allocated(FIRST, ALICE), AddressUnheld(address=OLD, client=BOB, iaid=1)),
+        ),
+        rows={
+            _LEASES: [(FIRST, "lan", "held", ALICE, 20, 100, 400)],
+            "SELECT address, subnet, client, iaid, since, sequence, event_index FROM address_hold ORDER BY 1": [
+                (FIRST, "lan", ALICE, 1, 10, 1, 0),
+                (SECOND, "lan", ALICE, 2, 10, 1, 1),
+            ],
+        },
     ),
 )

@@ -1,4 +1,7 @@
-"""Leases from the ledgers and addresses from registrations. Works on a batch in memory, then writes what changed."""
+"""Leases and reservations from the ledgers, and addresses from registrations.
+
+Works on a batch in memory, then writes what changed.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +16,10 @@ from dnms.events.address import (
     AddressDeclined,
     AddressDeprecated,
     AddressExpired,
+    AddressHeld,
     AddressReleased,
     AddressRenewed,
+    AddressUnheld,
     AddressWithdrawn,
     OutageGranted,
 )
@@ -25,6 +30,7 @@ from dnms.kit.clock import MICROSECONDS
 from dnms.projections.projection import place, storable
 
 HELD, DECLINED, BLOCKED = "held", "declined", "blocked"
+RESERVED = "reserved"  # of an address that is kept for a client, and nobody has or is kept from
 
 
 class _Lease(NamedTuple):
@@ -152,8 +158,9 @@ class _Registered:
 
 
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
-    """Take in leases and registrations."""
+    """Take in leases, reservations and registrations."""
     leases, registered = _Leases(cursor), _Registered(cursor)
+    holds: dict[_LeaseKey, tuple[bytes, int, int, int, int] | None] = {}
     for stored in batch:
         where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):
@@ -161,6 +168,10 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                 registered.register(
                     event.client, event.snapshot, subnet=where.subnet, at=at, sequence=sequence, index=index
                 )
+            elif isinstance(event, AddressHeld):
+                holds[event.address, where.subnet] = (event.client, event.iaid, at, sequence, index)
+            elif isinstance(event, AddressUnheld):
+                holds[event.address, where.subnet] = None
             elif isinstance(event, _OF_A_LEASE):
                 key = (event.address, where.subnet)
                 before = leases.get(key)
@@ -169,6 +180,14 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                     leases.set(key, after)
     leases.write()
     registered.write()
+    cursor.executemany(
+        "DELETE FROM address_hold WHERE address = ? AND subnet = ?",
+        [key for key, hold in holds.items() if hold is None],
+    )
+    cursor.executemany(
+        "INSERT OR REPLACE INTO address_hold VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [(*key, *hold) for key, hold in holds.items() if hold is not None],
+    )
 
 
 _Gives = AddressAllocated | OutageGranted

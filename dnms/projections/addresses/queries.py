@@ -18,27 +18,28 @@ MAX_ADDRESSES = 10_000  # in one answer; a caller pages on with `after`
 
 
 class AddressRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A lease, or an address that rests because a client declined it or was seen with it.
+    """A lease, an address that rests because a client declined it or was seen with it, or one that is reserved.
 
     `valid_until` is what the client was last known to be told, `horizon` until when the log promises the address to it;
     a renewal that ends before the horizon is answered without an event. Of one that rests both are the end of its
-    quarantine.
+    quarantine, and of one that is reserved and not leased there are none.
     """
 
     address: str
     subnet: str
-    state: str  # held, declined, blocked
-    client: str  # hex; who holds it, who declined it, or who was seen with it
+    state: str  # held, declined, blocked, reserved
+    client: str  # hex; who holds it, who declined it, who was seen with it, or for whom it is reserved
     node: str | None  # the client's name
     iaid: int
     pool: str
     group: str | None  # its name, or its number where the plan no longer has it
     counter: int  # which candidate of the pool's strategy it is
     since: datetime
-    valid_until: datetime
-    horizon: datetime
+    valid_until: datetime | None
+    horizon: datetime | None
     opened: str  # position of the event that gave it
     changed: str  # position of the last event about it
+    reserved: bool  # it is kept for a client, whatever its state
 
 
 class RegisteredRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +62,7 @@ class NodeAddressRow(msgspec.Struct, frozen=True, kw_only=True):
     """One address of one node: leased to it, registered by it, or both."""
 
     address: str
-    origin: str  # as registered; `leased` where the node has not registered it
+    origin: str  # as registered; `leased` or `reserved` where the node has not registered it
     leased: bool
     registered: bool
     subnet: str
@@ -73,14 +74,28 @@ class NodeAddressRow(msgspec.Struct, frozen=True, kw_only=True):
     horizon: datetime | None  # of the lease
 
 
-_LEASES = """
+_ROWS = """
     SELECT l.address, l.subnet, l.state, l.client, n.name AS node, l.iaid, l.pool, l.member_of, g.name AS member_name,
         l.counter, l.since, l.valid_until, l.horizon, l.opened_sequence, l.opened_index,
-        l.changed_sequence, l.changed_index
-    FROM address_lease l
+        l.changed_sequence, l.changed_index, l.reserved
+    FROM (
+        SELECT l.*, h.address IS NOT NULL AS reserved
+        FROM address_lease l LEFT JOIN address_hold h ON h.address = l.address AND h.subnet = l.subnet
+        WHERE {leases}
+        UNION ALL
+        SELECT h.address, h.subnet, 'reserved', h.client, h.iaid, coalesce(p.name, ''), 0, 0, h.since, NULL, NULL,
+            h.sequence, h.event_index, h.sequence, h.event_index, 1
+        FROM address_hold h
+        LEFT JOIN pool p ON p.subnet = h.subnet AND NOT p.withdrawn AND h.address BETWEEN p.first AND p.last
+        WHERE NOT EXISTS (SELECT 1 FROM address_lease l WHERE l.address = h.address AND l.subnet = h.subnet)
+            AND {holds}
+        ORDER BY 1, 2 LIMIT ?
+    ) l
     LEFT JOIN node n ON n.client = l.client
     LEFT JOIN pool_group g ON l.member_of != 0 AND g.number = l.member_of
+    ORDER BY l.address, l.subnet
 """
+"""Leases, and reservations where no lease is: each part by the terms that are put in, in their order by a key."""
 
 
 async def addresses(
@@ -93,22 +108,33 @@ async def addresses(
     after: tuple[bytes, str] = (b"", ""),
     limit: int = 1_000,
 ) -> list[AddressRow]:
-    """Leases and declined addresses in the order of their bytes, behind the address and subnet `after`."""
-    terms, values = ["(l.address, l.subnet) > (?, ?)"], list[Any](after)
-    for column, wanted in (("subnet", subnet), ("pool", pool), ("client", client), ("state", state)):
+    """Leases, declined and reserved addresses in the order of their bytes, behind the address and subnet `after`."""
+    leases, holds = ["(l.address, l.subnet) > (?, ?)"], ["(h.address, h.subnet) > (?, ?)"]
+    values = list[Any](after)
+    for lease, hold, wanted in (
+        ("l.subnet", "h.subnet", subnet),
+        ("l.pool", "p.name", pool),
+        ("l.client", "h.client", client),
+        ("l.state", "'reserved'", state),
+    ):
         if wanted is not None:
-            terms.append(f"l.{column} = ?")
+            leases.append(f"{lease} = ?")
+            holds.append(f"{hold} = ?")
             values.append(wanted)
-    values.append(max(0, min(limit, MAX_ADDRESSES)))
-    rows = await db.execute_fetchall(
-        f"{_LEASES} WHERE {' AND '.join(terms)} ORDER BY l.address, l.subnet LIMIT ?", values
-    )
-    return [_lease(row) for row in rows]
+    return await _selected(db, leases, holds, values, limit)
 
 
 async def leases_of(db: aiosqlite.Connection, address: bytes) -> list[AddressRow]:
-    """The lease of one address, in each subnet that has it."""
-    rows = await db.execute_fetchall(f"{_LEASES} WHERE l.address = ? ORDER BY l.subnet", (address,))
+    """The lease or the reservation of one address, in each subnet that has it."""
+    return await _selected(db, ["l.address = ?"], ["h.address = ?"], [address], MAX_ADDRESSES)
+
+
+async def _selected(
+    db: aiosqlite.Connection, leases: list[str], holds: list[str], values: list[Any], limit: int
+) -> list[AddressRow]:
+    """`values` are those of either part."""
+    select = _ROWS.format(leases=" AND ".join(leases), holds=" AND ".join(holds))
+    rows = await db.execute_fetchall(select, (*values, *values, max(0, min(limit, MAX_ADDRESSES))))
     return [_lease(row) for row in rows]
 
 
@@ -142,7 +168,7 @@ async def registered(db: aiosqlite.Connection, address: bytes) -> list[Registere
 
 
 async def of_node(db: aiosqlite.Connection, client: bytes) -> list[NodeAddressRow]:
-    """All addresses of one node: what it registered, from wherever it has it, and what it holds."""
+    """All addresses of one node: what it registered, from wherever it has it, what it holds, what is kept for it."""
     rows = await db.execute_fetchall(
         """
         SELECT s.address, s.origin, l.address IS NOT NULL, 1, coalesce(l.subnet, s.subnet), s.link, s.prefix_length,
@@ -155,6 +181,15 @@ async def of_node(db: aiosqlite.Connection, client: bytes) -> list[NodeAddressRo
         FROM address_lease l
         WHERE l.client = :client AND l.state = :held
             AND NOT EXISTS (SELECT 1 FROM address_seen s WHERE s.client = :client AND s.address = l.address)
+        UNION ALL
+        SELECT h.address, 'reserved', 0, 0, h.subnet, NULL, NULL, p.name, h.since, NULL, NULL
+        FROM address_hold h
+        LEFT JOIN pool p ON p.subnet = h.subnet AND NOT p.withdrawn AND h.address BETWEEN p.first AND p.last
+        WHERE h.client = :client
+            AND NOT EXISTS (
+                SELECT 1 FROM address_lease l WHERE l.address = h.address AND l.subnet = h.subnet AND l.state = :held
+            )
+            AND NOT EXISTS (SELECT 1 FROM address_seen s WHERE s.client = :client AND s.address = h.address)
         ORDER BY 1, 5, 6
         """,
         {"client": client, "held": HELD},
@@ -189,8 +224,9 @@ def _lease(row: sqlite3.Row | Sequence[Any]) -> AddressRow:
         group=None if row[7] == 0 else row[8] or f"{row[7]:#06x}",
         counter=row[9],
         since=instant(row[10]),
-        valid_until=instant(row[11]),
-        horizon=instant(row[12]),
+        valid_until=instant_or_none(row[11]),
+        horizon=instant_or_none(row[12]),
         opened=position(row[13], row[14]),
         changed=position(row[15], row[16]),
+        reserved=bool(row[17]),
     )

@@ -22,6 +22,17 @@ CREATE TABLE address_lease (       -- an address is unique in its realm, so in i
 CREATE INDEX address_lease_client ON address_lease (client);
 CREATE INDEX address_lease_pool ON address_lease (subnet, pool);
 CREATE INDEX address_lease_resting ON address_lease (subnet, address) WHERE state != 'held';
+CREATE TABLE address_hold (        -- reserved for a client, whether it has it or not
+    address BLOB NOT NULL,
+    subnet TEXT NOT NULL,
+    client BLOB NOT NULL,
+    iaid INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    event_index INTEGER NOT NULL,
+    PRIMARY KEY (address, subnet)
+) WITHOUT ROWID;
+CREATE INDEX address_hold_client ON address_hold (client);
 CREATE TABLE address_count (       -- a count of rows would cost milliseconds
     subnet TEXT NOT NULL,
     pool TEXT NOT NULL,

@@ -18,8 +18,10 @@ from dnms.events.address import (
     AddressDeclined,
     AddressDeprecated,
     AddressExpired,
+    AddressHeld,
     AddressReleased,
     AddressRenewed,
+    AddressUnheld,
     AddressWithdrawn,
     OutageGranted,
 )
@@ -95,12 +97,18 @@ class Site:
 
     def __init__(self) -> None:
         self.held: dict[tuple[str, bytes], tuple[bytes, str]] = {}
+        self.reserved: dict[tuple[str, bytes], bytes] = {}
         self.pools: list[str] = []
 
     def lease(self, draw: st.DrawFn, subnet: str) -> Event:  # noqa: PLR0911  # one return an event
         """The next event of a ledger."""
         address = draw(st.sampled_from(ADDRESSES))
         key = (subnet, address)
+        if draw(st.integers(0, 5)) == 0:
+            if key in self.reserved:
+                return AddressUnheld(address=address, client=self.reserved.pop(key), iaid=1)
+            self.reserved[key] = self.held[key][0] if key in self.held else draw(st.sampled_from(CLIENTS))
+            return AddressHeld(address=address, client=self.reserved[key], iaid=1)
         if key not in self.held:
             client, pool = draw(st.sampled_from(CLIENTS)), draw(st.sampled_from(["six", "other"]))
             if draw(st.integers(0, 4)) == 0:

@@ -45,6 +45,9 @@ def test_all_commands_are_known() -> None:
         "node show",
         "address list",
         "address show",
+        "address reserve",
+        "address release",
+        "address move",
         "pool list",
         "who-had",
         "event list",
@@ -101,6 +104,8 @@ def test_agents_have_entry_points_of_their_own(name: str, capsys: pytest.Capture
         ("plan apply /dev/null", "/dev/null: $: Expected a [site] table with the name of the site"),
         ("plan apply plan.toml --if-position -1", "--if-position"),
         ("plan diff /nonexistent/plan.toml", "cannot read /nonexistent/plan.toml: No such file or directory"),
+        ("address reserve alpha 192.0.2.300", "192.0.2.300"),
+        ("address move 192.0.2.3 --to nowhere", "nowhere"),
         ("node list --api ftp://host", "is no URL of an API"),
     ],
 )

@@ -1,0 +1,61 @@
+"""What operators do to leases: move them to an address that they name, and end them."""
+
+from __future__ import annotations
+
+import pytest
+
+from dnms.events.address import AddressAllocated, AddressDeprecated, AddressWithdrawn
+from dnms.events.ip import parse_address
+from dnms.events.requests import HoldAddress, MoveAddress, WithdrawAddress
+from tests.unit.domain.clerk import Clerk, client
+
+FIXED = parse_address("2001:db8:1:1::77")
+
+
+def move(number: int, address: bytes, to: bytes | None) -> MoveAddress:
+    return MoveAddress(client=client(number), iaid=1, address=address, to=to)
+
+
+def test_a_client_moves_to_the_address_that_is_named_and_stays_there(clerk: Clerk) -> None:
+    before = clerk.allocate(1).address
+    old, new = clerk.ask(move(1, before, FIXED))
+    assert isinstance(old, AddressDeprecated)
+    assert isinstance(new, AddressAllocated)
+    assert (old.address, new.address, new.pool) == (before, FIXED, "office-v6")
+    lease = clerk.ledger.lease(client(1), 1, 6)
+    assert lease is not None
+    assert lease.address == FIXED
+    clerk.allocate(2)
+    assert clerk.ask(move(1, FIXED, FIXED)) == ()
+
+
+@pytest.mark.parametrize(
+    ("to", "why"),
+    [
+        ("2001:db8:9::1", "not-in-plan"),
+        ("192.0.2.7", "not-in-plan"),
+        ("2001:db8:1:1::", "reserved-address"),
+        ("2001:db8:1:1:5a1e::1", "not-in-group"),
+        ("2001:db8:1:1::78", "in-use"),
+        ("2001:db8:1:1::79", "in-use"),
+    ],
+)
+def test_where_a_client_cannot_be_it_does_not_move(clerk: Clerk, to: str, why: str) -> None:
+    before, other = clerk.allocate(1).address, clerk.allocate(2).address
+    clerk.ask(move(2, other, parse_address("2001:db8:1:1::78")))
+    clerk.ask(HoldAddress(client=client(3), iaid=1, family=6, address=parse_address("2001:db8:1:1::79")))
+    assert clerk.refused(move(1, before, parse_address(to))) == why
+
+
+def test_a_lease_that_an_operator_ends_is_kept_from_others_until_its_horizon(clerk: Clerk) -> None:
+    """The client may not have heard of it."""
+    for number in range(1, 14):
+        clerk.allocate(number, 4)
+    given = clerk.ledger.lease(client(1), 1, 4)
+    assert given is not None
+    withdraw = WithdrawAddress(client=client(1), iaid=1, address=given.address)
+    assert clerk.ask(withdraw) == (AddressWithdrawn(address=given.address, client=client(1), iaid=1),)
+    assert clerk.refused(withdraw) == "no-binding"
+    with pytest.raises(Exception, match="in use"):
+        clerk.allocate(20, 4)
+    assert clerk.allocate(20, 4, at=601).address == given.address
