@@ -157,9 +157,9 @@ class Books:
         """Fold the ledger to its end. LogError."""
         await self.outage.unless(self._ledger.catch_up())
 
-    async def observe(self, *events: Event) -> None:
-        """Record what was seen. LogError."""
-        await self.outage.unless(self._notes.observe(events))
+    async def observe(self, *events: Event) -> int:
+        """Record what was seen; the sequence of its commit. LogError."""
+        return await self.outage.unless(self._notes.observe(events))
 
     def note(self, note: Note) -> None:
         """Record this, as soon as the log takes it."""

@@ -53,15 +53,15 @@ class Notes:
         """Wait until all of it is in the log."""
         await self._none.wait()
 
-    async def observe(self, events: Sequence[Event]) -> None:
-        """Record events that somebody waits for; before them, what is noted of clients that open a session. LogError.
+    async def observe(self, events: Sequence[Event]) -> int:
+        """Record events that somebody waits for; before them, what is noted of clients that open a session.
 
-        Then nothing is recorded of what was asked.
+        Returns the sequence of their commit. LogError: then nothing is recorded of what was asked.
         """
         opening = {event.client for event in events if isinstance(event, SessionOpened)}
         while any(client in opening for client, _ in self._open):
             await self._record()
-        await self._seen.observe(events)
+        return await self._seen.observe(events)
 
     async def run(self) -> None:
         """Record what is noted, until cancelled."""

@@ -13,13 +13,21 @@ from dnms.agents.subnet.books import Books
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import RETRY, assign, group_of
-from dnms.domain.ledger import Lease
+from dnms.domain.ledger import MAX_DECLINES, Lease
 from dnms.domain.outage import OUTAGE
 from dnms.domain.reserved import prefix_in
+from dnms.events.configuration import Snapshot
 from dnms.events.ip import family, parse_address
 from dnms.events.plan import Family
 from dnms.events.recorded import Personal
-from dnms.events.requests import AllocateAddress, DeclineAddress, IdentifyNode, ReleaseAddress, RenewAddress
+from dnms.events.requests import (
+    AllocateAddress,
+    BlockAddress,
+    DeclineAddress,
+    IdentifyNode,
+    ReleaseAddress,
+    RenewAddress,
+)
 from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
 from dnms.wire import agent_events as heard
 from dnms.wire.agent_session import AgentSession
@@ -30,6 +38,9 @@ from dnms.wire.rates import Bucket
 OUTAGE_RETRY = 5  # seconds
 
 _logger = structlog.get_logger(__name__)
+
+MANUAL = "other"
+"""The origin of addresses that a person or another program has set."""
 
 DECISIONS_AT_ONCE = 4 * MAX_ASSOCIATIONS
 DECISIONS_A_SECOND = 1.0
@@ -110,7 +121,8 @@ class ServedNode:
                 case heard.Registered():
                     await self._register(event)
                 case heard.Observed():
-                    await self._books.observe(self._configuration(event))
+                    seen = await self._books.observe(self._configuration(event))
+                    await self._block(event.snapshot, seen)
                     self._session.registered(event.id)
                 case heard.Requested():
                     await self._request(event)
@@ -217,11 +229,37 @@ class ServedNode:
             self._books.observe(*seen, self._configuration(event)),
             return_exceptions=True,
         )
-        self._opened = self._opened or observed is None or isinstance(observed, Unanswered)  # it may be in the log
+        # What was not acknowledged may be in the log.
+        self._opened = self._opened or isinstance(observed, int | Unanswered)
         for outcome in (identified, observed):
             if isinstance(outcome, BaseException):
                 raise outcome
+        if isinstance(observed, int):
+            await self._block(event.snapshot, observed)
         self._session.registered(event.id)
+
+    async def _block(self, snapshot: Snapshot, seen: int) -> None:
+        """Have addresses given to nobody that the node has of somebody else than DNMS; `seen` is where it said so.
+
+        What is another's lease is left to DAD: a node says what it likes, and must not end the leases of others so.
+        """
+        ledger = self._books.ledger
+        used = [
+            each.address
+            for each in snapshot.addresses
+            if each.origin == MANUAL
+            and each.address not in ledger.leases
+            and each.address not in ledger.held
+            and ledger.pool_of(each.address) is not None
+        ][:MAX_DECLINES]
+        if not used or not self._decisions.take(asyncio.get_running_loop().time(), len(used)):
+            return
+        requests = [BlockAddress(client=self.client, address=address, cause=seen) for address in used]
+        for outcome in await asyncio.gather(*map(self._books.decide, requests), return_exceptions=True):
+            if isinstance(outcome, Refused):
+                _logger.warning("not blocked", why=outcome.why, text=outcome.text)
+            elif isinstance(outcome, BaseException):
+                raise outcome
 
     def _configuration(self, event: heard.Registered | heard.Observed) -> ConfigurationRegistered:
         return ConfigurationRegistered(client=self.client, digest=event.digest, snapshot=event.snapshot)

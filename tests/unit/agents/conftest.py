@@ -21,7 +21,7 @@ from dnms.domain.aggregate import Fold
 from dnms.domain.document import from_toml
 from dnms.domain.plan import PlanState
 from dnms.events import codec, subjects
-from dnms.events.configuration import Link, Snapshot
+from dnms.events.configuration import InterfaceAddress, Link, Snapshot
 from dnms.events.ip import family
 from dnms.events.recorded import Event, Personal
 from dnms.events.requests import MergeOutage
@@ -172,6 +172,7 @@ class Node:
         self.state = state or NodeState()
         self.books = books
         self.taken: set[bytes] = set()
+        self.configured: tuple[InterfaceAddress, ...] = ()  # what it has already, and registers
         self.now = 0.0
         self.heard: list[node_events.NodeEvent] = []
         self.duid = b"\x00\x04" + hashlib.sha256(name.encode()).digest()[:16]
@@ -232,7 +233,7 @@ class Node:
     def _obey(self, event: node_events.NodeEvent) -> None:
         if isinstance(event, node_events.Welcomed):
             link = Link(index=2, name="eth0", hardware=Personal(self.duid[:6]))
-            self.session.register(Snapshot(links=(link,), kernel="6.1"), self.now)
+            self.session.register(Snapshot(links=(link,), addresses=self.configured, kernel="6.1"), self.now)
         elif isinstance(event, node_events.Assigned):
             wanted = [each.address for each in event.assignment.addresses]
             items = [

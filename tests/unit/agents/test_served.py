@@ -7,12 +7,20 @@ from dnms.agents.subnet.served import DECISIONS_AT_ONCE, OBSERVATIONS_AT_ONCE
 from dnms.bus.port import Unavailable
 from dnms.domain.adopted import Adopted
 from dnms.events import codec
-from dnms.events.address import AddressAllocated, AddressDeclined, AddressExpired, AddressReleased, AddressRenewed
-from dnms.events.configuration import Snapshot
+from dnms.events.address import (
+    AddressAllocated,
+    AddressBlocked,
+    AddressDeclined,
+    AddressExpired,
+    AddressReleased,
+    AddressRenewed,
+    AddressWithdrawn,
+)
+from dnms.events.configuration import InterfaceAddress, Snapshot
 from dnms.events.ip import family, parse_address
 from dnms.events.node import NodeArrived, NodeIdentified
 from dnms.events.plan import AdoptedPlan, PlanAdopted
-from dnms.events.requests import IdentifyNode
+from dnms.events.requests import IdentifyNode, ReleaseAddress
 from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
 from dnms.wire import agent_events
 from dnms.wire.messages import MAX_ASSOCIATIONS, Association, Binding
@@ -345,3 +353,46 @@ async def test_a_node_whose_configuration_changes_all_the_time_is_recorded_now_a
         await node.talk()
         observed = [event for event in log.events() if isinstance(event, ConfigurationRegistered)]
         assert node.now < 600
+
+
+def having(address: bytes, *, origin: str = "other") -> tuple[InterfaceAddress, ...]:
+    return (InterfaceAddress(interface=2, address=address, prefix_length=120, origin=origin),)
+
+
+async def test_what_a_node_has_of_somebody_else_is_given_to_nobody(books: Books, log: FrailLog) -> None:
+    """It says so when it registers; the event names the commit in which it did."""
+    free = Node(books, "web-1")
+    await free.talk()
+    [mine] = free.new_connections_from(4)
+    free.agent.bye("test")
+    await books.decide(ReleaseAddress(client=free.client, iaid=1, address=mine))
+    holder = Node(books, "printer")
+    holder.configured = having(mine)
+    await holder.talk()
+    [blocked] = [event for event in log.events() if isinstance(event, AddressBlocked)]
+    assert (blocked.address, blocked.client) == (mine, holder.client)
+    said = codec.decode(log.records[blocked.cause - 1].data).events
+    assert any(isinstance(event, ConfigurationRegistered) and event.client == holder.client for event in said)
+    again = Node(books, "web-1")
+    await again.talk()
+    assert again.new_connections_from(4) != [mine]
+    assert holder.new_connections_from(4) != [mine]
+
+
+@pytest.mark.parametrize("origin", ["slaac", "temporary", "managed"])
+async def test_what_autoconfiguration_gave_is_not_blocked(books: Books, log: FrailLog, origin: str) -> None:
+    node = Node(books, "web-1")
+    node.configured = having(parse_address("2001:db8:1:1::77"), origin=origin)
+    await node.talk()
+    assert not [event for event in log.events() if isinstance(event, AddressBlocked)]
+
+
+async def test_a_node_that_says_it_has_anothers_address_takes_it_from_nobody(books: Books, log: FrailLog) -> None:
+    victim, liar = Node(books, "web-1"), Node(books, "web-2")
+    await victim.talk()
+    liar.configured = tuple(each for address in victim.addresses for each in having(address))
+    await liar.talk()
+    assert not [event for event in log.events() if isinstance(event, AddressBlocked | AddressWithdrawn)]
+    assert {
+        lease.address for lease in books.ledger.leases.values() if lease.client == victim.client
+    } == victim.addresses
