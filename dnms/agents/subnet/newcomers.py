@@ -1,4 +1,4 @@
-"""How many nodes that the site does not know one machine may bring.
+"""How many nodes that the site does not know one machine may bring, and how many new leases they may have.
 
 Whoever is on the link can invent DUIDs, and each would get addresses for as long as a lease lasts: one machine could
 fill a pool, and the log. A machine comes from its own link-local address, each guest of a host for virtual machines
@@ -14,6 +14,7 @@ from dnms.wire.rates import Buckets
 
 NEW_AT_ONCE = 4  # a machine that is installed again and again has a new DUID each time
 NEW_A_SECOND = 1 / 60
+LEASES_A_NODE = 4  # new ones: both families, and another interface on the link; a node asks for 64 if it likes
 MAX_PEERS = 4_096  # remembered: as many as an agent has sessions
 
 
@@ -22,6 +23,7 @@ class Newcomers:
 
     def __init__(self, at_once: int = NEW_AT_ONCE) -> None:
         self._buckets = Buckets(burst=at_once, per_second=NEW_A_SECOND, most=MAX_PEERS)
+        self._leases = Buckets(burst=LEASES_A_NODE * at_once, per_second=LEASES_A_NODE * NEW_A_SECOND, most=MAX_PEERS)
         self._admitted: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()
 
     def admits(self, peer: bytes, client: bytes, *, now: float) -> bool:
@@ -34,3 +36,7 @@ class Newcomers:
         if len(self._admitted) > MAX_PEERS:
             self._admitted.popitem(last=False)
         return True
+
+    def leases(self, peer: bytes, *, now: float) -> bool:
+        """Whether one more new lease may go to a node at this address."""
+        return self._leases.take(peer, now)

@@ -10,6 +10,7 @@ import structlog
 
 from dnms.agents.subnet.away import Away
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.newcomers import Newcomers
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import RETRY, assign, group_of
@@ -64,8 +65,18 @@ class Introduction(msgspec.Struct, frozen=True):
 class ServedNode:
     """What the agent knows of the node at the other end of a session."""
 
-    def __init__(self, session: AgentSession, books: Books, introduction: Introduction, *, peer: str) -> None:
+    def __init__(
+        self,
+        session: AgentSession,
+        books: Books,
+        introduction: Introduction,
+        *,
+        peer: str,
+        newcomers: Newcomers | None = None,
+    ) -> None:
+        """`newcomers` bounds the new leases of the address that it comes from; None: nothing does."""
         self.client = b""
+        self._newcomers = newcomers
         self._session = session
         self._books = books
         self._introduction = introduction
@@ -339,18 +350,27 @@ class ServedNode:
     async def _allocate(self, associations: Iterable[Association]) -> dict[str, Refused]:
         """Have an address for each; the families that were refused."""
         group = self._group()
-        wanted = list(associations)
+        refused: dict[str, Refused] = {}
+        wanted: list[Association] = []
+        for each in associations:
+            has_one = self._books.ledger.leases_of(self.client, each.iaid, each.family)
+            if not has_one and not self._affords_lease():
+                refused[str(each.family)] = Refused(Code.BUSY, "too many new leases go to where this node comes from")
+            else:
+                wanted.append(each)
         requests = [
             AllocateAddress(client=self.client, iaid=each.iaid, family=each.family, group=group) for each in wanted
         ]
         outcomes = await asyncio.gather(*map(self._books.decide, requests), return_exceptions=True)
-        refused: dict[str, Refused] = {}
         for each, outcome in zip(wanted, outcomes, strict=True):
             if isinstance(outcome, Refused):
                 refused[str(each.family)] = outcome
             elif isinstance(outcome, BaseException):
                 raise outcome
         return refused
+
+    def _affords_lease(self) -> bool:
+        return self._newcomers is None or self._newcomers.leases(self.peer, now=asyncio.get_running_loop().time())
 
     async def _answer(
         self, number: int, associations: Iterable[Association], *, renewed: Iterable[Binding] = ()

@@ -131,7 +131,7 @@ class Sessions:
         session = AgentSession(now=asyncio.get_running_loop().time())
         pump: Pump[heard.AgentEvent] = Pump(session, reader, writer)
         peer = name[0]
-        node = ServedNode(session, self._books, self._introduction, peer=peer)
+        node = ServedNode(session, self._books, self._introduction, peer=peer, newcomers=self._newcomers)
         self._open[task] = (session, pump, node)
         why = FAILED
         try:

@@ -23,6 +23,8 @@ from dnms.wire import messages
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.errors import Code
 from dnms.wire.frames import MAX_FRAME, Frame, FrameReader
+from dnms.wire.messages import Association
+from dnms.wire.node_session import NodeSession
 from tests.unit.agents.conftest import SITE, SUBNET, FrailLog, Node, Site, client_id
 from tests.virtual_time import pass_time
 
@@ -172,6 +174,28 @@ async def test_as_many_new_nodes_as_is_set(books: Books) -> None:
     reception = Reception(books, newcomers=Newcomers(10))
     came = [await reception.comes(f"web-{number}", "fe80::1%eth0") for number in range(11)]
     assert [session.closed for session in came] == [False] * 10 + [True]
+
+
+async def test_an_address_gets_few_new_leases_at_once_however_many_its_nodes_ask_for(books: Books) -> None:
+    newcomers = Newcomers(2)
+    for name, peer, due in (("web-1", 1, 6), ("web-2", 1, 2), ("web-3", 1, 0), ("db-1", 2, 6), ("web-1", 1, 6)):
+        node = Node(books, name)
+        node.served = ServedNode(
+            node.agent, books, Introduction("a1", SITE, SUBNET), peer=f"fe80::{peer}%eth0", newcomers=newcomers
+        )
+        node.session = NodeSession(
+            node.state,
+            duid=node.duid,
+            name=name,
+            interface="eth0",
+            associations=tuple(Association(iaid=iaid, family=6) for iaid in range(1, 7)),
+            now=0.0,
+        )
+        await node.talk()
+        assert len(books.ledger.leases) <= 14
+        assert len(node.addresses) == due
+    await pass_time(15)
+    assert newcomers.leases(parse_address("fe80::1"), now=asyncio.get_running_loop().time())
 
 
 def test_what_is_remembered_of_addresses_is_bounded() -> None:
