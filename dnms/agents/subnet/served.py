@@ -10,6 +10,7 @@ import structlog
 
 from dnms.agents.subnet.away import Away
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.budget import Budget
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
@@ -34,7 +35,6 @@ from dnms.wire import agent_events as heard
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.errors import Code
 from dnms.wire.messages import MAX_ASSOCIATIONS, Assign, Association, Binding
-from dnms.wire.rates import Bucket
 
 OUTAGE_RETRY = 5  # seconds
 
@@ -43,12 +43,6 @@ _logger = structlog.get_logger(__name__)
 MANUAL = "other"
 """The origin of addresses that a person or another program has set."""
 
-DECISIONS_AT_ONCE = 4 * MAX_ASSOCIATIONS
-DECISIONS_A_SECOND = 1.0
-"""On what one node asks for. Each may stand in the log for ever, the refused ones too."""
-OBSERVATIONS_AT_ONCE = 16
-OBSERVATIONS_A_SECOND = 1 / 30
-"""Whole configurations that one node may have recorded, of up to 256 KiB each; the newest one is told at last."""
 BUSY_RETRY = 30  # seconds
 
 _NOT_NOW = (Unavailable, Unanswered, LostRace)
@@ -87,8 +81,7 @@ class ServedNode:
         self._opened = False
         self._unrecorded: ConfigurationRegistered | None = None  # the log was away when it came
         now = asyncio.get_running_loop().time()
-        self._decisions = Bucket(burst=DECISIONS_AT_ONCE, per_second=DECISIONS_A_SECOND, now=now)
-        self._observations = Bucket(burst=OBSERVATIONS_AT_ONCE, per_second=OBSERVATIONS_A_SECOND, now=now)
+        self._budget = Budget(now=now)
         self._wanted: dict[tuple[int, Family], Association] = {}
         self._reported: tuple[int, int, frozenset[tuple[bytes, str]]] | None = None
 
@@ -108,7 +101,7 @@ class ServedNode:
     async def handle(self, event: heard.AgentEvent) -> None:
         """Serve one event. What the log does not take is answered `outage`. LogError for what cannot be mended."""
         number: int = getattr(event, "id", 0)
-        if not self._affords(event):
+        if not self._budget.affords(event, now=asyncio.get_running_loop().time()):
             self._refuse(number, Code.BUSY, retry_after=BUSY_RETRY)
             return
         try:
@@ -169,20 +162,6 @@ class ServedNode:
     def _refuse(self, number: int, code: str, text: str = "", *, retry_after: int) -> None:
         if number:  # what only reports is not answered
             self._session.error(number, code, text, retry_after=retry_after)
-
-    def _affords(self, event: heard.AgentEvent) -> bool:
-        """Whether the node has not asked for more than any node needs."""
-        now = asyncio.get_running_loop().time()
-        match event:
-            case heard.Observed():
-                return self._observations.take(now)
-            case heard.Requested():
-                return self._decisions.take(now, len(event.associations))
-            case heard.Renewed() | heard.Rebound():
-                return self._decisions.take(now, len(event.bindings) + len(event.wanted))
-            case heard.Confirmed() | heard.Declined() | heard.Released():
-                return self._decisions.take(now, len(event.bindings))
-        return True
 
     async def push(self) -> None:
         """The plan has changed, or the log is back: assign anew what the node asked for."""
@@ -263,7 +242,7 @@ class ServedNode:
             and each.address not in ledger.held
             and ledger.pool_of(each.address) is not None
         ][:MAX_DECLINES]
-        if not used or not self._decisions.take(asyncio.get_running_loop().time(), len(used)):
+        if not used or not self._budget.decisions.take(asyncio.get_running_loop().time(), len(used)):
             return
         requests = [BlockAddress(client=self.client, address=address, cause=seen) for address in used]
         for outcome in await asyncio.gather(*map(self._books.decide, requests), return_exceptions=True):

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dnms.agents.subnet.books import ABANDONED, Books
-from dnms.agents.subnet.served import DECISIONS_AT_ONCE, OBSERVATIONS_AT_ONCE
+from dnms.agents.subnet.budget import DECISIONS_AT_ONCE, OBSERVATIONS_AT_ONCE
 from dnms.bus.port import Unavailable
 from dnms.domain.adopted import Adopted
 from dnms.events import codec
