@@ -5,7 +5,8 @@ problem documents (RFC 9457). The bus is never read to answer a question.
 """
 
 from dnms.api.app import create_app
+from dnms.api.inventory import resume
 from dnms.api.ledgers import Ledgers
 from dnms.api.server import PortInUse, serve_api
 
-__all__ = ["Ledgers", "PortInUse", "create_app", "serve_api"]
+__all__ = ["Ledgers", "PortInUse", "create_app", "resume", "serve_api"]

@@ -93,6 +93,33 @@ class LedgerAnswer(msgspec.Struct, frozen=True, kw_only=True):
     events: list[dict[str, Any]]  # `name` and `fields` of each; none: it was so already
 
 
+class KeptRow(msgspec.Struct, frozen=True, kw_only=True):
+    """An address that is kept for a node."""
+
+    subnet: str
+    address: str
+
+
+class EnteredAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that was entered, and what it will have before it ever boots."""
+
+    position: int  # of the node's last event
+    folded: bool  # the views have it
+    client: str  # hex
+    name: str
+    addresses: list[KeptRow]
+
+
+class ForgottenAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that is no more, and what has ended with it."""
+
+    position: int
+    folded: bool
+    client: str
+    unheld: list[str]  # addresses that were kept for it
+    withdrawn: list[str]  # its leases
+
+
 class DiffAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan would change, and what it would do to the leases of the subnets that it touches."""
 

@@ -11,7 +11,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 import dnms
-from dnms.api import addresses, events, plan, problems, questions
+from dnms.api import addresses, events, inventory, plan, problems, questions
 from dnms.api.access import bearer
 from dnms.api.ledgers import Ledgers
 from dnms.bus.committer import Committer
@@ -37,7 +37,13 @@ def create_app(  # all that it asks
     streams = events.Streams(asyncio.Event())
     api = Router(
         "/api/v1",
-        route_handlers=[*questions.HANDLERS, *events.HANDLERS, *plan.HANDLERS, *addresses.HANDLERS],
+        route_handlers=[
+            *questions.HANDLERS,
+            *events.HANDLERS,
+            *plan.HANDLERS,
+            *addresses.HANDLERS,
+            *inventory.HANDLERS,
+        ],
         guards=[bearer(token)],
         dependencies={
             "views": Provide(lambda: views, sync_to_thread=False),

@@ -1,4 +1,4 @@
-"""The ledgers as the API sees and writes them: each is folded when it is first asked about, up to its end each time.
+"""The ledgers and the nodes as the API sees and writes them: each is folded when first asked about, then to its end.
 
 Operators write beside the Subnet Agents, whose commits and ours are put in their order by the expected sequence. A
 plan that a ledger has not adopted yet is adopted first, as an agent would: what is decided has to hold by the newest.
@@ -7,15 +7,19 @@ plan that a ledger has not adopted yet is adopted first, as an agent would: what
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
 
 from dnms.bus.committer import Committer
 from dnms.bus.port import Log
-from dnms.domain.aggregate import Fold
+from dnms.domain.aggregate import Fold, State
 from dnms.domain.ledger import Ledger
+from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState, says_the_same
 from dnms.events import subjects
 from dnms.events.requests import AdoptPlan
+
+S = TypeVar("S", bound=State)
 
 
 class Ledgers:
@@ -41,17 +45,22 @@ class Ledgers:
         self._actor = actor
         self._random = random
         self._ledgers: dict[str, Committer[Ledger]] = {}
+        self._shards: dict[str, Committer[NodeShard]] = {}
         self._made = asyncio.Event()
-        self._waiting: list[Committer[Ledger]] = []
+        self._waiting: list[Coroutine[Any, Any, None]] = []  # committers that do not run yet
 
     async def run(self) -> None:
         """Write what is asked for, until cancelled. LogForked, LogDamaged: what cannot be mended here."""
-        async with asyncio.TaskGroup() as tasks:
-            while True:
-                while self._waiting:
-                    tasks.create_task(self._waiting.pop().run())
-                self._made.clear()
-                await self._made.wait()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    while self._waiting:
+                        tasks.create_task(self._waiting.pop())
+                    self._made.clear()
+                    await self._made.wait()
+        finally:
+            for never_run in self._waiting:
+                never_run.close()
 
     async def folded(self, subnet: str) -> Committer[Ledger]:
         """The ledger of a subnet, folded to its end. LogError."""
@@ -70,8 +79,17 @@ class Ledgers:
                 pass  # a large ledger ends its contradicted leases in several commits
         return ledger
 
-    def _committer(self, subject: str, state: Ledger) -> Committer[Ledger]:
+    async def shard(self, client: bytes) -> Committer[NodeShard]:
+        """The shard of the nodes with this one, folded to its end. LogError."""
+        subject = subjects.node(self._site, client)
+        if subject not in self._shards:
+            self._shards[subject] = self._committer(subject, NodeShard())
+        shard = self._shards[subject]
+        await shard.catch_up()
+        return shard
+
+    def _committer(self, subject: str, state: S) -> Committer[S]:
         made = Committer(self._log, subject, Fold(state), actor=self._actor, now=self.now, random=self._random)
-        self._waiting.append(made)
+        self._waiting.append(made.run())
         self._made.set()
         return made

@@ -108,7 +108,8 @@ async def _regrouped(views: Views, before: PlanState, after: PlanState) -> dict[
     async with views.read() as reading:
         for known in await nodes.identities(reading.db):
             was, will = (
-                group_of(plan, known.name, duid=known.duid, hardware=known.hardware) for plan in (before, after)
+                group_of(plan, known.name, duid=known.duid, hardware=known.hardware, entered=known.entered_group)
+                for plan in (before, after)
             )
             if was != will:
                 found[known.client] = will

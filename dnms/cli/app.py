@@ -30,7 +30,7 @@ COMMANDS = (
     (RUN, "node-agent", "dnms.agents.node:main", "Run a Node Agent: configure this machine."),
     (RUN, "subscriber", "dnms.cli.subscriber:app", "Who acts on the log, such as the firewall: run one, list them."),
     (CHANGE, "plan", "dnms.cli.plan:app", "What operators want: compare, apply, show and export a plan."),
-    (ASK, "node", "dnms.cli.node:app", "The machines: who is there, and how one is configured."),
+    (ASK, "node", "dnms.cli.node:app", "The machines: who is there and how; enter and forget them."),
     (ASK, "address", "dnms.cli.address:app", "The addresses: who holds which; reserve, release, move."),
     (ASK, "pool", "dnms.cli.pool:app", "The pools, and how much of them is in use."),
     (ASK, "who-had", "dnms.cli.who_had:who_had", "Who had an address, now, at a time, or ever."),

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 import msgspec
@@ -32,6 +33,11 @@ CODES = {
 """What an HTTP status means for who asked; all others are refusals."""
 
 T = TypeVar("T")
+
+
+def quoted(part: str) -> str:
+    """A text as one part of a path."""
+    return quote(part, safe="")
 
 
 class Place(msgspec.Struct, frozen=True):

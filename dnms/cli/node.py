@@ -9,6 +9,7 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.console import RenderableType
 
+from dnms.cli import node_changes
 from dnms.cli.answers import NodeAnswer
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import OK, USAGE, Failure
@@ -16,8 +17,8 @@ from dnms.cli.rendering import Output, answer, facts, say_if_none, table
 from dnms.projections.addresses.queries import NodeAddressRow
 from dnms.projections.nodes.queries import SHORT, NodeRow, ambiguous
 
-app = App(name="node", help="The machines: who is there, and how one is configured.")
-
+app = App(name="node", help="The machines: who is there, how one is configured; enter and forget them.")
+node_changes.register(app)
 
 USABLE = "usable"  # the outcome that needs no word
 
@@ -85,6 +86,9 @@ def _tables(about: NodeAnswer) -> Iterable[RenderableType]:
             ("kernel", node.kernel),
             ("subnet", node.subnet),
             ("arrived", node.arrived),
+            ("entered", node.entered),
+            ("entered group", node.entered_group),
+            ("ready", node.ready if node.entered else None),
             ("session", f"{node.session} ({node.session_closed})" if node.session_closed else node.session),
             ("registered", node.registered),
             ("applied", node.applied),

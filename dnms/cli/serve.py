@@ -14,7 +14,7 @@ import msgspec
 import uvloop
 from cyclopts import Parameter
 
-from dnms.api import Ledgers, PortInUse, create_app, serve_api
+from dnms.api import Ledgers, PortInUse, create_app, resume, serve_api
 from dnms.bus import jetstream
 from dnms.bus.committer import Committer
 from dnms.bus.embedded import EmbeddedServer
@@ -120,7 +120,7 @@ async def serve(settings: ServeSettings, *, stop: asyncio.Event, ready: Callable
                 serve_api(app, settings.api.host, settings.api.port, ending, ready=listening.set_result),
                 Runner(log, site.views, site=site.name).run(ending),
             ],
-            [plan.run(), ledgers.run(), _follow(log, plan), announce()],
+            [plan.run(), ledgers.run(), _follow(log, plan), announce(), resume(log, views, plan, ledgers)],
             stop=stop,
             ending=ending,
         )

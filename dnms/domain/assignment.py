@@ -73,11 +73,16 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, at: int, epoch: int, posi
     return Terms(assignment, max(1, int(shortest * T1)), max(1, int(shortest * T2)))
 
 
-def group_of(plan: PlanState, name: str, *, duid: bytes = b"", hardware: Iterable[bytes] = ()) -> int:
+def group_of(
+    plan: PlanState, name: str, *, duid: bytes = b"", hardware: Iterable[bytes] = (), entered: str = ""
+) -> int:
     """The number of the first group with a pattern that a node matches; 0 if there is none.
 
+    The group with which an operator has `entered` the node wins, as long as the plan has it.
     A pattern is of its name, or with `duid:` or `hardware:` before it of one of these, as colons and hex digits.
     """
+    if entered in plan.groups:
+        return plan.groups[entered].number
     texts = (name, f"duid:{duid.hex(':')}", *(f"hardware:{address.hex(':')}" for address in hardware))
     for group in plan.groups.values():
         if any(fnmatchcase(text, pattern) for pattern in group.nodes for text in texts):

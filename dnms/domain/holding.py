@@ -14,7 +14,7 @@ from dnms.events.requests import AllocateAddress, BlockAddress, HoldAddress, Unh
 from dnms.kit.clock import MICROSECONDS
 
 if TYPE_CHECKING:
-    from dnms.domain.ledger import Ledger
+    from dnms.domain.ledger import Lease, Ledger
 
 MAX_HOLDS: Final = 8
 """Addresses that are kept for one client on one interface: an assignment names no more."""
@@ -47,7 +47,7 @@ def _hold_next(ledger: Ledger, request: HoldAddress, *, at: int, entropy: bytes)
     lease = ledger.lease(request.client, request.iaid, request.family)
     if ledger.holds.get((request.client, request.iaid, request.family)):
         return  # it has its addresses
-    if lease is not None and lease.address not in ledger.held:
+    if lease is not None and lease.address not in ledger.held and _fits(ledger, lease, request.group):
         yield AddressHeld(address=lease.address, client=request.client, iaid=request.iaid)
         return
     asking = AllocateAddress(client=request.client, iaid=request.iaid, family=request.family, group=request.group)
@@ -55,6 +55,12 @@ def _hold_next(ledger: Ledger, request: HoldAddress, *, at: int, entropy: bytes)
     chosen = allocating.choose(ledger, asking, at=at, entropy=entropy)
     yield from allocating.moved(request, chosen)
     yield AddressHeld(address=chosen.address, client=request.client, iaid=request.iaid)
+
+
+def _fits(ledger: Ledger, lease: Lease, group: int) -> bool:
+    """Whether a member of the group may keep this address."""
+    pool = ledger.pool_of(lease.address)
+    return pool is not None and allocating.fits(ledger, pool, lease.address, group)
 
 
 def unhold(ledger: Ledger, request: UnholdAddress) -> Iterator[Event]:

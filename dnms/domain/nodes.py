@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from typing import Any
 
 import msgspec
 
 from dnms.domain.aggregate import Refused
-from dnms.events.node import NodeArrived, NodeIdentified
+from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeReady
 from dnms.events.recorded import Event, Request
-from dnms.events.requests import IdentifyNode
+from dnms.events.requests import CompleteNode, EnterNode, ForgetNode, IdentifyNode
 from dnms.kit.overlay import Overlay
 
 
 class Node(msgspec.Struct, frozen=True):
     """What a shard knows of one node."""
 
-    identity: NodeIdentified
+    identity: NodeIdentified | None = None  # None until it has said who it is
     subnet: str = ""
+    entered: NodeEntered | None = None  # by an operator
+    ready: bool = False
 
 
 class NodeShard:
@@ -39,9 +42,27 @@ class NodeShard:
         return request.ENTROPY
 
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
-        """What is new about the node; nothing if all is known. Refused `not-for-node`."""
-        if not isinstance(request, IdentifyNode):
-            raise Refused("not-for-node", f"a shard of nodes does not decide {request.NAME}")
+        """What is new about the node; nothing if all is known.
+
+        Refused `entered-otherwise`, `not-entered`, `not-known`, `not-for-node`.
+        """
+        match request:
+            case IdentifyNode():
+                return self._identify(request)
+            case EnterNode():
+                return self._enter(request)
+            case CompleteNode():
+                known = self.nodes.get(request.client)
+                if known is None or known.entered is None:
+                    raise Refused("not-entered", "nobody has entered this node")
+                return () if known.ready else (NodeReady(client=request.client),)
+            case ForgetNode():
+                if request.client not in self.nodes:
+                    raise Refused("not-known", "there is no such node")
+                return (NodeForgotten(client=request.client),)
+        raise Refused("not-for-node", f"a shard of nodes does not decide {request.NAME}")
+
+    def _identify(self, request: IdentifyNode) -> tuple[Event, ...]:
         known = self.nodes.get(request.client)
         identity = NodeIdentified(
             client=request.client,
@@ -58,11 +79,29 @@ class NodeShard:
             events.append(NodeArrived(client=request.client, subnet=request.subnet, left=left))
         return tuple(events)
 
+    def _enter(self, request: EnterNode) -> tuple[Event, ...]:
+        entered = NodeEntered(**{name: getattr(request, name) for name in request.__struct_fields__})
+        known = self.nodes.get(request.client)
+        if known is None or known.entered is None:
+            return (entered,)
+        if known.entered != entered:
+            # Addresses of another group or interface may be kept for it already.
+            raise Refused("entered-otherwise", "the node is entered otherwise already; forget it first")
+        return ()
+
     def evolve(self, event: Event, *, at: int, position: int) -> None:
         """Take in one event."""
         match event:
+            case NodeForgotten():
+                self.nodes.pop(event.client, None)
             case NodeIdentified():
-                known = self.nodes.get(event.client)
-                self.nodes[event.client] = Node(event, known.subnet if known else "")
+                self._note(event.client, identity=event)
             case NodeArrived():
-                self.nodes[event.client] = Node(self.nodes[event.client].identity, event.subnet)
+                self._note(event.client, subnet=event.subnet)
+            case NodeEntered():
+                self._note(event.client, entered=event, ready=False)
+            case NodeReady():
+                self._note(event.client, ready=True)
+
+    def _note(self, client: bytes, **changes: Any) -> None:
+        self.nodes[client] = msgspec.structs.replace(self.nodes.get(client, Node()), **changes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnms.events.configuration import ClientId
+from dnms.events.configuration import ClientId, Iaid
 from dnms.events.plan import Name
 from dnms.events.recorded import Event, Personal
 
@@ -27,4 +27,31 @@ class NodeArrived(Event, frozen=True, kw_only=True, omit_defaults=True):
     left: str = ""  # the subnet where it was
 
 
-EVENTS = (NodeIdentified, NodeArrived)
+class NodeEntered(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """An operator has told of a node, which may never have been here: addresses are to be kept for it."""
+
+    NAME = "node.entered"
+    client: ClientId
+    duid: Personal  # bytes, RFC 8415, 11
+    name: Personal
+    iaid: Iaid  # of the interface that the addresses are for
+    hardware: tuple[Personal, ...] = ()
+    group: str = ""  # its name; empty: the plan's patterns say it
+    subnets: tuple[Name, ...] = ()  # where addresses are kept for it; empty: in all that the plan has
+
+
+class NodeReady(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """In every ledger that it was entered for, addresses are kept for the node."""
+
+    NAME = "node.ready"
+    client: ClientId
+
+
+class NodeForgotten(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """There is no such node any more. One that says who it is afterwards is a new one."""
+
+    NAME = "node.forgotten"
+    client: ClientId
+
+
+EVENTS = (NodeIdentified, NodeArrived, NodeEntered, NodeReady, NodeForgotten)

@@ -158,6 +158,33 @@ class IdentifyNode(Request, frozen=True, kw_only=True, omit_defaults=True):
     kernel: str = ""
 
 
+class EnterNode(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An operator tells of a node before it is here."""
+
+    NAME = "node.enter"
+    client: ClientId
+    duid: Personal
+    name: Personal
+    iaid: Iaid
+    hardware: tuple[Personal, ...] = ()
+    group: str = ""
+    subnets: tuple[Name, ...] = ()
+
+
+class CompleteNode(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """The addresses of a node that was entered are kept for it."""
+
+    NAME = "node.complete"
+    client: ClientId
+
+
+class ForgetNode(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """There is to be no such node any more."""
+
+    NAME = "node.forget"
+    client: ClientId
+
+
 REQUESTS = (
     ApplyPlan,
     AdoptPlan,
@@ -173,4 +200,7 @@ REQUESTS = (
     MergeOutage,
     ExpireAddresses,
     IdentifyNode,
+    EnterNode,
+    CompleteNode,
+    ForgetNode,
 )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import aclosing
+from typing import Any
 
 import msgspec
 
@@ -66,10 +67,8 @@ def fold(commits: Iterable[Stored]) -> Naive:
                     naive.declined[format_address(fields["address"]), subnet] = client
             elif event.NAME in ("address.held", "address.unheld"):
                 state.kept(format_address(fields["address"]), subnet, client, ends=event.NAME == "address.unheld")
-            elif event.NAME == "node.identified":
-                naive.names[client] = fields["name"].text
-            elif event.NAME == "node.arrived":
-                naive.places[client] = fields["subnet"]
+            elif event.NAME.startswith("node."):
+                state.told(event.NAME, client, fields)
             elif event.NAME == "pool.defined":
                 state.defined[fields["pool"].name] = fields["pool"].subnet
                 state.ever_defined.add((fields["pool"].subnet, fields["pool"].name))
@@ -91,6 +90,7 @@ class _State:
         self._leases: dict[tuple[str, str], tuple[str, int]] = {}
         self._uses: dict[tuple[str, str], tuple[tuple[str, str], int]] = {}
         self._latest: dict[str, int] = {}
+        self._identified: set[str] = set()  # clients that have said who they are
 
     def allocated(self, address: str, subnet: str, client: str, pool: str, stored: Stored) -> None:
         key = (address, subnet)
@@ -109,6 +109,19 @@ class _State:
         self.naive.holders.pop(key, None)
         self.naive.declined.pop(key, None)
         self.naive.blocked.pop(key, None)
+
+    def told(self, what: str, client: str, fields: dict[str, Any]) -> None:
+        if what == "node.identified":
+            self.naive.names[client] = fields["name"].text
+            self._identified.add(client)
+        elif what == "node.entered" and client not in self._identified:
+            self.naive.names[client] = fields["name"].text
+        elif what == "node.arrived":
+            self.naive.places[client] = fields["subnet"]
+        elif what == "node.forgotten":
+            self._identified.discard(client)
+            self.naive.names.pop(client, None)
+            self.naive.places.pop(client, None)
 
     def kept(self, address: str, subnet: str, client: str, *, ends: bool) -> None:
         self.naive.reserved.pop((address, subnet), None)

@@ -20,6 +20,7 @@ from dnms.bus.port import Doubled, Log, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import deviation_alarm, read
 from dnms.domain.aggregate import Fold, Refused, State
 from dnms.domain.allocating import HORIZON
+from dnms.domain.assignment import group_of
 from dnms.domain.document import LEVEL
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
@@ -30,6 +31,7 @@ from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import Commit, Stored
 from dnms.events.configuration import Generation
 from dnms.events.ip import family
+from dnms.events.node import NodeEntered, NodeForgotten
 from dnms.events.plan import GroupDefined, GroupWithdrawn, PlanAdopted
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import MAX_EXPIRIES, AdoptPlan, ExpireAddresses, IdentifyNode
@@ -139,6 +141,13 @@ class Books:
         if len(self._owed) < MAX_UNIDENTIFIED:
             self._owed.add(client)
 
+    def group(self, client: bytes, name: str, *, duid: bytes, hardware: tuple[bytes, ...]) -> int:
+        """The number of the group that a node is in: as an operator entered it, else by the plan's patterns."""
+        shard = self._shards.get(subjects.node(self._site, client))
+        known = shard.fold.state.nodes.get(client) if shard is not None else None
+        entered = known.entered.group if known is not None and known.entered is not None else ""
+        return group_of(self.plan, name, duid=duid, hardware=hardware, entered=entered)
+
     async def reach(self, generation: Generation | None) -> None:
         """Catch up to what a node was told by another agent, so that it is never told less. LogError.
 
@@ -234,6 +243,9 @@ class Books:
             self._tell(stored.commit)
         else:
             self._shard(stored.subject).take(stored)
+            for event in stored.commit.events:
+                if isinstance(event, NodeEntered | NodeForgotten):
+                    self._push(event.client)  # its group may be another one
 
     def _foreign(self, stored: Stored) -> None:
         """What this process did not write on its own `seen`: its former self did, whose sessions have ended with it.

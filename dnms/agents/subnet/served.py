@@ -14,7 +14,7 @@ from dnms.agents.subnet.budget import Budget
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
-from dnms.domain.assignment import RETRY, assign, group_of
+from dnms.domain.assignment import RETRY, assign
 from dnms.domain.ledger import MAX_DECLINES, Lease
 from dnms.domain.outage import OUTAGE
 from dnms.domain.reserved import prefix_in
@@ -383,7 +383,7 @@ class ServedNode:
         return leases[:MAX_ASSOCIATIONS]  # a node's report names no more
 
     def _group(self) -> int:
-        return group_of(self._books.plan, self.name, duid=self._duid, hardware=self._hardware)
+        return self._books.group(self.client, self.name, duid=self._duid, hardware=self._hardware)
 
     def _assignment(self, refused: dict[str, str]) -> Assign:
         books = self._books

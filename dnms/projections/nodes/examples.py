@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dnms.events.configuration import Generation, InterfaceAddress, Snapshot
-from dnms.events.node import NodeArrived, NodeIdentified
+from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeReady
 from dnms.events.recorded import Personal
 from dnms.events.seen import (
     AppliedItem,
@@ -101,6 +101,31 @@ EXAMPLES = (
             "SELECT client, time, plan, ledger, items FROM node_application": [
                 (ALICE, 20, 3, (1 << 63) - 1, '[{"address":"2001:db8::1","outcome":"usable"}]')
             ],
+        },
+    ),
+    Example(
+        title="a node is entered before it comes; what it says of itself wins; one that is forgotten begins anew",
+        log=(
+            happened(
+                "node.00",
+                10,
+                NodeEntered(client=ALICE, duid=Personal(b"\0\4\1"), name=Personal("a"), iaid=1, group="voip"),
+                NodeReady(client=ALICE),
+            ),
+            happened("node.10", 11, NodeEntered(client=BOB, duid=Personal(b"\0\4\2"), name=Personal("b"), iaid=1)),
+            happened("node.00", 20, NodeIdentified(client=ALICE, duid=Personal(b"\0\4\1"), name=Personal("alice"))),
+            happened(
+                "node.10",
+                30,
+                NodeForgotten(client=BOB),
+                NodeIdentified(client=BOB, duid=Personal(b"\0\4\2"), name=Personal("bob")),
+            ),
+        ),
+        rows={
+            "SELECT client, name, duid, entered, entered_group, ready, first_seen, last_seen FROM node ORDER BY 1": [
+                (ALICE, "alice", "00:04:01", 10, "voip", 1, 10, 20),
+                (BOB, "bob", "00:04:02", None, "", 0, 30, 30),
+            ]
         },
     ),
 )

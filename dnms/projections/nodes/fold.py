@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
 from dnms.events.commit import Stored
-from dnms.events.node import NodeArrived, NodeIdentified
+from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeReady
 from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
 from dnms.projections.projection import Place, place, storable
 from dnms.projections.text import to_json
@@ -19,6 +20,9 @@ class _Changes:
 
     def __init__(self) -> None:
         self.seen: dict[bytes, tuple[int, int]] = {}
+        self.forgotten: set[bytes] = set()
+        self.entered: dict[bytes, tuple[NodeEntered, int]] = {}
+        self.ready: set[bytes] = set()
         self.identities: dict[bytes, tuple[NodeIdentified, int]] = {}
         self.arrivals: dict[bytes, tuple[str, int]] = {}
         self.sessions: dict[tuple[bytes, str, str], tuple[int, bytes, int, str, int, int]] = {}
@@ -29,12 +33,40 @@ class _Changes:
         first, last = self.seen.get(client, (at, at))
         self.seen[client] = (min(first, at), max(last, at))
 
+    def forget(self, client: bytes) -> None:
+        """What the batch had of it is over; what comes now is of a new one."""
+        self.forgotten.add(client)
+        self.ready.discard(client)
+        of_client: tuple[dict[bytes, Any], ...] = (
+            self.seen,
+            self.entered,
+            self.identities,
+            self.arrivals,
+            self.registrations,
+        )
+        for known in of_client:
+            known.pop(client, None)
+        self.sessions = {key: row for key, row in self.sessions.items() if key[0] != client}
+        self.applications = {key: row for key, row in self.applications.items() if key[0] != client}
+
     def write(self, cursor: sqlite3.Cursor) -> None:
+        for table in ("node", "node_session", "node_registration", "node_application"):
+            cursor.executemany(f"DELETE FROM {table} WHERE client = ?", [(client,) for client in self.forgotten])
         cursor.executemany(
             "INSERT INTO node (client, first_seen, last_seen) VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET "
             "first_seen = min(first_seen, excluded.first_seen), last_seen = max(last_seen, excluded.last_seen)",
             [(client, first, last) for client, (first, last) in self.seen.items()],
         )
+        cursor.executemany(
+            # What the node says of itself wins, whichever came first.
+            "UPDATE node SET name = CASE WHEN identified_sequence IS NULL THEN ? ELSE name END, "
+            "duid = coalesce(duid, ?), entered = ?, entered_group = ?, ready = 0 WHERE client = ?",
+            [
+                (entered.name.text, entered.duid.text, at, entered.group, client)
+                for client, (entered, at) in self.entered.items()
+            ],
+        )
+        cursor.executemany("UPDATE node SET ready = 1 WHERE client = ?", [(client,) for client in self.ready])
         cursor.executemany(
             "UPDATE node SET name = ?, duid = ?, hardware = ?, kernel = ?, identified_sequence = ? WHERE client = ?",
             [
@@ -83,7 +115,7 @@ class _Changes:
         )
 
 
-def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
+def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:  # noqa: PLR0912  # one case an event
     """Take in who nodes are and what agents saw of them."""
     changes = _Changes()
     for stored in batch:
@@ -95,6 +127,14 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
             match event:
                 case NodeIdentified():
                     changes.identities[event.client] = (event, sequence)
+                case NodeForgotten():
+                    changes.forget(event.client)
+                    continue
+                case NodeEntered():
+                    changes.entered[event.client] = (event, at)
+                    changes.ready.discard(event.client)
+                case NodeReady():
+                    changes.ready.add(event.client)
                 case NodeArrived():
                     changes.arrivals[event.client] = (event.subnet, at)
                 case SessionOpened():

@@ -37,6 +37,9 @@ class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
     hardware: list[str]
     duid: str | None
     arrived: datetime | None
+    entered: datetime | None  # by an operator
+    ready: bool  # addresses are kept for it wherever it was entered for
+    entered_group: str | None  # with which it was entered
     first_seen: datetime
     last_seen: datetime
     registered: datetime | None
@@ -63,11 +66,13 @@ class Identity(msgspec.Struct, frozen=True):
     name: str
     duid: bytes
     hardware: tuple[bytes, ...]
+    entered_group: str
 
 
 _NODES = """
     SELECT n.client, n.name, n.subnet, s.open, s.agent, s.since, s.why, n.kernel, n.hardware, n.duid, n.arrived,
-        n.first_seen, n.last_seen, r.time, a.time, a.epoch, a.plan, a.ledger, a.items
+        n.first_seen, n.last_seen, r.time, a.time, a.epoch, a.plan, a.ledger, a.items,
+        n.entered, n.ready, n.entered_group
     FROM node n
     LEFT JOIN node_session s ON s.client = n.client AND s.sequence << 13 | s.event_index = (
         SELECT max(x.sequence << 13 | x.event_index) FROM node_session x
@@ -105,10 +110,21 @@ async def find(db: aiosqlite.Connection, name_or_client: str) -> list[NodeRow]:
 
 async def identities(db: aiosqlite.Connection) -> list[Identity]:
     """All nodes that have said who they are."""
-    rows = await db.execute_fetchall("SELECT client, name, duid, hardware FROM node WHERE name IS NOT NULL")
+    rows = await db.execute_fetchall(
+        "SELECT client, name, duid, hardware, entered_group FROM node WHERE name IS NOT NULL"
+    )
     return [
-        Identity(row[0], row[1], _octets(row[2]), tuple(map(_octets, msgspec.json.decode(row[3], type=list[str]))))
+        Identity(
+            row[0], row[1], _octets(row[2]), tuple(map(_octets, msgspec.json.decode(row[3], type=list[str]))), row[4]
+        )
         for row in rows
+    ]
+
+
+async def unready(db: aiosqlite.Connection) -> list[bytes]:
+    """The clients that were entered, and for which addresses may not be kept everywhere yet."""
+    return [
+        row[0] for row in await db.execute_fetchall("SELECT client FROM node WHERE entered IS NOT NULL AND NOT ready")
     ]
 
 
@@ -166,6 +182,9 @@ def _node(row: sqlite3.Row | Sequence[Any]) -> NodeRow:
         hardware=msgspec.json.decode(row[8], type=list[str]),
         duid=row[9],
         arrived=instant_or_none(row[10]),
+        entered=instant_or_none(row[19]),
+        ready=bool(row[20]),
+        entered_group=row[21] or None,
         first_seen=instant(row[11]),
         last_seen=instant(row[12]),
         registered=instant_or_none(row[13]),

@@ -10,6 +10,9 @@ CREATE TABLE node (
     subnet TEXT NOT NULL DEFAULT '',
     arrived INTEGER,
     identified_sequence INTEGER,
+    entered INTEGER,              -- by an operator; NULL: it came by itself
+    entered_group TEXT NOT NULL DEFAULT '',
+    ready INTEGER NOT NULL DEFAULT 0,
     first_seen INTEGER NOT NULL,
     last_seen INTEGER NOT NULL
 ) WITHOUT ROWID;

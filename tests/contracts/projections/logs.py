@@ -28,7 +28,7 @@ from dnms.events.address import (
 from dnms.events.commit import Commit, Stored
 from dnms.events.configuration import Generation, InterfaceAddress, Link, Snapshot
 from dnms.events.ip import parse_address
-from dnms.events.node import NodeArrived, NodeIdentified
+from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeReady
 from dnms.events.plan import Pool, PoolDefined, PoolWithdrawn
 from dnms.events.recorded import Event, Personal
 from dnms.events.seen import (
@@ -149,6 +149,14 @@ class Site:
 
 def node_event(draw: st.DrawFn, client: bytes) -> Event:
     """The next event of a shard of nodes."""
+    what = draw(st.integers(0, 7))
+    if what == 0:
+        name = Personal(draw(st.sampled_from(["a", "b", "entered"])))
+        return NodeEntered(client=client, duid=Personal(client), name=name, iaid=1)
+    if what == 1:
+        return NodeReady(client=client)
+    if what == 2:
+        return NodeForgotten(client=client)
     if draw(st.booleans()):
         return NodeIdentified(
             client=client, duid=Personal(client), name=Personal(draw(st.sampled_from(["a", "b", "c"])))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from typing import get_args
 
 import pytest
 
@@ -12,9 +13,12 @@ from dnms.agents.subnet.books import Books
 from dnms.bus.committer import Committer
 from dnms.domain.aggregate import Fold
 from dnms.domain.ledger import Ledger
+from dnms.domain.nodes import NodeShard
 from dnms.events import subjects
 from dnms.events.ip import parse_address
-from dnms.events.requests import HoldAddress, MoveAddress, UnholdAddress, WithdrawAddress
+from dnms.events.plan import Family
+from dnms.events.recorded import Personal
+from dnms.events.requests import EnterNode, HoldAddress, MoveAddress, UnholdAddress, WithdrawAddress
 from tests.unit.agents.conftest import SECRET, SITE, SUBNET, Clock, FrailLog, Node, Site, until
 
 FIXED = parse_address("2001:db8:1:1::77")
@@ -115,3 +119,41 @@ async def test_the_agent_and_the_operator_write_one_ledger_without_losing_anythi
     assert books.ledger.leases == operator.fold.state.leases
     assert books.ledger.held == operator.fold.state.held
     assert (len(books.ledger.leases), len(books.ledger.held)) == (16, 8)
+
+
+async def test_the_group_that_an_operator_entered_wins_over_the_patterns(
+    books: Books, log: FrailLog, clock: Clock
+) -> None:
+    """Before the node comes, and while it is there."""
+    node = Node(books, "phone-1")  # which a pattern of the plan puts into `voip`
+    other = Node(books, "web-1")
+    await other.talk()
+    [before] = other.new_connections_from(6)
+    books.take_due()
+    for each in (node, other):
+        subject = subjects.node(SITE, each.client)
+        shard = Committer(
+            log, subject, Fold(NodeShard()), actor="operator/api", now=clock.now, random=random.Random(3).randbytes
+        )
+        await shard.catch_up()
+        running = asyncio.create_task(shard.run())
+        group = "voip" if each is other else "nowhere"  # a group that the plan has no more says nothing
+        name = Personal("entered")
+        await shard.submit(EnterNode(client=each.client, duid=Personal(each.duid), name=name, iaid=1, group=group))
+        running.cancel()
+        await asyncio.wait((running,))
+    await told(other)
+    [after] = other.new_connections_from(6)
+    assert (before[8:10], after[8:10]) == (b"\x00\x00", b"\x5a\x1e")
+    await node.talk()
+    assert node.new_connections_from(6)[0][8:10] == b"\x5a\x1e"
+
+
+async def test_a_node_that_was_entered_is_given_what_is_kept_for_it(books: Books, operator: Committer[Ledger]) -> None:
+    node = Node(books, "web-1")
+    await operator.catch_up()
+    for kind in get_args(Family):
+        await operator.submit(HoldAddress(client=node.client, iaid=1, family=kind))
+    await until(lambda: len(books.ledger.held) == 2)
+    await node.talk()
+    assert node.addresses == set(books.ledger.held)

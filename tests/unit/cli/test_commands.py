@@ -43,6 +43,8 @@ def test_all_commands_are_known() -> None:
         "plan show",
         "node list",
         "node show",
+        "node add",
+        "node forget",
         "address list",
         "address show",
         "address reserve",
@@ -106,6 +108,9 @@ def test_agents_have_entry_points_of_their_own(name: str, capsys: pytest.Capture
         ("plan diff /nonexistent/plan.toml", "cannot read /nonexistent/plan.toml: No such file or directory"),
         ("address reserve alpha 192.0.2.300", "192.0.2.300"),
         ("address move 192.0.2.3 --to nowhere", "nowhere"),
+        ("node add alpha", "give NAME and --duid, or a file with --from"),
+        ("node add alpha --from nodes.csv", "with --from the file says all of the nodes"),
+        ("node add --from /nonexistent/nodes.csv", "cannot read /nonexistent/nodes.csv"),
         ("node list --api ftp://host", "is no URL of an API"),
     ],
 )

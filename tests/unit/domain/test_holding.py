@@ -341,3 +341,10 @@ def test_what_the_plan_has_no_place_for_any_more_is_replaced(clerk: Clerk) -> No
     events = clerk.ask(grant(1, elsewhere))
     assert [type(event) for event in events] == [OutageGranted, AddressWithdrawn, HashMoved, AddressAllocated]
     assert elsewhere not in clerk.ledger.leases
+
+
+def test_who_comes_into_another_group_has_an_address_of_it_kept_and_not_the_one_that_it_has(clerk: Clerk) -> None:
+    before = clerk.allocate(1).address
+    [held] = clerk.ask(HoldAddress(client=client(1), iaid=1, family=6, group=0x5A1E))
+    assert isinstance(held, AddressHeld)
+    assert (before[8:10], held.address[8:10]) == (b"\x00\x00", b"\x5a\x1e")

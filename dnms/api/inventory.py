@@ -1,0 +1,212 @@
+"""Nodes that an operator enters before they ever boot, and forgets when they are gone.
+
+Entering is a saga over several subjects: the node is entered in its shard, its addresses are held in each ledger, and
+then it is ready. It ends where it stopped when it is asked for again, or when the API starts: every step of it that
+was done is found done.
+"""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Annotated, Any
+
+import msgspec
+import structlog
+from litestar import Request, Response, delete, post
+from litestar.params import FromPath
+
+from dnms.api import answers
+from dnms.api.addresses import INTERFACE, TheLedgers
+from dnms.api.answers import EnteredAnswer, ForgottenAnswer, KeptRow
+from dnms.api.bodies import Body, body_of, client_of
+from dnms.api.ledgers import Ledgers
+from dnms.api.plan import Plans
+from dnms.api.problems import Invalid, Problem
+from dnms.api.questions import TheViews
+from dnms.bus.committer import Committer
+from dnms.bus.port import Log, LogError
+from dnms.domain.aggregate import Refused
+from dnms.domain.assignment import group_of
+from dnms.domain.identity import iaid_of, parse_duid
+from dnms.domain.plan import PlanState
+from dnms.domain.strategies import STRATEGIES
+from dnms.events.ip import family, format_address
+from dnms.events.node import NodeEntered
+from dnms.events.plan import Family
+from dnms.events.recorded import Personal
+from dnms.events.requests import (
+    CompleteNode,
+    EnterNode,
+    ForgetNode,
+    HoldAddress,
+    UnholdAddress,
+    WithdrawAddress,
+)
+from dnms.projections.files import ViewsError
+from dnms.projections.nodes import queries as nodes
+from dnms.projections.views import Views
+
+LOOK = 10.0  # seconds for the views to reach the end of the log, in one look for nodes that are to be resumed
+
+_logger = structlog.get_logger(__name__)
+
+NodeName = Annotated[str, msgspec.Meta(min_length=1, max_length=253)]
+
+
+class Enter(Body, frozen=True, kw_only=True):
+    """A node that is to come."""
+
+    name: NodeName
+    duid: str  # hex
+    group: str | None = None
+    subnets: list[str] = []  # none: all that the plan has
+    interface: str = INTERFACE
+
+
+@post("/nodes", status_code=HTTPStatus.OK)
+async def enter(
+    request: Request[Any, Any, Any], plans: Plans, views: TheViews, ledgers: TheLedgers
+) -> Response[EnteredAnswer]:
+    """Enter a node, and say which addresses it will have. The same again finishes what was begun, and changes nothing.
+
+    409 if it is entered otherwise, or if there is no address for it somewhere; then it is entered, and not ready.
+    """
+    wanted = await body_of(request, Enter)
+    plan = plans.fold.state
+    try:
+        duid = parse_duid(wanted.duid)
+    except ValueError as error:
+        raise Invalid("duid", str(error)) from None
+    if wanted.group is not None and wanted.group not in plan.groups:
+        raise Invalid("group", f"the plan has no group {wanted.group!r}; expected one of {sorted(plan.groups)}")
+    for name in wanted.subnets:
+        if name not in plan.subnets:
+            raise Invalid("subnets", f"the plan has no subnet {name!r}; expected one of {sorted(plan.subnets)}")
+    client = ledgers.client_id(duid)
+    shard = await ledgers.shard(client)
+    await shard.submit(
+        EnterNode(
+            client=client,
+            duid=Personal(duid),
+            name=Personal(wanted.name),
+            iaid=iaid_of(wanted.interface),
+            group=wanted.group or "",
+            subnets=tuple(sorted(set(wanted.subnets))),
+        )
+    )
+    addresses = await complete(client, plans, ledgers)
+    position = shard.fold.sequence
+    found = EnteredAnswer(
+        position=position,
+        folded=await answers.folded(views, position),
+        client=client.hex(),
+        name=wanted.name,
+        addresses=addresses,
+    )
+    return answers.answer(found, position)
+
+
+async def complete(client: bytes, plans: Committer[PlanState], ledgers: Ledgers) -> list[KeptRow]:
+    """Keep addresses for a node that is entered, wherever it is entered for, and say that it is ready. Problem."""
+    shard = await ledgers.shard(client)
+    known = shard.fold.state.nodes.get(client)
+    if known is None or known.entered is None:
+        raise Refused("not-entered", "nobody has entered this node")
+    entered, plan = known.entered, plans.fold.state
+    kept: list[KeptRow] = []
+    refused: list[str] = []
+    for subnet in entered.subnets or sorted(plan.subnets):
+        ledger = await ledgers.current(subnet, plan)
+        for kind in _families(plan, subnet):
+            hold = HoldAddress(client=client, iaid=entered.iaid, family=kind, group=_group(plan, entered))
+            try:
+                await ledger.submit(hold)
+            except Refused as refusal:
+                refused.append(f"IPv{kind} in subnet {subnet}: {refusal}")
+            held = ledger.fold.state.holds.get((client, entered.iaid, kind), ())
+            kept += [KeptRow(subnet=subnet, address=format_address(address)) for address in held]
+    if refused:
+        raise Problem(
+            HTTPStatus.CONFLICT,
+            "not-ready",
+            f"it is entered and not ready, since it has no address: {'; '.join(refused)}; mend that and enter it again",
+        )
+    await shard.submit(CompleteNode(client=client))
+    return kept
+
+
+@delete("/nodes/{node:str}", status_code=HTTPStatus.OK)
+async def forget(node: FromPath[str], plans: Plans, views: TheViews, ledgers: TheLedgers) -> Response[ForgottenAnswer]:
+    """End all that is kept for a node and leased to it, and forget it. 409 if it has an open session."""
+    client = await client_of(views, ledgers, node)
+    async with views.read() as reading:
+        if any(session.open for session in await nodes.sessions(reading.db, client)):
+            raise Problem(HTTPStatus.CONFLICT, "node-here", "the node has an open session; stop its agent first")
+    shard = await ledgers.shard(client)
+    if client not in shard.fold.state.nodes:
+        raise Refused("not-known", "no such node was entered, or has said who it is")
+    unheld: list[str] = []
+    withdrawn: list[str] = []
+    for subnet in sorted(plans.fold.state.subnets):
+        ledger = await ledgers.current(subnet, plans.fold.state)
+        state = ledger.fold.state
+        for address, (whose, iaid) in [*state.held.items()]:
+            if whose == client:
+                await ledger.submit(UnholdAddress(client=client, iaid=iaid, address=address))
+                unheld.append(format_address(address))
+        for lease in [*state.leases.values()]:
+            if lease.client == client:
+                await ledger.submit(WithdrawAddress(client=client, iaid=lease.iaid, address=lease.address))
+                withdrawn.append(format_address(lease.address))
+    # Last, so that who is interrupted can ask again by the same name.
+    await shard.submit(ForgetNode(client=client))
+    position = shard.fold.sequence
+    found = ForgottenAnswer(
+        position=position,
+        folded=await answers.folded(views, position),
+        client=client.hex(),
+        unheld=unheld,
+        withdrawn=withdrawn,
+    )
+    return answers.answer(found, position)
+
+
+async def resume(log: Log, views: Views, plans: Committer[PlanState], ledgers: Ledgers) -> None:
+    """Finish what a former server had begun when it ended: nodes that are entered and not ready."""
+    try:
+        end = await log.end()
+        while not await views.reached(end, within=LOOK):
+            pass
+        async with views.read() as reading:
+            clients = await nodes.unready(reading.db)
+    except (LogError, ViewsError) as error:
+        _logger.warning("nodes that were entered are not looked for", why=error.why)
+        return
+    for client in clients:
+        try:
+            await complete(client, plans, ledgers)
+        except (LogError, Refused, Problem) as error:
+            _logger.warning("a node is entered and not ready", client=client.hex(), why=error.why, text=str(error))
+        else:
+            _logger.info("a node is ready that was entered before", client=client.hex())
+
+
+def _families(plan: PlanState, subnet: str) -> list[Family]:
+    """The families of which a subnet gives addresses to whoever comes."""
+    pools = [pool for pool in plan.pools.values() if pool.subnet == subnet and STRATEGIES[pool.strategy].dynamic]
+    kinds = {family(pool.first) for pool in pools}
+    both: tuple[Family, Family] = (6, 4)
+    return [kind for kind in both if kind in kinds]
+
+
+def _group(plan: PlanState, entered: NodeEntered) -> int:
+    name, duid = entered.name.value, entered.duid.value
+    return group_of(
+        plan,
+        name if isinstance(name, str) else "",
+        duid=duid if isinstance(duid, bytes) else b"",
+        entered=entered.group,
+    )
+
+
+HANDLERS = (enter, forget)

@@ -1,0 +1,172 @@
+"""`dnms node add` and `dnms node forget`: machines that are to come, and that are gone."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import httpx
+import msgspec
+from cyclopts import App, Parameter
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from dnms.cli import changing, http
+from dnms.cli.exits import NO, OK, UNREACHABLE, USAGE, Failure
+from dnms.cli.node_file import Row, rows
+from dnms.cli.options import API, SITE, ApiUrl, SiteDirectory
+from dnms.cli.rendering import Output, answer, say, table
+
+AT_ONCE = 8
+"""Nodes that are entered at the same time: what comes together goes into the log together."""
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """An address that is kept for a node."""
+
+    subnet: str
+    address: str
+
+
+class Entered(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that was entered."""
+
+    position: int
+    folded: bool
+    client: str
+    name: str
+    addresses: list[Kept]
+
+
+class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that is no more."""
+
+    position: int
+    folded: bool
+    client: str
+    unheld: list[str]
+    withdrawn: list[str]
+
+
+def add(  # all that is known of a node
+    name: Annotated[str | None, Parameter(help="How it is called.")] = None,
+    /,
+    *,
+    duid: Annotated[str | None, Parameter(help="In hex.")] = None,
+    group: Annotated[str | None, Parameter(help="Wins over the patterns of the plan's groups.")] = None,
+    subnet: Annotated[tuple[str, ...], Parameter(help="Where it may come to; without it, everywhere.")] = (),
+    interface: Annotated[str, Parameter(help="Of the node, for which its addresses are.")] = "eth0",
+    from_: Annotated[
+        Path | None,
+        Parameter(name="--from", help="A file of nodes: CSV whose first line names the columns, or JSON lines."),
+    ] = None,
+    api: ApiUrl = API,
+    site: SiteDirectory = SITE,
+    output: Output = "table",
+) -> int:
+    """Enter a node, or a file of them, before it ever boots, and say which addresses it will have.
+
+    The same again finishes what was interrupted, and changes nothing where all is done.
+    """
+    if from_ is not None:
+        if name is not None or duid is not None or group is not None or subnet:
+            raise Failure(USAGE, "with --from the file says all of the nodes")
+        return _bulk(from_, rows(from_), api, site, output)
+    if name is None or duid is None:
+        raise Failure(USAGE, "give NAME and --duid, or a file with --from")
+    document = {"name": name, "duid": duid, "group": group, "subnets": list(subnet), "interface": interface}
+    entered = changing.post(api, site, "/nodes", document, Entered)
+    answer(entered, lambda: [_table([entered])], output)
+    return OK
+
+
+def forget(
+    node: Annotated[str, Parameter(help="Its name, its client id, or its DUID.")],
+    /,
+    *,
+    api: ApiUrl = API,
+    site: SiteDirectory = SITE,
+    output: Output = "table",
+) -> int:
+    """End all that is kept for a node and leased to it, and forget it. Its agent has to have stopped."""
+    forgotten = changing.delete(api, site, f"/nodes/{http.quoted(node)}", {}, Forgotten)
+    ended = [
+        f"{what}: {', '.join(addresses)}"
+        for what, addresses in (("reserved no more", forgotten.unheld), ("leases ended", forgotten.withdrawn))
+        if addresses
+    ]
+    answer(forgotten, lambda: [Text("; ".join([f"{node} is forgotten", *ended]) + ".")], output)
+    return OK
+
+
+def _bulk(file: Path, wanted: Sequence[Row], api: str, site: Path, output: Output) -> int:
+    found, failed, unreached = asyncio.run(_enter_all(file, wanted, api, site))
+    entered = [each for each in found if each is not None]
+    answer(entered, lambda: [_table(entered)] if entered else [], output)
+    if unreached is not None:
+        done = f"{len(entered)} of {len(wanted)} nodes are entered; the same command again goes on from there"
+        raise Failure(UNREACHABLE, f"{unreached}\n{done}")
+    if failed:
+        say(f"{len(entered)} of {len(wanted)} nodes are entered")
+    return NO if failed else OK
+
+
+async def _enter_all(
+    file: Path, wanted: Sequence[Row], api: str, site: Path
+) -> tuple[list[Entered | None], int, str | None]:
+    """What became of each row in their order, how many failed, and what ended it before all were asked for."""
+    found: list[Entered | None] = [None] * len(wanted)
+    failed: list[int] = []
+    unreached: list[str] = []
+    console = Console(stderr=True)
+    columns = (TextColumn("entering"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    left = iter(enumerate(wanted))
+    async with http.opened(api, site) as opened:
+        with Progress(*columns, console=console, disable=not sys.stderr.isatty(), transient=True) as progress:
+            bar = progress.add_task("", total=len(wanted))
+
+            def refused(row: Row, why: str) -> None:
+                failed.append(row.line)
+                # Past the bar, where there is one; never wrapped, since a program may read it.
+                console.print(f"dnms: {file}:{row.line}: {' '.join(why.split())}", soft_wrap=True, markup=False)
+
+            async def work() -> None:
+                for number, row in left:
+                    if unreached:
+                        return
+                    if row.wrong:
+                        refused(row, row.wrong)
+                    else:
+                        try:
+                            found[number] = await opened.post("/nodes", row.document, Entered)
+                        except http.Refusal as refusal:
+                            if refusal.code == UNREACHABLE:
+                                unreached.append(changing.unsettled(refusal).text)
+                                return
+                            refused(row, refusal.text)
+                        except httpx.TransportError as error:
+                            unreached.append(f"the API does not answer any more ({str(error) or type(error).__name__})")
+                            return
+                    progress.advance(bar)
+
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(AT_ONCE):
+                    tasks.create_task(work())
+    return found, len(failed), unreached[0] if unreached else None
+
+
+def _table(entered: Sequence[Entered]) -> RenderableType:
+    return table(
+        ("Node", "Client", "Subnet", "Address"),
+        ((node.name, node.client, kept.subnet, kept.address) for node in entered for kept in node.addresses),
+    )
+
+
+def register(app: App) -> None:
+    """Make them commands of `dnms node`."""
+    app.command(add)
+    app.command(forget)

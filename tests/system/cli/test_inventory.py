@@ -1,0 +1,200 @@
+"""Nodes that are entered before they ever boot, one by one and from a file, and forgotten again."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dnms.cli.exits import NO, OK, REFUSED, USAGE
+from dnms.disk.site import Site
+from dnms.domain.identity import iaid_of
+from dnms.events.node import NodeEntered
+from dnms.events.recorded import Personal
+from tests.system.cli.conftest import ALPHA, NAME, PATIENCE, PLAN, Done, Served, dnms, history, serving, write
+
+BOTH = (
+    PLAN
+    + """
+[[pool]]
+name = "office-v4"
+subnet = "office"
+range = "192.0.2.0/28"
+
+[[subnet]]
+name = "lab"
+prefixes = ["2001:db8:1:2::/64"]
+
+[[pool]]
+name = "lab-v6"
+subnet = "lab"
+range = "2001:db8:1:2::/64"
+"""
+)
+
+
+def duid(number: int) -> str:
+    return f"00:04:{number:032x}"
+
+
+@pytest.fixture
+def plan_of_both(tmp_path: Path) -> Path:
+    file = tmp_path / "both.toml"
+    file.write_text(BOTH)
+    return file
+
+
+@pytest.fixture
+def entering(tmp_path: Path, plan_of_both: Path) -> Iterator[Served]:
+    """A site with two subnets."""
+    site = tmp_path / "site"
+    assert dnms("init", NAME, "--site", site).code == OK
+    with serving(site) as served:
+        assert dnms("plan", "apply", plan_of_both, environment=served.environment).code == OK
+        yield served
+
+
+def run(served: Served, *words: str | Path) -> Done:
+    return dnms(*words, environment=served.environment)
+
+
+def asked(served: Served, *words: str | Path) -> Any:
+    done = run(served, *words, "-o", "json")
+    assert (done.code, done.err) == (OK, ""), done.err
+    return json.loads(done.out)
+
+
+def reserved(served: Served) -> dict[str, str]:
+    return {one["address"]: one["node"] for one in asked(served, "address", "list") if one["state"] == "reserved"}
+
+
+def verified(served: Served) -> bool:
+    return dnms("view", "verify", "--bus", served.bus, environment=served.environment).code == OK
+
+
+def test_a_node_is_entered_known_by_name_and_forgotten(entering: Served) -> None:
+    entered = asked(entering, "node", "add", "printer", "--duid", duid(1), "--group", "voip")
+    addresses = {one["address"]: one["subnet"] for one in entered["addresses"]}
+    assert sorted(addresses.values()) == ["lab", "office", "office"]
+    assert all(":5a1e:" in address for address in addresses if ":" in address)  # the group is a part of it
+    assert reserved(entering) == dict.fromkeys(addresses, "printer")
+    shown = asked(entering, "node", "show", "printer")["node"]
+    assert (shown["ready"], shown["entered_group"], shown["session"]) == (True, "voip", "none")
+    assert asked(entering, "node", "add", "printer", "--duid", duid(1), "--group", "voip") == entered
+    otherwise = run(entering, "node", "add", "printer", "--duid", duid(1))
+    assert (otherwise.code, otherwise.out) == (REFUSED, "")
+    assert "forget it first" in otherwise.err
+    assert next(iter(addresses)) in run(entering, "node", "add", "printer", "--duid", duid(1), "--group", "voip").out
+    assert verified(entering)
+    forgotten = asked(entering, "node", "forget", "printer")
+    assert (set(forgotten["unheld"]), forgotten["withdrawn"]) == (set(addresses), [])
+    assert reserved(entering) == {}
+    assert run(entering, "node", "show", "printer").code == NO
+    assert run(entering, "node", "forget", "printer").code == NO
+    assert verified(entering)
+    again = asked(entering, "node", "add", "printer", "--duid", duid(1), "--subnet", "lab")
+    assert [one["subnet"] for one in again["addresses"]] == ["lab"]
+
+
+def test_who_is_here_is_not_forgotten_and_its_leases_end_with_it(entering: Served) -> None:
+    write(entering, [commit for commit in history() if not commit[0].startswith("ledger.")])
+    here = run(entering, "node", "forget", "alpha")
+    assert (here.code, here.out) == (REFUSED, "")
+    assert "has an open session" in here.err
+    assert run(entering, "node", "forget", "nobody").code == NO
+    assert run(entering, "node", "forget", ALPHA.hex()).code == REFUSED
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--duid", "1"], "'1' is no DUID"),
+        (["--duid", duid(9), "--group", "sales"], "the plan has no group 'sales'; expected one of ['voip']"),
+        (["--duid", duid(9), "--subnet", "attic"], "the plan has no subnet 'attic'"),
+    ],
+)
+def test_what_is_no_node_is_refused(entering: Served, words: list[str], said: str) -> None:
+    done = run(entering, "node", "add", "printer", *words)
+    assert (done.code, done.out) == (USAGE, "")
+    assert said in done.err
+    assert reserved(entering) == {}
+
+
+def test_a_full_pool_leaves_the_node_entered_and_not_ready(entering: Served, plan_of_both: Path) -> None:
+    plan_of_both.write_text(BOTH.replace('range = "192.0.2.0/28"', 'range = "192.0.2.8-192.0.2.8"'))
+    assert run(entering, "plan", "apply", plan_of_both).code == OK
+    assert run(entering, "node", "add", "first", "--duid", duid(1)).code == OK
+    second = run(entering, "node", "add", "second", "--duid", duid(2))
+    assert (second.code, second.out) == (REFUSED, "")
+    assert "entered and not ready, since it has no address: IPv4 in subnet office" in second.err
+    assert asked(entering, "node", "show", "second")["node"]["ready"] is False
+    plan_of_both.write_text(BOTH)
+    assert run(entering, "plan", "apply", plan_of_both).code == OK
+    assert len(asked(entering, "node", "add", "second", "--duid", duid(2))["addresses"]) == 3
+    assert asked(entering, "node", "show", "second")["node"]["ready"] is True
+
+
+def test_what_a_server_had_begun_the_next_one_finishes(tmp_path: Path, plan_of_both: Path) -> None:
+    """The first one has entered the node, and ended before it held an address."""
+    directory = tmp_path / "site"
+    assert dnms("init", NAME, "--site", directory).code == OK
+    site = Site.load(directory)
+    octets = bytes.fromhex(duid(7).replace(":", ""))
+    client = site.client_id(octets)
+    entered = NodeEntered(
+        client=client, duid=Personal(octets), name=Personal("late"), iaid=iaid_of("eth0"), subnets=("lab",)
+    )
+    with serving(directory) as served:
+        assert run(served, "plan", "apply", plan_of_both).code == OK
+        write(served, [(f"node.{client[0]:02x}", 1, (entered,))])
+    with serving(directory) as served:
+        deadline = time.monotonic() + PATIENCE
+        while not asked(served, "node", "list")[0]["ready"]:
+            assert time.monotonic() < deadline
+        assert list(reserved(served).values()) == ["late"]
+        assert verified(served)
+
+
+def test_a_file_of_nodes_is_entered_and_bad_lines_are_told(entering: Served, tmp_path: Path) -> None:
+    file = tmp_path / "nodes.csv"
+    good = [f"host-{n},{duid(n)},{'voip' if n % 2 else ''},lab" for n in range(1, 31)]
+    lines = [
+        "name,duid,group,subnets",
+        *good[:10],
+        "nobody,,,",
+        *good[10:],
+        "x,zz,,",
+        "one,two",
+        f"y,{duid(99)},sales,",
+    ]
+    file.write_text("\n".join(lines) + "\n")
+    done = run(entering, "node", "add", "--from", file, "-o", "json")
+    assert done.code == NO
+    entered = json.loads(done.out)
+    assert [each["name"] for each in entered] == [f"host-{n}" for n in range(1, 31)]
+    told = dict(line.split(": ", 2)[1:] for line in done.err.splitlines()[:-1])
+    assert set(told) == {f"{file}:{line}" for line in (12, 33, 34, 35)}
+    assert "duid is missing" in told[f"{file}:12"]
+    assert "is no DUID" in told[f"{file}:33"]
+    assert "expected 4 values, found 2" in told[f"{file}:34"]
+    assert "the plan has no group 'sales'" in told[f"{file}:35"]
+    assert done.err.splitlines()[-1] == "dnms: 30 of 34 nodes are entered"
+    assert len(reserved(entering)) == len({a["address"] for each in entered for a in each["addresses"]}) == 30
+    assert verified(entering)
+
+
+def test_json_lines_are_entered_too_and_again_changes_nothing(entering: Served, tmp_path: Path) -> None:
+    file = tmp_path / "nodes.jsonl"
+    rows = [{"name": f"host-{n}", "duid": duid(n), "subnets": ["lab"], "interface": "eth1"} for n in range(1, 4)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    entered = asked(entering, "node", "add", "--from", file)
+    assert asked(entering, "node", "add", "--from", file) == entered
+    assert len(reserved(entering)) == 3
+    file.write_text('{"name": "x"\n')
+    broken = run(entering, "node", "add", "--from", file)
+    assert broken.code == NO
+    assert f"{file}:1: expected a JSON object" in broken.err
