@@ -11,7 +11,7 @@ from dnms.events.address import (
     AddressWithdrawn,
 )
 from dnms.events.ip import family, parse_address
-from dnms.events.node import NodeIdentified
+from dnms.events.node import NodeEntered, NodeForgotten, NodeIdentified
 from dnms.events.plan import Group, GroupDefined, GroupWithdrawn, SiteDefined
 from dnms.events.recorded import Event, Personal
 from dnms.events.seen import SessionOpened
@@ -39,6 +39,12 @@ def group(name: str, number: int, *nodes: str) -> GroupDefined:
 def named(client: bytes, name: str) -> Happened:
     """A node says its name."""
     event = NodeIdentified(client=client, duid=Personal(client), name=Personal(name))
+    return Happened(f"node.{client[0]:02x}", (event,))
+
+
+def entered(client: bytes, name: str, group: str) -> Happened:
+    """An operator tells of a node."""
+    event = NodeEntered(client=client, duid=Personal(client), name=Personal(name), iaid=1, group=group)
     return Happened(f"node.{client[0]:02x}", (event,))
 
 
@@ -175,5 +181,17 @@ EXAMPLES: list[Example[Item]] = [
             ledger(ended(AddressReleased, "192.0.2.1")),
         ),
         wanted=sets(sales=("192.0.2.1",)),
+    ),
+    Example(
+        title="an operator has entered a node with a group, which wins over the patterns, and another is forgotten",
+        log=(
+            Happened("plan", (site(), group("sales", SALES, "*"), group("voip", VOIP))),
+            entered(DESK, "desk-1", "voip"),
+            named(DESK, "desk-1"),
+            entered(PHONE, "phone-1", "voip"),
+            ledger(leased(DESK, "192.0.2.1"), leased(PHONE, "192.0.2.2"), leased(LAPTOP, "192.0.2.3")),
+            Happened(f"node.{PHONE[0]:02x}", (NodeForgotten(client=PHONE),)),
+        ),
+        wanted=sets(sales=(), voip=("192.0.2.1",)),
     ),
 ]

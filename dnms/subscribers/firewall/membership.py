@@ -1,6 +1,7 @@
 """Who is in which group, and with which addresses: the plan's groups, the nodes' names and the ledgers' leases.
 
-A node is in the first group with a pattern that it matches, as for the Subnet Agent that gives it its address. A
+A node is in the group with which an operator has entered it, else in the first one with a pattern that it matches, as
+for the Subnet Agent that gives it its address. A
 lease says the group of that moment too, which counts for a client of which no name is known; of one that has a name it
 may be old, since an IPv4 lease stays where it is when its node goes to another group.
 """
@@ -24,7 +25,7 @@ from dnms.events.address import (
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import Stored
 from dnms.events.ip import family
-from dnms.events.node import NodeIdentified
+from dnms.events.node import NodeEntered, NodeForgotten, NodeIdentified
 from dnms.events.recorded import Event, Personal
 from dnms.subscribers.firewall.sets import GroupSet, Item, Member, OurTable
 
@@ -39,6 +40,7 @@ class Membership:
         self._plan_subject = subjects.plan(site)
         self._plan = PlanState()
         self._nodes: dict[bytes, NodeIdentified] = {}  # by client id; those with a name that can be read
+        self._entered: dict[bytes, str] = {}  # by client id: the group with which an operator has entered it
         self._leases: dict[str, dict[bytes, tuple[bytes, int]]] = {}  # by ledger and address: client id and group
         self._groups: dict[bytes, int] = {}  # of clients with names, by the present plan, as far as it was asked for
 
@@ -71,7 +73,9 @@ class Membership:
                     items.add(Member(GroupSet(name, family(address)), address))
         return frozenset(items)
 
-    def _evolve(self, leases: dict[bytes, tuple[bytes, int]], event: Event) -> bool:
+    def _evolve(  # noqa: PLR0911  # one return an event
+        self, leases: dict[bytes, tuple[bytes, int]], event: Event
+    ) -> bool:
         match event:
             case OutageGranted() if event.contested:
                 return False  # another keeps it
@@ -84,18 +88,26 @@ class Membership:
                 if isinstance(event.name.value, str):
                     return _put(self._nodes, event.client, event)
                 return self._nodes.pop(event.client, None) is not None  # sealed: nobody can read it any more
+            case NodeEntered():
+                self._groups.pop(event.client, None)
+                return _put(self._entered, event.client, event.group)
+            case NodeForgotten():
+                self._groups.pop(event.client, None)
+                known = self._nodes.pop(event.client, None)
+                return self._entered.pop(event.client, None) is not None or known is not None
         return False
 
     def _group(self, client: bytes, given: int) -> int:
-        node = self._nodes.get(client)
-        if node is None:
+        node, entered = self._nodes.get(client), self._entered.get(client, "")
+        if node is None and not entered:
             return given
         if client not in self._groups:
             self._groups[client] = group_of(
                 self._plan,
-                node.name.text,
-                duid=_bytes(node.duid),
-                hardware=[_bytes(each) for each in node.hardware],
+                node.name.text if node is not None else "",
+                duid=_bytes(node.duid) if node is not None else b"",
+                hardware=[_bytes(each) for each in node.hardware] if node is not None else (),
+                entered=entered,
             )
         return self._groups[client]
 
