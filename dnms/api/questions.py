@@ -24,6 +24,7 @@ from dnms.projections.nodes import queries as nodes_
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools import queries as pools_
 from dnms.projections.pools.queries import PoolRow
+from dnms.projections.pools.usage import PoolUsage, usage
 from dnms.projections.text import microseconds
 from dnms.projections.views import Views
 
@@ -141,6 +142,16 @@ async def pools(views: TheViews, subnet: FromQuery[str | None] = None) -> Respon
         return answers.page(reading, await pools_.pools(reading.db, at=SystemClock().now(), subnet=subnet))
 
 
+@get("/pools/{pool:str}")
+async def pool(views: TheViews, pool: FromPath[str]) -> Response[Page[PoolUsage]]:
+    """All about the pool of a name: use, rate, and how likely hashes meet in it. Several where it was moved."""
+    async with views.read() as reading:
+        found = await usage(reading, pool)
+        if not found:
+            raise NotThere(f"there is no pool {pool!r}")
+        return answers.page(reading, found)
+
+
 @get("/who-had/{address:str}")
 async def who_had(
     views: TheViews, address: FromPath[str], at: FromQuery[datetime | None] = None
@@ -159,4 +170,4 @@ def _address(text: str, path: str) -> bytes:
         raise Invalid(path, str(error)) from None
 
 
-HANDLERS = (site, status, nodes, node, addresses, address, pools, who_had)
+HANDLERS = (site, status, nodes, node, addresses, address, pools, pool, who_had)

@@ -16,6 +16,7 @@ from dnms.projections.events.queries import EventRow
 from dnms.projections.history.queries import Holding
 from dnms.projections.nodes.queries import NodeRow, SessionRow
 from dnms.projections.pools.queries import PoolRow
+from dnms.projections.pools.usage import PoolUsage
 
 
 class NodeAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +65,10 @@ class Answers(Protocol):
 
     async def pools(self, *, subnet: str | None) -> list[PoolRow]:
         """Every pool."""
+        ...
+
+    async def pool(self, name: str) -> list[PoolUsage]:
+        """All about the pool of this name; several where leases last in a subnet from which it was moved."""
         ...
 
     async def who_had(self, address: str, at: datetime | None) -> list[Holding]:

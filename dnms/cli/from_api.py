@@ -22,6 +22,7 @@ from dnms.projections.events.queries import EventRow
 from dnms.projections.history.queries import Holding
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
+from dnms.projections.pools.usage import PoolUsage
 from dnms.projections.views import Status
 
 PAGE = 1_000  # rows in one answer
@@ -80,6 +81,10 @@ class ApiAnswers:
     async def pools(self, *, subnet: str | None) -> list[PoolRow]:
         """Every pool."""
         return (await self._api.get("/pools", Page[PoolRow], {"subnet": subnet})).items
+
+    async def pool(self, name: str) -> list[PoolUsage]:
+        """All about the pool of this name."""
+        return (await self._api.get(f"/pools/{quote(name, safe='')}", Page[PoolUsage])).items
 
     async def who_had(self, address: str, at: datetime | None) -> list[Holding]:
         """Who had the address."""

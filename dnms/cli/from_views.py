@@ -20,6 +20,7 @@ from dnms.projections.events.queries import EventRow
 from dnms.projections.history import queries as history
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.pools import queries as pools
+from dnms.projections.pools.usage import PoolUsage, usage
 from dnms.projections.text import microseconds
 from dnms.projections.views import Reading, Views
 
@@ -82,6 +83,14 @@ class ViewAnswers:
         """Every pool."""
         async with self._views.read() as reading:
             return await pools.pools(reading.db, at=SystemClock().now(), subnet=subnet)
+
+    async def pool(self, name: str) -> list[PoolUsage]:
+        """All about the pool of this name."""
+        async with self._views.read() as reading:
+            found = await usage(reading, name)
+        if not found:
+            raise Failure(NO, f"there is no pool {name!r}")
+        return found
 
     async def who_had(self, address: str, at: datetime | None) -> list[history.Holding]:
         """Who had the address."""

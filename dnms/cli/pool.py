@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import OK
-from dnms.cli.rendering import Output, answer, say_if_none, table
+from dnms.cli.rendering import Output, answer, facts, say_if_none, table
 from dnms.projections.pools.queries import PoolRow
+from dnms.projections.pools.usage import PoolUsage
 
 app = App(name="pool", help="The pools, and how much of them is in use.")
 
@@ -30,6 +32,38 @@ def list_(
         output,
     )
     return OK
+
+
+@app.command
+def show(
+    pool: Annotated[str, Parameter(help="Its name.")], /, *, asking: Asking = NOWHERE_ELSE, output: Output = "table"
+) -> int:
+    """One pool: its use, how fast it fills, and how likely it is that hashes of clients meet in it."""
+    found = asking.ask(lambda answers: answers.pool(pool))
+    answer(found[0], lambda: [facts(_facts(one)) for one in found], output)
+    return OK
+
+
+def _facts(pool: PoolUsage) -> Iterator[tuple[str, object]]:
+    yield from (("pool", pool.pool), ("subnet", pool.subnet), ("range", pool.range), ("strategy", pool.strategy))
+    yield "as of", pool.as_of
+    yield "size", _size(pool.size)
+    if pool.family == 4:
+        yield "held", f"{pool.held} ({100 * pool.held / pool.size:.1f} %)" if pool.size else pool.held
+    else:
+        yield (
+            "held",
+            f"{pool.held}, by {pool.nodes} {'node' if pool.nodes == 1 else 'nodes'}",
+        )  # a share of 2^64 says nothing
+    yield from (("resting", pool.resting), ("reserved", pool.reserved))
+    if pool.family == 4:
+        yield "free", pool.free
+    yield "in the last day", f"{pool.given_last_day} given, {pool.ended_last_day} ended"
+    if pool.family == 4:
+        yield "exhausted", pool.exhausted or "not, if it goes on so"
+    if pool.collisions is not None:
+        yield "the next hash collides", f"{pool.collisions.next:.2g}, in {_size(pool.collisions.space)}"
+        yield "collisions so far", f"{pool.collisions.expected:.2g} expected; any: {pool.collisions.any:.2g}"
 
 
 def _row(pool: PoolRow) -> tuple[object, ...]:

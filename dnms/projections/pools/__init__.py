@@ -6,4 +6,4 @@ How many addresses of a pool are held is counted where leases are folded, in `ad
 from dnms.projections.pools.fold import SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="pool", version=1, schema=SCHEMA, fold=fold)
+PROJECTION = Projection(name="pool", version=2, schema=SCHEMA, fold=fold)

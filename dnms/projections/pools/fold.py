@@ -43,6 +43,7 @@ CREATE TABLE pool (
     preferred INTEGER NOT NULL,
     valid INTEGER NOT NULL,
     quarantine INTEGER NOT NULL,
+    prefix_per_host INTEGER NOT NULL,
     withdrawn INTEGER NOT NULL,   -- stays in the table, for its leases end later
     sequence INTEGER NOT NULL,
     PRIMARY KEY (subnet, name)
@@ -75,7 +76,7 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                     # A pool that moves to another subnet leaves one behind that is withdrawn.
                     cursor.execute("UPDATE pool SET withdrawn = 1 WHERE name = ?", (pool.name,))
                     cursor.execute(
-                        "INSERT OR REPLACE INTO pool VALUES (?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
+                        "INSERT OR REPLACE INTO pool VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
                         (
                             pool.subnet,
                             pool.name,
@@ -85,6 +86,7 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                             pool.preferred,
                             pool.valid,
                             pool.quarantine,
+                            pool.prefix_per_host,
                             stored.sequence,
                         ),
                     )

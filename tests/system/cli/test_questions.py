@@ -71,6 +71,8 @@ def ask(folded: Served, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.M
         ("address show 192.0.2.9", NO),
         ("pool list", OK),
         ("pool list --subnet nowhere", OK),
+        ("pool show office-v6", OK),
+        ("pool show nowhere", NO),
         ("who-had 2001:db8:1:1::5", OK),
         ("who-had 2001:db8:1:1::5 --at 2026-03-01T12:30:00Z", OK),
         ("who-had 2001:db8:1:1::5 --at 1772368200", OK),
@@ -120,6 +122,16 @@ def test_who_waits_for_what_never_comes_hears_it(ask: Asked) -> None:
     assert (code, out) == (USAGE, "")
     assert "address.allocated" in err
     assert ask.api("node list --subnet nowhere")[2] == "dnms: no node on a subnet 'nowhere'\n"
+
+
+def test_a_pool_of_ipv6_is_told_by_nodes_and_the_odds_of_a_collision(ask: Asked) -> None:
+    pool = ask.json("pool show office-v6")
+    assert (pool["held"], pool["nodes"], pool["reserved"], pool["exhausted"]) == (2, 1, 0, None)
+    assert (pool["given_last_day"], pool["ended_last_day"]) == (3, 1)
+    assert pool["collisions"]["next"] == 2 / (1 << 48)
+    said = ask.api("pool show office-v6")[1]
+    assert "2, by 1 node " in said
+    assert "%" not in said
 
 
 def test_who_had_an_address(ask: Asked) -> None:

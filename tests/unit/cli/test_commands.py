@@ -51,6 +51,7 @@ def test_all_commands_are_known() -> None:
         "address release",
         "address move",
         "pool list",
+        "pool show",
         "who-had",
         "event list",
         "event tail",
