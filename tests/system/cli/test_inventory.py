@@ -13,9 +13,25 @@ import pytest
 from dnms.cli.exits import NO, OK, REFUSED, USAGE
 from dnms.disk.site import Site
 from dnms.domain.identity import iaid_of
+from dnms.events.address import AddressAllocated
 from dnms.events.node import NodeEntered
 from dnms.events.recorded import Personal
-from tests.system.cli.conftest import ALPHA, NAME, PATIENCE, PLAN, Done, Served, dnms, history, serving, write
+from tests.system.cli.conftest import (
+    ALPHA,
+    BETA,
+    HOUR,
+    NAME,
+    NOON,
+    PATIENCE,
+    PLAN,
+    SHARED,
+    Done,
+    Served,
+    dnms,
+    history,
+    serving,
+    write,
+)
 
 BOTH = (
     PLAN
@@ -100,13 +116,23 @@ def test_a_node_is_entered_known_by_name_and_forgotten(entering: Served) -> None
     assert [one["subnet"] for one in again["addresses"]] == ["lab"]
 
 
-def test_who_is_here_is_not_forgotten_and_its_leases_end_with_it(entering: Served) -> None:
-    write(entering, [commit for commit in history() if not commit[0].startswith("ledger.")])
+def test_who_is_here_is_not_forgotten_and_leases_end_with_who_is(entering: Served) -> None:
+    lease = AddressAllocated(
+        address=SHARED, client=BETA, iaid=1, pool="office-v6", valid_until=NOON + HOUR, horizon=NOON + 4 * HOUR
+    )
+    others = [commit for commit in history() if not commit[0].startswith("ledger.")]
+    write(entering, [*others, ("ledger.office", NOON, (lease,))])
     here = run(entering, "node", "forget", "alpha")
     assert (here.code, here.out) == (REFUSED, "")
     assert "has an open session" in here.err
     assert run(entering, "node", "forget", "nobody").code == NO
     assert run(entering, "node", "forget", ALPHA.hex()).code == REFUSED
+    assert run(entering, "node", "forget", "beta").code == USAGE  # two have that name
+    assert [one["address"] for one in asked(entering, "address", "list")] == ["2001:db8:1:1::5"]
+    forgotten = asked(entering, "node", "forget", BETA.hex())
+    assert (forgotten["unheld"], forgotten["withdrawn"]) == ([], ["2001:db8:1:1::5"])
+    assert asked(entering, "address", "list") == []
+    assert verified(entering)
 
 
 @pytest.mark.parametrize(

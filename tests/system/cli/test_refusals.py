@@ -65,3 +65,19 @@ def test_it_says_whether_the_plan_is_in_the_log(
     out, err = capfd.readouterr()
     assert (code, out) == (UNREACHABLE, "")
     assert err.splitlines() == [f"dnms: {line}" for line in said]
+
+
+def test_a_file_of_nodes_goes_on_where_the_api_went_away(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DNMS_API_TOKEN", "any")
+    file = tmp_path / "nodes.csv"
+    file.write_text("name,duid\n" + "".join(f"host-{n},0004{n:032x}\n" for n in range(50)))
+    with answering("unavailable") as url:
+        code = main(["node", "add", "--from", str(file), "--api", url, "-o", "json"])
+    out, err = capfd.readouterr()
+    assert (code, json.loads(out)) == (UNREACHABLE, [])
+    assert err.splitlines() == [
+        "dnms: nothing was changed: no answer from the bus; `dnms serve` logs why",
+        "dnms: 0 of 50 nodes are entered; the same command again goes on from there",
+    ]
