@@ -16,7 +16,7 @@ import structlog
 from dnms.agents.subnet.notes import RETRY, Note, Notes
 from dnms.agents.subnet.outage import Journal, Outage
 from dnms.bus.committer import Committer, WriteOnly
-from dnms.bus.port import Doubled, Log, LostRace, Unanswered, Unavailable
+from dnms.bus.port import Doubled, Log, LogError, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import deviation_alarm, read
 from dnms.domain.aggregate import Fold, Refused, State
 from dnms.domain.allocating import HORIZON
@@ -303,8 +303,15 @@ class Books:
     async def _back(self) -> None:
         """The log is back: say who has come, and give those who got less than usual the rest. LogError."""
         coming = tuple(self._unidentified.values())
-        await asyncio.gather(*(self._shard(subjects.node(self._site, each.client)).submit(each) for each in coming))
-        for each in coming:
+        outcomes = await asyncio.gather(
+            *(self._shard(subjects.node(self._site, each.client)).submit(each) for each in coming),
+            return_exceptions=True,
+        )
+        for each, outcome in zip(coming, outcomes, strict=True):
+            if isinstance(outcome, LogError):
+                raise outcome
+            if isinstance(outcome, BaseException):  # it is said again when the node comes again
+                _logger.error("a node that came in the outage is not recorded", reason=repr(outcome))
             if self._unidentified.get(each.client) is each:
                 del self._unidentified[each.client]
         for client in self._owed:

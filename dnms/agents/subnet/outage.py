@@ -15,9 +15,9 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from itertools import islice
 from typing import Any, Protocol, TypeVar
 
+import msgspec
 import structlog
 
 from dnms.bus.committer import Committer
@@ -90,6 +90,7 @@ class Outage:
         self._back = back
         entries = journal.entries if journal is not None else ()
         self._granted: dict[Key, MergeOutage] = {_key(each): each for each in entries}
+        self._over: dict[Key, MergeOutage] = {}  # granted, and declined: facts for the log, and nobody's
         self._declined: dict[bytes, tuple[bytes, int]] = {}  # by address: by whom, and until when nobody gets it
         self._draft: tuple[int, Ledger] | None = None  # with the position of the fold that it is of
         self._writing = asyncio.Lock()  # so that what is written is removed after that, and never before
@@ -179,23 +180,24 @@ class Outage:
         return entry.address
 
     async def decline(self, client: bytes, iaid: int, address: bytes) -> None:
-        """The client found what it was granted in use by another, and does not use it. Refused `outage` if it is not
-        this agent's alone to take that back.
+        """The client found what it was granted in use by another, and does not use it: that it was granted goes into
+        the log, and nobody is given it here. Refused `outage` if it is not this agent's alone to take back.
         """
         entry = self._granted.get((client, iaid, address))
         known = self._committer.fold.state.leases.get(address)
         if entry is None or (known is not None and known.client == client):
             raise Refused(OUTAGE, "the log has to know of that")
         at, pool = self._now(), self.ledger.pool_of(address)
+        over = msgspec.structs.replace(entry, valid_until=at, horizon=at)
         try:
             self.ledger.check_declines(client, at=at)
-            await self._remove(entry)
+            await self._write(over)
         except JournalError as error:
             raise Refused(OUTAGE, "the journal cannot be written") from error
         except Refused as refusal:
             raise Refused(OUTAGE, refusal.text) from refusal
-        if self._granted.get(_key(entry)) is entry:
-            del self._granted[_key(entry)]
+        self._granted.pop(_key(entry), None)
+        self._over[_key(entry)] = over
         self._declined[address] = client, at + (pool.quarantine if pool is not None else 0) * MICROSECONDS
         self._draft = None
         self.counts["declined"] += 1
@@ -228,13 +230,14 @@ class Outage:
         try:
             await self._reach()
             await self._committer.catch_up()
-            while self._granted:
-                await self._merge(tuple(islice(self._granted.values(), MERGED_AT_ONCE)))
+            while entries := self._unmerged():
+                for first in range(0, len(entries), MERGED_AT_ONCE):
+                    await self._merge(entries[first : first + MERGED_AT_ONCE])
             await self._back()
         except (Unavailable, Unanswered, LostRace) as error:
             _logger.debug("the log is still away", reason=str(error))
             return False
-        if self._granted:
+        if self._unmerged():
             return False  # somebody was granted something meanwhile
         self.active, self._draft = False, None
         self._declined.clear()
@@ -243,6 +246,15 @@ class Outage:
         seconds = round(asyncio.get_running_loop().time() - self._since, 1)
         _logger.info("outage is over", seconds=seconds, **{word: self.counts[word] for word in COUNTED})
         return True
+
+    def _unmerged(self) -> list[MergeOutage]:
+        """What the log does not have; last what is over, so that it is no client's first address."""
+        return sorted((*self._granted.values(), *self._over.values()), key=lambda entry: -entry.horizon)
+
+    def _forget(self, entry: MergeOutage) -> None:
+        for entries in (self._granted, self._over):
+            if entries.get(_key(entry)) is entry:
+                del entries[_key(entry)]
 
     async def _merge(self, entries: Sequence[MergeOutage]) -> None:
         """Bring these into the log. LogError, and then those that are in it are out of the journal."""
@@ -263,8 +275,7 @@ class Outage:
         except JournalError as error:
             _logger.error("merged, and still in the journal", entries=len(done), reason=str(error))
         for entry in done:
-            if self._granted.get(_key(entry)) is entry:
-                del self._granted[_key(entry)]
+            self._forget(entry)
         self._draft = None
         if failed is not None:
             raise failed
@@ -282,8 +293,7 @@ class Outage:
         why = error.why if isinstance(error, Refused) else repr(error)
         _logger.error("not merged, and left in the journal", address=format_address(entry.address), why=why)
         self.counts["not-merged"] += 1
-        if self._granted.get(_key(entry)) is entry:
-            del self._granted[_key(entry)]
+        self._forget(entry)
 
 
 COUNTED = ("granted", "prolonged", "declined", "refused", "merged", "contested")

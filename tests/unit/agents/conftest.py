@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 
 import pytest
 
@@ -15,7 +15,7 @@ from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.served import Introduction, ServedNode
 from dnms.bus.committer import Committer
 from dnms.bus.memory import MemoryLog
-from dnms.bus.port import Unavailable
+from dnms.bus.port import Batch, Record, Unavailable
 from dnms.disk.journal import JournalError
 from dnms.domain.aggregate import Fold
 from dnms.domain.document import from_toml
@@ -88,6 +88,34 @@ class FrailLog(MemoryLog):
         return [event for record in self.records for event in codec.decode(record.data).events]
 
 
+class OtherWay(FrailLog):
+    """Another way to the same log, that can be cut off alone."""
+
+    def __init__(self, log: FrailLog, clock: Clock) -> None:
+        super().__init__(SITE, log_id=log.log_id, now=clock.now)
+        self.other = log
+
+    async def store(self, subject: str, data: bytes, *, expected: int) -> int:
+        if self.cut:
+            raise Unavailable("cut off by the test")
+        return await self.other.store(subject, data, expected=expected)
+
+    async def first_after(self, subject: str, sequence: int) -> Record | None:
+        return await self.other.first_after(subject, sequence)
+
+    async def end(self) -> int:
+        if self.cut:
+            raise Unavailable("cut off by the test")
+        return await self.other.end()
+
+    async def follow(self, subjects: Sequence[str], *, after: int = 0) -> AsyncGenerator[Batch, None]:
+        async with aclosing(self.other.follow(subjects, after=after)) as batches:
+            async for batch in batches:
+                while self.cut:  # noqa: ASYNC110  # virtual time
+                    await asyncio.sleep(0.1)
+                yield batch
+
+
 class MemoryJournal:
     """A journal in memory, which outlives the agent that writes it."""
 
@@ -100,13 +128,13 @@ class MemoryJournal:
         return tuple(self.kept.values())
 
     async def write(self, entry: MergeOutage) -> None:
-        await asyncio.sleep(0)  # others go on meanwhile, as behind a disk
+        await asyncio.sleep(0)
         if self.full:
             raise JournalError("the disk is full")
         self.kept[entry.client, entry.iaid, entry.address] = entry
 
     async def remove(self, *entries: MergeOutage) -> None:
-        await asyncio.sleep(0)  # others go on meanwhile, as behind a disk
+        await asyncio.sleep(0)
         for each in entries:
             key = each.client, each.iaid, each.address
             if self.kept.get(key) == each:
