@@ -19,12 +19,14 @@ from dnms.events.address import (
     AddressReleased,
     AddressRenewed,
     AddressWithdrawn,
+    OutageGranted,
 )
 from dnms.events.commit import Stored
 from dnms.events.ip import family, format_address
 from dnms.events.recorded import Event
 from dnms.kit.clock import MICROSECONDS
 from dnms.projections import naive
+from tests.simulation.doubts import unexplained
 from tests.simulation.plans import PLANS, SECRET, SITE, SUBNET
 from tests.simulation.world import Node, World
 
@@ -42,12 +44,25 @@ def wrong_in_log(world: World, acknowledged: list[Acknowledged]) -> Iterator[str
     """What is wrong with the log, one line each."""
     stored = commits(world.log.records)
     yield from wrong_holders(stored)
+    lost = [entry for agent in world.agents for entry in agent.journal.lost]
+    merged = {
+        (event.client, event.address)
+        for each in stored
+        for event in each.commit.events
+        if isinstance(event, OutageGranted)
+    }
+    for client, address in set(world.granted) - merged - {(each.client, each.address) for each in lost}:
+        yield f"{client.hex()[:6]} was told of {format_address(address)} in an outage, and the log does not know"
+    yield from unexplained(world.doubts, stored, lost, world.log.set_by)
+    for agent in world.agents:
+        if agent.journal.entries:
+            yield f"{agent.name} has {len(agent.journal.entries)} entries in its journal that the log does not have"
     yield from _lost(stored, acknowledged)
     yield from _not_reproduced(stored, world.log.records)
     yield from _views(stored)
 
 
-def wrong_holders(stored: list[Stored]) -> Iterator[str]:
+def wrong_holders(stored: list[Stored]) -> Iterator[str]:  # noqa: PLR0912  # one case an event
     """Addresses that were given while another had them, by plain dicts over the events."""
     holders: dict[bytes, tuple[bytes, int]] = {}
     promised: dict[bytes, tuple[bytes, int]] = {}  # withdrawn, and until when its client may still use it
@@ -66,6 +81,13 @@ def wrong_holders(stored: list[Stored]) -> Iterator[str]:
                     if before is not None and before[0] != event.client and before[1] > time:
                         yield f"{where} was given, and was promised to {before[0].hex()[:6]} for longer"
                     holders[event.address] = event.client, event.horizon
+                case OutageGranted():
+                    holder = holders.get(event.address)
+                    if event.contested != (holder is not None and holder[0] != event.client):
+                        yield f"{format_address(event.address)} at {at}: contested is {event.contested}, of {holder}"
+                    if not event.contested:
+                        until = max(event.horizon, holder[1] if holder is not None else 0)
+                        holders[event.address] = event.client, until
                 case AddressRenewed():
                     if holders.get(event.address, (b"", 0))[0] != event.client:
                         yield f"{format_address(event.address)} at {at} was renewed for who does not hold it"
@@ -147,6 +169,8 @@ def unsettled(world: World) -> Iterator[str]:
     for agent in world.agents:
         if not agent.running or agent.books is None or not agent.books.caught_up.is_set():
             yield f"{agent.name} does not serve"
+        elif agent.books.outage.active:
+            yield f"{agent.name} is away"
         elif agent.books.position != end:
             yield f"{agent.name} is at {agent.books.position} and the ledger at {end}"
         else:

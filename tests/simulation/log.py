@@ -56,6 +56,7 @@ class SimulatedLog(MemoryLog):
         self.trace = trace
         self.faults = Faults()
         self.skew = 0  # microseconds by which its clock was set
+        self.set_by = 0  # the same, in all and without the direction
         self.up = asyncio.Event()
         self.up.set()
         self.stored_at: list[float] = []  # of each message, on the loop's clock

@@ -15,7 +15,9 @@ from dnms.bus.port import Log, LogError, Record, Unanswered
 from dnms.domain.allocating import Search
 from dnms.domain.ledger import Ledger
 from dnms.events.commit import Commit, Stored
+from dnms.events.requests import MergeOutage
 from dnms.events.seen import ConfigurationRegistered
+from tests.simulation.journal import SimulatedJournal
 from tests.simulation.log import SimulatedLog
 
 _take, _draft, _fail, _answer = Committer.take, Committer._draft, Committer._fail, Committer._answer
@@ -123,10 +125,31 @@ def decision_that_reads_seen() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def journal_that_keeps_nothing() -> Iterator[None]:
+    """A grant of an outage is in no journal: who is killed has told of it, and nobody else knows."""
+
+    async def write(self: SimulatedJournal, entry: MergeOutage) -> None:
+        await self._turn()
+
+    with patch.object(SimulatedJournal, "write", write):
+        yield
+
+
+@contextmanager
+def merged_without_a_look_at_who_has_it() -> Iterator[None]:
+    """What an agent gave in an outage is its client's in the log, whoever has it there."""
+
+    with patch.object(Ledger, "is_open_to", lambda self, address, client, iaid: True):
+        yield
+
+
 MUTANTS: Sequence[Callable[[], AbstractContextManager[None]]] = (
     no_sequence_check,
     own_events_applied_on_a_timeout,
     followed_events_dropped_before_the_acknowledgement,
     answered_before_it_is_in_the_log,
     decision_that_reads_seen,
+    journal_that_keeps_nothing,
+    merged_without_a_look_at_who_has_it,
 )

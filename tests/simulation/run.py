@@ -15,11 +15,14 @@ import structlog
 
 from dnms.agents.subnet import agent as shell
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.outage import Outage
 from dnms.bus.committer import Committer
 from dnms.bus.drafting import Asked
 from dnms.bus.port import LogDamaged
+from dnms.domain import outage
 from dnms.events.ip import format_address
 from dnms.events.recorded import Event
+from dnms.events.requests import AllocateAddress
 from tests.simulation import invariants, views
 from tests.simulation.invariants import Acknowledged
 from tests.simulation.log import Faults
@@ -210,6 +213,9 @@ def _node(world: World, action: Action) -> Callable[[], None] | None:
             elif action.how == "clock ahead":
                 node.skew += 240
             return node.boot
+        case "replace-node":
+            node.replace()
+            return node.boot
         case "flap":
             node.kernel.set_carrier(False)
             return lambda: node.kernel.set_carrier(True) if node.on else None
@@ -280,11 +286,13 @@ def _log(world: World, action: Action) -> Callable[[], None] | None:
             return lambda: setattr(log, "faults", Faults())
         case "log-clock":
             log.skew += int(action.how) * 1_000_000
+            log.set_by += abs(int(action.how)) * 1_000_000
     return None
 
 
 _ACTIONS: dict[str, Callable[[World, Action], Callable[[], None] | None]] = {
     **dict.fromkeys(("boot", "crash-node", "power-node", "stop-node", "flap", "flush", "release"), _node),
+    "replace-node": _node,
     **dict.fromkeys(("begin", "crash-agent", "power-agent", "stop-agent", "cut-agent"), _agent),
     **dict.fromkeys(("partition", "weather", "break-streams"), _link),
     **dict.fromkeys(("log-away", "log-faults", "log-clock"), _log),
@@ -300,13 +308,18 @@ _ACTIONS: dict[str, Callable[[World, Action], Callable[[], None] | None]] = {
 def _recorded(world: list[World]) -> Iterator[list[Acknowledged]]:
     """Every acknowledgement that somebody was given, the books of every agent, and what agents call a defect."""
     acknowledged: list[Acknowledged] = []
-    ask = Committer._ask
+    ask, grant = Committer._ask, Outage.grant
 
     async def recording(self: Committer[Any], asked: Asked) -> tuple[tuple[Event, ...], int]:
         events, sequence = await ask(self, asked)
         if events:
             acknowledged.append((self._actor, self.subject, events, sequence))
         return events, sequence
+
+    async def granting(self: Outage, request: AllocateAddress) -> bytes:
+        address = await grant(self, request)
+        world[0].granted.append((request.client, address))
+        return address
 
     class Kept(Books):
         def __init__(self, *args: Any, **more: Any) -> None:
@@ -322,19 +335,23 @@ def _recorded(world: list[World]) -> Iterator[list[Acknowledged]]:
                 world[0].trace.fail(f"{event['event']}: {said} {_raised()}")
         raise structlog.DropEvent
 
-    before = structlog.get_config()
+    before, smallest = structlog.get_config(), outage.SMALLEST
     structlog.configure(
         processors=[capture],
         wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR),
         cache_logger_on_first_use=False,
     )
     Committer._ask = recording  # type: ignore[method-assign]
+    Outage.grant = granting  # type: ignore[method-assign]
     shell.Books = Kept  # type: ignore[attr-defined]
+    outage.SMALLEST = 1  # type: ignore[misc]  # so that what is given on two sides of a partition collides
     try:
         yield acknowledged
     finally:
         Committer._ask = ask  # type: ignore[method-assign]
+        Outage.grant = grant  # type: ignore[method-assign]
         shell.Books = Books  # type: ignore[attr-defined]
+        outage.SMALLEST = smallest  # type: ignore[misc]
         structlog.configure(**before)
 
 

@@ -31,7 +31,7 @@ class Schedule(msgspec.Struct, frozen=True):
     actions: tuple[Action, ...]
 
 
-NODE_ACTIONS = ("crash-node", "power-node", "stop-node", "flap", "flush", "release")
+NODE_ACTIONS = ("crash-node", "power-node", "stop-node", "flap", "flush", "release", "replace-node")
 AGENT_ACTIONS = ("crash-agent", "power-agent", "stop-agent", "cut-agent")
 LINK_ACTIONS = ("partition", "weather", "break-streams", "stranger")
 LOG_ACTIONS = ("log-away", "log-faults", "log-clock")
@@ -42,10 +42,11 @@ WEIGHTS = {
     "flap": 2,
     "flush": 2,
     "release": 2,
+    "replace-node": 5,
     "crash-agent": 5,
     "power-agent": 3,
     "stop-agent": 3,
-    "cut-agent": 4,
+    "cut-agent": 8,
     "partition": 4,
     "weather": 3,
     "break-streams": 2,
@@ -64,11 +65,13 @@ def draw(seed: int) -> Schedule:
     agents, nodes = chance.choice((2, 2, 3)), chance.randint(3, 6)
     actions = [Action(round(chance.uniform(0, 20), 3), "boot", f"node-{number}") for number in range(nodes)]
     actions += [Action(round(chance.uniform(0, 5), 3), "begin", f"agent-{number}") for number in range(agents)]
-    kinds = chance.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()), k=chance.randint(6, 18))
+    kinds = chance.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()), k=chance.randint(5, 15))
     for what in kinds:
         at = round(chance.uniform(2, FAULTS_UNTIL), 3)
         whom = how = ""
         seconds = round(chance.choice((chance.uniform(0.05, 3), chance.uniform(3, 40))), 3)
+        if what in ("cut-agent", "log-away"):
+            seconds = round(chance.choice((seconds, chance.uniform(10, 90), chance.uniform(10, 90))), 3)
         if what in NODE_ACTIONS or what == "operate":
             whom = f"node-{chance.randrange(nodes)}"
             if what == "power-node":
@@ -92,5 +95,9 @@ def draw(seed: int) -> Schedule:
         elif what == "stranger":
             how = str(chance.randrange(1 << 30))
         actions.append(Action(at, what, whom, seconds, how))
-    plan = chance.choice(("small", "small", "whole", "groups"))
+        if what in ("cut-agent", "log-away"):  # meanwhile others come
+            for _ in range(chance.choice((0, 1, 3, 5))):
+                moment = round(at + chance.uniform(0, seconds), 3)
+                actions.append(Action(moment, "replace-node", f"node-{chance.randrange(nodes)}", 0.5))
+    plan = chance.choice(("small", "tiny", "tiny", "whole", "groups", "strict"))
     return Schedule(seed, agents, nodes, plan, tuple(sorted(actions, key=lambda each: each.at)))

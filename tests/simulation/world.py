@@ -26,6 +26,8 @@ from dnms.events.codec import decoder, encoder
 from dnms.events.ip import format_address, parse_address
 from dnms.events.recorded import Request
 from dnms.events.requests import BlockAddress, HoldAddress, MoveAddress, UnholdAddress
+from tests.simulation.doubts import Doubt
+from tests.simulation.journal import SimulatedJournal
 from tests.simulation.kernel import Kernel, SimulatedMachine
 from tests.simulation.log import LogClient, SimulatedLog
 from tests.simulation.network import Host, Network
@@ -156,6 +158,12 @@ class Node:
             self.host.lose_power()
             self.kernel.power_off()
 
+    def replace(self) -> None:
+        """Another machine comes in its place, which has nothing and is nobody yet."""
+        self.power_off()
+        self.disk.files.clear()
+        self.released.clear()
+
     def release(self) -> bool:
         """Give everything back, as a node does that is taken off; it asks anew afterwards."""
         agent = self.agent
@@ -178,6 +186,7 @@ class Agent:
         self.client: LogClient | None = None
         self.process: Process | None = None
         self._chance = world.chance(self.name)
+        self.journal = SimulatedJournal(self.name, world.chance(f"journal of {self.name}"), world.trace)
         self._rate = 1 + self._chance.uniform(-1e-4, 1e-4)  # of its clock that is never set
         self._offset = self._chance.uniform(0, 1e6)
 
@@ -207,7 +216,17 @@ class Agent:
                 return
         settings = SubnetSettings(interface="eth0", subnet=SUBNET, name=self.name, site=Path(), bus="")
         random = self._chance.randbytes
-        await attend(settings, self.world.site, log, clock, self.host, root=b"", random=random, stop=stop)
+        await attend(
+            settings,
+            self.world.site,
+            log,
+            clock,
+            self.host,
+            root=b"",
+            random=random,
+            stop=stop,
+            journal=self.journal,
+        )
 
     def stop(self) -> None:
         if self.process is not None:
@@ -221,6 +240,7 @@ class Agent:
     def power_off(self) -> None:
         if self.process is not None and self.running:
             self._end(self.process)
+            self.journal.lose_power()
             self.host.wired = False
             self.host.lose_power()
 
@@ -248,6 +268,8 @@ class World:
             Host(self.network, "stranger", parse_address("fe80::9:9")), self.chance("stranger"), self.kernels
         )
         self.plan = ""
+        self.granted: list[tuple[bytes, bytes]] = []  # client and address, by an agent that did not reach the log
+        self.doubts: list[Doubt] = []  # which the log has to explain in the end
 
     def chance(self, what: str) -> Random:
         """Draws for one part alone, so that one draw more elsewhere changes nothing here."""
@@ -270,7 +292,7 @@ class World:
         for other in self.nodes:
             theirs = other.kernel.addresses.get(address)
             if other is not node and theirs is not None and theirs.usable and other.holds(address):
-                self.trace.fail(f"{format_address(address)} is used by {node.name} and by {other.name}")
+                self._doubt(address, node, other, f"it is used by {node.name} and by {other.name}", used=True)
 
     def found(self, kernel: Kernel, other: Kernel, address: bytes) -> None:
         """DAD has found a duplicate. If that is another node's, two were given one address."""
@@ -278,7 +300,12 @@ class World:
         name = "a stranger" if theirs is None else theirs.name
         self.trace.note("duplicate", node=mine.name if mine else "-", address=format_address(address), of=name)
         if mine is not None and theirs is not None and theirs.holds(address):
-            self.trace.fail(f"{format_address(address)} was given to {mine.name} and is {theirs.name}'s")
+            self._doubt(address, mine, theirs, f"it was given to {mine.name} and is {theirs.name}'s", used=False)
+
+    def _doubt(self, address: bytes, one: Node, other: Node, said: str, *, used: bool) -> None:
+        self.trace.note("doubt", address=format_address(address), said=said)
+        clients = frozenset((one.client, other.client))
+        self.doubts.append(Doubt(address, clients, self.log.now(), said, used))
 
     async def apply(self, name: str) -> None:
         """An operator applies a plan."""
