@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from dnms.events.ip import format_address
 from dnms.lab.kernel import Kernel
 from dnms.lab.lab import LabError
+from dnms.lab.observatory import Complaints
 from dnms.lab.steps import POLL, Stage
 
 LASTS = 20.0  # seconds; longer than the 15 s for which agents try to commit before they tell their nodes
@@ -24,30 +25,15 @@ async def live_through(stage: Stage, outage: AbstractAsyncContextManager[None]) 
 
     LabError where it cannot go on.
     """
-    if stage.lab.nodes < 2:
-        raise LabError("an outage needs 2 nodes or more: one is configured before it, another comes in it")
-    early, late = range(0, stage.lab.nodes, 2), range(1, stage.lab.nodes, 2)
+    early, late = halves(stage)
     nodes = stage.network.nodes
-    await stage.start_subnet_agents()
-    await stage.wait_for_slaac()
-    await stage.start_nodes(nodes[place] for place in early)
-    await stage.wait_until_configured(early)
-    if any(text for place in early for text in stage.missing(place, stage.observatory.read(place))):
+    if not await configure(stage, early):
         return  # the verdict says what
-    held = {place: stage.observatory.read(place).ours for place in early}
     position = await stage.site.position()
-
-    def unchanged(place: int, found: Kernel) -> Iterator[str]:
-        if place not in held:
-            return
-        yield from stage.missing(place, found)
-        for address in found.ours ^ held[place]:
-            yield f"{format_address(address)} is {'gone' if address in held[place] else 'new'}"
-
-    async with stage.vigil(unchanged):
+    async with stage.vigil(unchanged(stage, early)):
         async with outage:
             await stage.start_nodes(nodes[place] for place in late)
-            await _last(stage)
+            await last(stage, LASTS)
             waiting = [place for place in late if not stage.observatory.used(place)]
         stage.lab.display.line(f"{len(waiting)} of {len(late)} nodes that came in the outage wait at its end")
         await stage.wait_until_configured()
@@ -57,11 +43,46 @@ async def live_through(stage: Stage, outage: AbstractAsyncContextManager[None]) 
             stage.wrong.append(f"{nodes[place].name}: nobody told it `{LATE_TOLD}`")
     if not waiting:
         stage.wrong.append("nobody had to wait, so nothing is shown")
-    early_names = {nodes[place].name for place in early}
-    for event in await stage.site.events("address", after=position):
-        if event.node in early_names and event.name != "address.renewed":
-            stage.wrong.append(f"{event.node}: {event.name} at {event.position}, though nothing had to change")
+    await only_renewed(stage, early, after=position)
     await stage.everyone_was_allocated_once()
+
+
+def halves(stage: Stage) -> tuple[range, range]:
+    """The places of the nodes that are there before an outage, and of those that come in it. LabError."""
+    if stage.lab.nodes < 2:
+        raise LabError("an outage needs 2 nodes or more: one is configured before it, another comes in it")
+    return range(0, stage.lab.nodes, 2), range(1, stage.lab.nodes, 2)
+
+
+async def configure(stage: Stage, early: range) -> bool:
+    """Start all but the nodes that come later; whether those at these places are configured then. LabError."""
+    await stage.start_subnet_agents()
+    await stage.wait_for_slaac()
+    await stage.start_nodes(stage.network.nodes[place] for place in early)
+    await stage.wait_until_configured(early)
+    return not any(text for place in early for text in stage.missing(place, stage.observatory.read(place)))
+
+
+def unchanged(stage: Stage, early: range) -> Complaints:
+    """What is wrong with the nodes at these places, for a vigil: they are to keep what they have now."""
+    held = {place: stage.observatory.read(place).ours for place in early}
+
+    def complaints(place: int, found: Kernel) -> Iterator[str]:
+        if place not in held:
+            return
+        yield from stage.missing(place, found)
+        for address in found.ours ^ held[place]:
+            yield f"{format_address(address)} is {'gone' if address in held[place] else 'new'}"
+
+    return complaints
+
+
+async def only_renewed(stage: Stage, early: range, *, after: int) -> None:
+    """See that behind the position `after` the nodes at these places only kept what they had."""
+    names = {stage.network.nodes[place].name for place in early}
+    for event in await stage.site.events("address", after=after):
+        if event.node in names and event.name != "address.renewed":
+            stage.wrong.append(f"{event.node}: {event.name} at {event.position}, though nothing had to change")
 
 
 def expect_lines(stage: Stage, name: str, *texts: str) -> None:
@@ -70,11 +91,12 @@ def expect_lines(stage: Stage, name: str, *texts: str) -> None:
     stage.wrong += [f"{name}.log does not say {text!r}" for text in texts if text not in log]
 
 
-async def _last(stage: Stage) -> None:
-    end = asyncio.get_running_loop().time() + LASTS
-    with stage.lab.display.phase("seconds of outage", round(LASTS)) as phase:
+async def last(stage: Stage, seconds: float) -> None:
+    """Let so many seconds of an outage pass. LabError if an agent ends in them."""
+    end = asyncio.get_running_loop().time() + seconds
+    with stage.lab.display.phase("seconds of outage", round(seconds)) as phase:
         while (left := end - asyncio.get_running_loop().time()) > 0:
-            phase.reached(round(LASTS - left))
+            phase.reached(round(seconds - left))
             stage.check_alive()
             await asyncio.sleep(POLL)
         phase.reached(phase.total)

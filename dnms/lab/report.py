@@ -45,3 +45,17 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     def passed(self) -> bool:
         """Whether all went as it should."""
         return self.configured == self.nodes and self.duplicates == 0 and self.views_equal_log
+
+
+class OutageReport(Report, frozen=True, kw_only=True):
+    """What else is said of a run in which agents went on while the log was away."""
+
+    refused: int  # answers and families that nodes were told `outage` for
+    moved: int  # nodes whose address of the outage was another's in the log
+    journalled: int  # addresses that agents gave by their journals
+    merged: int  # of those, what the log has as outage.granted
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went as it should."""
+        return super().passed and self.journalled == self.merged

@@ -20,7 +20,7 @@ from dnms.domain import document
 from dnms.domain.aggregate import Fold
 from dnms.domain.plan import PlanState
 from dnms.events import subjects
-from dnms.events.address import AddressAllocated
+from dnms.events.address import AddressAllocated, OutageGranted
 from dnms.events.ip import format_address
 from dnms.kit.clock import MICROSECONDS, SystemClock
 from dnms.lab.judge import Lease
@@ -187,15 +187,18 @@ class LabSite:
         ]
 
     async def leases(self) -> dict[Lease, float]:
-        """When the log first had each lease: seconds since 1970-01-01 UTC, by the bus's own clock."""
+        """When the log first had each lease, or an agent's journal in an outage: seconds since 1970-01-01 UTC, by the
+        bus's own clock.
+        """
         first: dict[Lease, float] = {}
         async with aclosing(read(self._log, [subjects.ledger(NAME, SUBNET)])) as batches:
             async for batch in batches:
                 for stored in batch.stored:
                     for event in stored.commit.events:
-                        if isinstance(event, AddressAllocated):
+                        if isinstance(event, AddressAllocated | OutageGranted):
                             lease = event.client.hex(), format_address(event.address)
-                            first.setdefault(lease, stored.stored_at / MICROSECONDS)
+                            at = event.happened if isinstance(event, OutageGranted) else stored.stored_at
+                            first.setdefault(lease, at / MICROSECONDS)
                 if batch.caught_up:
                     break
         return first

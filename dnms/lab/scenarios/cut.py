@@ -29,15 +29,18 @@ async def run(lab: Lab) -> Outcome:
         network = stage.network
         network.addressing = msgspec.structs.replace(network.addressing, preferred=PREFERRED, valid=VALID, strict=True)
         await stage.site.apply(network.addressing.plan(NAME))
-        await live_through(stage, _cut(stage))
+        await live_through(stage, cut_off(stage))
         for agent in network.agents:
             expect_lines(stage, agent.name, "connection to the bus lost", "connection to the bus is back")
         return await verdict(stage, "cut")
 
 
 @asynccontextmanager
-async def _cut(stage: Stage) -> AsyncGenerator[None, None]:
-    """The site itself still reaches its bus, so it sees that nothing comes; and afterwards, that renewals do."""
+async def cut_off(stage: Stage) -> AsyncGenerator[None, None]:
+    """No agent reaches the bus meanwhile.
+
+    The site itself does, so it sees that nothing comes; and afterwards, that renewals do.
+    """
     renewing = [node.name for node in stage.network.nodes[0::2]]
     with stage.network.management_cut():
         await asyncio.sleep(SETTLE)

@@ -54,8 +54,8 @@ def scenario(name: str, nodes: int) -> list[str]:
     return [*LAB, "run", name, "--nodes", str(nodes), "--agents", "2", "-o", "json"]
 
 
-def check(done: subprocess.CompletedProcess[str], name: str = "basic", nodes: int = 8) -> int:
-    """All went well, and stdout has the JSON alone; the number of events."""
+def check(done: subprocess.CompletedProcess[str], name: str = "basic", nodes: int = 8, **more: int) -> int:
+    """All went well, and stdout has the JSON alone, with `more` in it; the number of events."""
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     times, beyond = report.pop("time_to_configured_ms"), report.pop("time_beyond_dad_ms")
@@ -67,6 +67,7 @@ def check(done: subprocess.CompletedProcess[str], name: str = "basic", nodes: in
         "duplicates": 0,
         "subnet_agents": 2,
         "views_equal_log": True,
+        **more,
     }
     assert list(times) == list(beyond) == ["p50", "p99", "max"]
     assert 0 < beyond["p50"] <= beyond["p99"] <= beyond["max"] < times["max"]
@@ -126,7 +127,14 @@ def test_nodes_wait_for_a_disk_that_is_full(temporary: Path) -> None:
     check(run(scenario("disk", 4)), "disk", 4)
 
 
-@pytest.mark.parametrize(("name", "nodes"), [("crash", 2), ("cut", 1), ("disk", 1)])
+def test_nodes_join_and_renew_while_the_bus_is_cut_off(temporary: Path) -> None:
+    done = run(scenario("outage", 4))
+    refused = json.loads(done.stdout)["refused"] if done.returncode == 0 else 0
+    check(done, "outage", 4, refused=refused, moved=0, journalled=2, merged=2)
+    assert refused >= 2, "each was refused IPv4"
+
+
+@pytest.mark.parametrize(("name", "nodes"), [("crash", 2), ("cut", 1), ("disk", 1), ("outage", 1)])
 def test_too_few_nodes_would_show_nothing(temporary: Path, name: str, nodes: int) -> None:
     done = run(scenario(name, nodes))
     assert (done.returncode, done.stdout) == (1, "")
@@ -220,6 +228,7 @@ def test_the_list_has_every_scenario() -> None:
         "disk",
         "duplicate",
         "handover",
+        "outage",
         "reboot",
     ]
 
