@@ -25,6 +25,7 @@ from dnms.kit import logging
 
 SUBNET, AGENT = "office", "agent-1"
 BACKLOG = 1_024  # of the bare server
+NEW_NODES = 1_000_000  # all of them come from one address, and are new in every round
 
 
 class Listening(msgspec.Struct):
@@ -76,7 +77,9 @@ async def main(path: Path, bus: str) -> None:
     site = Site.load(path)
     context = tls.serving(site.agent_certificate, site.agent_key)
     root = hashlib.sha256(ssl.PEM_cert_to_DER_cert(site.root_certificate.read_text())).digest()
-    settings = SubnetSettings(interface="lo", subnet=SUBNET, name=AGENT, site=path, bus=bus, port=0)
+    settings = SubnetSettings(
+        interface="lo", subnet=SUBNET, name=AGENT, site=path, bus=bus, port=0, new_nodes=NEW_NODES
+    )
     log = await connect(bus, site.name, token=site.bus_token)
     clock = LogClock(log)
     await clock.measure()

@@ -11,9 +11,7 @@ nats-py, each subject in its order. Printed are medians of the rounds; parts of 
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -21,6 +19,7 @@ import uvloop
 from rich.console import Console
 from rich.table import Table
 
+from bench.command import main
 from bench.joins import BareRound, Network, Round, commits_a_subject, median, network, percentile, shares
 from bench.loopback import Times
 from bench.sampling import TLS_HANDSHAKE, TLS_RECORDS
@@ -220,17 +219,5 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.join", description="What a join costs.")
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    output = parser.parse_args().output
-    report = uvloop.run(measure())
-    if output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
-    else:
-        show(report)
-
-
 if __name__ == "__main__":
-    main()
+    main("join", "What a join costs.", measure, show, loop=uvloop.new_event_loop)

@@ -14,9 +14,7 @@ the log. `bare` publishes prepared commits of the same size, one in flight, with
 
 from __future__ import annotations
 
-import argparse
 import os
-import sys
 
 import msgspec
 import uvloop
@@ -24,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import leases, streams
+from bench.command import main
 from bench.leases import Leases
 from bench.sides import Stopwatch, embedded
 from bench.streams import Batch, Rates
@@ -103,17 +102,5 @@ def _mark(text: str, *, good: bool) -> str:
     return f"[green]{text}[/green]" if good else f"[red]{text} ✗[/red]"
 
 
-def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.log", description="The log's speed beside bare loops.")
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    output = parser.parse_args().output
-    report = uvloop.run(measure())
-    if output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
-    else:
-        show(report)
-
-
 if __name__ == "__main__":
-    main()
+    main("log", "The log's speed beside bare loops.", measure, show, loop=uvloop.new_event_loop)

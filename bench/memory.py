@@ -8,9 +8,7 @@ what a session holds can be told from what a node holds that is in the log.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import sys
 import tempfile
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench import idle_node
+from bench.command import main
 from bench.joins import agent_of, nodes_of, served
 from bench.loopback import Times
 from bench.processes import Memory, established, memory
@@ -87,17 +86,5 @@ def show(report: Report) -> None:
     )
 
 
-def main() -> None:
-    """Measure, and print."""
-    parser = argparse.ArgumentParser(prog="python -m bench.memory", description="What agents hold in memory.")
-    parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
-    output = parser.parse_args().output
-    report = asyncio.run(measure())
-    if output == "json":
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(report), indent=2).decode() + "\n")
-    else:
-        show(report)
-
-
 if __name__ == "__main__":
-    main()
+    main("memory", "What agents hold in memory.", measure, show)
