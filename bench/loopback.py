@@ -63,7 +63,11 @@ class LoopbackDiscovery:
     def __init__(self, receive: Receive) -> None:
         self._socket = multicast.unicast_socket(INDEX)
         self.port: int = self._socket.getsockname()[1]
-        self._reader = DatagramReader(self._socket, receive)
+
+        def told_apart(data: bytes, peer: Peer, hop_limit: int) -> None:
+            receive(data, (f"{peer[0]}%{peer[1]}", *peer[1:]), hop_limit)
+
+        self._reader = DatagramReader(self._socket, told_apart)
 
     @property
     def dropped(self) -> Counter[str]:
@@ -72,7 +76,7 @@ class LoopbackDiscovery:
 
     def send(self, data: bytes, peer: Peer) -> None:
         """Answer a peer. KernelError."""
-        multicast.send(self._socket, data, peer, interface=INDEX)
+        multicast.send(self._socket, data, (peer[0].partition("%")[0], *peer[1:]), interface=INDEX)
 
     def rejoin(self) -> None:
         """There are no groups."""
