@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 
 import msgspec
@@ -46,7 +47,7 @@ WEIGHTS = {
     "crash-agent": 5,
     "power-agent": 3,
     "stop-agent": 3,
-    "cut-agent": 8,
+    "cut-agent": 12,
     "partition": 4,
     "weather": 3,
     "break-streams": 2,
@@ -65,7 +66,7 @@ def draw(seed: int) -> Schedule:  # noqa: PLR0912  # one branch a kind of action
     agents, nodes = chance.choice((2, 2, 3)), chance.randint(3, 6)
     actions = [Action(round(chance.uniform(0, 20), 3), "boot", f"node-{number}") for number in range(nodes)]
     actions += [Action(round(chance.uniform(0, 5), 3), "begin", f"agent-{number}") for number in range(agents)]
-    kinds = chance.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()), k=chance.randint(5, 15))
+    kinds = chance.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()), k=chance.randint(4, 12))
     for what in kinds:
         at = round(chance.uniform(2, FAULTS_UNTIL), 3)
         whom = how = ""
@@ -95,9 +96,16 @@ def draw(seed: int) -> Schedule:  # noqa: PLR0912  # one branch a kind of action
         elif what == "stranger":
             how = str(chance.randrange(1 << 30))
         actions.append(Action(at, what, whom, seconds, how))
-        if what in ("cut-agent", "log-away"):  # meanwhile others come
-            for _ in range(chance.choice((0, 1, 3, 5))):
-                moment = round(at + chance.uniform(0, seconds), 3)
-                actions.append(Action(moment, "replace-node", f"node-{chance.randrange(nodes)}", 0.5))
+        if what in ("cut-agent", "log-away"):
+            actions += _meanwhile(chance, actions[-1], nodes)
     plan = chance.choice(("small", "tiny", "tiny", "whole", "groups", "strict"))
     return Schedule(seed, agents, nodes, plan, tuple(sorted(actions, key=lambda each: each.at)))
+
+
+def _meanwhile(chance: Random, outage: Action, nodes: int) -> Iterator[Action]:
+    """While an agent is cut off, others come, and it may be killed: then its journal is all that tells."""
+    for _ in range(chance.choice((0, 1, 3, 5))):
+        moment = round(outage.at + chance.uniform(0, outage.seconds), 3)
+        yield Action(moment, "replace-node", f"node-{chance.randrange(nodes)}", 0.5)
+    if outage.whom and chance.random() < 0.4:
+        yield Action(round(outage.at + chance.uniform(0, outage.seconds), 3), "crash-agent", outage.whom, 1.0)
