@@ -60,7 +60,7 @@ WEIGHTS = {
 }
 
 
-def draw(seed: int) -> Schedule:  # noqa: PLR0912  # one branch a kind of action
+def draw(seed: int) -> Schedule:  # one branch a kind of action
     """The schedule of a seed."""
     chance = Random(f"schedule {seed}")
     agents, nodes = chance.choice((2, 2, 3)), chance.randint(3, 6)
