@@ -81,7 +81,8 @@ def show(report: Report) -> None:
             )
         console.print(table)
     table = Table(title=f"group commit, {report.clients} clients of one ledger, durable leases", title_justify="left")
-    for column in ("request", "leases/s", "p50 ms", "p99 ms", "CPU µs", "a commit", "bare", "of bare"):
+    table.add_column("request", no_wrap=True)
+    for column in ("leases/s", "p50 ms", "p99 ms", "CPU µs", "a commit", "bare", "of bare"):
         table.add_column(column, justify="right")
     for each in report.group_commit:
         table.add_row(
