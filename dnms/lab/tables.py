@@ -138,4 +138,4 @@ def _summary(report: Report) -> RenderableType:
     table.add_row("Events in the log", str(report.events))
     table.add_row("Views equal the log", "yes" if report.views_equal_log else "NO")
     table.add_row("The whole run", f"{report.seconds} s")
-    return Padding(table, (1, 0, 0, 0))
+    return Padding(table, (1, 0, 0, 0), expand=False)

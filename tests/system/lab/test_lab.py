@@ -155,6 +155,7 @@ def test_tables_are_for_people(temporary: Path) -> None:
     ):
         assert shown in done.stdout
     assert "nodes configured 2/2" in done.stderr
+    assert max(map(len, done.stdout.splitlines())) < 300, "into a pipe nothing is padded to the width of a screen"
 
 
 # `nothing_is_left` in tests/conftest.py sees every process that is left.
