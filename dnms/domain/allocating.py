@@ -82,6 +82,8 @@ def move(ledger: Ledger, lease: Lease, to: bytes | None, *, at: int, entropy: by
     """Another address instead of this one: `to`, or the next one that is free. Refused."""
     if ledger.held.get(lease.address) == (lease.client, lease.iaid):
         raise Refused("held", "the address is kept for this client; end that first")
+    if lease.drained_at:
+        return  # another one has its place already
     request = AllocateAddress(client=lease.client, iaid=lease.iaid, family=_family(lease.address), group=lease.group)
     if to is None:
         chosen = choose(ledger, request, at=at, entropy=entropy, behind=True)

@@ -172,6 +172,14 @@ def test_an_operator_moves_a_client(clerk: Clerk) -> None:
     assert clerk.refused(MoveAddress(client=client(1), iaid=1, address=first.address)) == "held"
 
 
+def test_an_address_that_is_drained_already_is_moved_no_further(clerk: Clerk) -> None:
+    before = clerk.allocate(1)
+    move = MoveAddress(client=client(1), iaid=1, address=before.address)
+    clerk.ask(move)
+    assert clerk.ask(move) == ()
+    assert [lease.drained_at > 0 for lease in clerk.ledger.leases_of(client(1), 1, 6)] == [False, True]
+
+
 def test_a_client_that_is_moved_often_keeps_a_bounded_number(clerk: Clerk) -> None:
     for _ in range(3 * MAX_OTHERS):
         address = clerk.ledger.bindings.get((client(1), 1, 6)) or clerk.allocate(1).address
