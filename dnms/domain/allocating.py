@@ -27,7 +27,8 @@ from dnms.events.requests import AllocateAddress, HoldAddress, MergeOutage
 from dnms.kit.clock import MICROSECONDS
 
 if TYPE_CHECKING:
-    from dnms.domain.ledger import Lease, Ledger
+    from dnms.domain.leases import Lease
+    from dnms.domain.ledger import Ledger
 
 TRIES: Final = 64
 """Candidates of a strategy before the index of the range is asked."""

@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from dnms.domain.ledger import Lease, Ledger
+from dnms.domain.leases import Lease
+from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.domain.reserved import prefix_in
 from dnms.events.configuration import AssignedAddress, Assignment, Generation, Resolver

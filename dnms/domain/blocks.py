@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping
 
 from dnms.events.plan import Pool
-from dnms.kit.overlay import Overlay
+from dnms.kit.overlay import overlaid
 
 
 def block_of(address: bytes) -> bytes:
@@ -23,7 +23,7 @@ class Blocks:
     def draft(self) -> Blocks:
         """A copy that may be thrown away."""
         draft = Blocks()
-        draft._owners, draft._blocks = Overlay(self._owners), Overlay(self._blocks)
+        draft._owners, draft._blocks = overlaid(self._owners), overlaid(self._blocks)
         return draft
 
     def owner(self, address: bytes) -> bytes | None:

@@ -11,7 +11,8 @@ import msgspec
 
 from dnms.domain.aggregate import Refused
 from dnms.domain.allocating import withdrawn
-from dnms.domain.ledger import Lease, Ledger
+from dnms.domain.leases import Lease
+from dnms.domain.ledger import Ledger
 from dnms.domain.plan import says_the_same
 from dnms.domain.reserved import fixed_addresses
 from dnms.domain.strategies import ENTROPY

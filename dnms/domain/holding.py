@@ -14,7 +14,8 @@ from dnms.events.requests import AllocateAddress, BlockAddress, HoldAddress, Unh
 from dnms.kit.clock import MICROSECONDS
 
 if TYPE_CHECKING:
-    from dnms.domain.ledger import Lease, Ledger
+    from dnms.domain.leases import Lease
+    from dnms.domain.ledger import Ledger
 
 MAX_HOLDS: Final = 8
 """Addresses that are kept for one client on one interface: an assignment names no more."""

@@ -20,6 +20,7 @@ from dnms.domain.blocks import Blocks, block_of
 from dnms.domain.document import LEVEL
 from dnms.domain.given import Given
 from dnms.domain.horizons import Horizons
+from dnms.domain.leases import Binding, Lease, Leases
 from dnms.domain.remembered import Remembered
 from dnms.domain.reserved import fixed_addresses, prefix_in
 from dnms.domain.strategies import COUNTING, ENTROPY
@@ -55,34 +56,13 @@ from dnms.events.requests import (
     WithdrawAddress,
 )
 from dnms.kit.clock import MICROSECONDS
-from dnms.kit.overlay import Overlay
+from dnms.kit.overlay import Overlay, overlaid
 
 MAX_DECLINES: Final = 8
 """Addresses that one client may have in quarantine, declined or blocked, so that a broken one cannot eat the pool."""
 
 MAX_WITHDRAWN: Final = 4_000
 """Leases that one adoption ends; who adopts asks again until none is left."""
-
-Binding = tuple[bytes, int, int]
-"""Client id, IAID and family: what an address is held for."""
-
-
-class Lease(msgspec.Struct, frozen=True, gc=False):
-    """One address held by one client."""
-
-    address: bytes
-    client: bytes
-    iaid: int
-    pool: str
-    group: int
-    valid_until: int
-    horizon: int
-    drained_at: int = 0  # another takes its place: until then the client may use it; 0: it is no such one
-
-    @property
-    def binding(self) -> Binding:
-        """What it is held for."""
-        return self.client, self.iaid, family(self.address)
 
 
 class Ledger:
@@ -91,8 +71,9 @@ class Ledger:
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
         self.adopted = Adopted(AdoptedPlan(position=0, level=0))
-        self.leases: MutableMapping[bytes, Lease] = {}  # by address
-        self.bindings: MutableMapping[Binding, bytes] = {}  # to the address, or to the first one of several
+        self._table = Leases()
+        self.leases: MutableMapping[bytes, Lease] = self._table  # by address
+        self.bindings: MutableMapping[Binding, bytes] = self._table.bindings  # to the address, of several to the first
         self.others: MutableMapping[Binding, tuple[bytes, ...]] = {}  # beside the first: secondary, and to be drained
         self.held: MutableMapping[bytes, tuple[bytes, int]] = {}  # by address: client and IAID
         self.holds: MutableMapping[Binding, tuple[bytes, ...]] = {}  # the same, by whom they are kept for
@@ -120,8 +101,8 @@ class Ledger:
         """A copy that may be thrown away; it reads what this one has made of its ranges and does not write it."""
         draft = Ledger(self.secret)
         draft.adopted = self.adopted
-        draft.leases, draft.bindings, draft.others = Overlay(self.leases), Overlay(self.bindings), Overlay(self.others)
-        draft.held, draft.holds = Overlay(self.held), Overlay(self.holds)
+        draft.leases, draft.bindings, draft.others = Overlay(self.leases), Overlay(self.bindings), overlaid(self.others)
+        draft.held, draft.holds = overlaid(self.held), overlaid(self.holds)
         draft.remembered = self.remembered.draft()
         draft.blocks = self.blocks.draft()
         draft.given = Given(draft, base=self.given)
@@ -332,7 +313,11 @@ class Ledger:
     def _hold(self, lease: Lease, *, durable: bool) -> None:
         """Somebody has it from now on, as the first one of its binding if that has none."""
         address, binding = lease.address, lease.binding
-        if address not in self.leases:
+        there = self.leases.get(address)
+        if there is not None and there.binding != binding:
+            self._end(address)  # which no decision of ours leads to; whoever wrote it, the newest is true
+            there = None
+        if there is None:
             if (promised := self.remembered.promised(address, lease.client)) > lease.horizon:
                 lease = msgspec.structs.replace(lease, horizon=promised)  # no promise ends by being given again
             self._take(lease)
@@ -343,7 +328,7 @@ class Ledger:
         elif first != address and address not in (others := self.others.get(binding, ())):
             self.others[binding] = (*others, address)
         if durable:
-            self._horizons.note(lease, self.leases)
+            self._horizons.note(lease, self._table)
 
     def _take(self, lease: Lease) -> None:
         self.remembered.hold(lease.address)
@@ -369,7 +354,7 @@ class Ledger:
                 self.others[lease.binding] = (before, *self.others.get(lease.binding, ()))
             self.bindings[lease.binding] = event.address
         if durable:
-            self._horizons.note(lease, self.leases)
+            self._horizons.note(lease, self._table)
 
     def _drain(self, lease: Lease, until: int) -> None:
         self.leases[lease.address] = msgspec.structs.replace(lease, drained_at=until)
@@ -389,11 +374,12 @@ class Ledger:
 
     def _end(self, address: bytes) -> tuple[Lease, bytes | None]:
         """Nobody has it any more. The lease, and its block if that is nobody's either."""
-        lease = self.leases.pop(address)
+        lease = self.leases[address]
         if self.bindings.get(lease.binding) == address:
             self._promote(lease.binding)
         else:
             _without(self.others, lease.binding, address)
+        del self.leases[address]  # after its binding, see `Leases`
         self.remembered.end(address, lease.client)
         block = self.blocks.leave(address) if self.adopted.has_special else None
         if block is not None:

@@ -17,7 +17,8 @@ from dnms.events.requests import AllocateAddress, MergeOutage
 from dnms.kit.clock import MICROSECONDS
 
 if TYPE_CHECKING:
-    from dnms.domain.ledger import Lease, Ledger
+    from dnms.domain.leases import Lease
+    from dnms.domain.ledger import Ledger
 
 OUTAGE: Final = "outage"
 """Not now: the log cannot be reached, and what is asked for needs it."""

@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from dnms.events.ip import Prefix, family
-from dnms.kit.overlay import Overlay
+from dnms.kit.overlay import overlaid
 
 MAX_FORMER: Final = 65_536
 """Addresses of a family that somebody had, the newest ones: for IPv6 so that another client does not get them soon, for
@@ -50,9 +50,9 @@ class Remembered:
     def draft(self) -> Remembered:
         """A copy that may be thrown away. It forgets nothing: nobody decides by what is over."""
         draft = Remembered()
-        draft.former = {kind: Overlay(former) for kind, former in self.former.items()}
-        draft.quarantine, draft._promised = Overlay(self.quarantine), Overlay(self._promised)
-        draft._counters, draft._declines = Overlay(self._counters), Overlay(self._declines)
+        draft.former = {kind: overlaid(former) for kind, former in self.former.items()}
+        draft.quarantine, draft._promised = overlaid(self.quarantine), overlaid(self._promised)
+        draft._counters, draft._declines = overlaid(self._counters), overlaid(self._declines)
         draft._ends = self._ends  # which a draft only reads
         return draft
 

@@ -83,3 +83,11 @@ class Overlay(MutableMapping[K, V]):
 
     def __len__(self) -> int:
         return sum(1 for _ in self)
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
+
+
+def overlaid(base: Mapping[K, V]) -> MutableMapping[K, V]:
+    """A view over `base` as long as that stays as it is; where there is nothing to see, a dict, which is faster."""
+    return Overlay(base) if base else {}

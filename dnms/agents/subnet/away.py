@@ -12,7 +12,7 @@ from dnms.agents.subnet.books import Books
 from dnms.bus.port import Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import assign
-from dnms.domain.ledger import Lease
+from dnms.domain.leases import Lease
 from dnms.events.configuration import Generation
 from dnms.events.ip import family
 from dnms.events.requests import AllocateAddress

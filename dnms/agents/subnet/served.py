@@ -15,7 +15,8 @@ from dnms.agents.subnet.newcomers import Newcomers
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import RETRY, assign
-from dnms.domain.ledger import MAX_DECLINES, Lease
+from dnms.domain.leases import Lease
+from dnms.domain.ledger import MAX_DECLINES
 from dnms.domain.outage import OUTAGE
 from dnms.domain.reserved import prefix_in
 from dnms.events.configuration import Snapshot

@@ -289,3 +289,13 @@ def test_an_older_plan_is_not_adopted(clerk: Clerk, plan: PlanState) -> None:
 
 def test_a_ledger_without_a_plan_gives_nothing() -> None:
     assert Clerk(Ledger(b"s" * 32)).refused(AllocateAddress(client=client(1), iaid=1, family=6)) == "no-subnet"
+
+
+def test_what_ends_at_once_is_found_in_parts(clerk: Clerk) -> None:
+    """However many horizons lie in one minute, who asks for a few is told a few, and in the end of all."""
+    given = {clerk.allocate(number).address for number in range(100)}
+    found: set[bytes] = set()
+    while due := clerk.ledger.due(10**18, 1):
+        clerk.ask(ExpireAddresses(addresses=due), at=10**18)
+        found |= set(due)
+    assert found == given
