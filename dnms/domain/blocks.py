@@ -26,6 +26,16 @@ class Blocks:
         draft._owners, draft._blocks = overlaid(self._owners), overlaid(self._blocks)
         return draft
 
+    def dump(self) -> tuple[tuple[bytes, bytes, int], ...]:
+        """Of each block: its first address, its client, and how many addresses of it that has."""
+        return tuple((block, client, count) for block, (client, count) in self._owners.items())
+
+    def load(self, dump: tuple[tuple[bytes, bytes, int], ...]) -> None:
+        """Take what `dump` gave, into one that is empty."""
+        for block, client, count in dump:
+            self._owners[block] = client, count
+            self._blocks[client] = (*self._blocks.get(client, ()), block)
+
     def owner(self, address: bytes) -> bytes | None:
         """The client that has addresses in the same block."""
         owned = self._owners.get(block_of(address))

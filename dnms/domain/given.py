@@ -21,6 +21,10 @@ MAX_INDEXED: Final = 1 << 24
 taken, so are millions of their addresses."""
 
 
+GivenDump = tuple[tuple[tuple[tuple[bytes, bytes], ...], int], ...]
+"""First and last addresses of ranges, and the number behind the highest of these that was ever given."""
+
+
 class Given:
     """Of one ledger, or of a draft of it."""
 
@@ -31,6 +35,17 @@ class Given:
         self._indexes: dict[tuple[Ranges, int], Reusable] = {}
         self._behind: dict[Ranges, int] = dict(base._behind) if base is not None else {}
         self._ended: list[bytes] = []  # in this draft, whose indexes are another's
+
+    def dump(self) -> GivenDump:
+        """What was noted. Indexes are made anew when they are needed."""
+        return tuple((ranges.dump(), number) for ranges, number in self._behind.items())
+
+    def load(self, dump: GivenDump) -> None:
+        """Take what `dump` gave."""
+        self._behind = {
+            Ranges([(int.from_bytes(first), int.from_bytes(last)) for first, last in ranges]): number
+            for ranges, number in dump
+        }
 
     def behind(self, ranges: Ranges) -> int:
         """The number behind the highest of these that was ever given, as far as `note` was told of them."""

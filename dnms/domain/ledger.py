@@ -71,16 +71,16 @@ class Ledger:
     def __init__(self, secret: bytes) -> None:
         self.secret = secret
         self.adopted = Adopted(AdoptedPlan(position=0, level=0))
-        self._table = Leases()
-        self.leases: MutableMapping[bytes, Lease] = self._table  # by address
-        self.bindings: MutableMapping[Binding, bytes] = self._table.bindings  # to the address, of several to the first
+        self.table = Leases()
+        self.leases: MutableMapping[bytes, Lease] = self.table  # by address
+        self.bindings: MutableMapping[Binding, bytes] = self.table.bindings  # to the address, of several to the first
         self.others: MutableMapping[Binding, tuple[bytes, ...]] = {}  # beside the first: secondary, and to be drained
         self.held: MutableMapping[bytes, tuple[bytes, int]] = {}  # by address: client and IAID
         self.holds: MutableMapping[Binding, tuple[bytes, ...]] = {}  # the same, by whom they are kept for
         self.remembered = Remembered()
         self.blocks = Blocks()
         self.given = Given(self)
-        self._horizons = Horizons()
+        self.horizons = Horizons()
 
     @property
     def plan(self) -> AdoptedPlan:
@@ -122,7 +122,7 @@ class Ledger:
 
     def due(self, now: int, limit: int, kinds: Set[int] = frozenset({4, 6})) -> tuple[bytes, ...]:
         """Up to `limit` addresses of these families whose horizon has passed at `now`, for `ExpireAddresses`."""
-        return self._horizons.due(self.leases, now, limit, kinds)
+        return self.horizons.due(self.leases, now, limit, kinds)
 
     def pool_of(self, address: bytes) -> Pool | None:
         """The adopted plan's pool that the address is given from; None if the plan has no place for it."""
@@ -291,7 +291,7 @@ class Ledger:
             case AddressDeprecated():
                 self._drain(self.leases[event.address], event.valid_until)
             case AddressHeld():
-                self._keep(event)
+                self.keep(event.address, event.client, event.iaid)
             case AddressUnheld():
                 del self.held[event.address]
                 _without(self.holds, (event.client, event.iaid, family(event.address)), event.address)
@@ -328,7 +328,7 @@ class Ledger:
         elif first != address and address not in (others := self.others.get(binding, ())):
             self.others[binding] = (*others, address)
         if durable:
-            self._horizons.note(lease, self._table)
+            self.horizons.note(lease, self.table)
 
     def _take(self, lease: Lease) -> None:
         self.remembered.hold(lease.address)
@@ -354,7 +354,7 @@ class Ledger:
                 self.others[lease.binding] = (before, *self.others.get(lease.binding, ()))
             self.bindings[lease.binding] = event.address
         if durable:
-            self._horizons.note(lease, self._table)
+            self.horizons.note(lease, self.table)
 
     def _drain(self, lease: Lease, until: int) -> None:
         self.leases[lease.address] = msgspec.structs.replace(lease, drained_at=until)
@@ -386,10 +386,11 @@ class Ledger:
             self.remembered.end(block, lease.client)
         return lease, block
 
-    def _keep(self, event: AddressHeld) -> None:
-        binding = (event.client, event.iaid, family(event.address))
-        self.held[event.address] = event.client, event.iaid
-        self.holds[binding] = (*self.holds.get(binding, ()), event.address)
+    def keep(self, address: bytes, client: bytes, iaid: int) -> None:
+        """The address is kept for this client from now on."""
+        binding = (client, iaid, family(address))
+        self.held[address] = client, iaid
+        self.holds[binding] = (*self.holds.get(binding, ()), address)
 
     def _grant(self, event: OutageGranted, *, durable: bool) -> None:
         """A fact; who has the address in the log keeps it. Beside another one of the same client it is drained."""

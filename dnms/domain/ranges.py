@@ -29,6 +29,10 @@ class Ranges:
         """Whether they are of IPv4."""
         return bool(self._ranges) and self._ranges[0][0] >> 32 == _MAPPED
 
+    def dump(self) -> tuple[tuple[bytes, bytes], ...]:
+        """First and last address of each."""
+        return tuple((first.to_bytes(16), last.to_bytes(16)) for first, last in self._ranges)
+
     def address(self, number: int) -> int:
         """The address with this number, which is below `size`."""
         place = bisect_right(self._begins, number) - 1

@@ -35,6 +35,17 @@ class Forgotten(msgspec.Struct, frozen=True):
     free: list[bytes]  # not kept from anybody any more
 
 
+class RememberedDump(msgspec.Struct, frozen=True, array_like=True):
+    """All of it, in the order in which it is kept."""
+
+    former: tuple[tuple[int, tuple[tuple[bytes, bytes], ...]], ...]
+    quarantine: tuple[tuple[bytes, int], ...]
+    promised: tuple[tuple[bytes, int], ...]
+    counters: tuple[tuple[Moved, int], ...]
+    declines: tuple[tuple[bytes, tuple[int, ...]], ...]
+    ends: tuple[tuple[int, bytes, bytes], ...]
+
+
 class Remembered:
     """Former addresses and their last clients, quarantined ones, and the counters of clients that moved."""
 
@@ -55,6 +66,24 @@ class Remembered:
         draft._counters, draft._declines = overlaid(self._counters), overlaid(self._declines)
         draft._ends = self._ends  # which a draft only reads
         return draft
+
+    def dump(self) -> RememberedDump:
+        """All of it."""
+        return RememberedDump(
+            former=tuple((kind, tuple(former.items())) for kind, former in self.former.items()),
+            quarantine=tuple(self.quarantine.items()),
+            promised=tuple(self._promised.items()),
+            counters=tuple(self._counters.items()),
+            declines=tuple(self._declines.items()),
+            ends=tuple(self._ends),
+        )
+
+    def load(self, dump: RememberedDump) -> None:
+        """Take what `dump` gave."""
+        self.former = {kind: OrderedDict(former) for kind, former in dump.former}
+        self.quarantine, self._promised = dict(dump.quarantine), dict(dump.promised)
+        self._counters, self._declines = OrderedDict(dump.counters), dict(dump.declines)
+        self._ends = list(dump.ends)
 
     def counter(self, moved: Moved) -> int:
         """With which candidate the client begins."""

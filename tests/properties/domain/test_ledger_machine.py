@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from dnms.domain import ledger_dump
 from dnms.domain.aggregate import Fold, Question, Refused, resettle, settle
 from dnms.domain.document import from_toml
 from dnms.domain.ledger import Ledger
@@ -183,6 +185,15 @@ class LedgerMachine(RuleBasedStateMachine):
         self.ask(ExpireAddresses(addresses=self.fold.state.due(self.now, 3)))
 
     @rule()
+    def begin_again(self) -> None:
+        """The twin is started again, from its snapshot."""
+        rest, buffers = ledger_dump.dump(self.twin.state)
+        again = msgspec.msgpack.decode(msgspec.msgpack.encode(rest), type=ledger_dump.LedgerDump)
+        self.twin.state = Ledger(b"s" * 32)
+        ledger_dump.load(self.twin.state, again, memoryview(b"".join(buffers)))
+        assert ledger_dump.dump(self.twin.state) == (rest, buffers)
+
+    @rule()
     def commit(self) -> None:
         before = dict(self.fold.state.leases)
         chance = random.Random(self.sequence)
@@ -199,7 +210,8 @@ class LedgerMachine(RuleBasedStateMachine):
         )
         assert answers or not self.waiting
         assert dict(self.fold.state.leases) == before, "deciding changes nothing"
-        assert encode(resettle(self.fold.state, commit)) == encode(commit), "recorded inputs reproduce the commit"
+        for fold in (self.fold, self.twin):
+            assert encode(resettle(fold.state, commit)) == encode(commit), "recorded inputs reproduce the commit"
         del self.waiting[: len(answers)]  # the rest wants random bits after a new plan
         assert all(not isinstance(answer, Refused) or answer.why for answer in answers)
         self.sequence += 1

@@ -192,7 +192,7 @@ def test_a_client_that_renews_all_the_time_costs_no_memory(clerk: Clerk) -> None
     lease = clerk.allocate(1, 4)
     for second in range(2 * SLACK):
         clerk.ask(RenewAddress(client=client(1), iaid=1, address=lease.address), at=second)
-    assert len(clerk.ledger._horizons) <= SLACK + 2
+    assert len(clerk.ledger.horizons) <= SLACK + 2
     assert clerk.ledger.due(10**18, 10) == (lease.address,)
 
 

@@ -1,0 +1,66 @@
+"""A ledger's fold as bytes, from which it goes on as if it had been folded: small things, and a few large buffers."""
+
+from __future__ import annotations
+
+import sys
+from typing import Final
+
+import msgspec
+
+from dnms.domain.adopted import Adopted
+from dnms.domain.given import GivenDump
+from dnms.domain.horizons import HorizonsDump
+from dnms.domain.leases import Binding, LeasesDump
+from dnms.domain.ledger import Ledger
+from dnms.domain.remembered import RememberedDump
+from dnms.events.plan import AdoptedPlan
+
+_BYTES: Final = sys.byteorder  # of the numbers in the buffers
+
+
+class LedgerDump(msgspec.Struct, frozen=True, kw_only=True):
+    """All but the buffers. What can be told from the rest is not in it."""
+
+    byteorder: str
+    plan: AdoptedPlan
+    leases: LeasesDump
+    horizons: HorizonsDump
+    others: tuple[tuple[Binding, tuple[bytes, ...]], ...]
+    held: tuple[tuple[bytes, bytes, int], ...]  # address, client, IAID
+    remembered: RememberedDump
+    blocks: tuple[tuple[bytes, bytes, int], ...]
+    given: GivenDump
+
+
+def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
+    """A ledger that is no draft; the buffers stay as they are while it goes on."""
+    leases, buffers = ledger.table.dump()
+    horizons, ends = ledger.horizons.dump()
+    rest = LedgerDump(
+        byteorder=_BYTES,
+        plan=ledger.plan,
+        leases=leases,
+        horizons=horizons,
+        others=tuple(ledger.others.items()),
+        held=tuple((address, *who) for address, who in ledger.held.items()),
+        remembered=ledger.remembered.dump(),
+        blocks=ledger.blocks.dump(),
+        given=ledger.given.dump(),
+    )
+    return rest, (*buffers, ends)
+
+
+def load(ledger: Ledger, rest: LedgerDump, buffers: memoryview) -> None:
+    """Make of an empty ledger what was dumped, its buffers one behind the other. ValueError if they do not fit."""
+    if rest.byteorder != _BYTES:
+        raise ValueError(f"it is of a machine that is {rest.byteorder}-endian")
+    leases = sum(rest.leases.sizes)
+    ledger.adopted = Adopted(rest.plan)
+    ledger.table.load(rest.leases, buffers[:leases])
+    ledger.horizons.load(rest.horizons, buffers[leases:])
+    ledger.others.update(rest.others)
+    for address, client, iaid in rest.held:
+        ledger.keep(address, client, iaid)
+    ledger.remembered.load(rest.remembered)
+    ledger.blocks.load(rest.blocks)
+    ledger.given.load(rest.given)
