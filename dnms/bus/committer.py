@@ -30,7 +30,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from typing import Generic, TypeVar, cast
+from typing import Generic, Self, TypeVar, cast
 
 import structlog
 
@@ -69,7 +69,7 @@ class WriteOnly:
     def evolve(self, event: Event, *, at: int, position: int) -> None:
         """Keep nothing."""
 
-    def draft(self) -> WriteOnly:
+    def draft(self) -> Self:
         """Itself: it cannot change."""
         return self
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 
-def write(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Replace the file at `path`; it is on the disk when this returns. OSError, and then the old file is as it was."""
+def write(path: Path, content: bytes | Iterable[bytes], *, mode: int = 0o644) -> None:
+    """Replace the file at `path`; it is on the disk when this returns. OSError, and then the old file is as it was.
+
+    `content` may come in parts.
+    """
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
         try:
             os.fchmod(descriptor, mode)
             with os.fdopen(os.dup(descriptor), "wb") as file:
-                file.write(content)
+                file.writelines([content] if isinstance(content, bytes) else content)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

@@ -127,6 +127,14 @@ class PlanState:
             case PoolWithdrawn(name=name):
                 del self.pools[name]
 
+    def load(self, document: ApplyPlan, position: int) -> None:
+        """Take what `document` gave at this position, instead of folding what led to it."""
+        self.site, self.level, self.position = document.site, document.level, position
+        self.realms = {each.name: each for each in document.realms}
+        self.groups = {each.name: each for each in document.groups}
+        self.subnets = {each.name: each for each in document.subnets}
+        self.pools = {each.name: each for each in document.pools}
+
     def document(self) -> ApplyPlan:
         """The request that would lead to this plan."""
         return ApplyPlan(

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from dnms.agents.node.agent import NodeAgent
 from dnms.agents.subnet.agent import SubnetSettings, attend
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.snapshot import Keeper, Whose
 from dnms.bus.clock import LogClock
 from dnms.bus.committer import Committer
 from dnms.bus.port import Unavailable
@@ -32,6 +33,7 @@ from tests.simulation.kernel import Kernel, SimulatedMachine
 from tests.simulation.log import LogClient, SimulatedLog
 from tests.simulation.network import Host, Network
 from tests.simulation.plans import PLANS, SECRET, SITE, SUBNET
+from tests.simulation.snapshots import SimulatedSnapshots
 from tests.simulation.trace import Trace
 
 CONNECT_RETRY = 2.0  # seconds
@@ -187,6 +189,10 @@ class Agent:
         self.process: Process | None = None
         self._chance = world.chance(self.name)
         self.journal = SimulatedJournal(self.name, world.chance(f"journal of {self.name}"), world.trace)
+        self._whose = Whose(SITE, SUBNET, self.name)
+        self.snapshots = SimulatedSnapshots(
+            self._whose, world.site.secret, world.chance(f"snapshots of {self.name}"), world.trace
+        )
         self._rate = 1 + self._chance.uniform(-1e-4, 1e-4)  # of its clock that is never set
         self._offset = self._chance.uniform(0, 1e6)
 
@@ -215,18 +221,32 @@ class Agent:
             if stop.is_set():
                 return
         settings = SubnetSettings(interface="eth0", subnet=SUBNET, name=self.name, site=Path(), bus="")
+        folds = self.snapshots.folds()
         random = self._chance.randbytes
-        await attend(
-            settings,
-            self.world.site,
-            log,
-            clock,
-            self.host,
-            root=b"",
-            random=random,
-            stop=stop,
-            journal=self.journal,
-        )
+        keeping = asyncio.create_task(self._keep_snapshots())
+        try:
+            await attend(
+                settings,
+                self.world.site,
+                log,
+                clock,
+                self.host,
+                root=b"",
+                random=random,
+                stop=stop,
+                journal=self.journal,
+                snapshots=self.snapshots,
+                folds=folds,
+            )
+        finally:
+            keeping.cancel()
+
+    async def _keep_snapshots(self) -> None:
+        """Take one at any moment, as an agent does by itself after some thousand events, which none here lives to."""
+        while True:
+            await asyncio.sleep(self.snapshots.chance.uniform(5, 60))
+            if self.books is not None:
+                await Keeper(self.books.folds, self.snapshots, self._whose).keep()
 
     def stop(self) -> None:
         if self.process is not None:

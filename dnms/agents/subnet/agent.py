@@ -15,6 +15,7 @@ import structlog
 
 from dnms.agents import tls
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.link import Link
 from dnms.agents.subnet.linux import LinuxLink
 from dnms.agents.subnet.newcomers import NEW_AT_ONCE, Newcomers
@@ -22,13 +23,15 @@ from dnms.agents.subnet.offers import Offers
 from dnms.agents.subnet.outage import Journal
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
+from dnms.agents.subnet.snapshot import Keeper, Snapshots, Whose, restored
 from dnms.bus.clock import LogClock
 from dnms.bus.jetstream import JetStreamLog, connect
-from dnms.bus.port import Log, LogError, Unavailable
+from dnms.bus.port import Log, LogError, LogForked, Unavailable
 from dnms.disk.extensions import ExtensionError, load_strategies
 from dnms.disk.journal import Belongs, JournalError
 from dnms.disk.journal import Journal as DiskJournal
 from dnms.disk.site import Site, SiteError
+from dnms.disk.snapshot import SnapshotError, SnapshotFile
 from dnms.events.codec import BrokenCommit
 from dnms.events.ip import format_address
 from dnms.events.plan import Name
@@ -64,7 +67,16 @@ class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def journal(self) -> Path:
         """The file of what it gives while the log is away. Agents of several subnets may have one name."""
-        return (self.state or self.site.parent / "agent" / self.name) / f"journal-{self.subnet}.sqlite"
+        return self._directory / f"journal-{self.subnet}.sqlite"
+
+    @property
+    def snapshot(self) -> Path:
+        """The file of what it has made of the log."""
+        return self._directory / f"snapshot-{self.subnet}.dnms"
+
+    @property
+    def _directory(self) -> Path:
+        return self.state or self.site.parent / "agent" / self.name
 
 
 async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
@@ -94,6 +106,8 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
         try:
             journal = await asyncio.to_thread(DiskJournal, settings.journal, belongs)
             stack.callback(journal.close)
+            snapshots = SnapshotFile(settings.snapshot)
+            folds = await asyncio.to_thread(_restored, snapshots, settings, site)
             await attend(
                 settings,
                 site,
@@ -104,9 +118,14 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
                 random=secrets.token_bytes,
                 stop=stop,
                 journal=journal,
+                snapshots=snapshots,
+                folds=folds,
             )
         except* (JournalError, KernelError, LogError, BrokenCommit) as errors:
-            raise SubnetAgentError(one_line(errors)) from errors
+            text = one_line(errors)
+            if errors.subgroup(LogForked) and settings.snapshot.exists():
+                text += f"; if this is the right log, move away what was made of the other one: {settings.snapshot}"
+            raise SubnetAgentError(text) from errors
         finally:
             await log.close()
 
@@ -122,12 +141,14 @@ async def attend(
     random: Callable[[int], bytes],
     stop: asyncio.Event,
     journal: Journal | None = None,
+    snapshots: Snapshots | None = None,
+    folds: Folds | None = None,
 ) -> None:
     """Serve the nodes of a link out of a log, until `stop` is set. An exception group of KernelError, LogError,
     BrokenCommit.
 
     `root` is the fingerprint of the site's root certificate, `random` draws bytes. Without a `journal` nothing is given
-    while the log is away.
+    while the log is away. `folds` are those of the newest of the `snapshots`, if there is one.
     """
     books = Books(
         log,
@@ -138,7 +159,11 @@ async def attend(
         now=clock.now,
         random=random,
         journal=journal,
+        folds=folds,
     )
+    keeper = None
+    if snapshots is not None:
+        keeper = Keeper(books.folds, snapshots, Whose(site.name, settings.subnet, settings.name))
     introduction = Introduction(settings.name, site.name, settings.subnet)
     newcomers = Newcomers(settings.new_nodes)
     sessions = Sessions(books, introduction, client_id=site.client_id, newcomers=newcomers)
@@ -157,12 +182,30 @@ async def attend(
             tasks.create_task(_keep_time(clock, books)),
             tasks.create_task(_serve(link, settings.port, offer, books, sessions)),
         ]
+        if keeper is not None:
+            work.append(tasks.create_task(keeper.run()))
         await stop.wait()
         _logger.info("leaving", subnet=settings.subnet, sessions=len(sessions))
         # Listeners first: they record the end of their sessions in books that still write.
         for task in reversed(work):
             task.cancel()
             await asyncio.wait((task,))
+        if keeper is not None:
+            await keeper.keep()
+
+
+def _restored(snapshots: SnapshotFile, settings: SubnetSettings, site: Site) -> Folds | None:
+    """The folds of the newest snapshot; None if there is none that is of use."""
+    whose = Whose(site.name, settings.subnet, settings.name)
+    try:
+        if (parts := snapshots.read()) is None:
+            return None
+        folds = restored(*parts, whose, secret=site.secret)
+    except SnapshotError as error:
+        _logger.warning("the snapshot is not used: the log is read from its beginning", reason=str(error))
+        return None
+    _logger.info("from a snapshot", leases=len(folds.ledger.state.leases), position=folds.ledger.sequence)
+    return folds
 
 
 async def _connect(bus: str, site: Site, stop: asyncio.Event) -> tuple[JetStreamLog, LogClock] | None:

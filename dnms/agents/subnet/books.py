@@ -13,11 +13,12 @@ from typing import TypeVar
 
 import structlog
 
+from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.notes import RETRY, Note, Notes
 from dnms.agents.subnet.outage import Journal, Outage
-from dnms.bus.committer import Committer, WriteOnly
+from dnms.bus.committer import Committer
 from dnms.bus.port import Doubled, Log, LogError, LostRace, Unanswered, Unavailable
-from dnms.bus.reading import deviation_alarm, read
+from dnms.bus.reading import Position, deviation_alarm, read
 from dnms.domain.aggregate import Fold, Refused, State
 from dnms.domain.allocating import HORIZON
 from dnms.domain.assignment import group_of
@@ -66,8 +67,9 @@ class Books:
         now: Callable[[], int],
         random: Callable[[int], bytes],
         journal: Journal | None = None,
+        folds: Folds | None = None,
     ) -> None:
-        """Without a journal, nothing is given while the log is away."""
+        """Without a journal, nothing is given while the log is away. `folds` are those of a snapshot, to be read on."""
         self.subnet = subnet
         self.caught_up = asyncio.Event()
         self.changed = asyncio.Event()  # nodes may be due something else: set here, cleared by who pushes it to them
@@ -77,14 +79,17 @@ class Books:
         self._now = now
         self._random = random
         self._actor = f"agent/{agent}"
-        self._plan = Fold(PlanState())
+        self.folds = folds if folds is not None else Folds(secret)
+        self._plan = self.folds.plan
         self._plan_subject = subjects.plan(site)
         self._plan_changed = asyncio.Event()
-        self._ledger = self._committer(subjects.ledger(site, subnet), Ledger(secret))
+        self._ledger = self._committer(subjects.ledger(site, subnet), self.folds.ledger)
         self._agent = agent
-        self._seen = self._committer(subjects.seen(site, subnet, agent), WriteOnly(), foreign=self._foreign)
+        self._seen = self._committer(subjects.seen(site, subnet, agent), self.folds.seen, foreign=self._foreign)
         self._shards: dict[str, Committer[NodeShard]] = {}
         self._notes = Notes(self._seen)
+        for client in sorted(self.folds.seen.state.sessions):
+            self._notes.add(SessionClosed(client=client, why=ABANDONED))
         self.outage = Outage(self._ledger, journal, now=self.now, reach=log.end, back=self._back)
         self._unidentified: dict[bytes, IdentifyNode] = {}  # by client: who came while the log was away
         self._owed: set[bytes] = set()  # the clients that are due something once it is back
@@ -113,6 +118,8 @@ class Books:
     async def run(self) -> None:
         """Follow and write, until cancelled. LogForked, LogDamaged, Doubled: what cannot be mended here."""
         async with self._tasks:
+            for subject in self.folds.shards:
+                self._shard(subject)
             writers = (self._ledger.run(), self._seen.run(), self._note())
             for part in (self._follow(), *writers, self._adopt(), self._expire(), self._come_back()):
                 self._tasks.create_task(part)
@@ -195,11 +202,13 @@ class Books:
         self._expire_from = {kind: now + seconds for kind, seconds in longest.items()}
         return longest
 
-    def _committer(self, subject: str, state: S, *, foreign: Callable[[Stored], None] | None = None) -> Committer[S]:
+    def _committer(
+        self, subject: str, fold: Fold[S], *, foreign: Callable[[Stored], None] | None = None
+    ) -> Committer[S]:
         return Committer(
             self._log,
             subject,
-            Fold(state),
+            fold,
             actor=self._actor,
             now=self._now,
             random=self._random,
@@ -209,7 +218,8 @@ class Books:
     def _shard(self, subject: str) -> Committer[NodeShard]:
         """A shard of the nodes; one that is first seen here gets its committer now."""
         if subject not in self._shards:
-            self._shards[subject] = shard = self._committer(subject, NodeShard())
+            fold = self.folds.shards.setdefault(subject, Fold(NodeShard()))
+            self._shards[subject] = shard = self._committer(subject, fold)
             self._tasks.create_task(shard.run())
         return self._shards[subject]
 
@@ -220,10 +230,12 @@ class Books:
 
     async def _follow(self) -> None:
         followed = (self._plan_subject, subjects.nodes(self._site), self._ledger.subject, self._seen.subject)
-        async with aclosing(read(self._log, followed)) as batches:
+        async with aclosing(read(self._log, followed, after=self.folds.read or 0)) as batches:
             async for batch in batches:
                 for stored in batch.stored:
                     self._take(stored)
+                    self.folds.read = Position(self._log.log_id, stored.sequence, stored.commit.id)
+                    self.folds.events += len(stored.commit.events)
                 if batch.caught_up and not self.caught_up.is_set():
                     _logger.info("the log is folded", subnet=self.subnet, position=self.position)
                     self.caught_up.set()

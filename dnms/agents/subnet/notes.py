@@ -13,7 +13,8 @@ from itertools import islice
 
 import structlog
 
-from dnms.bus.committer import Committer, WriteOnly
+from dnms.agents.subnet.folds import Seen
+from dnms.bus.committer import Committer
 from dnms.bus.port import Unanswered, Unavailable
 from dnms.events.commit import MAX_EVENTS
 from dnms.events.recorded import Event
@@ -29,7 +30,7 @@ _logger = structlog.get_logger(__name__)
 class Notes:
     """What is still to be recorded by `seen`."""
 
-    def __init__(self, seen: Committer[WriteOnly]) -> None:
+    def __init__(self, seen: Committer[Seen]) -> None:
         self._seen = seen
         self._open: dict[tuple[bytes, str], Note] = {}
         self._attempt: asyncio.Task[None] | None = None  # to record some of them: one at a time, so none comes twice
