@@ -19,6 +19,7 @@ from dnms.lab.judge import stranded
 from dnms.lab.kernel import Kernel
 from dnms.lab.lab import Lab, LabError, Outcome
 from dnms.lab.network import Addressing
+from dnms.lab.outage import expect_lines
 from dnms.lab.site import NAME
 from dnms.lab.steps import Stage
 from dnms.lab.verdict import verdict
@@ -73,10 +74,11 @@ async def _subnet_agents_leave(stage: Stage) -> None:
 
 
 async def _subnet_agents_come_back(stage: Stage) -> None:
-    """The first one alone, so that it gets every node."""
+    """The first one alone, so that it gets every node. It was asked to end, and so has a snapshot to begin with."""
     first, *others = stage.network.agents
     position = await stage.site.position()
     await stage.start_subnet_agents([first])
+    expect_lines(stage, first.name, "from a snapshot")
     await stage.wait_for_assignments(after=position)
     await stage.start_subnet_agents(others)
 
