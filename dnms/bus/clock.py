@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Protocol
 
+import msgspec
 import structlog
 
 from dnms.kit.clock import MICROSECONDS
@@ -30,19 +32,39 @@ class TellsTime(Protocol):
         ...
 
 
+class Told(msgspec.Struct, frozen=True):
+    """What a log said, and when: it goes on from there, as long as the machine runs that it was said to."""
+
+    said: int  # microseconds since 1970-01-01 UTC
+    at: float  # seconds since that machine was started
+    boot: str  # names that start
+
+
+def this_boot() -> str:
+    """Names the present start of this machine. OSError."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+
+
 def since_boot() -> float:
     """Seconds since this machine was started, those in which it slept too."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class LogClock:
-    """Tells the time of a log. Nothing is known before the first `measure`."""
+    """Tells the time of a log. Nothing is known before the first `measure`, unless a former process was `told`."""
 
-    def __init__(self, log: TellsTime, *, elapsed: Callable[[], float] = since_boot) -> None:
+    def __init__(
+        self, log: TellsTime, *, elapsed: Callable[[], float] = since_boot, told: tuple[int, float] | None = None
+    ) -> None:
         """`elapsed` is in seconds, from any moment on, and is never set."""
         self._log = log
         self._elapsed = elapsed
-        self._measured: tuple[int, float] | None = None  # what the log said, and when
+        self._measured = told
+
+    @property
+    def told(self) -> tuple[int, float] | None:
+        """What the log said last, and when that was by `elapsed`."""
+        return self._measured
 
     @property
     def known(self) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import mmap
+import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ FORMAT: Final = 1
 _DIGEST: Final = 32  # bytes, at the end of the file
 
 _RELEASE: Final = __version__.encode().ljust(16, b"\0")[:16]
-_HEAD: Final = MAGIC + FORMAT.to_bytes(4) + _RELEASE
+_HEAD: Final = MAGIC + FORMAT.to_bytes(4) + _RELEASE + sys.byteorder[:1].encode()
 _LENGTH: Final = 8  # bytes of the length of the first part, behind the head
 
 
@@ -55,7 +56,7 @@ class SnapshotFile:
         if bytes(content[: len(MAGIC)]) != MAGIC or len(content) < len(_HEAD) + _LENGTH + _DIGEST:
             raise SnapshotError(f"{self.path} is no snapshot, or the beginning of one")
         if bytes(content[: len(_HEAD)]) != _HEAD:
-            raise SnapshotError(f"the snapshot {self.path} is of another release")
+            raise SnapshotError(f"the snapshot {self.path} is of another release or machine")
         if hashlib.blake2b(content[:-_DIGEST], digest_size=_DIGEST).digest() != bytes(content[-_DIGEST:]):
             raise SnapshotError(f"the snapshot {self.path} is torn or damaged")
         begin = len(_HEAD) + _LENGTH

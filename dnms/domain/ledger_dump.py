@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from typing import Final
-
 import msgspec
 
 from dnms.domain.adopted import Adopted
@@ -15,13 +12,10 @@ from dnms.domain.ledger import Ledger
 from dnms.domain.remembered import RememberedDump
 from dnms.events.plan import AdoptedPlan
 
-_BYTES: Final = sys.byteorder  # of the numbers in the buffers
-
 
 class LedgerDump(msgspec.Struct, frozen=True, kw_only=True):
     """All but the buffers. What can be told from the rest is not in it."""
 
-    byteorder: str
     plan: AdoptedPlan
     leases: LeasesDump
     horizons: HorizonsDump
@@ -37,7 +31,6 @@ def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
     leases, buffers = ledger.table.dump()
     horizons, ends = ledger.horizons.dump()
     rest = LedgerDump(
-        byteorder=_BYTES,
         plan=ledger.plan,
         leases=leases,
         horizons=horizons,
@@ -51,9 +44,10 @@ def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
 
 
 def load(ledger: Ledger, rest: LedgerDump, buffers: memoryview) -> None:
-    """Make of an empty ledger what was dumped, its buffers one behind the other. ValueError if they do not fit."""
-    if rest.byteorder != _BYTES:
-        raise ValueError(f"it is of a machine that is {rest.byteorder}-endian")
+    """Make of an empty ledger what was dumped, its buffers one behind the other. ValueError if they do not fit.
+
+    The buffers hold numbers in the byte order of the machine that dumped them.
+    """
     leases = sum(rest.leases.sizes)
     ledger.adopted = Adopted(rest.plan)
     ledger.table.load(rest.leases, buffers[:leases])

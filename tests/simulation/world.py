@@ -195,6 +195,7 @@ class Agent:
         )
         self._rate = 1 + self._chance.uniform(-1e-4, 1e-4)  # of its clock that is never set
         self._offset = self._chance.uniform(0, 1e6)
+        self._boots = 0
 
     @property
     def running(self) -> bool:
@@ -211,19 +212,27 @@ class Agent:
 
     async def _run(self, log: LogClient, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        clock = LogClock(log, elapsed=lambda: self._offset + loop.time() * self._rate)
-        while True:
+
+        def elapsed() -> float:
+            return self._offset + loop.time() * self._rate
+
+        folds, boot = self.snapshots.folds(), str(self._boots)
+        clock, away = LogClock(log, elapsed=elapsed), False
+        while not away:
             try:
                 await clock.measure()
                 break
             except Unavailable:
-                await asyncio.sleep(CONNECT_RETRY)
+                if folds is not None and folds.told is not None and folds.told.boot == boot:
+                    clock, away = LogClock(log, elapsed=elapsed, told=(folds.told.said, folds.told.at)), True
+                    self.world.trace.note("without the log", by=self.name)
+                else:
+                    await asyncio.sleep(CONNECT_RETRY)
             if stop.is_set():
                 return
         settings = SubnetSettings(interface="eth0", subnet=SUBNET, name=self.name, site=Path(), bus="")
-        folds = self.snapshots.folds()
         random = self._chance.randbytes
-        keeping = asyncio.create_task(self._keep_snapshots())
+        keeping = asyncio.create_task(self._keep_snapshots(clock, boot))
         try:
             await attend(
                 settings,
@@ -237,16 +246,18 @@ class Agent:
                 journal=self.journal,
                 snapshots=self.snapshots,
                 folds=folds,
+                boot=boot,
+                away=away,
             )
         finally:
             keeping.cancel()
 
-    async def _keep_snapshots(self) -> None:
+    async def _keep_snapshots(self, clock: LogClock, boot: str) -> None:
         """Take one at any moment, as an agent does by itself after some thousand events, which none here lives to."""
         while True:
             await asyncio.sleep(self.snapshots.chance.uniform(5, 60))
             if self.books is not None:
-                await Keeper(self.books.folds, self.snapshots, self._whose).keep()
+                await Keeper(self.books.folds, self.snapshots, self._whose, clock=clock, boot=boot).keep()
 
     def stop(self) -> None:
         if self.process is not None:
@@ -261,6 +272,7 @@ class Agent:
         if self.process is not None and self.running:
             self._end(self.process)
             self.journal.lose_power()
+            self._boots += 1
             self.host.wired = False
             self.host.lose_power()
 

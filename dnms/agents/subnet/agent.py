@@ -23,15 +23,15 @@ from dnms.agents.subnet.offers import Offers
 from dnms.agents.subnet.outage import Journal
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
-from dnms.agents.subnet.snapshot import Keeper, Snapshots, Whose, restored
-from dnms.bus.clock import LogClock
-from dnms.bus.jetstream import JetStreamLog, connect
+from dnms.agents.subnet.snapshot import Keeper, Snapshots, Whose
+from dnms.agents.subnet.start import reach, read_snapshot
+from dnms.bus.clock import LogClock, this_boot
 from dnms.bus.port import Log, LogError, LogForked, Unavailable
 from dnms.disk.extensions import ExtensionError, load_strategies
 from dnms.disk.journal import Belongs, JournalError
 from dnms.disk.journal import Journal as DiskJournal
 from dnms.disk.site import Site, SiteError
-from dnms.disk.snapshot import SnapshotError, SnapshotFile
+from dnms.disk.snapshot import SnapshotFile
 from dnms.events.codec import BrokenCommit
 from dnms.events.ip import format_address
 from dnms.events.plan import Name
@@ -41,7 +41,6 @@ from dnms.wire.answering import LARGEST_LOAD
 from dnms.wire.datagrams import encode_offer
 from dnms.wire.messages import PORT, Offer
 
-CONNECT_RETRY = 2.0  # seconds
 MEASURE = 10.0  # seconds between two looks at the log's clock
 
 _logger = structlog.get_logger(__name__)
@@ -95,24 +94,25 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
             stack.enter_context(site.attended(settings.subnet, settings.name))
             context = tls.serving(site.agent_certificate, site.agent_key)
             root = ssl.PEM_cert_to_DER_cert(site.root_certificate.read_text())
-            connected = await _connect(settings.bus, site, stop)
+            snapshots = SnapshotFile(settings.snapshot)
+            whose = Whose(site.name, settings.subnet, settings.name)
+            folds = await asyncio.to_thread(read_snapshot, snapshots, whose, secret=site.secret)
+            reached = await reach(settings.bus, site, folds, stop=stop)
         except (ExtensionError, SiteError, LogError, OSError, ssl.SSLError) as error:
             raise SubnetAgentError(str(error)) from error
-        if connected is None:
+        if reached is None:
             return
-        log, clock = connected
+        log = reached.log
         link = LinuxLink(settings.interface, context)
         belongs = Belongs(site=site.name, subnet=settings.subnet, log=log.log_id)
         try:
             journal = await asyncio.to_thread(DiskJournal, settings.journal, belongs)
             stack.callback(journal.close)
-            snapshots = SnapshotFile(settings.snapshot)
-            folds = await asyncio.to_thread(_restored, snapshots, settings, site)
             await attend(
                 settings,
                 site,
                 log,
-                clock,
+                reached.clock,
                 link,
                 root=hashlib.sha256(root).digest(),
                 random=secrets.token_bytes,
@@ -120,6 +120,8 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
                 journal=journal,
                 snapshots=snapshots,
                 folds=folds,
+                boot=this_boot(),
+                away=reached.away,
             )
         except* (JournalError, KernelError, LogError, BrokenCommit) as errors:
             text = one_line(errors)
@@ -143,12 +145,15 @@ async def attend(
     journal: Journal | None = None,
     snapshots: Snapshots | None = None,
     folds: Folds | None = None,
+    boot: str = "",
+    away: bool = False,
 ) -> None:
     """Serve the nodes of a link out of a log, until `stop` is set. An exception group of KernelError, LogError,
     BrokenCommit.
 
     `root` is the fingerprint of the site's root certificate, `random` draws bytes. Without a `journal` nothing is given
-    while the log is away. `folds` are those of the newest of the `snapshots`, if there is one.
+    while the log is away. `folds` are those of the newest of the `snapshots`, if there is one. `boot` names this start
+    of the machine. `away`: the log cannot be reached yet, and the agent begins with what the folds know.
     """
     books = Books(
         log,
@@ -163,7 +168,10 @@ async def attend(
     )
     keeper = None
     if snapshots is not None:
-        keeper = Keeper(books.folds, snapshots, Whose(site.name, settings.subnet, settings.name))
+        whose = Whose(site.name, settings.subnet, settings.name)
+        keeper = Keeper(books.folds, snapshots, whose, clock=clock, boot=boot)
+    if away:
+        books.begin_without_log()
     introduction = Introduction(settings.name, site.name, settings.subnet)
     newcomers = Newcomers(settings.new_nodes)
     sessions = Sessions(books, introduction, client_id=site.client_id, newcomers=newcomers)
@@ -194,45 +202,9 @@ async def attend(
             await keeper.keep()
 
 
-def _restored(snapshots: SnapshotFile, settings: SubnetSettings, site: Site) -> Folds | None:
-    """The folds of the newest snapshot; None if there is none that is of use."""
-    whose = Whose(site.name, settings.subnet, settings.name)
-    try:
-        if (parts := snapshots.read()) is None:
-            return None
-        folds = restored(*parts, whose, secret=site.secret)
-    except SnapshotError as error:
-        _logger.warning("the snapshot is not used: the log is read from its beginning", reason=str(error))
-        return None
-    _logger.info("from a snapshot", leases=len(folds.ledger.state.leases), position=folds.ledger.sequence)
-    return folds
-
-
-async def _connect(bus: str, site: Site, stop: asyncio.Event) -> tuple[JetStreamLog, LogClock] | None:
-    """Wait for the bus, which may start later than this machine; None if `stop` is set before. SiteError, LogError."""
-    while True:
-        log = None
-        try:
-            log = await connect(bus, site.name, token=site.bus_token)
-            clock = LogClock(log)
-            await clock.measure()
-        except LogError as error:
-            if log is not None:
-                await log.close()
-            if not isinstance(error, Unavailable):
-                raise
-            _logger.warning("no bus yet", reason=str(error))
-        else:
-            return log, clock
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(CONNECT_RETRY):
-                await stop.wait()
-                return None
-
-
 async def _serve(link: Link, port: int, offer: Offer, books: Books, sessions: Sessions) -> None:
     """Listen on the link, once the books are complete; `offer` lacks the endpoints that are found then."""
-    await books.caught_up.wait()
+    await books.ready.wait()
     if books.plan.for_subnet(books.subnet).subnet is None:  # the ledger may adopt it only now
         _logger.warning("the plan has no such subnet yet: nodes are refused until it has", subnet=books.subnet)
     listening = await link.listen(port)

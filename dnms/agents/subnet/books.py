@@ -71,7 +71,8 @@ class Books:
     ) -> None:
         """Without a journal, nothing is given while the log is away. `folds` are those of a snapshot, to be read on."""
         self.subnet = subnet
-        self.caught_up = asyncio.Event()
+        self.caught_up = asyncio.Event()  # all that was in the log is folded
+        self.ready = asyncio.Event()  # nodes can be served: so it is, or the log is away
         self.changed = asyncio.Event()  # nodes may be due something else: set here, cleared by who pushes it to them
         self._touched: set[bytes] | None = set()  # the clients that are; None: all
         self._log = log
@@ -90,7 +91,7 @@ class Books:
         self._notes = Notes(self._seen)
         for client in sorted(self.folds.seen.state.sessions):
             self._notes.add(SessionClosed(client=client, why=ABANDONED))
-        self.outage = Outage(self._ledger, journal, now=self.now, reach=log.end, back=self._back)
+        self.outage = Outage(self._ledger, journal, now=self.now, reach=self._reach, back=self._back)
         self._unidentified: dict[bytes, IdentifyNode] = {}  # by client: who came while the log was away
         self._owed: set[bytes] = set()  # the clients that are due something once it is back
         self._expire_from = {4: 0.0, 6: 0.0}  # by family, on the event loop's clock
@@ -239,6 +240,7 @@ class Books:
                 if batch.caught_up and not self.caught_up.is_set():
                     _logger.info("the log is folded", subnet=self.subnet, position=self.position)
                     self.caught_up.set()
+                    self.ready.set()
 
     def _take(self, stored: Stored) -> None:
         if self.caught_up.is_set():
@@ -308,9 +310,21 @@ class Books:
         touched, self._touched = self._touched, set()
         return touched
 
+    def begin_without_log(self) -> None:
+        """Serve by the folds of a snapshot, as in an outage, since the log cannot be reached; unless it must be."""
+        self.outage.begin("it could not be reached at the start")
+        if self.outage.active:
+            self.ready.set()
+
     async def _come_back(self) -> None:
-        await self.caught_up.wait()
+        await self.ready.wait()
         await self.outage.run()
+
+    async def _reach(self) -> None:
+        """See that the log is there, and that all of it is known here. Unavailable."""
+        await self._log.end()
+        if not self.caught_up.is_set():
+            raise Unavailable("the log is not read to its end yet")
 
     async def _back(self) -> None:
         """The log is back: say who has come, and give those who got less than usual the rest. LogError."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dnms.bus.clock import Told
 from dnms.bus.committer import WriteOnly
 from dnms.bus.reading import Position
 from dnms.domain.aggregate import Fold
@@ -32,6 +33,7 @@ class Folds:
 
     def __init__(self, secret: bytes) -> None:
         self.read: Position | None = None  # how far the log was followed; None: not at all
+        self.told: Told | None = None  # by the log's clock, when the snapshot was taken that they are of
         self.events = 0  # that were folded since a snapshot was written
         self.plan = Fold(PlanState())
         self.ledger = Fold(Ledger(secret))

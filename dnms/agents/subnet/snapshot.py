@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from dnms.agents.subnet.folds import Folds
+from dnms.bus.clock import LogClock, Told
 from dnms.bus.reading import Position
 from dnms.disk.snapshot import SnapshotError
 from dnms.domain import ledger_dump
@@ -30,6 +31,8 @@ PART: Final = 10
 """A snapshot is written when more than FEW events came since the last one, and more than one for PART leases: reading
 them at a start would begin to be felt, and writing all the leases once more does not cost more than those events did.
 """
+OLD: Final = 600.0
+"""Seconds after which one is written for a single event: who starts without the log knows no more than is in it."""
 
 _logger = structlog.get_logger(__name__)
 
@@ -68,6 +71,7 @@ class _Small(msgspec.Struct, frozen=True, kw_only=True):
 
     whose: Whose
     read: Position
+    told: Told | None
     plan: ApplyPlan
     plan_position: int
     plan_at: _Where
@@ -82,8 +86,8 @@ _small = decoder(_Small)
 _nodes = decoder(tuple[tuple[bytes, Node], ...])
 
 
-async def taken(folds: Folds, whose: Whose) -> tuple[bytes, list[bytes]] | None:
-    """The small part and the large one of a snapshot; None if nothing was read yet.
+async def taken(folds: Folds, whose: Whose, told: Told | None) -> tuple[bytes, list[bytes]] | None:
+    """The small part and the large one of a snapshot; None if nothing was read yet. `told` is of the log's clock.
 
     Other tasks run between one fold and the next.
     """
@@ -100,6 +104,7 @@ async def taken(folds: Folds, whose: Whose) -> tuple[bytes, list[bytes]] | None:
     small = _Small(
         whose=whose,
         read=read,
+        told=told,
         plan=folds.plan.state.document(),
         plan_position=folds.plan.state.position,
         plan_at=_where(folds.plan),
@@ -120,7 +125,7 @@ def restored(small: memoryview, large: memoryview, whose: Whose, *, secret: byte
             found = f"of agent {dumped.whose.agent!r} on subnet {dumped.whose.subnet!r} of site {dumped.whose.site!r}"
             raise SnapshotError(f"the snapshot is {found}")
         folds = Folds(secret)
-        folds.read = dumped.read
+        folds.read, folds.told = dumped.read, dumped.told
         folds.plan.state.load(dumped.plan, dumped.plan_position)
         folds.seen.state.sessions.update(dumped.sessions)
         nodes = len(large) - sum(shard.size for shard in dumped.shards)
@@ -141,7 +146,13 @@ def restored(small: memoryview, large: memoryview, whose: Whose, *, secret: byte
 class Keeper:
     """Writes a snapshot when it is time for one."""
 
-    def __init__(self, folds: Folds, snapshots: Snapshots, whose: Whose) -> None:
+    def __init__(
+        self, folds: Folds, snapshots: Snapshots, whose: Whose, *, clock: LogClock | None = None, boot: str = ""
+    ) -> None:
+        """Who has the log's clock, and a name of this start of the machine, can begin with it while the log is away."""
+        self._clock = clock
+        self._boot = boot
+        self._since = asyncio.get_running_loop().time()
         self._folds = folds
         self._snapshots = snapshots
         self._whose = whose
@@ -150,13 +161,14 @@ class Keeper:
         """Until cancelled."""
         while True:
             await asyncio.sleep(LOOK)
-            if self._folds.events > max(FEW, len(self._folds.ledger.state.leases) // PART):
+            old = asyncio.get_running_loop().time() - self._since >= OLD
+            if old or self._folds.events > max(FEW, len(self._folds.ledger.state.leases) // PART):
                 await self.keep()
 
     async def keep(self) -> None:
         """Write one, if there is anything new. What cannot be written is said, and no reason to end."""
         events = self._folds.events
-        if not events or (parts := await taken(self._folds, self._whose)) is None:
+        if not events or (parts := await taken(self._folds, self._whose, self._told())) is None:
             return
         small, large = parts
         try:
@@ -165,8 +177,13 @@ class Keeper:
             _logger.warning("no snapshot: the next start reads more of the log", reason=str(error))
             return
         self._folds.events -= events
+        self._since = asyncio.get_running_loop().time()
         leases = len(self._folds.ledger.state.leases)
         _logger.info("snapshot", events=events, leases=leases, bytes=len(small) + sum(map(len, large)))
+
+    def _told(self) -> Told | None:
+        told = self._clock.told if self._clock is not None else None
+        return Told(*told, self._boot) if told is not None and self._boot else None
 
 
 def _where(fold: Fold[S]) -> _Where:

@@ -177,7 +177,7 @@ async def test_what_does_not_fit_together_is_not_used(busy: Books) -> None:
 
 
 async def test_before_anything_was_read_there_is_none() -> None:
-    assert await taken(Folds(SECRET), WHOSE) is None
+    assert await taken(Folds(SECRET), WHOSE, None) is None
 
 
 async def test_one_is_written_when_there_is_enough_that_is_new(busy: Books) -> None:

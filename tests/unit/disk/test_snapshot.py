@@ -64,7 +64,7 @@ def test_a_flipped_bit_is_noticed(path: Path, written: bytes) -> None:
 
 
 def test_that_of_another_release_is_not_used(path: Path, written: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "_HEAD", snapshot.MAGIC + (snapshot.FORMAT + 1).to_bytes(4) + bytes(16))
+    monkeypatch.setattr(snapshot, "_HEAD", snapshot.MAGIC + (snapshot.FORMAT + 1).to_bytes(4) + bytes(17))
     with pytest.raises(SnapshotError, match="another release"):
         read(path)
 
