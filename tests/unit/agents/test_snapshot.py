@@ -16,9 +16,23 @@ from dnms.agents.subnet.snapshot import Keeper, Whose, restored, taken
 from dnms.bus.port import Batch, LogForked
 from dnms.disk.snapshot import SnapshotError
 from dnms.domain import ledger_dump
+from dnms.events.address import OutageGranted
+from dnms.events.ip import family
 from dnms.events.requests import AllocateAddress, HoldAddress
 from dnms.events.seen import SessionClosed
-from tests.unit.agents.conftest import SECRET, SITE, SUBNET, Clock, FrailLog, Node, OtherWay, Site, until
+from tests.unit.agents.conftest import (
+    PLAN,
+    SECRET,
+    SITE,
+    SUBNET,
+    Clock,
+    FrailLog,
+    MemoryJournal,
+    Node,
+    OtherWay,
+    Site,
+    until,
+)
 
 WHOSE = Whose(SITE, SUBNET, "a1")
 
@@ -195,3 +209,71 @@ async def test_one_is_written_when_there_is_enough_that_is_new(busy: Books) -> N
     finally:
         running.cancel()
     assert dict(snapshots.folds().ledger.state.leases) == dict(busy.ledger.leases)
+
+
+async def test_without_the_log_it_serves_by_what_the_snapshot_knows(
+    site: Site, log: FrailLog, clock: Clock
+) -> None:
+    async with site.agent("a1") as books:
+        known = Node(books, "web-1")
+        await known.talk()
+        snapshots, had = await kept(books), known.addresses
+    way, journal = OtherWay(log, clock), MemoryJournal()
+    way.cut = True
+    books = Books(
+        way,
+        site=SITE,
+        secret=SECRET,
+        subnet=SUBNET,
+        agent="a1",
+        now=clock.now,
+        random=random.Random(7).randbytes,
+        journal=journal,
+        folds=snapshots.folds(),
+    )
+    books.begin_without_log()
+    running = asyncio.create_task(books.run())
+    try:
+        assert books.ready.is_set()
+        assert not books.caught_up.is_set()
+        known, new = Node(books, "web-1"), Node(books, "web-9")
+        await known.talk()
+        await new.talk()
+        assert {family(address) for address in known.addresses | new.addresses} == {6}
+        assert known.addresses <= had
+        assert {(each.client, each.address) for each in journal.entries} >= {(new.client, *new.addresses)}
+        way.cut = False
+        await until(lambda: not books.outage.active, seconds=60)
+        assert books.caught_up.is_set()
+        assert not journal.entries
+        granted = {(event.client, event.address) for event in log.events() if isinstance(event, OutageGranted)}
+        assert granted >= {(new.client, *new.addresses)}
+        for node in (known, new):
+            await node.served.push()
+            await node.talk()
+            assert {family(address) for address in node.addresses} == {4, 6}
+        assert known.addresses == had
+    finally:
+        running.cancel()
+        await asyncio.wait((running,))
+
+
+async def test_a_strict_subnet_waits_for_the_log(site: Site, log: FrailLog, clock: Clock) -> None:
+    await site.apply(PLAN.replace('name = "office"\n', 'name = "office"\nstrict = true\n', 1))
+    async with site.agent("a1") as books:
+        snapshots = await kept(books)
+    way = OtherWay(log, clock)
+    way.cut = True
+    books = Books(
+        way,
+        site=SITE,
+        secret=SECRET,
+        subnet=SUBNET,
+        agent="a1",
+        now=clock.now,
+        random=random.Random(7).randbytes,
+        journal=MemoryJournal(),
+        folds=snapshots.folds(),
+    )
+    books.begin_without_log()
+    assert not books.ready.is_set()
