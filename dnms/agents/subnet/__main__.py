@@ -36,7 +36,8 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--state",
         type=Path,
-        help="where it keeps what it gives while the bus is away (default: agent/NAME beside the site's directory)",
+        help="where it keeps its journal of what it gives while the bus is away, and its snapshot "
+        "(default: agent/NAME beside the site's directory)",
     )
     parser.add_argument(
         "--bus",

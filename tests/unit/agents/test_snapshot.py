@@ -211,9 +211,7 @@ async def test_one_is_written_when_there_is_enough_that_is_new(busy: Books) -> N
     assert dict(snapshots.folds().ledger.state.leases) == dict(busy.ledger.leases)
 
 
-async def test_without_the_log_it_serves_by_what_the_snapshot_knows(
-    site: Site, log: FrailLog, clock: Clock
-) -> None:
+async def test_without_the_log_it_serves_by_what_the_snapshot_knows(site: Site, log: FrailLog, clock: Clock) -> None:
     async with site.agent("a1") as books:
         known = Node(books, "web-1")
         await known.talk()
