@@ -33,6 +33,7 @@ from tests.unit.agents.conftest import (
     Site,
     until,
 )
+from tests.virtual_time import pass_time
 
 WHOSE = Whose(SITE, SUBNET, "a1")
 
@@ -198,12 +199,12 @@ async def test_one_is_written_when_there_is_enough_that_is_new(busy: Books) -> N
     snapshots = MemorySnapshots()
     running = asyncio.create_task(Keeper(busy.folds, snapshots, WHOSE).run())
     try:
-        await asyncio.sleep(10 * snapshot.LOOK)
+        await pass_time(10 * snapshot.LOOK)
         assert snapshots.kept is None
         requests = [AllocateAddress(client=each.to_bytes(16), iaid=1, family=6) for each in range(snapshot.FEW)]
         await asyncio.gather(*map(busy.decide, requests))
         snapshots.full = True
-        await asyncio.sleep(2 * snapshot.LOOK)
+        await pass_time(2 * snapshot.LOOK)
         snapshots.full = False
         await until(lambda: snapshots.kept is not None, seconds=2 * snapshot.LOOK)
     finally:
