@@ -81,7 +81,8 @@ def send(sock: socket.socket, data: bytes, peer: Peer | tuple[str, int], *, inte
     try:
         sock.sendto(data, (peer[0], peer[1], 0, interface))
     except OSError as error:
-        if error.errno in _FOR_NOW:
+        # Of a group, EINVAL says that the table of neighbours is full, which all namespaces of a machine share.
+        if error.errno in _FOR_NOW or (error.errno == errno.EINVAL and peer[0].startswith("ff")):
             return False
         raise KernelError.from_errno(error.errno or 0, f"send to {peer[0]}") from error
     return True

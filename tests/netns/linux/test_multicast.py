@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 
@@ -135,6 +136,20 @@ async def test_a_link_that_is_not_ready_refuses_for_now(switch: Switch) -> None:
             multicast.listener(parse_address("fe80::99"), 0, interface=index)
 
     await _without_link_local(switch, work)
+
+
+class _TableFull(socket.socket):
+    """A socket while the machine's table of neighbours is full: to fill the real one would hurt everybody here."""
+
+    def sendto(self, *_: object) -> int:
+        raise OSError(errno.EINVAL, "as ip6_finish_output2 says it")
+
+
+def test_a_full_table_of_neighbours_refuses_a_group_for_now_and_a_peer_by_a_word() -> None:
+    with _TableFull(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+        assert not multicast.send(sock, b"?", (GROUP, PORT), interface=1)
+        with pytest.raises(KernelError, match="invalid"):  # or it is nobody's, as one with port 0
+            multicast.send(sock, b"?", ("fe80::99", PORT), interface=1)
 
 
 async def test_what_cannot_be_opened_is_refused_by_a_word(switch: Switch) -> None:
