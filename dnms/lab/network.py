@@ -37,6 +37,13 @@ ROUTER_ADVERTISEMENTS: dict[str, str | int] = {
 }
 """How a desktop starts; addresses that change (RFC 8981) are what a take-over has to remove as well."""
 
+_FORGETFUL: dict[str, str | int] = {
+    f"ipv6.neigh.{INTERFACE}.base_reachable_time_ms": 3_000,
+    f"ipv6.neigh.{INTERFACE}.delay_first_probe_time": 1,  # or two whom it takes longer keep each other's entries alive
+}
+"""All namespaces of a machine share one table of 1 024 neighbours (gc_thresh3), and only the machine's root can widen
+it. Every agent offers to every node that searches: as long as entries usually last, 100 nodes and 5 agents fill it."""
+
 _LISTENING, _FORWARDING = 1, 3
 """States of a bridge's port (BR_STATE_*). One that is listening passes nothing, and stays so where STP is off."""
 
@@ -154,6 +161,8 @@ class Network:
             )
         for node in self.nodes:
             node.set_sysctls(ROUTER_ADVERTISEMENTS)
+        for end in (self.router, *self.agents, *self.nodes):
+            end.set_sysctls(_FORGETFUL)
 
     def start_router(self) -> None:
         """Give the router its addresses, and have radvd advertise it. NamespaceError; OSError if there is no radvd."""
