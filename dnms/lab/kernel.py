@@ -86,6 +86,10 @@ class Kernel(msgspec.Struct, frozen=True):
         """The addresses that an agent has set."""
         return frozenset(held.address for held in self.addresses if held.protocol == OURS)
 
+    def lets_use(self, address: bytes) -> bool:
+        """Whether this address of ours can be used."""
+        return any(held.address == address and held.usable and held.protocol == OURS for held in self.addresses)
+
 
 def read(namespace: Namespace) -> Kernel:
     """What is there now. Takes 0.2 ms."""
@@ -124,6 +128,11 @@ class Watch:
         """When the kernel first told of a link-local address that can be used; None: it was there before, or is not."""
         self.removed: set[bytes] = set()
         """Addresses of ours that were removed at some time, even if they came back at once."""
+        self.used: list[tuple[bytes, float, float]] = []
+        """Addresses of ours that could be used, from when to when; those that still can are in `using`."""
+        self.using: dict[bytes, float] = {}
+        """Addresses of ours that can be used now, and since when."""
+        self.lost = 0  # times at which the kernel said more than was read
         self._changed = changed
         with namespace.entered():
             self._socket = _socket(_GROUPS)
@@ -144,11 +153,15 @@ class Watch:
                     self._ours(held, now, gone=kind == _DELETE_ADDRESS)
                 elif held is not None and held.usable and is_link_local(held.address) and kind == _NEW_ADDRESS:
                     self.link_local_at = self.link_local_at or now
-        except OSError:
-            pass  # ENOBUFS: some changes were lost, and `changed` makes the lab read everything again
+        except OSError:  # ENOBUFS: some changes are lost, and `changed` makes the lab read everything again
+            self.lost += 1
         self._changed()
 
     def _ours(self, held: Held, now: float, *, gone: bool) -> None:
+        if held.usable and not gone:
+            self.using.setdefault(held.address, now)
+        elif (since := self.using.pop(held.address, None)) is not None:
+            self.used.append((held.address, since, now))
         if gone:
             self.removed.add(held.address)
         elif held.usable:

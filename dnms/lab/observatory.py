@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Sequence
 
 from dnms.lab import kernel
+from dnms.lab.doubled import Holding
 from dnms.lab.kernel import Kernel, Watch
 from dnms.linux.namespaces import Namespace
 
@@ -151,6 +152,17 @@ class Observatory:
     def removed(self, place: int) -> frozenset[bytes]:
         """Addresses of ours that the namespace's kernel has lost at some time, even if they came back at once."""
         return frozenset(self._watches[place].removed)
+
+    def holdings(self) -> Iterator[Holding]:
+        """Every time in which a kernel let an address of ours be used, up to now: seconds, monotonic."""
+        now = time.monotonic()
+        for namespace, watch in zip(self._namespaces, self._watches, strict=True):
+            for address, since, until in (*watch.used, *((each, at, now) for each, at in watch.using.items())):
+                yield Holding(namespace.name, address, since, until)
+
+    def deaf(self) -> list[str]:
+        """Names of namespaces whose kernels said more than was read: of those not every moment is known."""
+        return [space.name for space, watch in zip(self._namespaces, self._watches, strict=True) if watch.lost]
 
     async def _look(self, vigil: Vigil, complaints: Complaints, changes: _Changes) -> None:
         every = range(len(self._namespaces))

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
@@ -37,6 +37,7 @@ LEAVING_DEADLINE = 10.0
 POLL = 0.05
 LOG_POLL = 0.2
 ALLOCATED = "address.allocated"
+GRANTED = "outage.granted"
 
 
 class Stage:
@@ -189,6 +190,18 @@ class Stage:
                 reached=lambda done: phase.reached(done - others),
                 check=self.check_alive,
             )
+
+    async def wait_for_node(self, place: int, what: str, done: Callable[[Kernel], bool]) -> None:
+        """Wait until the kernel of the node at this place is so; at the deadline what it is not is wrong."""
+        with self.lab.display.phase(f"{self.names[place]} {what}"):
+            late = await self.observatory.wait(
+                lambda other, found: other != place or done(found),
+                deadline=self._within(CONFIGURED_DEADLINE),
+                reached=lambda _: None,
+                check=self.check_alive,
+            )
+        if late:
+            self.wrong.append(f"{self.names[place]}: not so in {self._within(CONFIGURED_DEADLINE):.0f} s: it {what}")
 
     async def wait_for_event(self, kind: str, *, of: Iterable[str], after: int) -> None:
         """Wait until the log has an event of this name about each of these nodes, behind the position `after`."""

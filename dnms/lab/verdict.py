@@ -5,14 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from dnms.events.ip import family, format_address
+from dnms.events.ip import family, format_address, parse_address
+from dnms.kit.clock import MICROSECONDS
 from dnms.lab import kernel
+from dnms.lab.doubled import Told, doubled, untold
 from dnms.lab.judge import Lease, held_twice, promised
 from dnms.lab.kernel import OURS, Held, Kernel
 from dnms.lab.lab import Outcome
 from dnms.lab.path import Way, steps
 from dnms.lab.report import Report, Times
-from dnms.lab.steps import LEAVING_DEADLINE, Stage
+from dnms.lab.steps import GRANTED, LEAVING_DEADLINE, Stage
 from dnms.lab.tables import Machine, tables
 from dnms.projections.events.queries import EventRow
 from dnms.projections.naive import Naive
@@ -27,13 +29,14 @@ async def verdict(stage: Stage, scenario: str) -> Outcome:
         others = [kernel.read(namespace) for namespace in (network.router, *network.agents, *network.strangers)]
         shown = await stage.site.shown(node_name=network.nodes[0].name)
         opened = await stage.site.events("session.opened", after=0)
+        hidden = await _hidden(stage)
         late = await lab.nursery.stop_all(deadline=LEAVING_DEADLINE)
         sessions = await stage.site.open_sessions()
         differences = await stage.site.differences()
         log = await stage.site.folded()
         stored = await stage.site.leases()
     machines = [_machine(stage, place, found, configured=not missing[place]) for place, found in enumerate(kernels)]
-    twice = held_twice([*kernels, *others]) | {text.split()[0] for text in log.duplicates}
+    twice = held_twice([*kernels, *others]) | {text.split()[0] for text in log.duplicates} | hidden.keys()
     report = Report(
         scenario=scenario,
         nodes=lab.nodes,
@@ -62,11 +65,32 @@ async def verdict(stage: Stage, scenario: str) -> Outcome:
             for text in (*lacking, *promised(one.name, _used(stage, place, kernels[place]), log, stored))
         ),
         *(f"{name}: by the views it still has a session with {each}" for name in sessions for each in sessions[name]),
-        *(f"{address} is held twice" for address in sorted(twice)),
+        *(f"{address} is held twice" for address in sorted(twice - hidden.keys())),
+        *hidden.values(),
+        *(f"{name}: its kernel said more than was read, and something is unknown" for name in stage.observatory.deaf()),
         *differences,
     ]
     way = steps(_way(stage, place, one, opened=opened, log=log, stored=stored) for place, one in enumerate(machines))
     return Outcome(report=report, tables=tables(report, machines, shown, way), wrong=tuple(wrong))
+
+
+async def _hidden(stage: Stage) -> dict[str, str]:
+    """Addresses that two nodes could use at any time without that the log says it, each with a text for people."""
+    since_boot = time.monotonic() - time.time()
+    told = [
+        Told(
+            machine=event.node or "",
+            address=parse_address(event.fields["address"]),
+            happened=event.fields["happened"] / MICROSECONDS + since_boot,
+        )
+        for event in await stage.site.events(GRANTED, after=0)
+        if event.fields.get("contested")
+    ]
+    texts: dict[str, str] = {}
+    for each in untold(doubled(stage.observatory.holdings()), told):
+        address, holders = format_address(each.address), " and ".join(sorted(each.machines))
+        texts[address] = f"{holders} held {address} for {each.until - each.since:.1f} s, and the log does not say it"
+    return texts
 
 
 def _used(stage: Stage, place: int, found: Kernel) -> dict[bytes, float]:
@@ -101,7 +125,7 @@ def _machine(stage: Stage, place: int, found: Kernel, *, configured: bool) -> Ma
 
     name = stage.network.nodes[place].name
     started = stage.first_started.get(name)
-    moments = {held.address: at for held in ours(6) if (at := stage.observatory.usable_at(place, held.address))}
+    moments = {address: at for address, at in stage.observatory.used(place).items() if family(address) == 6}
     seconds = beyond = first = None
     if moments and started is not None:
         first = min(moments, key=moments.__getitem__)

@@ -11,6 +11,7 @@ import pytest
 
 from dnms.events.ip import parse_address, parse_prefix
 from dnms.lab import kernel
+from dnms.lab.doubled import doubled
 from dnms.lab.judge import held_twice, missing, promised, stranded, unresolved
 from dnms.lab.kernel import Kernel
 from dnms.lab.network import Addressing
@@ -227,6 +228,28 @@ async def test_a_vigil_sees_what_lasts_for_a_moment(nodes: list[Node]) -> None:
     assert complaint.startswith("one: it is gone (seen ")
     assert observatory.removed(0) == {OURS6}
     assert observatory.removed(1) == frozenset()
+
+
+async def test_it_is_known_when_an_address_could_be_used(nodes: list[Node]) -> None:
+    observatory = Observatory([node.namespace for node in nodes])
+    try:
+        for node in nodes:
+            await node.add(OURS6)
+            await until(node, usable(OURS6))
+            await node.netlink.delete_address(node.index, OURS6, 64)
+        await nodes[0].add(OURS6)
+        await until(nodes[0], usable(OURS6))
+        holdings = sorted(observatory.holdings(), key=lambda each: each.since)
+        moment = time.monotonic()
+        assert observatory.deaf() == []
+    finally:
+        observatory.close()
+    assert [each.machine for each in holdings] == ["one", "two", "one"]
+    assert {each.address for each in holdings} == {OURS6}
+    assert list(doubled(holdings)) == []
+    ends = [moment for each in holdings for moment in (each.since, each.until)]
+    assert ends == sorted(ends)
+    assert moment - DEADLINE < holdings[-1].until <= moment, "the last one is still there"
 
 
 async def test_a_check_that_fails_ends_the_wait(nodes: list[Node]) -> None:
