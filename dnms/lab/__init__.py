@@ -17,9 +17,10 @@ SCENARIOS = {
     "disk": "the disk of the bus is full for 20 s, while nodes join",
     "duplicate": "strangers on the link use addresses that the hash gives: their nodes find out and get others",
     "handover": "Subnet Agents and Node Agents leave and come back, the plan changes, and no node loses what it has",
-    "outage": "the link between the bus and the Subnet Agents is cut for 30 s, and they go on by themselves",
+    "outage": "the bus is away for 30 s, the link in two: agents go on by themselves, and two nodes get one address",
+    "outage-strict": "the same for 20 s on a strict subnet: nobody gets what another has",
     "reboot": "while no Subnet Agent is there, links go down and nodes lose power, and get back what they had",
 }
-"""Every scenario: its name, which is its file's too, and what happens in it."""
+"""Every scenario: its name, which is its file's too (with _ for -), and what happens in it."""
 
 __all__ = ["SCENARIOS", "main", "run"]

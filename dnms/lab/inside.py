@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # two a node, and 1 024 is a usual limit
-    module = importlib.import_module(f"dnms.lab.scenarios.{scenario}")
+    module = importlib.import_module(f"dnms.lab.scenarios.{scenario.replace('-', '_')}")
     answer, screen = _keep_output(Path(folder) / "lab.log")
     logging.configure()
     nursery = Nursery()

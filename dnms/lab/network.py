@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -148,7 +148,8 @@ class Network:
         # IPv6 of the switch's own would only make noise on the link
         self.switch.set_sysctls({"ipv6.conf.default.disable_ipv6": 1, "ipv6.conf.all.disable_ipv6": 1})
         self._link = Bridge.create(self.switch, "link")
-        self._link.plug([self.router, *self.agents, *self.nodes], INTERFACE)
+        ends = [self.router, *self.agents, *self.nodes]
+        self._ports = dict(zip((end.name for end in ends), self._link.plug(ends, INTERFACE), strict=True))
         management = Bridge.create(self.site, "mgmt", addresses=[f"{SITE_ADDRESS}/16"])
         self._management_ports = management.plug(self.agents, MANAGEMENT)
         for number, agent in enumerate(self.agents):
@@ -208,11 +209,30 @@ class Network:
         return stranger
 
     @contextmanager
-    def management_cut(self) -> Iterator[None]:
-        """No agent reaches the site: the first, the third, … since a switch drops all in silence, the others as their
-        cables are pulled.
+    def parted(self, far: Iterable[Namespace]) -> Iterator[None]:
+        """These are on a switch of their own meanwhile, and no packet passes between them and the others.
+
+        Their links stay up, as when a cable between two switches breaks.
         """
-        silent, pulled = self._management_ports[0::2], self._management_ports[1::2]
+        ports = [self._ports[each.name] for each in far]
+        Bridge.create(self.switch, "far")
+        self.switch.ip([f"link set dev {port} master far" for port in ports])
+        try:
+            yield
+        finally:
+            self.switch.ip([*(f"link set dev {port} master {self._link.name}" for port in ports), "link del dev far"])
+
+    @contextmanager
+    def management_cut(self, which: Iterable[Namespace] | None = None) -> Iterator[None]:
+        """None of these agents, or of all, reaches the site: the first, the third, … since a switch drops all in
+        silence, the others as their cables are pulled.
+        """
+        names = {agent.name for agent in (self.agents if which is None else which)}
+        ports = [
+            port if agent.name in names else None
+            for agent, port in zip(self.agents, self._management_ports, strict=True)
+        ]
+        silent, pulled = list(filter(None, ports[0::2])), list(filter(None, ports[1::2]))
 
         def set_ports(state: int, carrier: str) -> None:
             self.site.ip(

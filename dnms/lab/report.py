@@ -54,6 +54,7 @@ class OutageReport(Report, frozen=True, kw_only=True):
     moved: int  # nodes whose address of the outage was another's in the log
     journalled: int  # addresses that agents gave by their journals
     merged: int  # of those, what the log has as outage.granted
+    double_held_ms: int  # for how long the kernels of two nodes let one address be used, in all
 
     @property
     def passed(self) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import secrets
 import shutil
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from dnms.bus import jetstream
 from dnms.bus.committer import Committer
@@ -17,11 +18,14 @@ from dnms.bus.port import Unavailable
 from dnms.bus.reading import read
 from dnms.disk.site import Site
 from dnms.domain import document
-from dnms.domain.aggregate import Fold
+from dnms.domain.aggregate import Fold, State
+from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.events import subjects
 from dnms.events.address import AddressAllocated, OutageGranted
 from dnms.events.ip import format_address
+from dnms.events.recorded import Request
+from dnms.events.requests import MoveAddress
 from dnms.kit.clock import MICROSECONDS, SystemClock
 from dnms.lab.judge import Lease
 from dnms.lab.lab import LabError
@@ -45,6 +49,8 @@ NAME = "lab"
 FOLDING_DEADLINE = 15.0  # seconds for the views to come to the log's end
 RESTART_DEADLINE = 30.0  # seconds; a bus that cannot run is tried again every 10 s, and may have a log to look through
 POLL = 0.02
+
+S = TypeVar("S", bound=State)
 
 
 class LabSite:
@@ -88,10 +94,22 @@ class LabSite:
 
     async def apply(self, plan: str) -> None:
         """As an operator does it: a request on the plan (TOML), decided on its fold, and committed."""
+        await self._operate(subjects.plan(NAME), PlanState(), lambda _: document.from_toml(plan))
+
+    async def move(self, address: bytes, to: bytes) -> None:
+        """Who holds this address is to have the other one, as by `dnms address move`. Refused."""
+
+        def asked(ledger: Ledger) -> Request:
+            lease = ledger.leases[address]
+            return MoveAddress(client=lease.client, iaid=lease.iaid, address=address, to=to)
+
+        await self._operate(subjects.ledger(NAME, SUBNET), Ledger(self.site.secret), asked)
+
+    async def _operate(self, subject: str, state: S, ask: Callable[[S], Request]) -> None:
         committer = Committer(
             self._log,
-            subjects.plan(NAME),
-            Fold(PlanState()),
+            subject,
+            Fold(state),
             actor="operator/lab",
             now=SystemClock().now,
             random=secrets.token_bytes,
@@ -99,7 +117,7 @@ class LabSite:
         await committer.catch_up()
         running = asyncio.ensure_future(committer.run())
         try:
-            await committer.submit(document.from_toml(plan))
+            await committer.submit(ask(committer.fold.state))
         finally:
             running.cancel()
             await asyncio.gather(running, return_exceptions=True)

@@ -6,7 +6,6 @@ those who are configured pass meanwhile. The subnet is strict: agents give nothi
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
@@ -14,13 +13,13 @@ import msgspec
 
 from dnms.lab.lab import Lab, Outcome
 from dnms.lab.outage import expect_lines, live_through
+from dnms.lab.parted import nothing_is_logged
 from dnms.lab.site import NAME
 from dnms.lab.steps import Stage
 from dnms.lab.verdict import verdict
 
 PREFERRED = 24  # seconds: T1 after 12, T2 after 19
 VALID = 120
-SETTLE = 0.5  # seconds in which the bus has stored what it had received
 
 
 async def run(lab: Lab) -> Outcome:
@@ -43,9 +42,6 @@ async def cut_off(stage: Stage) -> AsyncGenerator[None, None]:
     """
     renewing = [node.name for node in stage.network.nodes[0::2]]
     with stage.network.management_cut():
-        await asyncio.sleep(SETTLE)
-        position = await stage.site.position()
-        yield
-        if await stage.site.position() != position:
-            stage.wrong.append(f"the log grew behind {position} while nobody could reach it")
+        async with nothing_is_logged(stage) as position:
+            yield
     await stage.wait_for_event("address.renewed", of=renewing, after=position)

@@ -127,14 +127,48 @@ def test_nodes_wait_for_a_disk_that_is_full(temporary: Path) -> None:
     check(run(scenario("disk", 4)), "disk", 4)
 
 
-def test_nodes_join_and_renew_while_the_bus_is_cut_off(temporary: Path) -> None:
-    done = run(scenario("outage", 4))
-    refused = json.loads(done.stdout)["refused"] if done.returncode == 0 else 0
-    check(done, "outage", 4, refused=refused, moved=0, journalled=2, merged=2)
+def outage(name: str) -> tuple[int, int]:
+    """With 4 nodes, of which 2 join in it; how often was refused, and for how many ms an address was held twice."""
+    done = run(scenario(name, 4))
+    report = json.loads(done.stdout) if done.returncode == 0 else {"refused": 0, "double_held_ms": 0}
+    refused, milliseconds = report["refused"], report["double_held_ms"]
+    some = 0 if name == "outage-strict" else 1
+    check(
+        done,
+        name,
+        4,
+        refused=refused,
+        moved=some,
+        journalled=2 * some,
+        merged=2 * some,
+        double_held_ms=milliseconds,
+    )
+    assert "and 0 things were wrong" in done.stderr
+    return refused, milliseconds
+
+
+def test_nodes_join_and_renew_while_the_bus_is_cut_off_and_two_have_one_address(temporary: Path) -> None:
+    refused, milliseconds = outage("outage")
     assert refused >= 2, "each was refused IPv4"
+    assert 5_000 < milliseconds < 60_000, "until the bus was back, and not for long after it"
 
 
-@pytest.mark.parametrize(("name", "nodes"), [("crash", 2), ("cut", 1), ("disk", 1), ("outage", 1)])
+def test_on_a_strict_subnet_no_two_have_one_address(temporary: Path) -> None:
+    refused, milliseconds = outage("outage-strict")
+    assert refused >= 2, "each was refused all"
+    assert milliseconds == 0
+
+
+@pytest.mark.parametrize("name", ["outage", "outage-strict"])
+def test_a_link_in_two_needs_an_agent_on_either_side(temporary: Path, name: str) -> None:
+    done = run([*LAB, "run", name, "--nodes", "2", "--agents", "1"])
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "needs 2 Subnet Agents or more" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "nodes"), [("crash", 2), ("cut", 1), ("disk", 1), ("outage", 1), ("outage-strict", 1)]
+)
 def test_too_few_nodes_would_show_nothing(temporary: Path, name: str, nodes: int) -> None:
     done = run(scenario(name, nodes))
     assert (done.returncode, done.stdout) == (1, "")
@@ -230,6 +264,7 @@ def test_the_list_has_every_scenario() -> None:
         "duplicate",
         "handover",
         "outage",
+        "outage-strict",
         "reboot",
     ]
 
