@@ -11,6 +11,7 @@ from __future__ import annotations
 from dnms.lab.outside import main, run
 
 SCENARIOS = {
+    "agents": "Subnet Agents are killed and started in turns, down to a single one, while nodes come and go",
     "basic": "nodes with SLAAC addresses join a subnet and are given managed ones",
     "crash": "a node, a Subnet Agent and the bus are killed in the middle of joins, and started again",
     "cut": "the link between the bus and the Subnet Agents is cut for 20 s, while nodes join and others renew",

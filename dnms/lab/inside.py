@@ -29,7 +29,7 @@ from dnms.lab.outside import FAILED, PASSED
 from dnms.lab.progress import Display
 
 DEADLINE = 120.0
-DEADLINE_PER_NODE = 0.5
+DEADLINE_PER_NODE = 1.0
 """Seconds for a whole run. Each step has its own deadline; this one catches what those forgot."""
 
 STDIN = 0

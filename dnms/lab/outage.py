@@ -7,11 +7,8 @@ same: no kernel loses anything, nobody is allocated more than once, and those wh
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 
-from dnms.events.ip import format_address
-from dnms.lab.kernel import Kernel
 from dnms.lab.lab import LabError
 from dnms.lab.observatory import Complaints
 from dnms.lab.steps import POLL, Stage
@@ -65,16 +62,7 @@ async def configure(stage: Stage, early: range) -> bool:
 
 def unchanged(stage: Stage, early: range) -> Complaints:
     """What is wrong with the nodes at these places, for a vigil: they are to keep what they have now."""
-    held = {place: stage.observatory.read(place).ours for place in early}
-
-    def complaints(place: int, found: Kernel) -> Iterator[str]:
-        if place not in held:
-            return
-        yield from stage.missing(place, found)
-        for address in found.ours ^ held[place]:
-            yield f"{format_address(address)} is {'gone' if address in held[place] else 'new'}"
-
-    return complaints
+    return stage.kept({place: stage.observatory.read(place).ours for place in early})
 
 
 async def only_renewed(stage: Stage, early: range, *, after: int) -> None:

@@ -64,7 +64,7 @@ async def live_through(stage: Stage, seconds: float) -> Parted | None:
                 await apart.aclose()  # all at one moment
             await stage.wait_until_configured()
             await stage.wait_for_event("configuration.applied", of=stage.names, after=0)
-            await stage.wait_for_node(COMER, "uses nothing that another has", lambda found: address not in found.ours)
+            await stage.wait_for_nodes([COMER], "have left it", lambda found: address not in found.ours)
     return Parted(early=early, late=late, address=address, position=position, held=held, twice=twice)
 
 
@@ -87,7 +87,7 @@ async def _part(stage: Stage, apart: AsyncExitStack) -> Sequence[Namespace]:
 async def _move(stage: Stage, address: bytes) -> None:
     before = next(each for each in stage.observatory.read(HOLDER).ours if family(each) == 6)
     await stage.site.move(before, address)
-    await stage.wait_for_node(HOLDER, f"uses {format_address(address)}", lambda found: found.lets_use(address))
+    await stage.wait_for_nodes([HOLDER], f"use {format_address(address)}", lambda found: found.lets_use(address))
 
 
 @asynccontextmanager

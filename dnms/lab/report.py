@@ -47,6 +47,16 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
         return self.configured == self.nodes and self.duplicates == 0 and self.views_equal_log
 
 
+class AgentsReport(Report, frozen=True, kw_only=True):
+    """What else is said of a run in which Subnet Agents were killed while nodes came and went."""
+
+    agents_killed: int  # how often one was, and started again
+    nodes_came: int  # how often a Node Agent was started
+    nodes_gave_back: int  # how often one took leave, and DNMS was taken off its node
+    nodes_killed: int
+    nodes_stopped: int  # how often one took leave, and its node kept what it had
+
+
 class OutageReport(Report, frozen=True, kw_only=True):
     """What else is said of a run in which agents went on while the log was away."""
 

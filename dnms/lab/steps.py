@@ -11,11 +11,12 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from dnms.agents import node, subnet
+from dnms.events.ip import format_address
 from dnms.lab import kernel
 from dnms.lab.judge import missing, unresolved
 from dnms.lab.kernel import Kernel
@@ -111,38 +112,54 @@ class Stage:
         namespaces = list(self.network.nodes if which is None else which)
         with self.lab.display.phase("starting Node Agents", len(namespaces)) as phase:
             for number, namespace in enumerate(namespaces):
-                settings = node.NodeSettings(
-                    interface=INTERFACE,
-                    state=self.lab.folder / namespace.name,
-                    root_certificate=self.site.site.root_certificate,
-                    name=namespace.name,
-                    resolv_conf=resolv_conf(self.lab.folder, namespace.name),
-                )
-                await self._start(namespace, node.run, settings)
+                await self._start(namespace, node.run, self._node_settings(namespace))
                 phase.reached(number + 1)
+
+    async def give_back(self, which: Iterable[Namespace]) -> None:
+        """Ask these Node Agents to leave, and take DNMS off their nodes. What does not end is wrong."""
+        namespaces = list(which)
+        await self.end(namespaces, signal.SIGTERM)
+        for namespace in namespaces:
+            await self._start(namespace, give_back, self._node_settings(namespace))
+        giving = [self.running.pop(namespace.name) for namespace in namespaces]
+        await self._ended(giving, 0)
 
     async def end(self, which: Iterable[Namespace], how: signal.Signals) -> None:
         """End the agents in these namespaces by a signal. One that is asked to leave and does not is wrong."""
         ending = [self.running.pop(namespace.name) for namespace in which]
         for process in ending:
             process.signal(how)
+        await self._ended(ending, 0 if how is signal.SIGTERM else -how)
+
+    async def _ended(self, ending: Iterable[AgentProcess], expected: int) -> None:
+        ending = list(ending)
         leaving = [asyncio.ensure_future(process.wait()) for process in ending]
-        _, late = await asyncio.wait(leaving, timeout=LEAVING_DEADLINE) if leaving else ((), set())
+        _, late = await asyncio.wait(leaving, timeout=self._within(LEAVING_DEADLINE)) if leaving else ((), set())
         for waiting in late:
             waiting.cancel()
-        expected = 0 if how is signal.SIGTERM else -how
         for process in ending:
             if process.exit_code is None:
                 process.signal(signal.SIGKILL)
-                self.wrong.append(f"{process.name} did not leave within {LEAVING_DEADLINE:.0f} s; see {process.log}")
+                self.wrong.append(f"{process.name} did not leave in time; see {process.log}")
             elif process.exit_code != expected:
-                self.wrong.append(f"{process.name} ended with {process.exit_code} at {how.name}; see {process.log}")
+                self.wrong.append(
+                    f"{process.name} ended with {process.exit_code} and not {expected}; see {process.log}"
+                )
 
     def check_alive(self) -> None:
         """LabError if an agent has ended that nobody has ended."""
         ended = [process for process in self.running.values() if process.exit_code is not None]
         if ended:
             raise LabError("\n".join(f"{one.name} ended with {one.exit_code}: {one.last_line()}" for one in ended))
+
+    def _node_settings(self, namespace: Namespace) -> node.NodeSettings:
+        return node.NodeSettings(
+            interface=INTERFACE,
+            state=self.lab.folder / namespace.name,
+            root_certificate=self.site.site.root_certificate,
+            name=namespace.name,
+            resolv_conf=resolv_conf(self.lab.folder, namespace.name),
+        )
 
     async def _start(
         self,
@@ -191,24 +208,27 @@ class Stage:
                 check=self.check_alive,
             )
 
-    async def wait_for_node(self, place: int, what: str, done: Callable[[Kernel], bool]) -> None:
-        """Wait until the kernel of the node at this place is so; at the deadline what it is not is wrong."""
-        with self.lab.display.phase(f"{self.names[place]} {what}"):
+    async def wait_for_nodes(self, places: Collection[int], what: str, done: Callable[[Kernel], bool]) -> None:
+        """Wait until the kernels of the nodes at these places are so; what is not so at the deadline is wrong."""
+        others = self.lab.nodes - len(places)
+        with self.lab.display.phase(f"nodes that {what}", len(places)) as phase:
             late = await self.observatory.wait(
-                lambda other, found: other != place or done(found),
+                lambda place, found: place not in places or done(found),
                 deadline=self._within(CONFIGURED_DEADLINE),
-                reached=lambda _: None,
+                reached=lambda so: phase.reached(so - others),
                 check=self.check_alive,
             )
-        if late:
-            self.wrong.append(f"{self.names[place]}: not so in {self._within(CONFIGURED_DEADLINE):.0f} s: it {what}")
+        self.wrong += [f"{self.names[place]} is none of those that {what}" for place in late]
 
-    async def wait_for_event(self, kind: str, *, of: Iterable[str], after: int) -> None:
-        """Wait until the log has an event of this name about each of these nodes, behind the position `after`."""
+    async def wait_for_event(self, kind: str, *, of: Iterable[str], after: int, least: int | None = None) -> None:
+        """Wait until the log has an event of this name about each of these nodes, or about so many of them, behind the
+        position `after`.
+        """
         names = set(of)
+        allowed = 0 if least is None else len(names) - least
         end = asyncio.get_running_loop().time() + self._within(EVENT_DEADLINE)
         with self.lab.display.phase(kind, len(names)) as phase:
-            while late := names - {event.node for event in await self.site.events(kind, after=after)}:
+            while len(late := names - {event.node for event in await self.site.events(kind, after=after)}) > allowed:
                 phase.reached(len(names) - len(late))
                 self.check_alive()
                 if asyncio.get_running_loop().time() > end:
@@ -253,6 +273,17 @@ class Stage:
             if event.name != "address.renewed":
                 self.wrong.append(f"{event.node}: {event.name} at {event.position}, though nothing had to change")
 
+    def kept(self, held: Mapping[int, frozenset[bytes]]) -> Complaints:
+        """What is wrong, for a vigil, with nodes that are to keep what they have: by places, as it is when looked."""
+
+        def complaints(place: int, found: Kernel) -> Iterator[str]:
+            if place in held:
+                yield from self.missing(place, found)
+                for address in found.ours ^ held[place]:
+                    yield f"{format_address(address)} is {'gone' if address in held[place] else 'new'}"
+
+        return complaints
+
     @asynccontextmanager
     async def vigil(self, complaints: Complaints) -> AsyncGenerator[None, None]:
         """Look at the nodes' kernels all the time; what `complaints` finds is wrong."""
@@ -290,3 +321,8 @@ class Stage:
     def _check_router(self) -> None:
         if not self.network.router_lives:
             raise LabError("radvd has ended; see radvd.log")
+
+
+async def give_back(settings: node.NodeSettings, *, stop: asyncio.Event) -> None:
+    """What `dnms node-agent --give-back` does, as a program of the nursery; it ends by itself."""
+    await node.give_back(settings)

@@ -39,13 +39,7 @@ async def run(lab: Lab) -> Outcome:
             return await verdict(stage, "handover")
         held = [stage.observatory.read(place).ours for place in range(lab.nodes)]
         position = await stage.site.position()
-
-        def unchanged(place: int, found: Kernel) -> Iterator[str]:
-            yield from stage.missing(place, found)
-            for address in found.ours ^ held[place]:
-                yield f"{format_address(address)} is {'gone' if address in held[place] else 'new'}"
-
-        async with stage.vigil(unchanged):
+        async with stage.vigil(stage.kept(dict(enumerate(held)))):
             await _subnet_agents_leave(stage)
             await _subnet_agents_come_back(stage)
             await _node_agents_leave_and_come_back(stage)

@@ -1,4 +1,4 @@
-"""`dnms lab run basic`, whole: real kernel, bus, router and agents; as root and as an ordinary user."""
+"""`dnms lab run`, whole: real kernel, bus, router and agents; as root and as an ordinary user."""
 
 from __future__ import annotations
 
@@ -50,11 +50,13 @@ def links() -> set[str]:
     return {line.split(": ")[1] for line in run(["ip", "-o", "link"]).stdout.splitlines()}
 
 
-def scenario(name: str, nodes: int) -> list[str]:
-    return [*LAB, "run", name, "--nodes", str(nodes), "--agents", "2", "-o", "json"]
+def scenario(name: str, nodes: int, agents: int = 2) -> list[str]:
+    return [*LAB, "run", name, "--nodes", str(nodes), "--agents", str(agents), "-o", "json"]
 
 
-def check(done: subprocess.CompletedProcess[str], name: str = "basic", nodes: int = 8, **more: int) -> int:
+def check(
+    done: subprocess.CompletedProcess[str], name: str = "basic", nodes: int = 8, agents: int = 2, **more: int
+) -> int:
     """All went well, and stdout has the JSON alone, with `more` in it; the number of events."""
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
@@ -65,7 +67,7 @@ def check(done: subprocess.CompletedProcess[str], name: str = "basic", nodes: in
         "nodes": nodes,
         "configured": nodes,
         "duplicates": 0,
-        "subnet_agents": 2,
+        "subnet_agents": agents,
         "views_equal_log": True,
         **more,
     }
@@ -98,6 +100,32 @@ def test_handover_needs_another_agent(temporary: Path) -> None:
     done = run([*LAB, "run", "handover", "--nodes", "1", "--agents", "1"])
     assert (done.returncode, done.stdout) == (1, "")
     assert "lab: handover needs 2 Subnet Agents or more" in done.stderr
+
+
+def test_nodes_come_and_go_while_agents_are_killed_down_to_one(temporary: Path) -> None:
+    done = run(scenario("agents", 9, 3))
+    check(
+        done,
+        "agents",
+        9,
+        3,
+        agents_killed=6,
+        nodes_came=9 + 6,
+        nodes_gave_back=2,
+        nodes_killed=2,
+        nodes_stopped=2,
+    )
+    assert done.stderr.count(" was killed, 1 live: ") == 3, "each agent was the only one"
+    assert "and 0 things were wrong" in done.stderr
+
+
+@pytest.mark.parametrize(("nodes", "agents", "lacking"), [(9, 1, "2 Subnet Agents"), (5, 2, "6 nodes")])
+def test_agents_needs_one_that_is_left_and_nodes_that_go(
+    temporary: Path, nodes: int, agents: int, lacking: str
+) -> None:
+    done = run(scenario("agents", nodes, agents))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"lab: agents needs {lacking} or more" in done.stderr
 
 
 @pytest.mark.parametrize("nodes", [1, 6])
@@ -257,6 +285,7 @@ def test_the_list_has_every_scenario() -> None:
     done = run([*LAB, "list"])
     assert done.returncode == 0
     assert [line.split()[0] for line in done.stdout.splitlines()] == [
+        "agents",
         "basic",
         "crash",
         "cut",
