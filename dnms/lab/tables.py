@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -138,4 +138,12 @@ def _summary(report: Report) -> RenderableType:
     table.add_row("Events in the log", str(report.events))
     table.add_row("Views equal the log", "yes" if report.views_equal_log else "NO")
     table.add_row("The whole run", f"{report.seconds} s")
+    return Padding(table, (1, 0, 0, 0), expand=False)
+
+
+def more(counts: Mapping[str, int]) -> RenderableType:
+    """What one scenario alone counts, by the keys of its JSON."""
+    table = Table.grid(padding=(0, 2))
+    for name, count in counts.items():
+        table.add_row(name.replace("_", " ").capitalize(), str(count))
     return Padding(table, (1, 0, 0, 0), expand=False)

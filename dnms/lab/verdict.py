@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
 
 from dnms.events.ip import family, format_address, parse_address
 from dnms.kit.clock import MICROSECONDS
@@ -15,7 +18,7 @@ from dnms.lab.lab import Outcome
 from dnms.lab.path import Way, steps
 from dnms.lab.report import Report, Times
 from dnms.lab.steps import GRANTED, LEAVING_DEADLINE, Stage
-from dnms.lab.tables import Machine, tables
+from dnms.lab.tables import Machine, more, tables
 from dnms.projections.events.queries import EventRow
 from dnms.projections.naive import Naive
 
@@ -72,6 +75,13 @@ async def verdict(stage: Stage, scenario: str) -> Outcome:
     ]
     way = steps(_way(stage, place, one, opened=opened, log=log, stored=stored) for place, one in enumerate(machines))
     return Outcome(report=report, tables=tables(report, machines, shown, way), wrong=tuple(wrong))
+
+
+def counted(outcome: Outcome, kind: type[Report], **counts: int) -> Outcome:
+    """The outcome with what a scenario has counted beside it: in a report of its own kind, and for people."""
+    fields: dict[str, Any] = {name: getattr(outcome.report, name) for name in outcome.report.__struct_fields__}
+    fields |= counts
+    return msgspec.structs.replace(outcome, report=kind(**fields), tables=(*outcome.tables, more(counts)))
 
 
 async def _hidden(stage: Stage) -> dict[str, str]:

@@ -12,12 +12,10 @@ import asyncio
 import signal
 from collections.abc import Callable, Collection, Sequence
 
-import msgspec
-
 from dnms.lab.lab import Lab, LabError, Outcome
 from dnms.lab.report import AgentsReport
 from dnms.lab.steps import EVENT_DEADLINE, LOG_POLL, PER_NODE, Stage
-from dnms.lab.verdict import verdict
+from dnms.lab.verdict import counted, verdict
 from dnms.linux.namespaces import Namespace
 
 TURNS = 5  # or fewer, with fewer agents
@@ -46,16 +44,15 @@ async def run(lab: Lab) -> Outcome:
             await traffic.settle()
         await _wait_for_sessions(stage, "one session", stage.names, lambda agents: len(agents) == 1)
         await stage.everyone_was_allocated_once()
-        outcome = await verdict(stage, "agents")
-        report = AgentsReport(
-            **{name: getattr(outcome.report, name) for name in outcome.report.__struct_fields__},
+        return counted(
+            await verdict(stage, "agents"),
+            AgentsReport,
             agents_killed=traffic.agents_killed,
             nodes_came=traffic.came,
             nodes_gave_back=traffic.gave_back,
             nodes_killed=traffic.killed,
             nodes_stopped=traffic.stopped,
         )
-        return msgspec.structs.replace(outcome, report=report)
 
 
 async def _turn(traffic: _Traffic, left: Namespace, *, coming: Sequence[int], going: Sequence[int]) -> None:

@@ -21,7 +21,7 @@ from dnms.lab.report import OutageReport
 from dnms.lab.scenarios.cut import PREFERRED, VALID
 from dnms.lab.site import NAME
 from dnms.lab.steps import ALLOCATED, GRANTED, Stage
-from dnms.lab.verdict import verdict
+from dnms.lab.verdict import counted, verdict
 
 LASTS = 30.0  # seconds
 
@@ -45,16 +45,15 @@ async def judged(stage: Stage, scenario: str) -> Outcome:
     granted = await stage.site.events(GRANTED, after=0)
     counts = _counts(stage)
     milliseconds = double_held_ms(stage)
-    outcome = await verdict(stage, scenario)
-    report = OutageReport(
-        **{name: getattr(outcome.report, name) for name in outcome.report.__struct_fields__},
+    return counted(
+        await verdict(stage, scenario),
+        OutageReport,
         refused=counts["refused"],
         moved=sum(bool(event.fields.get("contested")) for event in granted),
         journalled=counts["granted"],
         merged=len({(event.client, event.fields["address"]) for event in granted}),
         double_held_ms=milliseconds,
     )
-    return msgspec.structs.replace(outcome, report=report)
 
 
 async def _check(stage: Stage, parted: Parted) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from rich.console import Console, RenderableType
 
 from dnms.kit.tables import WIDE
-from dnms.lab.tables import Machine, Shown, _events, _nodes
+from dnms.lab.tables import Machine, Shown, _events, _nodes, more
 from dnms.projections.events.queries import EventRow
 
 ADDRESS = "2001:db8:1ab::8b73:f43b:9a61"
@@ -51,3 +51,8 @@ def test_without_a_terminal_an_event_is_one_line() -> None:
         f" address.allocated address {ADDRESS}, pool lab-v6, valid_until 00:00:00"
     )
     assert registered.rstrip().endswith("2 managed")
+
+
+def test_what_a_scenario_counts_is_named_as_in_its_json() -> None:
+    lines = printed(more({"double_held_ms": 25_480, "moved": 1}), 80)
+    assert [line.split() for line in lines if line.strip()] == [["Double", "held", "ms", "25480"], ["Moved", "1"]]
