@@ -48,9 +48,15 @@ def _what(one: PartChange) -> str:
 def _value(key: str, value: Any) -> str:
     if key == "number":
         return f"{value:#06x}" if value else "drawn"
+    if key == "group" and isinstance(value, list):
+        return "; ".join(f"for {one['name']} {_told(one)}" for one in value) or "-"
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return ", ".join(" ".join(map(str, one.values())) for one in value)
     return cell(value).plain
+
+
+def _told(one: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {_value(key, value)}" for key, value in one.items() if key != "name") or "-"
 
 
 def _consequences(subnets: Iterable[SubnetForecast]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from tomlkit.items import Integer, Trivia
 
 
 def to_toml(document: dict[str, Any]) -> str:
-    """The document (see `dnms.domain.document`) as text; keys that hold nothing are left out."""
+    """The document (see `dnms.domain.document`) as text; keys that hold nothing and say nothing are left out."""
     written = _without_empty(document)
     for group in written.get("group", ()):
         # As it stands in addresses: its members are easier to find so.
@@ -17,9 +17,14 @@ def to_toml(document: dict[str, Any]) -> str:
     return tomlkit.dumps(written)
 
 
-def _without_empty(value: Any) -> Any:
+def _without_empty(value: Any, part: str = "") -> Any:
     if isinstance(value, dict):
-        return {key: _without_empty(one) for key, one in value.items() if one not in ([], {}, "", None)}
+        return {key: _without_empty(one, key) for key, one in value.items() if one or one == 0 or _says(part, key)}
     if isinstance(value, list):
-        return [_without_empty(one) for one in value]
+        return [_without_empty(one, part) for one in value]
     return value
+
+
+def _says(part: str, key: str) -> bool:
+    """Whether an empty list says something: for its members a group has none of these, where others have some."""
+    return part == "group" and key != "nodes"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dnms.domain.ranges import Ranges, ranges_of
 from dnms.domain.reserved import fixed_addresses, prefix_in
 from dnms.domain.strategies import COUNTING, STRATEGIES
 from dnms.events.ip import Prefix, family
-from dnms.events.plan import AdoptedPlan, Pool
+from dnms.events.plan import AdoptedPlan, Pool, Stateless, Subnet
 
 
 class Adopted:
@@ -20,6 +22,8 @@ class Adopted:
         """Whether some pool picks at random."""
         self._fixed = fixed_addresses(plan.subnet)  # that the plan gives to nobody
         self._ranges: dict[tuple[str, int], Ranges] = {}  # of pools and groups, made when first needed
+        self._names = {number: name for name, number in plan.groups.items()}
+        self._told: dict[int, Stateless] = {}  # by the number of a group, made when first needed
         self._pools: dict[int, tuple[tuple[Pool, Prefix], ...]] = {
             kind: tuple(
                 (pool, prefix)
@@ -41,9 +45,30 @@ class Adopted:
             return None
         return next((pool for pool in self.plan.pools if pool.first <= address <= pool.last), None)
 
+    def stateless(self, group: int) -> Stateless:
+        """All that the members of a group are told in this subnet beside their addresses; 0: who is in none."""
+        subnet = self.plan.subnet
+        if subnet is None:
+            return Stateless()
+        if group not in self._told:
+            name = self._names.get(group, "")
+            widened = (subnet.groups.get(name), self.plan.stateless.get(name))
+            self._told[group] = _narrowest(subnet, [told for told in widened if told is not None])
+        return self._told[group]
+
     def ranges(self, pool: Pool, group: int) -> Ranges:
         """What the members of a group may have of a pool."""
         key = (pool.name, group)
         if key not in self._ranges:
             self._ranges[key] = ranges_of(pool, self.plan, group)
         return self._ranges[key]
+
+
+def _narrowest(subnet: Subnet, told: Sequence[Stateless]) -> Stateless:
+    """Of each item what the first of `told` says that says something of it, else what the subnet tells everybody."""
+    said = {
+        name: next((value for each in told if (value := getattr(each, name)) is not None), getattr(subnet, name))
+        for name in ("gateways", "routes", "dns", "search", "ntp")
+    }
+    mtu = next((each.mtu for each in told if each.mtu), subnet.mtu)
+    return Stateless(**said, mtu=mtu)

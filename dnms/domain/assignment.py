@@ -33,8 +33,10 @@ class Terms(msgspec.Struct, frozen=True):
     rebind_after: int
 
 
-def assign(ledger: Ledger, leases: Iterable[Lease], *, at: int, epoch: int, position: int) -> Terms:
+def assign(ledger: Ledger, leases: Iterable[Lease], *, group: int, at: int, epoch: int, position: int) -> Terms:
     """What the holder of `leases` is told at the instant `at`, by a ledger that is folded up to `position`.
+
+    Stateless data are those of its `group` (a number; 0: it is in none), whatever groups its addresses are of.
 
     A client is never told a lifetime past its lease's horizon. An address that is to be drained is deprecated
     (RFC 4862, 5.5.4): what it is used for goes on, and nothing new begins with it.
@@ -61,15 +63,16 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, at: int, epoch: int, posi
                 valid=valid,
             )
         )
+    told = ledger.adopted.stateless(group)
     shortest = min((address.preferred for address in addresses if address.preferred), default=2 * RETRY)
     assignment = Assignment(
         generation=generation,
         addresses=tuple(addresses),
-        gateways=subnet.gateways,
-        routes=subnet.routes,
-        resolver=Resolver(servers=subnet.dns, search=subnet.search),
-        ntp=subnet.ntp,
-        mtu=subnet.mtu,
+        gateways=told.gateways or (),
+        routes=told.routes or (),
+        resolver=Resolver(servers=told.dns or (), search=told.search or ()),
+        ntp=told.ntp or (),
+        mtu=told.mtu,
     )
     return Terms(assignment, max(1, int(shortest * T1)), max(1, int(shortest * T2)))
 

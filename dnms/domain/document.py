@@ -10,7 +10,7 @@ import msgspec
 
 from dnms.events.configuration import AssignedRoute
 from dnms.events.ip import Prefix, format_address, parse_address, parse_prefix
-from dnms.events.plan import Group, Name, Pool, Realm, Seconds, Subnet
+from dnms.events.plan import Group, Name, Pool, Realm, Seconds, Stateless, Subnet
 from dnms.events.requests import ApplyPlan
 
 LEVEL = 1
@@ -61,6 +61,9 @@ class _Site(_Table, kw_only=True):
     level: Annotated[int, msgspec.Meta(ge=1)] = 1
 
 
+_Mtu = Annotated[int, msgspec.Meta(ge=1280, le=65535)]
+
+
 class _Realm(_Table, kw_only=True):
     name: Name
 
@@ -70,12 +73,28 @@ class _Group(_Table, kw_only=True):
     number: Annotated[int, msgspec.Meta(ge=1, lt=1 << 16)] | None = None
     nodes: list[str] = []
     ranges: list[_PrefixText] = []
+    dns: list[_AddressText] | None = None  # empty: none, whatever a subnet has
+    search: list[Domain] | None = None
+    ntp: list[_AddressText] | None = None
+    mtu: _Mtu | None = None
 
 
 class _Route(_Table, kw_only=True):
     destination: _PrefixText
     gateway: _AddressText
     metric: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 0
+
+
+class _OfGroup(_Table, kw_only=True):
+    """What the members of a group are told on one link."""
+
+    name: Name
+    gateways: list[_AddressText] | None = None
+    routes: list[_Route] | None = None
+    dns: list[_AddressText] | None = None
+    search: list[Domain] | None = None
+    ntp: list[_AddressText] | None = None
+    mtu: _Mtu | None = None
 
 
 class _Subnet(_Table, kw_only=True):
@@ -87,8 +106,9 @@ class _Subnet(_Table, kw_only=True):
     dns: list[_AddressText] = []
     search: list[Domain] = []
     ntp: list[_AddressText] = []
-    mtu: Annotated[int, msgspec.Meta(ge=1280, le=65535)] | None = None
+    mtu: _Mtu | None = None
     strict: bool = False
+    group: list[_OfGroup] = []
 
 
 class _Pool(_Table, kw_only=True):
@@ -140,10 +160,11 @@ def from_builtins(document: Any) -> ApplyPlan:
                 number=group.number or 0,
                 nodes=tuple(group.nodes),
                 ranges=tuple(prefix.value for prefix in group.ranges),
+                stateless=_stateless(group),
             )
             for group in parsed.group
         ),
-        subnets=tuple(map(_subnet, parsed.subnet)),
+        subnets=tuple(_subnet(subnet, f"$.subnet[{index}]") for index, subnet in enumerate(parsed.subnet)),
         pools=tuple(
             Pool(
                 name=pool.name,
@@ -171,6 +192,7 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
         "group": [
             {"name": group.name, "number": group.number, "nodes": list(group.nodes)}
             | ({"ranges": [str(prefix) for prefix in group.ranges]} if group.ranges else {})
+            | _stateless_table(group.stateless)
             for group in plan.groups
         ],
         "subnet": [
@@ -178,17 +200,14 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
                 "name": subnet.name,
                 "realm": subnet.realm,
                 "prefixes": [str(prefix) for prefix in subnet.prefixes],
-                "gateways": [format_address(address) for address in subnet.gateways],
-                "routes": [
-                    {"destination": str(r.destination), "gateway": format_address(r.gateway), "metric": r.metric}
-                    for r in subnet.routes
-                ],
-                "dns": [format_address(address) for address in subnet.dns],
-                "search": list(subnet.search),
-                "ntp": [format_address(address) for address in subnet.ntp],
             }
-            | ({"mtu": subnet.mtu} if subnet.mtu else {})
+            | _stateless_table(subnet)
             | ({"strict": True} if subnet.strict else {})
+            | (
+                {"group": [{"name": name} | _stateless_table(told) for name, told in subnet.groups.items()]}
+                if subnet.groups
+                else {}
+            )
             for subnet in plan.subnets
         ],
         "pool": [
@@ -218,21 +237,67 @@ def range_text(pool: Pool) -> str:
     return f"{format_address(pool.first)}-{format_address(pool.last)}"
 
 
-def _subnet(subnet: _Subnet) -> Subnet:
+def _stateless_table(told: Stateless | Subnet) -> dict[str, Any]:
+    """What is said of each item; what nothing is said of is left out."""
+    table: dict[str, Any] = {}
+    if told.gateways is not None:
+        table["gateways"] = [format_address(address) for address in told.gateways]
+    if told.routes is not None:
+        table["routes"] = [
+            {"destination": str(r.destination), "gateway": format_address(r.gateway), "metric": r.metric}
+            for r in told.routes
+        ]
+    if told.dns is not None:
+        table["dns"] = [format_address(address) for address in told.dns]
+    if told.search is not None:
+        table["search"] = list(told.search)
+    if told.ntp is not None:
+        table["ntp"] = [format_address(address) for address in told.ntp]
+    if told.mtu:
+        table["mtu"] = told.mtu
+    return table
+
+
+def _stateless(told: _Group | _OfGroup) -> Stateless:
+    gateways, routes = (told.gateways, told.routes) if isinstance(told, _OfGroup) else (None, None)
+    return Stateless(
+        gateways=None if gateways is None else _addresses(gateways),
+        routes=None if routes is None else _routes(routes),
+        dns=None if told.dns is None else _addresses(told.dns),
+        search=None if told.search is None else tuple(told.search),
+        ntp=None if told.ntp is None else _addresses(told.ntp),
+        mtu=told.mtu or 0,
+    )
+
+
+def _addresses(addresses: list[_AddressText]) -> tuple[bytes, ...]:
+    return tuple(address.value for address in addresses)
+
+
+def _routes(routes: list[_Route]) -> tuple[AssignedRoute, ...]:
+    return tuple(
+        AssignedRoute(destination=r.destination.value, gateway=r.gateway.value, metric=r.metric) for r in routes
+    )
+
+
+def _subnet(subnet: _Subnet, place: str) -> Subnet:
+    groups: dict[str, Stateless] = {}
+    for index, told in enumerate(subnet.group):
+        if told.name in groups:
+            raise DocumentError(f"{told.name!r} stands here twice; names are unique - at `{place}.group[{index}].name`")
+        groups[told.name] = _stateless(told)
     return Subnet(
         name=subnet.name,
         realm=subnet.realm,
         prefixes=tuple(prefix.value for prefix in subnet.prefixes),
-        gateways=tuple(address.value for address in subnet.gateways),
-        routes=tuple(
-            AssignedRoute(destination=r.destination.value, gateway=r.gateway.value, metric=r.metric)
-            for r in subnet.routes
-        ),
-        dns=tuple(address.value for address in subnet.dns),
+        gateways=_addresses(subnet.gateways),
+        routes=_routes(subnet.routes),
+        dns=_addresses(subnet.dns),
         search=tuple(subnet.search),
-        ntp=tuple(address.value for address in subnet.ntp),
+        ntp=_addresses(subnet.ntp),
         mtu=subnet.mtu or 0,
         strict=subnet.strict,
+        groups=groups,
     )
 
 
@@ -259,25 +324,27 @@ _TABLES: dict[str, type[_Table]] = {
     "realm": _Realm,
     "group": _Group,
     "subnet": _Subnet,
-    "routes": _Route,
+    "subnet.routes": _Route,
+    "subnet.group": _OfGroup,
+    "subnet.group.routes": _Route,
     "pool": _Pool,
 }
-"""By the last word of a place."""
+"""By the words of a place."""
 
 
 def _explained(text: str) -> str:
     """msgspec's complaint, with what a person needs to put it right; it leaves the place out at the document's top."""
     what, _, place = text.partition(" - at `")
     place = place.removesuffix("`") or "$"
-    last = re.findall(r"\.(\w+)", place)
-    if "unknown field" in what and (table := _TABLES.get(last[-1] if last else "")):
+    words = re.findall(r"\.(\w+)", place)
+    if "unknown field" in what and (table := _TABLES.get(".".join(words))):
         what += f"; known are {', '.join(table.__struct_fields__)}"
     elif what == "Object missing required field `site`":
         what = 'Expected a [site] table with the name of the site, such as name = "home"'
     elif what.startswith("Expected `str` matching regex"):
         what = (
             "Expected a domain such as home.example"
-            if "search" in last
+            if "search" in words
             else "Expected a name: at most 63 lower-case letters, digits and hyphens, with no hyphen at its ends"
         )
     return f"{what} - at `{place}`"

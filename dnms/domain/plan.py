@@ -28,6 +28,7 @@ from dnms.events.plan import (
     RealmDefined,
     RealmWithdrawn,
     SiteDefined,
+    Stateless,
     Subnet,
     SubnetDefined,
     SubnetWithdrawn,
@@ -155,6 +156,7 @@ class PlanState:
             pools=tuple(pool for pool in self.pools.values() if pool.subnet == name),
             groups={group.name: group.number for group in self.groups.values()},
             ranges={group.name: group.ranges for group in self.groups.values() if group.ranges},
+            stateless={group.name: group.stateless for group in self.groups.values() if group.stateless != Stateless()},
         )
 
     def _problems(self, request: ApplyPlan) -> Iterator[str]:
@@ -243,6 +245,7 @@ def _range_problems(request: ApplyPlan) -> Iterator[str]:
 
 def _subnet_problems(request: ApplyPlan) -> Iterator[str]:
     realms = {realm.name for realm in request.realms}
+    groups = {group.name for group in request.groups}
     places: list[tuple[str, str, Prefix]] = []
     for index, subnet in enumerate(request.subnets):
         if subnet.realm not in realms:
@@ -252,15 +255,24 @@ def _subnet_problems(request: ApplyPlan) -> Iterator[str]:
             if prefix.family == 6 and prefix.length > 64:
                 yield f"{place}: {prefix} is smaller than a /64, the smallest IPv6 block that is managed"
             places.append((subnet.realm, place, prefix))
-        for nth, gateway in enumerate(subnet.gateways):
-            if not is_link_local(gateway) and not any(gateway in prefix for prefix in subnet.prefixes):
-                yield (
-                    f"$.subnet[{index}].gateways[{nth}]: {format_address(gateway)} is not on the link; "
-                    "expected an address in one of the subnet's prefixes, or a link-local one"
-                )
+        yield from _gateway_problems(f"$.subnet[{index}]", subnet, subnet.gateways)
+        for nth, (name, told) in enumerate(subnet.groups.items()):
+            place = f"$.subnet[{index}].group[{nth}]"
+            if name not in groups:
+                yield f"{place}.name: there is no group {name!r}; expected one of {sorted(groups)}"
+            yield from _gateway_problems(place, subnet, told.gateways or ())
     for (realm, _, first), (other, place, second) in _pairs_by_address(places):
         if realm == other and first.overlaps(second):
             yield f"{place}: {second} overlaps {first}; prefixes of a realm do not"
+
+
+def _gateway_problems(place: str, subnet: Subnet, gateways: tuple[bytes, ...]) -> Iterator[str]:
+    for nth, gateway in enumerate(gateways):
+        if not is_link_local(gateway) and not any(gateway in prefix for prefix in subnet.prefixes):
+            yield (
+                f"{place}.gateways[{nth}]: {format_address(gateway)} is not on the link; "
+                "expected an address in one of the subnet's prefixes, or a link-local one"
+            )
 
 
 def _pairs_by_address(

@@ -52,4 +52,6 @@ def _parts(old: dict[str, Any], new: dict[str, Any]) -> Iterator[PartChange]:
 def _fields(old: dict[str, Any], new: dict[str, Any]) -> dict[str, list[Any]]:
     keys = [key for key in {**old, **new} if key != "name"]
     pairs = {key: [old.get(key), new.get(key)] for key in keys}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1] and not (not pair[0] and not pair[1])}
+    if old and new:
+        return {key: pair for key, pair in pairs.items() if pair[0] != pair[1]}
+    return {key: pair for key, pair in pairs.items() if pair[0] or pair[1]}

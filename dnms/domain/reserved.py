@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from dnms.events.ip import MAPPED_BITS, Prefix
 from dnms.events.plan import Subnet
 
@@ -20,7 +22,7 @@ RESERVED_IDENTIFIERS = (
 
 def is_reserved(address: bytes, subnet: Subnet) -> bool:
     """Whether nobody may be given this address of the subnet: a reserved identifier, an end of a network, a gateway."""
-    if address in subnet.gateways:
+    if address in subnet.gateways or (subnet.groups and address in _gateways(subnet)):
         return True
     prefix = prefix_in(subnet, address)
     if prefix is None:
@@ -37,7 +39,14 @@ def fixed_addresses(subnet: Subnet | None) -> frozenset[bytes]:
     if subnet is None:
         return frozenset()
     ends = (end.to_bytes(16) for prefix in subnet.prefixes if prefix.family == 4 for end in _ends(prefix))
-    return frozenset((*subnet.gateways, *ends))
+    return frozenset((*_gateways(subnet), *ends))
+
+
+def _gateways(subnet: Subnet) -> Iterator[bytes]:
+    """Those of everybody, and those of groups."""
+    yield from subnet.gateways
+    for told in subnet.groups.values():
+        yield from told.gateways or ()
 
 
 def _ends(prefix: Prefix) -> tuple[int, ...]:

@@ -22,6 +22,17 @@ class Realm(Part, frozen=True, kw_only=True, omit_defaults=True):
     name: Name
 
 
+class Stateless(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """What members of a group are told beside their addresses. What is None they are told as everybody is there."""
+
+    gateways: tuple[Address, ...] | None = None
+    routes: tuple[AssignedRoute, ...] | None = None
+    dns: tuple[Address, ...] | None = None
+    search: tuple[str, ...] | None = None
+    ntp: tuple[Address, ...] | None = None
+    mtu: int = 0  # 0: as everybody
+
+
 class Group(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A set of nodes with a number, which is a field of their addresses."""
 
@@ -29,6 +40,10 @@ class Group(Part, frozen=True, kw_only=True, omit_defaults=True):
     number: Annotated[int, msgspec.Meta(ge=0, lt=1 << 16)] = 0  # 0 in a request: draw one
     nodes: tuple[str, ...] = ()  # patterns, as fnmatch has them: of names, of `duid:` and of `hardware:` with theirs
     ranges: tuple[Prefix, ...] = ()  # which addresses are its members', in pools where the address does not say so
+    stateless: Stateless = Stateless()  # in every subnet; gateways and routes are those of a link, and not set here
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
 
 
 class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
@@ -44,6 +59,7 @@ class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
     ntp: tuple[Address, ...] = ()
     mtu: int = 0
     strict: bool = False  # nothing is given, renewed or refused here that the log does not hold
+    groups: dict[Name, Stateless] = {}  # by name, of those whose members are told something else here
 
 
 class Pool(Part, frozen=True, kw_only=True, omit_defaults=True):
@@ -138,6 +154,7 @@ class AdoptedPlan(Part, frozen=True, kw_only=True, omit_defaults=True):
     pools: tuple[Pool, ...] = ()
     groups: dict[str, int] = {}
     ranges: dict[str, tuple[Prefix, ...]] = {}  # of the groups that have some
+    stateless: dict[str, Stateless] = {}  # of the groups whose members are told something else in every subnet
 
 
 class PlanAdopted(Event, frozen=True, kw_only=True, omit_defaults=True):

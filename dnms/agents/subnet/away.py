@@ -109,7 +109,7 @@ class Away:
         if refused:
             self._books.outage.counts["refused"] += len(refused)
         books = self._books
-        terms = assign(books.ledger, leases, at=books.now(), epoch=0, position=books.position)
+        terms = assign(books.ledger, leases, group=self._group, at=books.now(), epoch=0, position=books.position)
         self._session.assign(
             Assign(
                 assignment=terms.assignment,

@@ -388,7 +388,9 @@ class ServedNode:
 
     def _assignment(self, refused: dict[str, str]) -> Assign:
         books = self._books
-        terms = assign(books.ledger, self._leases(), at=books.now(), epoch=0, position=books.position)
+        terms = assign(
+            books.ledger, self._leases(), group=self._group(), at=books.now(), epoch=0, position=books.position
+        )
         return Assign(
             assignment=terms.assignment,
             renew_after=terms.renew_after,

@@ -13,7 +13,7 @@ from dnms.domain.document import range_text
 from dnms.domain.forecast import room
 from dnms.domain.ranges import HOST_BITS, is_whole_64
 from dnms.events.ip import family, parse_address, parse_prefix
-from dnms.events.plan import Pool, Subnet
+from dnms.events.plan import Pool, Stateless, Subnet
 from dnms.projections.text import microseconds
 from dnms.projections.views import Reading
 
@@ -80,8 +80,13 @@ def _subnet(definition: str | None) -> Subnet | None:
         name=fields["name"],
         realm=fields["realm"],
         prefixes=tuple(map(parse_prefix, fields["prefixes"])),
-        gateways=tuple(map(parse_address, fields.get("gateways", ()))),
+        gateways=_gateways(fields),
+        groups={name: Stateless(gateways=_gateways(told)) for name, told in fields.get("groups", {}).items()},
     )
+
+
+def _gateways(fields: dict[str, Any]) -> tuple[bytes, ...]:
+    return tuple(map(parse_address, fields.get("gateways") or ()))
 
 
 async def _usage(reading: Reading, pool: Pool, subnet: Subnet | None) -> PoolUsage:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dnms.events.address import AddressAllocated, AddressDeclined, AddressHeld, AddressReleased
 from dnms.events.ip import parse_address, parse_prefix
-from dnms.events.plan import Pool, PoolDefined, PoolWithdrawn, Subnet, SubnetDefined
+from dnms.events.plan import Pool, PoolDefined, PoolWithdrawn, Stateless, Subnet, SubnetDefined
 from dnms.projections.example import SITE, Happened, happened
 from dnms.projections.pools.usage import PoolUsage, usage
 from dnms.projections.runner import rebuild
@@ -92,6 +93,13 @@ async def test_an_ipv4_pool_with_its_rate_and_its_end(path: Path, views: Views) 
     assert found.exhausted is not None
     assert microseconds(found.exhausted) == (2 + 8) * DAY  # one more a day
     assert found.collisions is None  # nothing is hashed
+
+
+async def test_a_gateway_of_a_group_is_not_to_be_given(path: Path, views: Views) -> None:
+    of_group = Stateless(gateways=(parse_address("192.0.2.9"), parse_address("fe80::1")))
+    subnet = msgspec.structs.replace(LAN.subnet, groups={"voip": of_group, "sales": Stateless(mtu=1400)})
+    found = await used(path, views, "four", happened("plan", 2, SubnetDefined(subnet=subnet)))
+    assert (found.size, found.free) == (12, 12)
 
 
 async def test_what_does_not_grow_has_no_end(path: Path, views: Views) -> None:

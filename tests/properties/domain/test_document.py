@@ -13,6 +13,16 @@ from dnms.domain.document import DocumentError, from_builtins, from_toml, to_bui
 from dnms.domain.plan import PlanState
 from tests.unit.domain.conftest import PLAN
 
+OF_GROUP = """
+[[subnet.group]]
+name = "voip"
+gateways = ["fe80::5"]
+routes = [{ destination = "::/0", gateway = "fe80::5" }]
+dns = []
+search = ["example"]
+ntp = ["2001:db8::123"]
+mtu = 1400
+"""
 words = st.sampled_from(["site", "subnet", "pool", "group", "realm", "name", "range", "prefixes", "number", "valid"])
 values: st.SearchStrategy[Any] = st.recursive(
     st.none()
@@ -48,9 +58,10 @@ def test_any_value(document: Any) -> None:
 
 @given(st.data())
 def test_a_good_plan_with_one_value_replaced(data: st.DataObject) -> None:
-    document = to_builtins(from_toml(PLAN))
-    table = data.draw(st.sampled_from(["site", "group", "subnet", "pool"]))
-    entry = document[table] if table == "site" else data.draw(st.sampled_from(document[table]))
+    document = to_builtins(from_toml(PLAN + OF_GROUP))
+    of_subnet = {"subnet.group": document["subnet"][0]["group"]}
+    table = data.draw(st.sampled_from(["site", "group", "subnet", "pool", *of_subnet]))
+    entry = document[table] if table == "site" else data.draw(st.sampled_from((document | of_subnet)[table]))
     entry[data.draw(st.sampled_from(sorted(entry)))] = data.draw(values)
     taken(document)
 

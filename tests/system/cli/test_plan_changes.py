@@ -116,3 +116,22 @@ def test_a_diff_of_what_is_no_plan_says_where(changing: Served, tmp_path: Path) 
     done = dnms("plan", "diff", wrong, environment=changing.environment)
     assert (done.code, done.out) == (USAGE, "")
     assert "$.group[0].number ('voip'): " in done.err
+
+
+def test_what_members_of_a_group_are_told_is_compared_applied_and_shown(changing: Served, tmp_path: Path) -> None:
+    operator = Operator(changing, tmp_path)
+    of_group = '[[subnet.group]]\nname = "voip"\ngateways = ["fe80::5"]\nroutes = []\n[[pool]]'
+    diff = operator.diff(("[[pool]]", of_group), ("number = 0x5a1e", 'number = 0x5a1e\ndns = ["2001:db8::53"]'))
+    assert [one["part"] for one in diff["changes"]] == ["group", "subnet"]
+    assert [(one["subnet"], one["withdrawn"], one["moved"]) for one in diff["subnets"]] == [("office", 0, 0)]
+    words = operator.plan("diff", operator.file).out
+    assert "dns: - → 2001:db8::53" in words
+    assert "group: - → for voip gateways fe80::5, routes -" in words
+    assert operator.plan("apply", operator.file, "--if-position", str(diff["position"])).code == OK
+    shown = tomllib.loads(operator.plan("show").out)
+    assert shown["subnet"][0]["group"] == [{"name": "voip", "gateways": ["fe80::5"], "routes": []}]
+    assert json.loads(operator.plan("apply", operator.file, "-o", "json").out)["events"] == []
+    operator.file.write_text(operator.file.read_text().replace("fe80::5", "192.0.3.1"))
+    refused = operator.plan("apply", operator.file)
+    assert refused.code == USAGE
+    assert "$.subnet[0].group[0].gateways[0] (" in refused.err

@@ -16,7 +16,7 @@ from dnms.events.address import (
     AddressRenewed,
     AddressWithdrawn,
 )
-from dnms.events.configuration import InterfaceAddress, Snapshot
+from dnms.events.configuration import Assignment, InterfaceAddress, Snapshot
 from dnms.events.ip import family, parse_address
 from dnms.events.node import NodeArrived, NodeIdentified
 from dnms.events.plan import AdoptedPlan, PlanAdopted
@@ -186,6 +186,35 @@ async def test_a_changed_plan_reaches_a_node_that_has_a_session(site: Site, book
     last = [event for event in node.heard if isinstance(event, Assigned)][-1]
     assert last.assignment.resolver.servers == (parse_address("2001:db8::54"),)
     assert sum(isinstance(event, PlanAdopted) for event in log.events()) == 2
+
+
+async def test_a_node_is_told_what_is_for_its_group_and_at_once_when_that_changes(site: Site, books: Books) -> None:
+    phone, other = Node(books, "phone-7"), Node(books, "web-1")
+
+    async def push() -> list[Assignment]:
+        await until(books.changed.is_set)
+        books.take_due()
+        for node in (phone, other):
+            await node.served.push()
+            await node.talk()
+        return [[e for e in node.heard if isinstance(e, Assigned)][-1].assignment for node in (phone, other)]
+
+    await phone.talk()
+    await other.talk()
+    of_group = 'name = "voip"\nnumber = 0x5a1e\n'
+    plan = PLAN.replace(of_group, of_group + 'dns = ["2001:db8::5a"]\n')
+    plan = plan.replace("[[pool]]", '[[subnet.group]]\nname = "voip"\ngateways = ["fe80::5"]\n[[pool]]', 1)
+    await site.apply(plan)
+    await until(lambda: books.ledger.plan.position == books.plan.position)
+    for_phone, for_other = await push()
+    assert for_phone.gateways == (parse_address("fe80::5"),)
+    assert for_phone.resolver.servers == (parse_address("2001:db8::5a"),)
+    assert for_other.gateways == (parse_address("fe80::1"), parse_address("192.0.2.1"))
+    assert for_other.resolver.servers == (parse_address("2001:db8::53"),)
+    await site.apply(plan.replace('"phone-*"', '"web-*"'))  # whom a group holds no ledger adopts
+    for_phone, for_other = await push()
+    assert for_phone.resolver.servers == (parse_address("2001:db8::53"),)
+    assert for_other.gateways == (parse_address("fe80::5"),)
 
 
 async def test_the_log_tells_when_a_plan_has_reached_a_node_that_keeps_its_addresses(

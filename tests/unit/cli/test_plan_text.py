@@ -19,6 +19,11 @@ name = "guests"
 name = "voip"
 number = 0x5a1e
 nodes = ["phone-*", "\\u00e4\\"quoted\\""]
+ntp = []
+
+[[group]]
+name = "guests"
+number = 7
 
 [[subnet]]
 name = "office"
@@ -28,6 +33,11 @@ routes = [{ destination = "2001:db8:8::/48", gateway = "fe80::9", metric = 7 }]
 dns = ["2001:db8::53"]
 search = ["example.net"]
 mtu = 1400
+
+[[subnet.group]]
+name = "voip"
+gateways = []
+dns = ["2001:db8::5a"]
 
 [[subnet]]
 name = "lounge"
@@ -53,3 +63,5 @@ def test_it_is_written_as_people_write_it() -> None:
     assert "number = 0x5a1e\n" in text
     assert 'prefixes = ["2001:db8:1:1::/64", "192.0.2.0/28"]\n' in text
     assert "gateways" not in tomllib.loads(text)["subnet"][1]  # nothing is said of what there is not
+    assert tomllib.loads(text)["group"][1] == {"name": "guests", "number": 7}
+    assert tomllib.loads(text)["subnet"][0]["group"][0]["gateways"] == []  # a group has none of what others have

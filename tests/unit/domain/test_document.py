@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import pytest
 
-from dnms.domain.document import DocumentError, from_builtins, from_toml
+from dnms.domain.document import DocumentError, from_builtins, from_toml, to_builtins
 
 SITE = '[site]\nname = "a"\n'
+GROUP = SITE + '[[group]]\nname = "g"\n'
 SUBNET = SITE + '[[subnet]]\nname = "lan"\nprefixes = ["2001:db8::/64"]\n'
 
 
@@ -18,6 +19,19 @@ SUBNET = SITE + '[[subnet]]\nname = "lan"\nprefixes = ["2001:db8::/64"]\n'
             SUBNET + "[[subnet.routes]]\nvia = 1",
             "unknown field `via`; known are destination, gateway, metric - at `$.subnet[0].routes[0]`",
         ),
+        (
+            GROUP + "gateways = []",
+            "unknown field `gateways`; known are name, number, nodes, ranges, dns, search, ntp, mtu - at `$.group[0]`",
+        ),
+        (
+            SUBNET + '[[subnet.group]]\nname = "g"\nnumber = 7',
+            "known are name, gateways, routes, dns, search, ntp, mtu - at `$.subnet[0].group[0]`",
+        ),
+        (
+            SUBNET + '[[subnet.group]]\nname = "g"\n[[subnet.group]]\nname = "g"',
+            "'g' stands here twice; names are unique - at `$.subnet[0].group[1].name`",
+        ),
+        (SUBNET + '[[subnet.group]]\nname = "g"\nmtu = 70', "1280 - at `$.subnet[0].group[0].mtu`"),
         (
             '[site]\nname = "LAN x"',
             "Expected a name: at most 63 lower-case letters, digits and hyphens, with no hyphen",
@@ -38,3 +52,13 @@ def test_what_is_nested_too_deeply_is_no_plan() -> None:
         deep = [deep]
     with pytest.raises(DocumentError):
         from_builtins({"site": {"name": "a"}, "pool": deep})
+
+
+def test_what_a_group_has_none_of_is_another_thing_than_what_nothing_is_said_of() -> None:
+    of_subnet = '[[subnet]]\nname = "lan"\nprefixes = ["2001:db8::/64"]\n'
+    of_group = '[[subnet.group]]\nname = "g"\ngateways = []\n'
+    plan = from_toml(GROUP + "number = 7\ndns = []\n" + of_subnet + of_group)
+    assert (plan.groups[0].stateless.dns, plan.groups[0].stateless.ntp) == ((), None)
+    told = plan.subnets[0].groups["g"]
+    assert (told.gateways, told.routes) == ((), None)
+    assert from_builtins(to_builtins(plan)) == plan

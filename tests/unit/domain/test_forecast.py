@@ -84,5 +84,11 @@ def test_the_parts_in_which_plans_differ(document: ApplyPlan) -> None:
     assert found["group", "voip"].change == "withdrawn"
     assert (found["group", "sales"].change, found["group", "sales"].fields) == ("new", {})
     assert len(found) == 3
+    told = (
+        PLAN.replace("number = 0x5a1e", "number = 0x5a1e\nntp = []") + '[[subnet.group]]\nname = "voip"\nmtu = 1400\n'
+    )
+    found = {(one.part, one.name): one for one in differences(document, from_toml(told))}
+    assert found["group", "voip"].fields == {"ntp": [None, []]}
+    assert found["subnet", "office"].fields == {"group": [None, [{"name": "voip", "mtu": 1400}]]}
     everything = differences(PlanState().document(), document)
     assert [(one.part, one.change) for one in everything][:1] == [("site", "new")]

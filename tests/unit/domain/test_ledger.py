@@ -24,6 +24,7 @@ from dnms.events.requests import (
     ApplyPlan,
     DeclineAddress,
     ExpireAddresses,
+    HoldAddress,
     ReleaseAddress,
     RenewAddress,
 )
@@ -177,6 +178,18 @@ def test_a_new_gateway_takes_its_address_from_whom_it_was_given_to(clerk: Clerk)
     events = clerk.adopt(PLAN.replace('"192.0.2.1"', f'"{format_address(held.address)}"'))
     assert AddressWithdrawn(address=held.address, client=client(1), iaid=1) in events
     assert clerk.allocate(1, 4).address != held.address
+
+
+def test_a_gateway_of_a_group_is_given_to_nobody(clerk: Clerk) -> None:
+    held = clerk.allocate(1, 4)
+    gateway = format_address(held.address)
+    events = clerk.adopt(PLAN + f'[[subnet.group]]\nname = "voip"\ngateways = ["{gateway}"]\n')
+    assert AddressWithdrawn(address=held.address, client=client(1), iaid=1) in events
+    given = [clerk.allocate(number, 4).address for number in range(1, 13)]
+    assert held.address not in given
+    assert clerk.refused(AllocateAddress(client=client(14), iaid=1, family=4)) == "exhausted"
+    reserve = HoldAddress(client=client(15), iaid=1, family=4, address=held.address)
+    assert clerk.refused(reserve) == "not-in-plan"
 
 
 def test_a_ledger_of_a_higher_level_is_not_decided_on(clerk: Clerk, plan: PlanState) -> None:

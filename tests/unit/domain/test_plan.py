@@ -4,13 +4,15 @@ import pytest
 
 from dnms.domain.aggregate import Refused
 from dnms.domain.document import DocumentError, from_builtins, from_toml, to_builtins
-from dnms.domain.plan import PlanState
+from dnms.domain.plan import PlanState, says_the_same
 from dnms.domain.reserved import RESERVED_GROUPS
+from dnms.events.ip import parse_address
 from dnms.events.plan import GroupDefined, PoolWithdrawn, SubnetDefined
 from dnms.events.requests import ApplyPlan
 
 SITE = '[site]\nname = "example"\n'
 SUBNET = '[[subnet]]\nname = "a"\nprefixes = ["2001:db8:1::/64", "192.0.2.0/24"]\n'
+OF_GROUP = '[[subnet.group]]\nname = "g"\n'
 POOL = '[[pool]]\nname = "p"\nsubnet = "a"\nrange = "192.0.2.10-192.0.2.20"\n'
 
 
@@ -63,6 +65,11 @@ def test_a_broken_document_names_the_place_and_what_was_expected(text: str, plac
         (SITE + SUBNET + POOL + 'strategy = "dice"\n', "$.pool[0].strategy: there is no strategy 'dice'"),
         (SITE + SUBNET + POOL + "preferred = 9999\n", "$.pool[0].preferred: 9999 s is longer"),
         (SITE + SUBNET + POOL.replace("10-192.0.2.20", "20-192.0.2.10"), "expected the first address before the last"),
+        (SITE + SUBNET + OF_GROUP, "$.subnet[0].group[0].name: there is no group 'g'"),
+        (
+            SITE + '[[group]]\nname = "g"\n' + SUBNET + OF_GROUP + 'gateways = ["fe80::7", "198.51.100.1"]\n',
+            "$.subnet[0].group[0].gateways[1]: 198.51.100.1 is not on the link",
+        ),
         (SITE + "level = 2\n", "$.site.level: expected 1 to 1"),
         (SITE + '[[group]]\nname = "g"\nnumber = 0x0200\n', "$.group[0].number: 0x0200 is reserved"),
         (SITE + '[[group]]\nname = "g"\nnumber = 7\n[[group]]\nname = "h"\nnumber = 7\n', "is the number of group 'g'"),
@@ -142,3 +149,13 @@ def test_what_a_ledger_adopts_names_no_nodes(plan: PlanState) -> None:
     adopted = plan.for_subnet("office")
     assert adopted.groups == {"voip": 0x5A1E}
     assert plan.for_subnet("elsewhere").subnet is None
+
+
+def test_what_a_group_is_told_reaches_every_ledger_that_may_have_its_members(plan: PlanState) -> None:
+    before = plan.for_subnet("office")
+    shown = to_builtins(plan.document())
+    shown["group"][0]["ntp"] = ["2001:db8::123"]
+    for event in plan.decide(from_builtins(shown), at=0, entropy=bytes(32)):
+        plan.evolve(event, at=0, position=2)
+    assert not says_the_same(before, plan.for_subnet("office"))
+    assert plan.for_subnet("office").stateless["voip"].ntp == (parse_address("2001:db8::123"),)
