@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Final
 from dnms.domain import allocating
 from dnms.domain.aggregate import Refused
 from dnms.domain.reserved import is_reserved
-from dnms.events.address import AddressBlocked, AddressHeld, AddressUnheld
+from dnms.events.address import AddressBlocked, AddressHeld, AddressReleased, AddressUnheld
 from dnms.events.recorded import Event
-from dnms.events.requests import AllocateAddress, BlockAddress, HoldAddress, UnholdAddress
+from dnms.events.requests import AllocateAddress, BlockAddress, HoldAddress, JoinAddresses, UnholdAddress
 from dnms.kit.clock import MICROSECONDS
 
 if TYPE_CHECKING:
@@ -69,6 +69,22 @@ def unhold(ledger: Ledger, request: UnholdAddress) -> Iterator[Event]:
     if ledger.held.get(request.address) != (request.client, request.iaid):
         raise Refused("not-held", "the address is not kept for this client")
     yield AddressUnheld(address=request.address, client=request.client, iaid=request.iaid)
+
+
+def join(ledger: Ledger, request: JoinAddresses) -> Iterator[Event]:
+    """Keep for one client what is kept for another, as much as one may have. The other's leases of it are over: the
+    machine is the same one, and asks by its new name.
+    """
+    if (request.client, request.iaid) == (request.into, request.into_iaid):
+        return
+    for kind in (6, 4):
+        room = MAX_HOLDS - len(ledger.holds.get((request.into, request.into_iaid, kind), ()))
+        for address in ledger.holds.get((request.client, request.iaid, kind), ())[: max(0, room)]:
+            lease = ledger.leases.get(address)
+            if lease is not None and lease.client == request.client:
+                yield AddressReleased(address=address, client=lease.client, iaid=lease.iaid)
+            yield AddressUnheld(address=address, client=request.client, iaid=request.iaid)
+            yield AddressHeld(address=address, client=request.into, iaid=request.into_iaid)
 
 
 def block(ledger: Ledger, request: BlockAddress, *, at: int) -> Iterator[Event]:

@@ -48,6 +48,7 @@ from dnms.events.requests import (
     DeclineAddress,
     ExpireAddresses,
     HoldAddress,
+    JoinAddresses,
     MergeOutage,
     MoveAddress,
     ReleaseAddress,
@@ -161,6 +162,8 @@ class Ledger:
                 return tuple(holding.hold(self, request, at=at, entropy=entropy))
             case UnholdAddress():
                 return tuple(holding.unhold(self, request))
+            case JoinAddresses():
+                return tuple(holding.join(self, request))
             case MoveAddress():
                 return tuple(allocating.move(self, self.bound(request), request.to, at=at, entropy=entropy))
             case WithdrawAddress():

@@ -8,9 +8,9 @@ from typing import Any
 import msgspec
 
 from dnms.domain.aggregate import Refused
-from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeReady
+from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted, NodeReady
 from dnms.events.recorded import Event, Request
-from dnms.events.requests import CompleteNode, EnterNode, ForgetNode, IdentifyNode
+from dnms.events.requests import CompleteNode, EnterNode, ForgetNode, IdentifyNode, JoinNode, PartNode
 from dnms.kit.overlay import Overlay
 
 
@@ -21,6 +21,7 @@ class Node(msgspec.Struct, frozen=True):
     subnet: str = ""
     entered: NodeEntered | None = None  # by an operator
     ready: bool = False
+    joined: bytes = b""  # into this client, by which it is known; empty: it is a node of its own
 
 
 class NodeShard:
@@ -44,7 +45,7 @@ class NodeShard:
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
         """What is new about the node; nothing if all is known.
 
-        Refused `entered-otherwise`, `not-entered`, `not-known`, `not-for-node`.
+        Refused `entered-otherwise`, `not-entered`, `not-known`, `joined-otherwise`, `not-joined`, `not-for-node`.
         """
         match request:
             case IdentifyNode():
@@ -56,6 +57,13 @@ class NodeShard:
                 if known is None or known.entered is None:
                     raise Refused("not-entered", "nobody has entered this node")
                 return () if known.ready else (NodeReady(client=request.client),)
+            case JoinNode():
+                return self._join(request)
+            case PartNode():
+                known = self.nodes.get(request.client)
+                if known is None or not known.joined:
+                    raise Refused("not-joined", "it is a node of its own")
+                return (NodeParted(client=request.client),)
             case ForgetNode():
                 if request.client not in self.nodes:
                     raise Refused("not-known", "there is no such node")
@@ -89,6 +97,24 @@ class NodeShard:
             raise Refused("entered-otherwise", "the node is entered otherwise already; forget it first")
         return ()
 
+    def _join(self, request: JoinNode) -> tuple[Event, ...]:
+        """An operator's word joins any two. A hardware address, which anybody on the link can say to have, joins a node
+        with the entry that an operator has made by it, and only the first one.
+        """
+        known = self.nodes.get(request.client)
+        if known is None:
+            raise Refused("not-known", "there is no such node")
+        if request.client == request.into:
+            raise Refused("not-joined", "it is this node itself")
+        if known.joined == request.into:
+            return ()
+        if request.hardware is not None:
+            if known.entered is None or request.hardware not in known.entered.hardware:
+                raise Refused("not-entered", "nobody has entered a node by this hardware address")
+            if known.joined or known.identity is not None:
+                raise Refused("joined-otherwise", "another node was recognised by this hardware address")
+        return (NodeJoined(client=request.client, into=request.into, hardware=request.hardware),)
+
     def evolve(self, event: Event, *, at: int, position: int) -> None:
         """Take in one event."""
         match event:
@@ -102,6 +128,10 @@ class NodeShard:
                 self._note(event.client, entered=event, ready=False)
             case NodeReady():
                 self._note(event.client, ready=True)
+            case NodeJoined():
+                self._note(event.client, joined=event.into)
+            case NodeParted():
+                self._note(event.client, joined=b"", entered=None, ready=False)
 
     def _note(self, client: bytes, **changes: Any) -> None:
         self.nodes[client] = msgspec.structs.replace(self.nodes.get(client, Node()), **changes)

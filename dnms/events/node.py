@@ -47,6 +47,22 @@ class NodeReady(Event, frozen=True, kw_only=True, omit_defaults=True):
     client: ClientId
 
 
+class NodeJoined(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """This client is the same machine as another one, and known as that from now on: of two identities one node."""
+
+    NAME = "node.joined"
+    client: ClientId
+    into: ClientId
+    hardware: Personal | None = None  # by which an entered node was recognised; None: an operator says so
+
+
+class NodeParted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """This client is a node of its own again. What was kept for it stays with the node that it was joined into."""
+
+    NAME = "node.parted"
+    client: ClientId
+
+
 class NodeForgotten(Event, frozen=True, kw_only=True, omit_defaults=True):
     """There is no such node any more. One that says who it is afterwards is a new one."""
 
@@ -54,4 +70,4 @@ class NodeForgotten(Event, frozen=True, kw_only=True, omit_defaults=True):
     client: ClientId
 
 
-EVENTS = (NodeIdentified, NodeArrived, NodeEntered, NodeReady, NodeForgotten)
+EVENTS = (NodeIdentified, NodeArrived, NodeEntered, NodeReady, NodeJoined, NodeParted, NodeForgotten)

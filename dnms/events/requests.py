@@ -94,6 +94,16 @@ class UnholdAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
     address: Address
 
 
+class JoinAddresses(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """What is kept for a client on one interface is to be kept for another one: both are the same machine."""
+
+    NAME = "address.join"
+    client: ClientId
+    iaid: Iaid
+    into: ClientId
+    into_iaid: Iaid
+
+
 class MoveAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
     """A client is to have another address instead of this one: `to`, or else the next one that is free."""
 
@@ -178,6 +188,22 @@ class CompleteNode(Request, frozen=True, kw_only=True, omit_defaults=True):
     client: ClientId
 
 
+class JoinNode(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A client is the same machine as another one, and is to be known as that."""
+
+    NAME = "node.join"
+    client: ClientId
+    into: ClientId
+    hardware: Personal | None = None  # the node has this address, and `client` was entered by it; None: an operator
+
+
+class PartNode(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A client is to be a node of its own again."""
+
+    NAME = "node.part"
+    client: ClientId
+
+
 class ForgetNode(Request, frozen=True, kw_only=True, omit_defaults=True):
     """There is to be no such node any more."""
 
@@ -194,6 +220,7 @@ REQUESTS = (
     DeclineAddress,
     HoldAddress,
     UnholdAddress,
+    JoinAddresses,
     MoveAddress,
     WithdrawAddress,
     BlockAddress,
@@ -202,5 +229,7 @@ REQUESTS = (
     IdentifyNode,
     EnterNode,
     CompleteNode,
+    JoinNode,
+    PartNode,
     ForgetNode,
 )

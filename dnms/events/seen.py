@@ -32,6 +32,17 @@ class IdentityContested(Event, frozen=True, kw_only=True, omit_defaults=True):
     contender: Address
 
 
+class HardwareContested(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A node has the hardware address of an entry by which another one was recognised, and gets nothing of what is
+    kept: one of the two claims what is not its own, or the machine was installed anew.
+    """
+
+    NAME = "hardware.contested"
+    client: ClientId  # who came
+    entered: ClientId  # the entry
+    contender: Address  # where the node comes from
+
+
 class ConfigurationRegistered(Event, frozen=True, kw_only=True, omit_defaults=True):
     """A node told its whole configuration."""
 
@@ -57,4 +68,11 @@ class ConfigurationApplied(Event, frozen=True, kw_only=True, omit_defaults=True)
     items: tuple[AppliedItem, ...] = ()
 
 
-EVENTS = (SessionOpened, SessionClosed, IdentityContested, ConfigurationRegistered, ConfigurationApplied)
+EVENTS = (
+    SessionOpened,
+    SessionClosed,
+    IdentityContested,
+    HardwareContested,
+    ConfigurationRegistered,
+    ConfigurationApplied,
+)

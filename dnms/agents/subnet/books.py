@@ -24,7 +24,7 @@ from dnms.domain.allocating import HORIZON
 from dnms.domain.assignment import group_of
 from dnms.domain.document import LEVEL
 from dnms.domain.ledger import Ledger
-from dnms.domain.nodes import NodeShard
+from dnms.domain.nodes import Node, NodeShard
 from dnms.domain.plan import PlanState, says_the_same
 from dnms.events import subjects
 from dnms.events.address import AddressDeprecated, AddressHeld, AddressWithdrawn, OutageGranted
@@ -32,10 +32,18 @@ from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import Commit, Stored
 from dnms.events.configuration import Generation
 from dnms.events.ip import family
-from dnms.events.node import NodeEntered, NodeForgotten
+from dnms.events.node import NodeEntered, NodeForgotten, NodeReady
 from dnms.events.plan import GroupDefined, GroupWithdrawn, PlanAdopted
 from dnms.events.recorded import Event, Request
-from dnms.events.requests import MAX_EXPIRIES, AdoptPlan, ExpireAddresses, IdentifyNode
+from dnms.events.requests import (
+    MAX_EXPIRIES,
+    AdoptPlan,
+    CompleteNode,
+    EnterNode,
+    ExpireAddresses,
+    IdentifyNode,
+    JoinNode,
+)
 from dnms.events.seen import SessionClosed, SessionOpened
 from dnms.kit.clock import MICROSECONDS
 
@@ -131,11 +139,15 @@ class Books:
 
     def knows(self, client: bytes) -> bool:
         """Whether this node was ever seen on the site."""
-        shard = self._shards.get(subjects.node(self._site, client))
-        return shard is not None and client in shard.fold.state.nodes
+        return self.node(client) is not None
 
-    async def identify(self, request: IdentifyNode) -> None:
-        """Record who a node is and where. LogError."""
+    def node(self, client: bytes) -> Node | None:
+        """What is known of a node of the site; None: nothing."""
+        shard = self._shards.get(subjects.node(self._site, client))
+        return None if shard is None else shard.fold.state.nodes.get(client)
+
+    async def tell(self, request: CompleteNode | EnterNode | IdentifyNode | JoinNode) -> None:
+        """Record who a node is, and where. Refused; LogError."""
         await self.outage.unless(self._shard(subjects.node(self._site, request.client)).submit(request))
 
     def identify_later(self, request: IdentifyNode) -> None:
@@ -151,8 +163,7 @@ class Books:
 
     def group(self, client: bytes, name: str, *, duid: bytes, hardware: tuple[bytes, ...]) -> int:
         """The number of the group that a node is in: as an operator entered it, else by the plan's patterns."""
-        shard = self._shards.get(subjects.node(self._site, client))
-        known = shard.fold.state.nodes.get(client) if shard is not None else None
+        known = self.node(client)
         entered = known.entered.group if known is not None and known.entered is not None else ""
         return group_of(self.plan, name, duid=duid, hardware=hardware, entered=entered)
 
@@ -258,8 +269,8 @@ class Books:
         else:
             self._shard(stored.subject).take(stored)
             for event in stored.commit.events:
-                if isinstance(event, NodeEntered | NodeForgotten):
-                    self._push(event.client)  # its group may be another one
+                if isinstance(event, NodeEntered | NodeReady | NodeForgotten):
+                    self._push(event.client)  # its group may be another one, or it is here and not recognised yet
 
     def _foreign(self, stored: Stored) -> None:
         """What this process did not write on its own `seen`: its former self did, whose sessions have ended with it.

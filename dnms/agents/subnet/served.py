@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 import msgspec
 import structlog
@@ -11,6 +11,7 @@ import structlog
 from dnms.agents.subnet.away import Away
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.budget import Budget
+from dnms.agents.subnet.joining import Comer, Joining
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
@@ -67,9 +68,11 @@ class ServedNode:
         introduction: Introduction,
         *,
         peer: str,
+        joining: Joining,
         newcomers: Newcomers | None = None,
     ) -> None:
         """`newcomers` bounds the new leases of the address that it comes from; None: nothing does."""
+        self._joining = joining
         self.client = b""
         self._newcomers = newcomers
         self._session = session
@@ -85,6 +88,10 @@ class ServedNode:
         self._budget = Budget(now=now)
         self._wanted: dict[tuple[int, Family], Association] = {}
         self._reported: tuple[int, int, frozenset[tuple[bytes, str]]] | None = None
+
+    def is_any_of(self, clients: Set[bytes]) -> bool:
+        """Whether it is one of these clients, or may be one that was entered by a hardware address of its own."""
+        return self.client in clients or not self._joining.entries.isdisjoint(clients)
 
     def greet(self, greeted: heard.Greeted, client: bytes, *, now: float) -> None:
         """A node said who it is."""
@@ -171,6 +178,7 @@ class ServedNode:
         if self._wanted or self._unrecorded is not None:
             try:
                 await self._record()
+                await self._join()
                 refused = await self._allocate(self._wanted.values())
             except _NOT_NOW as error:
                 _logger.warning("not pushed", why=error.why)
@@ -193,6 +201,7 @@ class ServedNode:
                 self._unrecorded = None
 
     def _identification(self, event: heard.Registered) -> IdentifyNode:
+        self._joining.registered(event.snapshot)
         hardware = {link.hardware for link in event.snapshot.links if link.hardware is not None}
         self._hardware = tuple(value for each in hardware if isinstance(value := each.value, bytes))
         return IdentifyNode(
@@ -216,7 +225,7 @@ class ServedNode:
         identify = self._identification(event)
         seen = [] if self._opened else [SessionOpened(client=self.client, peer=self.peer)]
         identified, observed = await asyncio.gather(
-            self._books.identify(identify),
+            self._books.tell(identify),
             self._books.observe(*seen, self._configuration(event)),
             return_exceptions=True,
         )
@@ -327,6 +336,9 @@ class ServedNode:
             if isinstance(outcome, BaseException):
                 raise outcome
 
+    async def _join(self) -> None:
+        await self._joining.join(Comer(self.client, self._duid, self.peer), [iaid for iaid, _ in self._wanted])
+
     async def _allocate(self, associations: Iterable[Association]) -> dict[str, Refused]:
         """Have an address for each; the families that were refused."""
         group = self._group()
@@ -358,6 +370,7 @@ class ServedNode:
         """Assign all that the node wants, `associations` and what it asked for before; `renewed` is settled already."""
         for each in associations:
             self._want(each)
+        await self._join()
         group = self._group()
         ledger = self._books.ledger
         # Who is in another group now is not settled: its address may have to say so. Nor is who has one kept for it.

@@ -12,12 +12,13 @@ import structlog
 from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.door import Door
+from dnms.agents.subnet.joining import Joining
 from dnms.agents.subnet.link import Listener
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.served import Introduction, ServedNode
 from dnms.bus.port import LogError
 from dnms.events.ip import format_address
-from dnms.events.seen import IdentityContested
+from dnms.events.seen import HardwareContested, IdentityContested
 from dnms.wire import agent_events as heard
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.channel import Closed
@@ -38,6 +39,8 @@ CONTESTED = "duid-in-use"
 """Another machine has a session with this DUID. If that one is dead, the pings find out before the node asks again."""
 CONTESTED_RETRY = 30  # seconds
 NEWCOMER_RETRY = 60  # seconds; then one more may come from that address
+
+Alarm = IdentityContested | HardwareContested
 
 _logger = structlog.get_logger(__name__)
 
@@ -63,7 +66,7 @@ class Sessions:
         self._dropped: Counter[str] = Counter()
         self._lines = Buckets(burst=LINES_AT_ONCE, per_second=LINES_A_SECOND, most=MAX_PEERS)
         self._unsaid: Counter[str] = Counter()  # lines of the log that one address had too many of
-        self._alarmed: set[IdentityContested] = set()  # in the log already: one event a pair of machines
+        self._alarmed: set[Alarm] = set()  # in the log already: one event a pair of machines
 
     def __len__(self) -> int:
         return len(self._open)
@@ -97,7 +100,7 @@ class Sessions:
     async def push(self, clients: Set[bytes] | None) -> None:
         """Tell these clients, or all, what they have now."""
         # Side by side, so that what has to be allocated anew goes into few commits.
-        due = [(node, pump) for _, pump, node in self._open.values() if clients is None or node.client in clients]
+        due = [(node, pump) for _, pump, node in self._open.values() if clients is None or node.is_any_of(clients)]
         await asyncio.gather(*(_push(node, pump) for node, pump in due))
 
     async def _report(self) -> None:
@@ -131,7 +134,10 @@ class Sessions:
         session = AgentSession(now=asyncio.get_running_loop().time())
         pump: Pump[heard.AgentEvent] = Pump(session, reader, writer)
         peer = name[0]
-        node = ServedNode(session, self._books, self._introduction, peer=peer, newcomers=self._newcomers)
+        joining = Joining(self._books, self._client_id, self._alarm)
+        node = ServedNode(
+            session, self._books, self._introduction, peer=peer, joining=joining, newcomers=self._newcomers
+        )
         self._open[task] = (session, pump, node)
         why = FAILED
         try:
@@ -182,9 +188,12 @@ class Sessions:
         node.greet(greeted, client, now=now)
         self._log(_logger.info, "session opened", node.peer, node=node.name, sessions=len(self))
 
-    async def _alarm(self, event: IdentityContested) -> None:
+    async def _alarm(self, event: Alarm) -> None:
         if event in self._alarmed:
             return
+        if isinstance(event, HardwareContested):
+            text = "a second node has the hardware address by which another one was entered"
+            self._log(_logger.warning, text, event.contender, client=event.client.hex())
         try:
             await self._books.observe(event)
         except LogError as error:

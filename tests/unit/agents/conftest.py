@@ -12,6 +12,8 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 import pytest
 
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.joining import Joining
+from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.served import Introduction, ServedNode
 from dnms.bus.committer import Committer
 from dnms.bus.memory import MemoryLog
@@ -214,7 +216,19 @@ class Node:
             now=0.0,
         )
         self.agent = AgentSession(now=0.0)
-        self.served = ServedNode(self.agent, books, Introduction("a1", SITE, SUBNET), peer="fe80::5%eth0")
+        self.hardware = self.duid[:6]
+        self.alarms: list[Event] = []
+        self.served = self.serve("fe80::5%eth0")
+
+    def serve(self, peer: str, newcomers: Newcomers | None = None) -> ServedNode:
+        """The agent's end of it, for who comes from this address."""
+        joining = Joining(self.books, client_id, self._alarmed)
+        introduction = Introduction("a1", SITE, SUBNET)
+        return ServedNode(self.agent, self.books, introduction, peer=peer, joining=joining, newcomers=newcomers)
+
+    async def _alarmed(self, event: Event) -> None:
+        await asyncio.sleep(0)
+        self.alarms.append(event)
 
     @property
     def addresses(self) -> set[bytes]:
@@ -260,7 +274,7 @@ class Node:
 
     def _obey(self, event: node_events.NodeEvent) -> None:
         if isinstance(event, node_events.Welcomed):
-            link = Link(index=2, name="eth0", hardware=Personal(self.duid[:6]))
+            link = Link(index=2, name="eth0", hardware=Personal(self.hardware))
             self.session.register(Snapshot(links=(link,), addresses=self.configured, kernel="6.1"), self.now)
         elif isinstance(event, node_events.Assigned):
             wanted = [each.address for each in event.assignment.addresses]

@@ -6,6 +6,7 @@ from structlog.testing import capture_logs
 
 from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.joining import Joining
 from dnms.agents.subnet.newcomers import MAX_PEERS, NEW_AT_ONCE, Newcomers
 from dnms.agents.subnet.served import Introduction, ServedNode
 from dnms.agents.subnet.sessions import (
@@ -58,7 +59,8 @@ class Reception:
         """A machine that has the DUID of the node `name` says hello from `peer`."""
         node = Node(self.books, name)
         session = AgentSession(now=0.0)
-        served = ServedNode(session, self.books, self.introduction, peer=peer)
+        joining = Joining(self.books, client_id, self.sessions._alarm)
+        served = ServedNode(session, self.books, self.introduction, peer=peer, joining=joining)
         pump = silent(session)
         session.receive(node.session.to_send(0.0), 0.0)
         (greeted,) = session.events()
@@ -180,9 +182,7 @@ async def test_an_address_gets_few_new_leases_at_once_however_many_its_nodes_ask
     newcomers = Newcomers(2)
     for name, peer, due in (("web-1", 1, 6), ("web-2", 1, 2), ("web-3", 1, 0), ("db-1", 2, 6), ("web-1", 1, 6)):
         node = Node(books, name)
-        node.served = ServedNode(
-            node.agent, books, Introduction("a1", SITE, SUBNET), peer=f"fe80::{peer}%eth0", newcomers=newcomers
-        )
+        node.served = node.serve(f"fe80::{peer}%eth0", newcomers)
         node.session = NodeSession(
             node.state,
             duid=node.duid,

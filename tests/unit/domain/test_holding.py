@@ -11,6 +11,7 @@ from dnms.events.address import (
     AddressBlocked,
     AddressDeprecated,
     AddressHeld,
+    AddressReleased,
     AddressRenewed,
     AddressUnheld,
     AddressWithdrawn,
@@ -22,6 +23,7 @@ from dnms.events.requests import (
     AllocateAddress,
     BlockAddress,
     HoldAddress,
+    JoinAddresses,
     MergeOutage,
     MoveAddress,
     ReleaseAddress,
@@ -356,3 +358,40 @@ def test_who_comes_into_another_group_has_an_address_of_it_kept_and_not_the_one_
     [held] = clerk.ask(HoldAddress(client=client(1), iaid=1, family=6, group=0x5A1E))
     assert isinstance(held, AddressHeld)
     assert (before[8:10], held.address[8:10]) == (b"\x00\x00", b"\x5a\x1e")
+
+
+def test_what_is_kept_for_a_client_is_kept_for_the_one_that_it_is_joined_into(clerk: Clerk) -> None:
+    kept = []
+    for kind in (6, 4):
+        held = clerk.ask(HoldAddress(client=client(1), iaid=1, family=kind))[-1]
+        assert isinstance(held, AddressHeld)
+        kept.append(held.address)
+    lease = clerk.allocate(1)
+    other = clerk.ask(AllocateAddress(client=client(1), iaid=9, family=6))[-1]
+    join = JoinAddresses(client=client(1), iaid=1, into=client(2), into_iaid=7)
+    events = clerk.ask(join)
+    assert [type(event) for event in events] == [
+        AddressReleased,
+        AddressUnheld,
+        AddressHeld,
+        AddressUnheld,
+        AddressHeld,
+    ]
+    assert [clerk.ledger.held[address] for address in kept] == [(client(2), 7)] * 2
+    given = clerk.ask(AllocateAddress(client=client(2), iaid=7, family=6))[-1]
+    assert isinstance(given, AddressAllocated)
+    assert given.address == lease.address
+    assert isinstance(other, AddressAllocated)
+    assert other.address in clerk.ledger.leases  # what was not kept goes on until it is over
+    assert clerk.ask(join) == ()
+    assert clerk.ask(JoinAddresses(client=client(2), iaid=7, into=client(2), into_iaid=7)) == ()
+
+
+def test_no_client_is_joined_into_more_than_one_may_have(clerk: Clerk) -> None:
+    for number in (1, 2):
+        for last in range(5):
+            address = parse_address(f"2001:db8:1:1::{number}{last}")
+            clerk.ask(HoldAddress(client=client(number), iaid=1, family=6, address=address))
+    clerk.ask(JoinAddresses(client=client(1), iaid=1, into=client(2), into_iaid=1))
+    held = list(clerk.ledger.held.values())
+    assert (held.count((client(2), 1)), held.count((client(1), 1))) == (MAX_HOLDS, 10 - MAX_HOLDS)

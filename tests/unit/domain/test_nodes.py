@@ -4,9 +4,9 @@ import pytest
 
 from dnms.domain.aggregate import Refused
 from dnms.domain.nodes import NodeShard
-from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeReady
+from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted, NodeReady
 from dnms.events.recorded import Personal, Request
-from dnms.events.requests import CompleteNode, EnterNode, ForgetNode, IdentifyNode
+from dnms.events.requests import CompleteNode, EnterNode, ForgetNode, IdentifyNode, JoinNode, PartNode
 
 CLIENT = bytes(16)
 
@@ -73,3 +73,51 @@ def test_who_is_forgotten_comes_as_a_new_one() -> None:
     assert tell(shard, forget) == (NodeForgotten,)
     assert tell(shard, identify()) == (NodeIdentified, NodeArrived)
     assert tell(shard, enter(group="voip")) == (NodeEntered,)
+
+
+MAC, OTHER_MAC = Personal(b"\x02\x00\x5e\x10\x00\x01"), Personal(b"\x02\x00\x5e\x10\x00\x02")
+FIRST, SECOND = bytes([1]) * 16, bytes([2]) * 16
+
+
+def refused(shard: NodeShard, request: Request) -> str:
+    with pytest.raises(Refused) as refusal:
+        shard.decide(request, at=0, entropy=b"")
+    return refusal.value.why
+
+
+def test_an_entry_by_a_hardware_address_is_joined_once() -> None:
+    shard = NodeShard()
+    assert refused(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == "not-known"
+    tell(shard, EnterNode(client=CLIENT, duid=Personal(b"\0\3"), name=Personal("web"), iaid=1, hardware=(MAC,)))
+    assert refused(shard, JoinNode(client=CLIENT, into=FIRST, hardware=OTHER_MAC)) == "not-entered"
+    assert refused(shard, JoinNode(client=CLIENT, into=CLIENT, hardware=MAC)) == "not-joined"
+    assert tell(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == (NodeJoined,)
+    assert tell(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == ()
+    assert refused(shard, JoinNode(client=CLIENT, into=SECOND, hardware=MAC)) == "joined-otherwise"
+    assert shard.nodes[CLIENT].joined == FIRST
+
+
+def test_no_hardware_address_is_believed_of_whom_no_operator_has_entered_by_it() -> None:
+    shard = NodeShard()
+    tell(shard, identify())
+    assert refused(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == "not-entered"
+    tell(shard, enter())
+    assert refused(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == "not-entered"
+
+
+def test_a_machine_that_says_itself_who_the_entry_is_has_come_first() -> None:
+    shard = NodeShard()
+    tell(shard, EnterNode(client=CLIENT, duid=Personal(b"\0\3"), name=Personal("web"), iaid=1, hardware=(MAC,)))
+    tell(shard, identify())
+    assert refused(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == "joined-otherwise"
+
+
+def test_an_operator_joins_and_parts_any_two() -> None:
+    shard = NodeShard()
+    assert refused(shard, PartNode(client=CLIENT)) == "not-joined"
+    tell(shard, identify()), tell(shard, enter())
+    assert tell(shard, JoinNode(client=CLIENT, into=FIRST)) == (NodeJoined,)
+    assert tell(shard, JoinNode(client=CLIENT, into=SECOND)) == (NodeJoined,)
+    assert tell(shard, PartNode(client=CLIENT)) == (NodeParted,)
+    known = shard.nodes[CLIENT]
+    assert (known.joined, known.entered, known.identity is not None) == (b"", None, True)
