@@ -57,6 +57,8 @@ async def compare(expected: Naive, reading: Reading) -> list[str]:
     names = {row.client: row.name for row in rows if row.name is not None}
     found += _unlike("name", names.items(), expected.names.items())
     found += _unlike("subnet", {row.client: row.subnet for row in rows if row.subnet}.items(), expected.places.items())
+    joins = {(identity, row.client) for row in rows for identity in row.identities}
+    found += _unlike("joined", joins, expected.joins.items())
     for row in rows:
         mine = [one.address for one in await addresses.of_node(db, bytes.fromhex(row.client)) if one.registered]
         found += _unlike(f"address of {row.client}", set(mine), expected.registered.get(row.client, set()))
@@ -77,7 +79,7 @@ async def _leases(db: aiosqlite.Connection) -> list[addresses.AddressRow]:
 async def _nodes(db: aiosqlite.Connection) -> list[nodes.NodeRow]:
     rows: list[nodes.NodeRow] = []
     after = b""
-    while page := await nodes.nodes(db, after=after, limit=nodes.MAX_NODES):
+    while page := await nodes.nodes(db, after=after, limit=nodes.MAX_NODES, joined=True):
         rows += page
         after = bytes.fromhex(page[-1].client)
     return rows

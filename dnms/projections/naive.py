@@ -37,6 +37,7 @@ class Naive(msgspec.Struct, kw_only=True):
     reserved: dict[tuple[str, str], str] = {}  # (address, subnet) to whom it is kept for
     names: dict[str, str] = {}  # by client
     places: dict[str, str] = {}  # the subnet of each client
+    joins: dict[str, str] = {}  # client to the one by which the machine is known
     registered: dict[str, set[str]] = {}  # addresses of each client
     held_of_pool: dict[tuple[str, str], int] = {}  # by subnet and pool: those of the plan, and others with leases
     intervals: list[Interval] = []
@@ -116,9 +117,14 @@ class _State:
             self._identified.add(client)
         elif what == "node.entered" and client not in self._identified:
             self.naive.names[client] = fields["name"].text
+        elif what == "node.joined":
+            self.naive.joins[client] = fields["into"].hex()
         elif what == "node.arrived":
             self.naive.places[client] = fields["subnet"]
+        elif what == "node.parted":
+            self.naive.joins.pop(client, None)
         elif what == "node.forgotten":
+            self.naive.joins.pop(client, None)
             self._identified.discard(client)
             self.naive.names.pop(client, None)
             self.naive.places.pop(client, None)

@@ -91,7 +91,8 @@ _ROWS = """
             AND {holds}
         ORDER BY 1, 2 LIMIT ?
     ) l
-    LEFT JOIN node n ON n.client = l.client
+    LEFT JOIN node_join j ON j.client = l.client
+    LEFT JOIN node n ON n.client = coalesce(j.into_client, l.client)
     LEFT JOIN pool_group g ON l.member_of != 0 AND g.number = l.member_of
     ORDER BY l.address, l.subnet
 """
@@ -168,24 +169,28 @@ async def registered(db: aiosqlite.Connection, address: bytes) -> list[Registere
 
 
 async def of_node(db: aiosqlite.Connection, client: bytes) -> list[NodeAddressRow]:
-    """All addresses of one node: what it registered, from wherever it has it, what it holds, what is kept for it."""
+    """All addresses of one node: what it registered, from wherever it has it, what it holds, what is kept for it.
+
+    Leases and reservations are those of what was joined into it too.
+    """
     rows = await db.execute_fetchall(
         """
+        WITH own (client) AS (SELECT :client UNION ALL SELECT client FROM node_join WHERE into_client = :client)
         SELECT s.address, s.origin, l.address IS NOT NULL, 1, coalesce(l.subnet, s.subnet), s.link, s.prefix_length,
             l.pool, coalesce(l.since, s.since), coalesce(l.valid_until, s.valid_until), l.horizon
         FROM address_seen s
-        LEFT JOIN address_lease l ON l.address = s.address AND l.client = s.client AND l.state = :held
+        LEFT JOIN address_lease l ON l.address = s.address AND l.client IN (SELECT client FROM own) AND l.state = :held
         WHERE s.client = :client
         UNION ALL
         SELECT l.address, 'leased', 1, 0, l.subnet, NULL, NULL, l.pool, l.since, l.valid_until, l.horizon
         FROM address_lease l
-        WHERE l.client = :client AND l.state = :held
+        WHERE l.client IN (SELECT client FROM own) AND l.state = :held
             AND NOT EXISTS (SELECT 1 FROM address_seen s WHERE s.client = :client AND s.address = l.address)
         UNION ALL
         SELECT h.address, 'reserved', 0, 0, h.subnet, NULL, NULL, p.name, h.since, NULL, NULL
         FROM address_hold h
         LEFT JOIN pool p ON p.subnet = h.subnet AND NOT p.withdrawn AND h.address BETWEEN p.first AND p.last
-        WHERE h.client = :client
+        WHERE h.client IN (SELECT client FROM own)
             AND NOT EXISTS (
                 SELECT 1 FROM address_lease l WHERE l.address = h.address AND l.subnet = h.subnet AND l.state = :held
             )

@@ -120,7 +120,9 @@ async def _ever(db: aiosqlite.Connection, where: str, scope: tuple[Any, ...]) ->
 async def _names(db: aiosqlite.Connection, clients: set[bytes]) -> dict[bytes, str | None]:
     names: dict[bytes, str | None] = {}
     for client in clients:
-        rows = list(await db.execute_fetchall("SELECT name FROM node WHERE client = ?", (client,)))
+        known_as = "coalesce((SELECT into_client FROM node_join WHERE client = :client), :client)"
+        select = f"SELECT name FROM node WHERE client = {known_as}"
+        rows = list(await db.execute_fetchall(select, {"client": client}))
         names[client] = rows[0][0] if rows else None
     return names
 

@@ -4,4 +4,4 @@ from dnms.projections.nodes.fold import fold
 from dnms.projections.nodes.schema import SCHEMA
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="node", version=3, schema=SCHEMA, fold=fold)
+PROJECTION = Projection(name="node", version=4, schema=SCHEMA, fold=fold)

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from dnms.events.configuration import Generation, InterfaceAddress, Snapshot
-from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeReady
+from dnms.events.node import (
+    NodeArrived,
+    NodeEntered,
+    NodeForgotten,
+    NodeIdentified,
+    NodeJoined,
+    NodeParted,
+    NodeReady,
+)
 from dnms.events.recorded import Personal
 from dnms.events.seen import (
     AppliedItem,
@@ -13,6 +21,8 @@ from dnms.events.seen import (
     SessionOpened,
 )
 from dnms.projections.example import ALICE, BOB, FIRST, SECOND, Example, happened
+
+CAROL, DAVE, ERIN = (bytes([number]) * 16 for number in (0x20, 0x30, 0x40))
 
 _NODES = "SELECT client, name, duid, hardware, subnet, arrived, first_seen, last_seen FROM node ORDER BY 1"
 _SESSIONS = "SELECT client, subnet, agent, open, peer, since, why FROM node_session ORDER BY 1, 2, 3"
@@ -126,6 +136,39 @@ EXAMPLES = (
                 (ALICE, "alice", "00:04:01", 10, "voip", 1, 10, 20),
                 (BOB, "bob", "00:04:02", None, "", 0, 30, 30),
             ]
+        },
+    ),
+    Example(
+        title="what was entered by a hardware address is joined into the node that has it, and parted; or forgotten",
+        log=(
+            happened(
+                "node.10",
+                10,
+                NodeEntered(
+                    client=BOB, duid=Personal(b"\0\3"), name=Personal("web"), iaid=1, hardware=(Personal(b"\x02\0"),)
+                ),
+                NodeJoined(client=BOB, into=ALICE, hardware=Personal(b"\x02\0")),
+            ),
+            happened("node.20", 20, NodeJoined(client=CAROL, into=ALICE)),
+            happened("node.10", 30, NodeJoined(client=BOB, into=CAROL)),
+            happened("node.20", 40, NodeParted(client=CAROL)),
+            happened(
+                "node.30",
+                50,
+                NodeEntered(client=DAVE, duid=Personal(b"\0\3"), name=Personal("dave"), iaid=1),
+                NodeReady(client=DAVE),
+                NodeJoined(client=DAVE, into=ALICE),
+                NodeParted(client=DAVE),
+            ),
+            happened("node.40", 60, NodeJoined(client=ERIN, into=ALICE), NodeForgotten(client=ERIN)),
+        ),
+        rows={
+            "SELECT client, into_client FROM node_join": [(BOB, CAROL)],
+            "SELECT client, name, hardware, entered, ready FROM node ORDER BY 1": [
+                (BOB, "web", '["02:00"]', 10, 0),
+                (CAROL, None, "[]", None, 0),
+                (DAVE, "dave", "[]", None, 0),
+            ],
         },
     ),
 )

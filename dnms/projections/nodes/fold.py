@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from dnms.events.commit import Stored
-from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeReady
+from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted, NodeReady
+from dnms.events.recorded import Personal
 from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
 from dnms.projections.projection import Place, place, storable
 from dnms.projections.text import to_json
@@ -23,7 +24,9 @@ class _Changes:
         self.forgotten: set[bytes] = set()
         self.entered: dict[bytes, tuple[NodeEntered, int]] = {}
         self.ready: set[bytes] = set()
+        self.parted: set[bytes] = set()
         self.identities: dict[bytes, tuple[NodeIdentified, int]] = {}
+        self.joins: dict[bytes, bytes | None] = {}
         self.arrivals: dict[bytes, tuple[str, int]] = {}
         self.sessions: dict[tuple[bytes, str, str], tuple[int, bytes, int, str, int, int]] = {}
         self.registrations: dict[bytes, tuple[ConfigurationRegistered, Place, int, int, int]] = {}
@@ -36,7 +39,9 @@ class _Changes:
     def forget(self, client: bytes) -> None:
         """What the batch had of it is over; what comes now is of a new one."""
         self.forgotten.add(client)
+        self.parted.discard(client)
         self.ready.discard(client)
+        self.joins[client] = None
         of_client: tuple[dict[bytes, Any], ...] = (
             self.seen,
             self.entered,
@@ -49,6 +54,12 @@ class _Changes:
         self.sessions = {key: row for key, row in self.sessions.items() if key[0] != client}
         self.applications = {key: row for key, row in self.applications.items() if key[0] != client}
 
+    def part(self, client: bytes) -> None:
+        """It is a node of its own again, and nobody has entered it."""
+        self.joins[client] = None
+        self.ready.discard(client)
+        self.parted.add(client)
+
     def write(self, cursor: sqlite3.Cursor) -> None:
         for table in ("node", "node_session", "node_registration", "node_application"):
             cursor.executemany(f"DELETE FROM {table} WHERE client = ?", [(client,) for client in self.forgotten])
@@ -60,9 +71,10 @@ class _Changes:
         cursor.executemany(
             # What the node says of itself wins, whichever came first.
             "UPDATE node SET name = CASE WHEN identified_sequence IS NULL THEN ? ELSE name END, "
-            "duid = coalesce(duid, ?), entered = ?, entered_group = ?, ready = 0 WHERE client = ?",
+            "duid = coalesce(duid, ?), hardware = CASE WHEN identified_sequence IS NULL THEN ? ELSE hardware END, "
+            "entered = ?, entered_group = ?, ready = 0 WHERE client = ?",
             [
-                (entered.name.text, entered.duid.text, at, entered.group, client)
+                (entered.name.text, entered.duid.text, _texts(entered.hardware), at, entered.group, client)
                 for client, (entered, at) in self.entered.items()
             ],
         )
@@ -73,13 +85,24 @@ class _Changes:
                 (
                     identity.name.text,
                     identity.duid.text,
-                    msgspec.json.encode([address.text for address in identity.hardware]).decode(),
+                    _texts(identity.hardware),
                     identity.kernel,
                     sequence,
                     client,
                 )
                 for client, (identity, sequence) in self.identities.items()
             ],
+        )
+        cursor.executemany(
+            "UPDATE node SET entered = NULL, entered_group = '', ready = 0 WHERE client = ?",
+            [(client,) for client in self.parted],
+        )
+        cursor.executemany(
+            "DELETE FROM node_join WHERE client = ?", [(client,) for client, into in self.joins.items() if into is None]
+        )
+        cursor.executemany(
+            "INSERT OR REPLACE INTO node_join VALUES (?, ?)",
+            [(client, into) for client, into in self.joins.items() if into is not None],
         )
         cursor.executemany(
             "UPDATE node SET subnet = ?, arrived = ? WHERE client = ?",
@@ -115,6 +138,10 @@ class _Changes:
         )
 
 
+def _texts(addresses: Iterable[Personal]) -> str:
+    return msgspec.json.encode([address.text for address in addresses]).decode()
+
+
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:  # noqa: PLR0912  # one case an event
     """Take in who nodes are and what agents saw of them."""
     changes = _Changes()
@@ -133,8 +160,13 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:  # noqa: PLR0
                 case NodeEntered():
                     changes.entered[event.client] = (event, at)
                     changes.ready.discard(event.client)
+                    changes.parted.discard(event.client)
                 case NodeReady():
                     changes.ready.add(event.client)
+                case NodeJoined():
+                    changes.joins[event.client] = event.into
+                case NodeParted():
+                    changes.part(event.client)
                 case NodeArrived():
                     changes.arrivals[event.client] = (event.subnet, at)
                 case SessionOpened():

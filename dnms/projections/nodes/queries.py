@@ -40,6 +40,7 @@ class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
     entered: datetime | None  # by an operator
     ready: bool  # addresses are kept for it wherever it was entered for
     entered_group: str | None  # with which it was entered
+    identities: list[str]  # client ids, in hex, of others that are this node too
     first_seen: datetime
     last_seen: datetime
     registered: datetime | None
@@ -72,7 +73,8 @@ class Identity(msgspec.Struct, frozen=True):
 _NODES = """
     SELECT n.client, n.name, n.subnet, s.open, s.agent, s.since, s.why, n.kernel, n.hardware, n.duid, n.arrived,
         n.first_seen, n.last_seen, r.time, a.time, a.epoch, a.plan, a.ledger, a.items,
-        n.entered, n.ready, n.entered_group
+        n.entered, n.ready, n.entered_group,
+        (SELECT json_group_array(lower(hex(j.client))) FROM node_join j WHERE j.into_client = n.client)
     FROM node n
     LEFT JOIN node_session s ON s.client = n.client AND s.sequence << 13 | s.event_index = (
         SELECT max(x.sequence << 13 | x.event_index) FROM node_session x
@@ -83,12 +85,22 @@ _NODES = """
 """
 """With the newest of the open sessions, or else of the closed ones."""
 
+_OF_ITS_OWN = """NOT EXISTS (
+    SELECT 1 FROM node_join j JOIN node known ON known.client = j.into_client WHERE j.client = n.client
+)"""
+"""What was joined into another node is that one, as soon as that is known: two subjects have no order."""
+
 
 async def nodes(
-    db: aiosqlite.Connection, *, subnet: str | None = None, after: bytes = b"", limit: int = 1_000
+    db: aiosqlite.Connection,
+    *,
+    subnet: str | None = None,
+    after: bytes = b"",
+    limit: int = 1_000,
+    joined: bool = False,
 ) -> list[NodeRow]:
-    """Nodes in the order of their client ids, behind the client `after`."""
-    where, values = "n.client > ?", list[Any]([after])
+    """Nodes in the order of their client ids, behind the client `after`. `joined`: also identities of other nodes."""
+    where, values = "n.client > ?" if joined else f"n.client > ? AND {_OF_ITS_OWN}", list[Any]([after])
     if subnet is not None:
         where += " AND n.subnet = ?"
         values.append(subnet)
@@ -98,14 +110,29 @@ async def nodes(
 
 
 async def find(db: aiosqlite.Connection, name_or_client: str) -> list[NodeRow]:
-    """The nodes of this name, of which there can be several, or else those whose client id in hex begins so."""
-    rows = list(await db.execute_fetchall(f"{_NODES} WHERE n.name = ? ORDER BY n.client LIMIT 100", (name_or_client,)))
+    """The nodes of this name, of which there can be several, or else those whose client id in hex begins so.
+
+    A node is also found by what those were called that were joined into it: as an operator entered it.
+    """
+    rows = await _known_as(db, "x.name = ?", [name_or_client])
     if not rows and _CLIENT.fullmatch(name_or_client):
         bounds = [bytes.fromhex(name_or_client.ljust(CLIENT_DIGITS, digit)) for digit in "0f"]
-        rows = list(
-            await db.execute_fetchall(f"{_NODES} WHERE n.client BETWEEN ? AND ? ORDER BY n.client LIMIT 100", bounds)
-        )
+        rows = await _known_as(db, "x.client BETWEEN ? AND ?", bounds)
+    return rows
+
+
+async def _known_as(db: aiosqlite.Connection, where: str, values: Sequence[Any]) -> list[NodeRow]:
+    of_node = "SELECT coalesce(j.into_client, x.client) FROM node x LEFT JOIN node_join j ON j.client = x.client"
+    rows = await db.execute_fetchall(
+        f"{_NODES} WHERE n.client IN ({of_node} WHERE {where}) ORDER BY n.client LIMIT 100", values
+    )
     return [_node(row) for row in rows]
+
+
+async def joined_into(db: aiosqlite.Connection, client: bytes) -> list[bytes]:
+    """The clients that are this node too."""
+    rows = await db.execute_fetchall("SELECT client FROM node_join WHERE into_client = ? ORDER BY client", (client,))
+    return [row[0] for row in rows]
 
 
 async def identities(db: aiosqlite.Connection) -> list[Identity]:
@@ -185,6 +212,7 @@ def _node(row: sqlite3.Row | Sequence[Any]) -> NodeRow:
         entered=instant_or_none(row[19]),
         ready=bool(row[20]),
         entered_group=row[21] or None,
+        identities=msgspec.json.decode(row[22], type=list[str]),
         first_seen=instant(row[11]),
         last_seen=instant(row[12]),
         registered=instant_or_none(row[13]),

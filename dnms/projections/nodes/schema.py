@@ -17,6 +17,11 @@ CREATE TABLE node (
     last_seen INTEGER NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX node_name ON node (name);
+CREATE TABLE node_join (          -- identities of one machine
+    client BLOB PRIMARY KEY,
+    into_client BLOB NOT NULL     -- the one by which the machine is known
+) WITHOUT ROWID;
+CREATE INDEX node_join_into ON node_join (into_client);
 CREATE TABLE node_session (       -- the last one with each agent
     client BLOB NOT NULL,
     subnet TEXT NOT NULL,

@@ -8,10 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from dnms.events.address import AddressBlocked
+from dnms.events.address import AddressBlocked, AddressHeld
 from dnms.events.configuration import InterfaceAddress, Link, Snapshot
 from dnms.events.ip import format_address
+from dnms.events.node import NodeEntered, NodeIdentified, NodeJoined
 from dnms.events.plan import Pool, PoolDefined
+from dnms.events.recorded import Personal
 from dnms.events.seen import ConfigurationRegistered
 from dnms.projections import PROJECTIONS
 from dnms.projections.addresses import queries as addresses
@@ -57,6 +59,30 @@ async def test_all_addresses_of_a_node_are_one_complete_answer(path: Path, views
         (format_address(SECOND), "leased", True, False, None),
     ]
     assert [one.valid_until and microseconds(one.valid_until) for one in found] == [60_000_020, 100, 100]
+
+
+async def test_what_was_joined_into_a_node_is_that_node(path: Path, views: Views) -> None:
+    """Listed once, found by both names and ids, and all that either has is its own."""
+    entered = NodeEntered(client=BOB, duid=Personal(b"\0\3"), name=Personal("label"), iaid=1)
+    named = NodeIdentified(client=ALICE, duid=Personal(b"\0\4"), name=Personal("host"))
+    kept = AddressHeld(address=FIRST, client=BOB, iaid=1)
+    joined = NodeJoined(client=BOB, into=ALICE)
+    before = (happened("node.10", 1, entered, joined), happened("ledger.lan", 2, kept))
+    await folded(path, *before)
+    async with views.read() as reading:  # two subjects have no order: the other one is not known yet
+        assert [node.client for node in await nodes.nodes(reading.db)] == [BOB.hex()]
+    await folded(path, *before, happened("node.00", 3, named))
+    async with views.read() as reading:
+        [node] = await nodes.nodes(reading.db)
+        assert (node.client, node.identities) == (ALICE.hex(), [BOB.hex()])
+        for asked in ("label", "host", ALICE.hex(), BOB.hex()[:8]):
+            assert [found.client for found in await nodes.find(reading.db, asked)] == [ALICE.hex()]
+        assert len(await nodes.nodes(reading.db, joined=True)) == 2
+        assert await nodes.joined_into(reading.db, ALICE) == [BOB]
+        [one] = await addresses.of_node(reading.db, ALICE)
+        assert (one.address, one.origin) == (format_address(FIRST), "reserved")
+        [listed] = await addresses.addresses(reading.db)
+        assert (listed.node, listed.client) == ("host", BOB.hex())
 
 
 async def test_what_rests_in_a_pool_is_what_nobody_gets_yet(path: Path, views: Views) -> None:
