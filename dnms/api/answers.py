@@ -120,6 +120,16 @@ class ForgottenAnswer(msgspec.Struct, frozen=True, kw_only=True):
     withdrawn: list[str]  # its leases
 
 
+class IdentityAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that another one was joined into, or is no more."""
+
+    position: int
+    folded: bool  # the views have it
+    client: str  # hex; the node
+    other: str  # hex; what is it too now, or is a node of its own
+    moved: list[str]  # addresses that were kept for the other one, and are for this
+
+
 class DiffAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan would change, and what it would do to the leases of the subnets that it touches."""
 

@@ -11,7 +11,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 import dnms
-from dnms.api import addresses, events, inventory, plan, problems, questions
+from dnms.api import addresses, events, identities, inventory, plan, problems, questions
 from dnms.api.access import bearer
 from dnms.api.ledgers import Ledgers
 from dnms.bus.committer import Committer
@@ -43,6 +43,7 @@ def create_app(  # all that it asks
             *plan.HANDLERS,
             *addresses.HANDLERS,
             *inventory.HANDLERS,
+            *identities.HANDLERS,
         ],
         guards=[bearer(token)],
         dependencies={

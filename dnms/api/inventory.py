@@ -7,6 +7,7 @@ was done is found done.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -27,7 +28,7 @@ from dnms.bus.committer import Committer
 from dnms.bus.port import Log, LogError
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import group_of
-from dnms.domain.identity import iaid_of, parse_duid
+from dnms.domain.identity import duid_of_hardware, iaid_of, iaid_of_hardware, parse_duid, parse_hardware
 from dnms.domain.plan import PlanState
 from dnms.domain.strategies import STRATEGIES
 from dnms.events.ip import family, format_address
@@ -39,6 +40,7 @@ from dnms.events.requests import (
     EnterNode,
     ForgetNode,
     HoldAddress,
+    JoinAddresses,
     UnholdAddress,
     WithdrawAddress,
 )
@@ -57,10 +59,19 @@ class Enter(Body, frozen=True, kw_only=True):
     """A node that is to come."""
 
     name: NodeName
-    duid: str  # hex
+    duid: str | None = None  # hex; this, or else `mac`
+    mac: str | None = None  # the hardware address of the interface for which its addresses are
     group: str | None = None
     subnets: list[str] = []  # none: all that the plan has
-    interface: str = INTERFACE
+    interface: str | None = None  # with `duid`; none: INTERFACE
+
+
+class _Who(msgspec.Struct, frozen=True):
+    """Whom an operator enters."""
+
+    duid: bytes
+    iaid: int
+    hardware: tuple[Personal, ...] = ()
 
 
 @post("/nodes", status_code=HTTPStatus.OK)
@@ -72,24 +83,21 @@ async def enter(
     409 if it is entered otherwise, or if there is no address for it somewhere; then it is entered, and not ready.
     """
     wanted = await body_of(request, Enter)
-    plan = plans.fold.state
-    try:
-        duid = parse_duid(wanted.duid)
-    except ValueError as error:
-        raise Invalid("duid", str(error)) from None
+    plan, who = plans.fold.state, _who(wanted)
     if wanted.group is not None and wanted.group not in plan.groups:
         raise Invalid("group", f"the plan has no group {wanted.group!r}; expected one of {sorted(plan.groups)}")
     for name in wanted.subnets:
         if name not in plan.subnets:
             raise Invalid("subnets", f"the plan has no subnet {name!r}; expected one of {sorted(plan.subnets)}")
-    client = ledgers.client_id(duid)
+    client = ledgers.client_id(who.duid)
     shard = await ledgers.shard(client)
     await shard.submit(
         EnterNode(
             client=client,
-            duid=Personal(duid),
+            duid=Personal(who.duid),
             name=Personal(wanted.name),
-            iaid=iaid_of(wanted.interface),
+            iaid=who.iaid,
+            hardware=who.hardware,
             group=wanted.group or "",
             subnets=tuple(sorted(set(wanted.subnets))),
         )
@@ -106,17 +114,38 @@ async def enter(
     return answers.answer(found, position)
 
 
+def _who(wanted: Enter) -> _Who:
+    """The identity by which a node is entered; Invalid."""
+    if (wanted.duid is None) == (wanted.mac is None):
+        raise Invalid("duid", "expected a DUID, or else the hardware address of an interface as `mac`")
+    if wanted.duid is not None:
+        try:
+            return _Who(parse_duid(wanted.duid), iaid_of(wanted.interface or INTERFACE))
+        except ValueError as error:
+            raise Invalid("duid", str(error)) from None
+    if wanted.interface is not None:
+        raise Invalid("interface", "the interface is the one with that hardware address; leave its name out")
+    try:
+        hardware = parse_hardware(wanted.mac or "")
+    except ValueError as error:
+        raise Invalid("mac", str(error)) from None
+    return _Who(duid_of_hardware(hardware), iaid_of_hardware(hardware), (Personal(hardware),))
+
+
 async def complete(client: bytes, plans: Committer[PlanState], ledgers: Ledgers) -> list[KeptRow]:
-    """Keep addresses for a node that is entered, wherever it is entered for, and say that it is ready. Problem."""
-    shard = await ledgers.shard(client)
-    known = shard.fold.state.nodes.get(client)
-    if known is None or known.entered is None:
-        raise Refused("not-entered", "nobody has entered this node")
-    entered, plan = known.entered, plans.fold.state
+    """Keep addresses for a node that is entered, wherever it is entered for, and say that it is ready. Problem.
+
+    Of an entry by a hardware address it is the node that was recognised by it, once that has come.
+    """
+    asked, plan = client, plans.fold.state
+    client, entered = await _come(asked, ledgers)
+    joins = await _inheriting(entered, ledgers)
     kept: list[KeptRow] = []
     refused: list[str] = []
     for subnet in entered.subnets or sorted(plan.subnets):
         ledger = await ledgers.current(subnet, plan)
+        for join in joins:
+            await ledger.submit(join)
         for kind in _families(plan, subnet):
             hold = HoldAddress(client=client, iaid=entered.iaid, family=kind, group=_group(plan, entered))
             try:
@@ -131,8 +160,34 @@ async def complete(client: bytes, plans: Committer[PlanState], ledgers: Ledgers)
             "not-ready",
             f"it is entered and not ready, since it has no address: {'; '.join(refused)}; mend that and enter it again",
         )
-    await shard.submit(CompleteNode(client=client))
+    for each in dict.fromkeys((client, asked)):
+        await (await ledgers.shard(each)).submit(CompleteNode(client=each))
     return kept
+
+
+async def _come(client: bytes, ledgers: Ledgers) -> tuple[bytes, NodeEntered]:
+    """The entry of a client, or else of the one that it was joined into. Refused."""
+    known = (await ledgers.shard(client)).fold.state.nodes.get(client)
+    if known is None or known.entered is None:
+        raise Refused("not-entered", "nobody has entered this node")
+    if known.joined:
+        into = (await ledgers.shard(known.joined)).fold.state.nodes.get(known.joined)
+        if into is not None and into.entered is not None:  # else its agent is about to say so
+            return known.joined, into.entered
+    return client, known.entered
+
+
+async def _inheriting(entered: NodeEntered, ledgers: Ledgers) -> list[JoinAddresses]:
+    """To have for a node that was recognised by a hardware address what is kept for the entry by that."""
+    joins = []
+    for hardware in entered.hardware:
+        if isinstance(address := hardware.value, bytes):
+            entry = ledgers.client_id(duid_of_hardware(address))
+            known = (await ledgers.shard(entry)).fold.state.nodes.get(entry)
+            if known is not None and known.joined == entered.client:
+                iaid = iaid_of_hardware(address)
+                joins.append(JoinAddresses(client=entry, iaid=iaid, into=entered.client, into_iaid=entered.iaid))
+    return joins
 
 
 @delete("/nodes/{node:str}", status_code=HTTPStatus.OK)
@@ -142,6 +197,7 @@ async def forget(node: FromPath[str], plans: Plans, views: TheViews, ledgers: Th
     async with views.read() as reading:
         if any(session.open for session in await nodes.sessions(reading.db, client)):
             raise Problem(HTTPStatus.CONFLICT, "node-here", "the node has an open session; stop its agent first")
+        joined = await nodes.joined_into(reading.db, client)
     shard = await ledgers.shard(client)
     if client not in shard.fold.state.nodes:
         raise Refused("not-known", "no such node was entered, or has said who it is")
@@ -151,13 +207,16 @@ async def forget(node: FromPath[str], plans: Plans, views: TheViews, ledgers: Th
         ledger = await ledgers.current(subnet, plans.fold.state)
         state = ledger.fold.state
         for address, (whose, iaid) in [*state.held.items()]:
-            if whose == client:
-                await ledger.submit(UnholdAddress(client=client, iaid=iaid, address=address))
+            if whose == client or whose in joined:
+                await ledger.submit(UnholdAddress(client=whose, iaid=iaid, address=address))
                 unheld.append(format_address(address))
         for lease in [*state.leases.values()]:
-            if lease.client == client:
-                await ledger.submit(WithdrawAddress(client=client, iaid=lease.iaid, address=lease.address))
+            if lease.client == client or lease.client in joined:
+                await ledger.submit(WithdrawAddress(client=lease.client, iaid=lease.iaid, address=lease.address))
                 withdrawn.append(format_address(lease.address))
+    for identity in joined:
+        with suppress(Refused):  # forgotten already
+            await (await ledgers.shard(identity)).submit(ForgetNode(client=identity))
     # Last, so that who is interrupted can ask again by the same name.
     await shard.submit(ForgetNode(client=client))
     position = shard.fold.sequence
@@ -205,6 +264,7 @@ def _group(plan: PlanState, entered: NodeEntered) -> int:
         plan,
         name if isinstance(name, str) else "",
         duid=duid if isinstance(duid, bytes) else b"",
+        hardware=[address for each in entered.hardware if isinstance(address := each.value, bytes)],
         entered=entered.group,
     )
 

@@ -17,7 +17,7 @@ from dnms.cli.rendering import Output, answer, facts, say_if_none, table
 from dnms.projections.addresses.queries import NodeAddressRow
 from dnms.projections.nodes.queries import SHORT, NodeRow, ambiguous
 
-app = App(name="node", help="The machines: who is there, how one is configured; enter and forget them.")
+app = App(name="node", help="The machines: who is there, how one is configured; enter, join and forget them.")
 node_changes.register(app)
 
 USABLE = "usable"  # the outcome that needs no word
@@ -81,6 +81,7 @@ def _tables(about: NodeAnswer) -> Iterable[RenderableType]:
         [
             ("node", node.name),
             ("client", node.client),
+            ("is also", node.identities),
             ("DUID", node.duid),
             ("hardware", node.hardware),
             ("kernel", node.kernel),

@@ -1,4 +1,4 @@
-"""`dnms node add` and `dnms node forget`: machines that are to come, and that are gone."""
+"""`dnms node add`, `forget`, `join` and `part`: machines that are to come, that are gone, that are one."""
 
 from __future__ import annotations
 
@@ -52,14 +52,25 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     withdrawn: list[str]
 
 
+class Joined(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that another one was joined into, or is no more."""
+
+    position: int
+    folded: bool
+    client: str
+    other: str
+    moved: list[str]
+
+
 def add(  # all that is known of a node
     name: Annotated[str | None, Parameter(help="How it is called.")] = None,
     /,
     *,
     duid: Annotated[str | None, Parameter(help="In hex.")] = None,
+    mac: Annotated[str | None, Parameter(help="Hardware address of the interface for which its addresses are.")] = None,
     group: Annotated[str | None, Parameter(help="Wins over the patterns of the plan's groups.")] = None,
     subnet: Annotated[tuple[str, ...], Parameter(help="Where it may come to; without it, everywhere.")] = (),
-    interface: Annotated[str, Parameter(help="Of the node, for which its addresses are.")] = "eth0",
+    interface: Annotated[str | None, Parameter(help="For which its addresses are; with --duid, else eth0.")] = None,
     from_: Annotated[
         Path | None,
         Parameter(name="--from", help="A file of nodes: CSV whose first line names the columns, or JSON lines."),
@@ -70,15 +81,18 @@ def add(  # all that is known of a node
 ) -> int:
     """Enter a node, or a file of them, before it ever boots, and say which addresses it will have.
 
+    By --mac it is the first one that comes with that hardware address, which then has them for good.
+
     The same again finishes what was interrupted, and changes nothing where all is done.
     """
     if from_ is not None:
-        if name is not None or duid is not None or group is not None or subnet:
+        if any(each is not None for each in (name, duid, mac, group, interface)) or subnet:
             raise Failure(USAGE, "with --from the file says all of the nodes")
         return _bulk(from_, rows(from_), api, site, output)
-    if name is None or duid is None:
-        raise Failure(USAGE, "give NAME and --duid, or a file with --from")
-    document = {"name": name, "duid": duid, "group": group, "subnets": list(subnet), "interface": interface}
+    if name is None or (duid is None) == (mac is None):
+        raise Failure(USAGE, "give NAME and --duid or --mac, or a file with --from")
+    given = {"name": name, "duid": duid, "mac": mac, "group": group, "subnets": list(subnet), "interface": interface}
+    document = {key: value for key, value in given.items() if value is not None}
     entered = changing.post(api, site, "/nodes", document, Entered)
     answer(entered, lambda: [_table([entered])], output)
     return OK
@@ -100,6 +114,45 @@ def forget(
         if addresses
     ]
     answer(forgotten, lambda: [Text("; ".join([f"{node} is forgotten", *ended]) + ".")], output)
+    return OK
+
+
+def join(
+    node: Annotated[str, Parameter(help="Its name, its client id, or its DUID.")],
+    other: Annotated[str, Parameter(help="What is this node too: a name, a client id, or a DUID.")],
+    /,
+    *,
+    interface: Annotated[
+        str, Parameter(help="Of NODE, for which it has what was kept for an OTHER that was entered by --mac.")
+    ] = "eth0",
+    api: ApiUrl = API,
+    site: SiteDirectory = SITE,
+    output: Output = "table",
+) -> int:
+    """Say that another node is the same machine as this one: they are shown as one, and it has what the other had kept.
+
+    A machine that was installed anew is another node at first: `dnms node join NEW OLD`.
+    """
+    document = {"other": other, "interface": interface}
+    joined = changing.post(api, site, f"/nodes/{http.quoted(node)}/identities", document, Joined)
+    kept = f"; kept for it now: {', '.join(joined.moved)}" if joined.moved else ""
+    answer(joined, lambda: [Text(f"{other} is {node} ({joined.client}) from now on{kept}.")], output)
+    return OK
+
+
+def part(
+    node: Annotated[str, Parameter(help="Its name, its client id, or its DUID.")],
+    other: Annotated[str, Parameter(help="One of its identities, by its client id or the first digits of that.")],
+    /,
+    *,
+    api: ApiUrl = API,
+    site: SiteDirectory = SITE,
+    output: Output = "table",
+) -> int:
+    """Say that one of a node's identities is a node of its own. What was kept for it stays with the node."""
+    path = f"/nodes/{http.quoted(node)}/identities/{http.quoted(other)}"
+    parted = changing.delete(api, site, path, {}, Joined)
+    answer(parted, lambda: [Text(f"{parted.other} is a node of its own.")], output)
     return OK
 
 
@@ -170,3 +223,5 @@ def register(app: App) -> None:
     """Make them commands of `dnms node`."""
     app.command(add)
     app.command(forget)
+    app.command(join)
+    app.command(part)

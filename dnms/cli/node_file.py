@@ -11,7 +11,9 @@ import msgspec
 
 from dnms.cli.exits import USAGE, Failure
 
-COLUMNS = ("name", "duid", "group", "subnets", "interface")
+COLUMNS = ("name", "duid", "mac", "group", "subnets", "interface")
+WHO = ("duid", "mac")
+"""One of these says who a node is."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -49,8 +51,9 @@ def _of_csv(file: Path, text: str) -> Iterator[Row]:
         header = [name.strip().lower() for name in next(reader, [])]
         if unknown := [name for name in header if name not in COLUMNS]:
             raise Failure(USAGE, f"{file}:1: no column is called {unknown[0]!r}; expected some of {', '.join(COLUMNS)}")
-        if missing := [name for name in COLUMNS[:2] if name not in header]:
-            raise Failure(USAGE, f"{file}:1: the column {missing[0]!r} is missing; the first line names the columns")
+        if "name" not in header or not any(name in header for name in WHO):
+            missing = "'duid' or 'mac'" if "name" in header else "'name'"
+            raise Failure(USAGE, f"{file}:1: the column {missing} is missing; the first line names the columns")
         for values in reader:
             if not any(value.strip() for value in values):
                 continue
@@ -67,7 +70,8 @@ def _row(line: int, given: dict[str, Any]) -> Row:
     document = {key: value for key, value in given.items() if value is not None}
     if isinstance(document.get("subnets"), str):
         document["subnets"] = document["subnets"].replace(";", " ").split()
-    for key in COLUMNS[:2]:
-        if not document.get(key):
-            return Row(line, document, f"{key} is missing")
+    if not document.get("name"):
+        return Row(line, document, "name is missing")
+    if not any(document.get(key) for key in WHO):
+        return Row(line, document, "duid or mac is missing")
     return Row(line, document)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +12,18 @@ from typing import Any
 
 import pytest
 
+from dnms.bus import jetstream
+from dnms.bus.committer import Committer
 from dnms.cli.exits import NO, OK, REFUSED, USAGE
 from dnms.disk.site import Site
+from dnms.domain.aggregate import Fold
 from dnms.domain.identity import iaid_of
+from dnms.domain.nodes import NodeShard
+from dnms.events import subjects
 from dnms.events.address import AddressAllocated
-from dnms.events.node import NodeEntered
+from dnms.events.node import NodeArrived, NodeEntered, NodeIdentified
 from dnms.events.recorded import Personal
+from dnms.events.requests import JoinNode
 from tests.system.cli.conftest import (
     ALPHA,
     BETA,
@@ -51,6 +59,9 @@ subnet = "lab"
 range = "2001:db8:1:2::/64"
 """
 )
+
+
+MAC = "02:00:5e:10:00:01"
 
 
 def duid(number: int) -> str:
@@ -116,6 +127,105 @@ def test_a_node_is_entered_known_by_name_and_forgotten(entering: Served) -> None
     assert [one["subnet"] for one in again["addresses"]] == ["lab"]
 
 
+def come(served: Served, number: int, name: str, *more: NodeEntered) -> bytes:
+    """What an agent writes of a node that comes, and of what is its entry; its client id."""
+    site = Site.load(served.directory)
+    octets = bytes.fromhex(duid(number).replace(":", ""))
+    client = site.client_id(octets)
+    hardware = (Personal(bytes.fromhex(MAC.replace(":", ""))),)
+    identified = NodeIdentified(client=client, duid=Personal(octets), name=Personal(name), hardware=hardware)
+    write(served, [(f"node.{client[0]:02x}", NOON, (identified, NodeArrived(client=client, subnet="office"), *more))])
+    return client
+
+
+def test_a_node_is_entered_by_its_hardware_address_and_is_the_one_that_comes_with_it(entering: Served) -> None:
+    entered = asked(entering, "node", "add", "label", "--mac", MAC)
+    addresses = {one["address"] for one in entered["addresses"]}
+    assert len(addresses) == 3
+    assert reserved(entering) == dict.fromkeys(addresses, "label")
+    [listed] = asked(entering, "node", "list")
+    assert (listed["hardware"], listed["ready"]) == ([MAC], True)
+    assert asked(entering, "node", "add", "label", "--mac", MAC.upper()) == entered
+    assert "forget it first" in run(entering, "node", "add", "other", "--mac", MAC).err
+
+    # An agent has recognised it, and was killed before any ledger had it.
+    entry = bytes.fromhex(entered["client"])
+    site = Site.load(entering.directory)
+    octets = bytes.fromhex(duid(1).replace(":", ""))
+    client, hardware = site.client_id(octets), Personal(bytes.fromhex(MAC.replace(":", "")))
+    name = Personal("label")
+    copied = NodeEntered(client=client, duid=Personal(octets), name=name, iaid=iaid_of("eth7"), hardware=(hardware,))
+    assert come(entering, 1, "host", copied) == client
+    tell(entering, entry, JoinNode(client=entry, into=client, hardware=hardware))
+    [node] = asked(entering, "node", "list")
+    assert (node["name"], node["client"], node["identities"]) == ("host", client.hex(), [entry.hex()])
+    shown = asked(entering, "node", "show", "label")
+    assert (shown["node"]["name"], {one["address"] for one in shown["addresses"]}) == ("host", addresses)
+    again = asked(entering, "node", "add", "label", "--mac", MAC)
+    assert {one["address"] for one in again["addresses"]} == addresses
+    leases = asked(entering, "address", "list")
+    assert {(one["client"], one["iaid"]) for one in leases} == {(client.hex(), iaid_of("eth7"))}
+    assert asked(entering, "node", "show", "host")["node"]["ready"] is True
+    assert verified(entering)
+
+    assert set(asked(entering, "node", "forget", "label")["unheld"]) == addresses
+    assert asked(entering, "node", "list") == []
+    assert {one["address"] for one in asked(entering, "node", "add", "label", "--mac", MAC)["addresses"]} == addresses
+    assert verified(entering)
+
+
+def test_an_operator_joins_a_machine_that_was_installed_anew_with_what_it_was(entering: Served) -> None:
+    old = asked(entering, "node", "add", "old", "--mac", MAC, "--group", "voip")
+    addresses = {one["address"] for one in old["addresses"]}
+    new = come(entering, 2, "new")
+    joined = asked(entering, "node", "join", "new", "old", "--interface", "eth5")
+    assert (set(joined["moved"]), joined["client"]) == (addresses, new.hex())
+    assert {(one["client"], one["iaid"]) for one in asked(entering, "address", "list")} == {
+        (new.hex(), iaid_of("eth5"))
+    }
+    [node] = asked(entering, "node", "list")
+    assert (node["identities"], node["entered_group"], node["ready"]) == ([old["client"]], "voip", True)
+    assert old["client"] in run(entering, "node", "show", "new").out
+    for words in (["new", "old"], ["old", "new"]):
+        both = run(entering, "node", "join", *words)
+        assert (both.code, both.out) == (REFUSED, "")
+        assert "both are this node already" in both.err
+
+    newer = come(entering, 3, "newer")
+    assert set(asked(entering, "node", "join", "newer", "new")["moved"]) == addresses
+    [node] = asked(entering, "node", "list")
+    assert (node["client"], set(node["identities"])) == (newer.hex(), {new.hex(), old["client"]})
+    assert verified(entering)
+
+    assert run(entering, "node", "part", "newer", "ff" * 16).code == NO
+    assert new.hex() in run(entering, "node", "part", "newer", new.hex()[:8]).out
+    assert {node["name"] for node in asked(entering, "node", "list")} == {"new", "newer"}
+    assert {one["client"] for one in asked(entering, "address", "list")} == {newer.hex()}
+    assert run(entering, "node", "join", "newer", "nobody").code == NO
+    assert verified(entering)
+
+
+def tell(served: Served, client: bytes, request: JoinNode) -> None:
+    """Have the shard of a node decide, as an agent has it."""
+
+    async def told() -> None:
+        site = Site.load(served.directory)
+        log = await jetstream.connect(served.bus, site.name, token=site.bus_token)
+        subject = subjects.node(site.name, client)
+        fold = Fold(NodeShard())
+        shard = Committer(log, subject, fold, actor="agent/east", now=lambda: NOON, random=os.urandom)
+        running = asyncio.create_task(shard.run())
+        try:
+            await shard.catch_up()
+            await shard.submit(request)
+        finally:
+            running.cancel()
+            await asyncio.wait((running,))
+            await log.close()
+
+    asyncio.run(told())
+
+
 def test_who_is_here_is_not_forgotten_and_leases_end_with_who_is(entering: Served) -> None:
     lease = AddressAllocated(
         address=SHARED, client=BETA, iaid=1, pool="office-v6", valid_until=NOON + HOUR, horizon=NOON + 4 * HOUR
@@ -141,6 +251,10 @@ def test_who_is_here_is_not_forgotten_and_leases_end_with_who_is(entering: Serve
         (["--duid", "1"], "'1' is no DUID"),
         (["--duid", duid(9), "--group", "sales"], "the plan has no group 'sales'; expected one of ['voip']"),
         (["--duid", duid(9), "--subnet", "attic"], "the plan has no subnet 'attic'"),
+        (["--mac", "01:00:5e:00:00:01"], "'01:00:5e:00:00:01' is no hardware address"),
+        (["--mac", MAC, "--interface", "eth0"], "the one with that hardware address"),
+        (["--mac", MAC, "--duid", duid(9)], "give NAME and --duid or --mac"),
+        ([], "give NAME and --duid or --mac"),
     ],
 )
 def test_what_is_no_node_is_refused(entering: Served, words: list[str], said: str) -> None:
@@ -204,7 +318,7 @@ def test_a_file_of_nodes_is_entered_and_bad_lines_are_told(entering: Served, tmp
     assert [each["name"] for each in entered] == [f"host-{n}" for n in range(1, 31)]
     told = dict(line.split(": ", 2)[1:] for line in done.err.splitlines()[:-1])
     assert set(told) == {f"{file}:{line}" for line in (12, 33, 34, 35)}
-    assert "duid is missing" in told[f"{file}:12"]
+    assert "duid or mac is missing" in told[f"{file}:12"]
     assert "is no DUID" in told[f"{file}:33"]
     assert "expected 4 values, found 2" in told[f"{file}:34"]
     assert "the plan has no group 'sales'" in told[f"{file}:35"]
@@ -220,6 +334,9 @@ def test_json_lines_are_entered_too_and_again_changes_nothing(entering: Served, 
     entered = asked(entering, "node", "add", "--from", file)
     assert asked(entering, "node", "add", "--from", file) == entered
     assert len(reserved(entering)) == 3
+    file.write_text(json.dumps({"name": "by-mac", "mac": MAC, "subnets": ["lab"]}) + "\n")
+    [by_mac] = asked(entering, "node", "add", "--from", file)
+    assert (by_mac["name"], len(by_mac["addresses"])) == ("by-mac", 1)
     file.write_text('{"name": "x"\n')
     broken = run(entering, "node", "add", "--from", file)
     assert broken.code == NO
