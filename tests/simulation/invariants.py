@@ -8,6 +8,7 @@ from typing import cast
 from dnms.bus.port import Record
 from dnms.bus.reading import Checked
 from dnms.domain.aggregate import ChainBroken, Fold, State, resettle
+from dnms.domain.identity import duid_of_hardware
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
@@ -23,6 +24,7 @@ from dnms.events.address import (
 )
 from dnms.events.commit import Stored
 from dnms.events.ip import family, format_address
+from dnms.events.node import NodeEntered, NodeJoined
 from dnms.events.recorded import Event
 from dnms.kit.clock import MICROSECONDS
 from dnms.projections import naive
@@ -44,6 +46,7 @@ def wrong_in_log(world: World, acknowledged: list[Acknowledged]) -> Iterator[str
     """What is wrong with the log, one line each."""
     stored = commits(world.log.records)
     yield from wrong_holders(stored)
+    yield from wrong_joins(stored)
     lost = [entry for agent in world.agents for entry in agent.journal.lost]
     merged = {
         (event.client, event.address)
@@ -101,6 +104,22 @@ def wrong_holders(stored: list[Stored]) -> Iterator[str]:  # noqa: PLR0912  # on
                         yield f"{format_address(event.address)} at {at} expired {early:.1f} s too early"
                     elif isinstance(event, AddressWithdrawn):
                         promised[event.address] = holder
+
+
+def wrong_joins(stored: list[Stored]) -> Iterator[str]:
+    """Entries by a hardware address that nobody had made, or that more than one node was recognised by."""
+    entered: set[bytes] = set()
+    joined: dict[bytes, bytes] = {}
+    for each in stored:
+        for event in each.commit.events:
+            match event:
+                case NodeEntered():
+                    entered.add(event.client)
+                case NodeJoined():
+                    if event.client not in entered:
+                        yield f"{event.client.hex()[:6]} at {each.sequence} was joined and never entered"
+                    if joined.setdefault(event.client, event.into) != event.into:
+                        yield f"{event.client.hex()[:6]} at {each.sequence} was joined into a second node"
 
 
 def _lost(stored: list[Stored], acknowledged: list[Acknowledged]) -> Iterator[str]:
@@ -181,8 +200,15 @@ def unsettled(world: World) -> Iterator[str]:
     families = {family(pool.first) for pool in plan.pools}
     if ledger.plan.subnet is None or ledger.plan.pools != tuple(plan.pools):
         yield "the ledger has not adopted the newest plan"
+    books = next(agent.books for agent in world.agents if agent.books is not None)
     for node in world.nodes:
         yield from _unsettled_node(node, ledger, families)
+        hardware = node.kernel.link.hardware
+        address = hardware.value if hardware is not None else None
+        entry = world.site.client_id(duid_of_hardware(address)) if isinstance(address, bytes) else b""
+        known = books.node(entry) if entry else None
+        if known is not None and known.joined == node.client and entry in {who for who, _ in ledger.held.values()}:
+            yield f"{node.name} was recognised, and does not have what is kept for its hardware address"
 
 
 def _unsettled_node(node: Node, ledger: Ledger, families: set[int]) -> Iterator[str]:

@@ -8,14 +8,18 @@ from typing import Any
 from unittest.mock import patch
 
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.joining import Claim, Comer, Joining
 from dnms.bus import committer
 from dnms.bus.committer import Committer
 from dnms.bus.drafting import Draft
 from dnms.bus.port import Log, LogError, Record, Unanswered
 from dnms.domain.allocating import Search
 from dnms.domain.ledger import Ledger
+from dnms.domain.nodes import Node, NodeShard
 from dnms.events.commit import Commit, Stored
-from dnms.events.requests import MergeOutage
+from dnms.events.node import NodeJoined
+from dnms.events.recorded import Event
+from dnms.events.requests import JoinNode, MergeOutage
 from dnms.events.seen import ConfigurationRegistered
 from tests.simulation.journal import SimulatedJournal
 from tests.simulation.log import SimulatedLog
@@ -144,6 +148,20 @@ def merged_without_a_look_at_who_has_it() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def entry_that_is_never_used_up() -> Iterator[None]:
+    """Whoever comes with the hardware address of an entry is the one that was entered by it."""
+
+    def join(self: NodeShard, request: JoinNode) -> tuple[Event, ...]:
+        return (NodeJoined(client=request.client, into=request.into, hardware=request.hardware),)
+
+    async def take(self: Joining, claim: Claim, entry: Node, who: Comer) -> None:
+        await self._books.tell(JoinNode(client=claim.entry, into=who.client, hardware=claim.hardware))
+
+    with patch.object(NodeShard, "_join", join), patch.object(Joining, "_take", take):
+        yield
+
+
 MUTANTS: Sequence[Callable[[], AbstractContextManager[None]]] = (
     no_sequence_check,
     own_events_applied_on_a_timeout,
@@ -152,4 +170,5 @@ MUTANTS: Sequence[Callable[[], AbstractContextManager[None]]] = (
     decision_that_reads_seen,
     journal_that_keeps_nothing,
     merged_without_a_look_at_who_has_it,
+    entry_that_is_never_used_up,
 )

@@ -98,8 +98,18 @@ def draw(seed: int) -> Schedule:  # one branch a kind of action
         actions.append(Action(at, what, whom, seconds, how))
         if what in ("cut-agent", "log-away"):
             actions += _meanwhile(chance, actions[-1], nodes)
+    actions += _entered(Random(f"entered {seed}"), nodes)
     plan = chance.choice(("small", "tiny", "tiny", "whole", "groups", "strict"))
     return Schedule(seed, agents, nodes, plan, tuple(sorted(actions, key=lambda each: each.at)))
+
+
+def _entered(chance: Random, nodes: int) -> Iterator[Action]:
+    """In some schedules an operator enters machines by their hardware addresses, before they come or while they are
+    there. A machine that is replaced afterwards has the address of the one that was recognised by it.
+    """
+    for _ in range(chance.choice((0, 0, 0, 1, 3))):
+        moment = round(chance.choice((chance.uniform(0, 20), chance.uniform(0, FAULTS_UNTIL))), 3)
+        yield Action(moment, "operate", f"node-{chance.randrange(nodes)}", how="enter")
 
 
 def _meanwhile(chance: Random, outage: Action, nodes: int) -> Iterator[Action]:

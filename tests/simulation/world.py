@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any, TypeVar
@@ -19,14 +20,23 @@ from dnms.bus.port import Unavailable
 from dnms.disk.node_state import Identity, Kept, NodeStateDirectory
 from dnms.disk.site import Site
 from dnms.domain.aggregate import Fold, Refused, State
-from dnms.domain.identity import iaid_of
+from dnms.domain.identity import duid_of_hardware, iaid_of, iaid_of_hardware
 from dnms.domain.ledger import Ledger
+from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
 from dnms.events import subjects
 from dnms.events.codec import decoder, encoder
 from dnms.events.ip import format_address, parse_address
-from dnms.events.recorded import Request
-from dnms.events.requests import BlockAddress, HoldAddress, MoveAddress, UnholdAddress
+from dnms.events.plan import Family
+from dnms.events.recorded import Personal, Request
+from dnms.events.requests import (
+    BlockAddress,
+    CompleteNode,
+    EnterNode,
+    HoldAddress,
+    MoveAddress,
+    UnholdAddress,
+)
 from tests.simulation.doubts import Doubt
 from tests.simulation.journal import SimulatedJournal
 from tests.simulation.kernel import Kernel, SimulatedMachine
@@ -346,6 +356,9 @@ class World:
 
     async def operate(self, node: Node, what: str) -> None:
         """An operator, or an agent that sees a conflict, changes what a node has of the ledger."""
+        if what == "enter":
+            await self._enter(node)
+            return
         iaid, client = iaid_of(node.kernel.link.name), node.client
 
         def request(ledger: Ledger) -> Request | None:
@@ -362,6 +375,23 @@ class World:
 
         with suppress(Refused):
             await self._submit(subjects.ledger(SITE, SUBNET), Ledger(SECRET), request)
+
+    async def _enter(self, node: Node) -> None:
+        """An operator enters a machine by its hardware address, as the API does it."""
+        hardware = node.kernel.link.hardware
+        address = hardware.value if hardware is not None else None
+        assert isinstance(address, bytes)
+        duid, iaid = duid_of_hardware(address), iaid_of_hardware(address)
+        client, name = self.site.client_id(duid), Personal(node.name)
+        shard = subjects.node(SITE, client)
+        enter = EnterNode(client=client, duid=Personal(duid), name=name, iaid=iaid, hardware=(Personal(address),))
+        await self._submit(shard, NodeShard(), lambda _: enter)
+        kinds: tuple[Family, ...] = (6, 4)
+        for kind in kinds:
+            hold = HoldAddress(client=client, iaid=iaid, family=kind)
+            with suppress(Refused):  # there is none of that family
+                await self._submit(subjects.ledger(SITE, SUBNET), Ledger(SECRET), partial(_always, hold))
+        await self._submit(shard, NodeShard(), lambda _: CompleteNode(client=client))
 
     async def _submit(self, subject: str, state: S, request: Callable[[S], Request | None]) -> None:
         """Fold a subject, and have what is asked of it decided there."""
@@ -383,3 +413,7 @@ class World:
         finally:
             running.cancel()
             await asyncio.wait((running,))
+
+
+def _always(request: Request, _: State) -> Request:
+    return request
