@@ -39,6 +39,7 @@ class Ledgers:
         """`client_id`: what stands for a DUID in the log."""
         self.client_id = client_id
         self.now = now
+        self.copying = asyncio.Lock()  # held by who has a copy of a ledger
         self._log = log
         self._site = site
         self._secret = secret

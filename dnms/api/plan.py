@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from http import HTTPStatus
 from typing import Any
@@ -17,9 +18,11 @@ from dnms.api.ledgers import Ledgers
 from dnms.api.problems import Invalid, NotThere, Problem
 from dnms.api.questions import TheViews
 from dnms.bus.committer import Committer
+from dnms.domain import ledger_dump
 from dnms.domain.assignment import group_of
 from dnms.domain.document import DocumentError, from_builtins, to_builtins
 from dnms.domain.forecast import SubnetForecast, foresee
+from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState, says_the_same
 from dnms.domain.plan_difference import differences
 from dnms.events.requests import ApplyPlan
@@ -76,9 +79,11 @@ async def diff(
     422 with every place if it is none.
     """
     wanted = await _wanted(request)
-    before = plans.fold.state.draft()
+    now, events = plans.fold.state, plans.fold.state.decide(wanted, at=ledgers.now(), entropy=bytes(wanted.ENTROPY))
+    before = PlanState()  # no draft, since the plan may change before this is done
+    before.load(now.document(), now.position)
     after = before.draft()
-    for event in after.decide(wanted, at=ledgers.now(), entropy=bytes(wanted.ENTROPY)):
+    for event in events:
         after.evolve(event, at=ledgers.now(), position=0)
     after.position += 1
     groups = {} if before.groups == after.groups else await _regrouped(views, before, after)
@@ -98,22 +103,41 @@ async def diff(
 async def _foreseen(
     ledgers: Ledgers, subnet: str, before: PlanState, after: PlanState, groups: dict[bytes, int]
 ) -> SubnetForecast:
-    ledger = (await ledgers.folded(subnet)).fold.state
-    return foresee(ledger, subnet, before.for_subnet(subnet), after.for_subnet(subnet), groups=groups, at=ledgers.now())
+    """Worked out in a thread: of a million leases it takes ten seconds, in which others have to be answered.
+
+    It has a copy of the ledger, as that goes on meanwhile. One at a time, since a copy is as large as the ledger.
+    """
+    adopted, wanted = before.for_subnet(subnet), after.for_subnet(subnet)
+    async with ledgers.copying:
+        ledger = (await ledgers.folded(subnet)).fold.state
+        copied = ledger_dump.dump(ledger)
+
+        def foreseen() -> SubnetForecast:
+            copy = Ledger(ledger.secret)
+            ledger_dump.load(copy, copied[0], memoryview(b"".join(copied[1])))
+            return foresee(copy, subnet, adopted, wanted, groups=groups, at=now)
+
+        now = ledgers.now()
+        return await asyncio.to_thread(foreseen)
 
 
 async def _regrouped(views: Views, before: PlanState, after: PlanState) -> dict[bytes, int]:
     """The numbers of the groups of the nodes that come into another one."""
-    found: dict[bytes, int] = {}
     async with views.read() as reading:
-        for known in await nodes.identities(reading.db):
+        identities = await nodes.identities(reading.db)
+
+    def regrouped() -> dict[bytes, int]:
+        found: dict[bytes, int] = {}
+        for known in identities:
             was, will = (
                 group_of(plan, known.name, duid=known.duid, hardware=known.hardware, entered=known.entered_group)
                 for plan in (before, after)
             )
             if was != will:
                 found[known.client] = will
-    return found
+        return found
+
+    return await asyncio.to_thread(regrouped)
 
 
 async def _wanted(request: Request[Any, Any, Any]) -> ApplyPlan:

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import httpx
+import pytest
 
+from dnms.api import plan as plans
+from dnms.domain.forecast import SubnetForecast, foresee
 from tests.system.api.test_api import PLAN, get, problem, without
 
 
@@ -62,3 +66,29 @@ async def test_what_it_would_do_to_leases_is_told(api: httpx.AsyncClient) -> Non
     assert (await api.post("/plan", json=plan)).status_code == 200
     withdrawn = (await api.post("/plan/diff", json=without(plan, pool=[]))).json()["subnets"]
     assert [(one["subnet"], one["leases"], one["withdrawn"]) for one in withdrawn] == [("lan", 1, 1)]
+
+
+async def test_while_a_large_ledger_is_looked_at_others_are_answered_and_the_ledger_goes_on(
+    api: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The forecast goes on only when another change was made, and does not see it."""
+    plan = without(PLAN, subnet=[{"name": "lan", "prefixes": ["2001:db8::/64"]}])
+    assert (await api.post("/plan", json=plan)).status_code == 200
+    begun, changed = threading.Event(), threading.Event()
+
+    def slow(*of: Any, **more: Any) -> SubnetForecast:
+        begun.set()
+        assert changed.wait(20)
+        return foresee(*of, **more)
+
+    monkeypatch.setattr(plans, "foresee", slow)
+    asked = asyncio.create_task(api.post("/plan/diff", json=without(plan, pool=[])))
+    assert await asyncio.to_thread(begun.wait, 20)
+    reserved = await api.post("/addresses/2001:db8::77/reservation", json={"node": "00:04:" + "0" * 32})
+    moved = await api.post("/addresses/2001:db8::1/move", json={})
+    changed.set()
+    assert (reserved.status_code, moved.status_code) == (200, 200), (reserved.text, moved.text)
+    withdrawn = (await asked).json()["subnets"]
+    assert [(one["subnet"], one["leases"], one["withdrawn"]) for one in withdrawn] == [("lan", 1, 1)]
+    after = (await api.post("/plan/diff", json=without(plan, pool=[]))).json()["subnets"]
+    assert [one["leases"] for one in after] == [2]  # the old one is still to be drained
