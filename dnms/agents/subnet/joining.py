@@ -89,6 +89,8 @@ class Joining:
             entry = self._books.node(claim.entry)
             if entry is None or entry.entered is None or claim.hardware not in entry.entered.hardware:
                 continue
+            if entry.entered.subnets and self._books.subnet not in entry.entered.subnets:
+                continue  # nobody expects it here
             iaid = next((each for each in iaids if each in claim.iaids), None)
             if iaid is None or claim.entry == who.client:
                 continue

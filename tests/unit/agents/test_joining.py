@@ -153,6 +153,21 @@ async def test_what_was_entered_by_a_duid_is_not_taken_by_a_hardware_address(
     assert not node.alarms
 
 
+async def test_it_is_recognised_only_where_it_is_expected(books: Books, log: FrailLog, operator: Operator) -> None:
+    enter = EnterNode(
+        client=ENTRY,
+        duid=Personal(duid_of_hardware(MAC)),
+        name=Personal("web"),
+        iaid=IAID,
+        hardware=(Personal(MAC),),
+        subnets=("lab",),
+    )
+    await operator.write(subjects.node(SITE, ENTRY), NodeShard(), enter)
+    await until(lambda: books.node(ENTRY) is not None)
+    await machine(books, "web-1").talk()
+    assert not any(isinstance(event, NodeJoined) for event in log.events())
+
+
 async def test_another_interface_of_it_does_not_take_what_is_kept(books: Books, entered: frozenset[bytes]) -> None:
     node = machine(books, "web-1", interface="eth1")
     await node.talk()
