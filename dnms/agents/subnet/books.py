@@ -146,8 +146,12 @@ class Books:
         shard = self._shards.get(subjects.node(self._site, client))
         return None if shard is None else shard.fold.state.nodes.get(client)
 
+    async def identify(self, request: IdentifyNode) -> None:
+        """Record who a node is and where. LogError."""
+        await self.tell(request)
+
     async def tell(self, request: CompleteNode | EnterNode | IdentifyNode | JoinNode) -> None:
-        """Record who a node is, and where. Refused; LogError."""
+        """Have a shard of the nodes decide. Refused; LogError."""
         await self.outage.unless(self._shard(subjects.node(self._site, request.client)).submit(request))
 
     def identify_later(self, request: IdentifyNode) -> None:

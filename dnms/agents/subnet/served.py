@@ -225,7 +225,7 @@ class ServedNode:
         identify = self._identification(event)
         seen = [] if self._opened else [SessionOpened(client=self.client, peer=self.peer)]
         identified, observed = await asyncio.gather(
-            self._books.tell(identify),
+            self._books.identify(identify),
             self._books.observe(*seen, self._configuration(event)),
             return_exceptions=True,
         )

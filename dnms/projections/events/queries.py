@@ -77,7 +77,7 @@ async def events(
     """Events behind the cursor `after`, in the log's order; at most MAX_EVENTS.
 
     `kind` is a name (`address.allocated`) or a family of names (`address`). With `newest` they are the last ones that
-    match, still in the log's order.
+    match, still in the log's order. Of a client also those of what was joined into it.
     """
     terms, values = ["e.position > ?"], [after]
     wanted: list[Any] = list(values)
@@ -89,8 +89,11 @@ async def events(
             terms.append("e.name > ? AND e.name < ?")
             wanted += [f"{kind}.", f"{kind}/"]  # "/" is the character after "."
     if client is not None:
-        terms.append("e.client = ?")
-        wanted.append(client)
+        joined = await db.execute_fetchall("SELECT client FROM node_join WHERE into_client = ?", (client,))
+        clients = [client, *(row[0] for row in joined)]
+        # Of one client the index has them in the log's order.
+        terms.append("e.client = ?" if len(clients) == 1 else f"e.client IN ({', '.join('?' * len(clients))})")
+        wanted += clients
     if address is not None:
         terms.append("e.address = ?")
         wanted.append(address)

@@ -81,6 +81,8 @@ async def test_what_was_joined_into_a_node_is_that_node(path: Path, views: Views
         assert await nodes.joined_into(reading.db, ALICE) == [BOB]
         [one] = await addresses.of_node(reading.db, ALICE)
         assert (one.address, one.origin) == (format_address(FIRST), "reserved")
+        happened_to_it = [event.name for event in await events.events(reading.db, client=ALICE)]
+        assert happened_to_it == ["node.entered", "node.joined", "address.held", "node.identified"]
         [listed] = await addresses.addresses(reading.db)
         assert (listed.node, listed.client) == ("host", BOB.hex())
 

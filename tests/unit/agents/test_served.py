@@ -345,7 +345,7 @@ async def test_a_session_that_was_recorded_is_closed_though_the_node_was_not_ide
     async def unavailable(request: IdentifyNode) -> None:
         raise Unavailable("cut off by the test")
 
-    monkeypatch.setattr(books, "tell", unavailable)
+    monkeypatch.setattr(books, "identify", unavailable)
     node = Node(books, "web-1")
     await node.talk()
     assert not node.addresses
