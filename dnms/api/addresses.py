@@ -61,9 +61,11 @@ async def reserve(
     client = await client_of(views, ledgers, wanted.node)
     subnet = subnet_of(plans.fold.state, packed, wanted.subnet)
     ledger = await ledgers.current(subnet, plans.fold.state)
+    known = (await ledgers.shard(client)).fold.state.nodes.get(client)
+    by_hardware = known.iaid_by_hardware if known is not None else None
     hold = HoldAddress(
         client=client,
-        iaid=iaid_of(wanted.interface),
+        iaid=iaid_of(wanted.interface) if by_hardware is None else by_hardware,
         family=4 if family(packed) == 4 else 6,
         address=packed,
     )

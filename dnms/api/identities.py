@@ -21,7 +21,7 @@ from dnms.api.plan import Plans
 from dnms.api.problems import NotThere, Problem
 from dnms.api.questions import TheViews
 from dnms.domain.aggregate import Refused
-from dnms.domain.identity import duid_of_hardware, iaid_of
+from dnms.domain.identity import iaid_of
 from dnms.domain.nodes import Node
 from dnms.events.address import AddressHeld
 from dnms.events.ip import format_address
@@ -58,7 +58,7 @@ async def join(
     moved: list[str] = []
     position = 0
     for identity in identities:
-        by_hardware = _iaid_by_hardware(await _known(identity, ledgers))
+        by_hardware = (await _known(identity, ledgers)).iaid_by_hardware
         for subnet in sorted(plans.fold.state.subnets):
             ledger = await ledgers.current(subnet, plans.fold.state)
             for iaid in {iaid for whose, iaid in ledger.fold.state.held.values() if whose == identity}:
@@ -122,7 +122,7 @@ async def _enter(into: bytes, known: Node, other: Node, interface: int, ledgers:
         client=into,
         duid=known.identity.duid,
         name=other.entered.name,
-        iaid=interface if _iaid_by_hardware(other) is not None else other.entered.iaid,
+        iaid=interface if other.iaid_by_hardware is not None else other.entered.iaid,
         hardware=other.entered.hardware,
         group=other.entered.group,
         subnets=other.entered.subnets,
@@ -131,16 +131,6 @@ async def _enter(into: bytes, known: Node, other: Node, interface: int, ledgers:
     await shard.submit(entered)
     if other.ready:
         await shard.submit(CompleteNode(client=into))
-
-
-def _iaid_by_hardware(known: Node) -> int | None:
-    """Of an entry by a hardware address the IAID for which its addresses are kept, before its interface is known."""
-    entered = known.entered
-    if entered is None or not entered.hardware:
-        return None
-    address = entered.hardware[0].value
-    is_entry = isinstance(address, bytes) and entered.duid.value == duid_of_hardware(address)
-    return entered.iaid if is_entry else None
 
 
 HANDLERS = (join, part)

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from dnms.domain.aggregate import Refused
+from dnms.domain.identity import duid_of_hardware
 from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted, NodeReady
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import CompleteNode, EnterNode, ForgetNode, IdentifyNode, JoinNode, PartNode
@@ -22,6 +23,16 @@ class Node(msgspec.Struct, frozen=True):
     entered: NodeEntered | None = None  # by an operator
     ready: bool = False
     joined: bytes = b""  # into this client, by which it is known; empty: it is a node of its own
+
+    @property
+    def iaid_by_hardware(self) -> int | None:
+        """Where it was entered by a hardware address: the IAID of its interface, of which the name is not known yet."""
+        entered = self.entered
+        if entered is None or not entered.hardware:
+            return None
+        address = entered.hardware[0].value
+        is_entry = isinstance(address, bytes) and entered.duid.value == duid_of_hardware(address)
+        return entered.iaid if is_entry else None
 
 
 class NodeShard:
