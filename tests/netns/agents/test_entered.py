@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Iterator
 
 from dnms.bus.committer import Committer
 from dnms.domain.aggregate import Fold, State
@@ -13,8 +14,8 @@ from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
 from dnms.events import codec, subjects
-from dnms.events.address import AddressHeld
-from dnms.events.ip import format_address
+from dnms.events.address import AddressAllocated, AddressHeld
+from dnms.events.ip import format_address, parse_address
 from dnms.events.node import NodeJoined
 from dnms.events.recorded import Event, Personal, Request
 from dnms.events.requests import AdoptPlan, EnterNode, HoldAddress
@@ -32,6 +33,7 @@ async def write(network: Network, subject: str, state: State, *requests: Request
         now=SystemClock().now,
         random=secrets.token_bytes,
     )
+    await committer.catch_up()
     running = asyncio.create_task(committer.run())
     try:
         return [event for request in requests for event in await committer.submit(request)]
@@ -71,3 +73,35 @@ async def test_a_machine_has_the_addresses_that_were_kept_for_its_hardware_addre
     assert {event.iaid for event in kept} == {iaid_of("eth0")}
     addresses = network.node.run("ip", "-o", "address", "show", "dev", "eth0", "scope", "global")
     assert {line.split()[3].partition("/")[0] for line in addresses.splitlines()} == set(printed)
+
+
+async def test_an_interface_has_all_the_addresses_that_are_kept_for_it(network: Network) -> None:
+    """Secondary addresses (requirement C13): its own, and those that an operator adds while it runs."""
+    plan = PlanState()
+    await write(network, subjects.plan("s"), plan, from_toml(PLAN))
+    await write(
+        network,
+        subjects.ledger("s", "office"),
+        Ledger(network.site.secret),
+        AdoptPlan(plan=plan.for_subnet("office")),
+    )
+    agent = network.serve()
+    network.live()
+    await network.until(lambda: network.has("2001:db8:5::", "192.0.2."))
+    [client] = {event.client for event in leases(network)}
+    kept = ["2001:db8:5::a", "2001:db8:5::b", "2001:db8:5::c", "192.0.2.201", "192.0.2.202"]
+    holds = [
+        HoldAddress(client=client, iaid=iaid_of("eth0"), family=4 if "." in each else 6, address=parse_address(each))
+        for each in kept
+    ]
+    writing = write(network, subjects.ledger("s", "office"), Ledger(network.site.secret), *holds)
+    await asyncio.wrap_future(
+        asyncio.run_coroutine_threadsafe(writing, agent.loop)
+    )  # on which the log wakes its readers
+    await network.until(lambda: network.has(*(f"{each}/" for each in kept)))
+
+
+def leases(network: Network) -> Iterator[AddressAllocated]:
+    for record in network.log.records:
+        events = codec.decode(record.data).events
+        yield from (event for event in events if isinstance(event, AddressAllocated))

@@ -223,7 +223,7 @@ class Node:
     def serve(self, peer: str, newcomers: Newcomers | None = None) -> ServedNode:
         """The agent's end of it, for who comes from this address."""
         joining = Joining(self.books, client_id, self._alarmed)
-        introduction = Introduction("a1", SITE, SUBNET)
+        introduction = Introduction("a1", SITE, self.books.subnet)
         return ServedNode(self.agent, self.books, introduction, peer=peer, joining=joining, newcomers=newcomers)
 
     async def _alarmed(self, event: Event) -> None:
