@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import msgspec
 
 from dnms.domain.aggregate import Refused
 from dnms.domain.identity import duid_of_hardware
+from dnms.events.codec import decoder, encoder
 from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted, NodeReady
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import CompleteNode, EnterNode, ForgetNode, IdentifyNode, JoinNode, PartNode
 from dnms.kit.overlay import Overlay
 
 
-class Node(msgspec.Struct, frozen=True):
+class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a shard knows of one node."""
 
     identity: NodeIdentified | None = None  # None until it has said who it is
@@ -35,13 +36,45 @@ class Node(msgspec.Struct, frozen=True):
         return entered.iaid if is_entry else None
 
 
+_decoder = decoder(Node)
+
+
+class Nodes(MutableMapping[bytes, Node]):
+    """Nodes by client id, as bytes: every agent knows all of a site, and as objects one would take twice as much.
+
+    A node is looked at when it comes, and seldom otherwise.
+    """
+
+    def __init__(self) -> None:
+        self.encoded: dict[bytes, bytes] = {}
+
+    def __getitem__(self, client: bytes) -> Node:
+        return _decoder.decode(self.encoded[client])
+
+    def __setitem__(self, client: bytes, node: Node) -> None:
+        self.encoded[client] = encoder.encode(node)
+
+    def __delitem__(self, client: bytes) -> None:
+        del self.encoded[client]
+
+    def __contains__(self, client: object) -> bool:
+        return client in self.encoded
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self.encoded)
+
+    def __len__(self) -> int:
+        return len(self.encoded)
+
+
 class NodeShard:
     """The nodes whose client ids begin with one byte. Implements `aggregate.State`."""
 
     plan_position = 0  # nodes are whom they are under any plan
 
     def __init__(self) -> None:
-        self.nodes: MutableMapping[bytes, Node] = {}  # by client id
+        self.table = Nodes()
+        self.nodes: MutableMapping[bytes, Node] = self.table
 
     def draft(self) -> NodeShard:
         """A copy that may be thrown away."""

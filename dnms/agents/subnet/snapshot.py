@@ -21,7 +21,7 @@ from dnms.disk.snapshot import SnapshotError
 from dnms.domain import ledger_dump
 from dnms.domain.aggregate import Fold, S
 from dnms.domain.ledger_dump import LedgerDump
-from dnms.domain.nodes import Node, NodeShard
+from dnms.domain.nodes import NodeShard
 from dnms.events.codec import decoder, encoder
 from dnms.events.requests import ApplyPlan
 
@@ -83,7 +83,7 @@ class _Small(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _small = decoder(_Small)
-_nodes = decoder(tuple[tuple[bytes, Node], ...])
+_nodes = msgspec.msgpack.Decoder(tuple[tuple[bytes, bytes], ...])
 
 
 async def taken(folds: Folds, whose: Whose, told: Told | None) -> tuple[bytes, list[bytes]] | None:
@@ -96,7 +96,7 @@ async def taken(folds: Folds, whose: Whose, told: Told | None) -> tuple[bytes, l
     shards: list[_Shard] = []
     large: list[bytes] = []
     for subject, shard in tuple(folds.shards.items()):
-        nodes = encoder.encode(tuple(shard.state.nodes.items()))
+        nodes = encoder.encode(tuple(shard.state.table.encoded.items()))
         shards.append(_Shard(subject, _where(shard), len(nodes)))
         large.append(nodes)
         await asyncio.sleep(0)
@@ -132,7 +132,7 @@ def restored(small: memoryview, large: memoryview, whose: Whose, *, secret: byte
         ledger_dump.load(folds.ledger.state, dumped.ledger, large[: max(0, nodes)])
         for shard in dumped.shards:
             folds.shards[shard.subject] = fold = Fold(NodeShard())
-            fold.state.nodes = dict(_nodes.decode(large[nodes : nodes + shard.size]))
+            fold.state.table.encoded.update(_nodes.decode(large[nodes : nodes + shard.size]))
             _put(fold, shard.at)
             nodes += shard.size
     except (ValueError, msgspec.MsgspecError) as error:
