@@ -15,10 +15,13 @@ from dnms.domain.plan import PlanState
 from dnms.events import codec, subjects
 from dnms.events.address import (
     AddressAllocated,
+    AddressBlocked,
     AddressDeclined,
     AddressExpired,
+    AddressHeld,
     AddressReleased,
     AddressRenewed,
+    AddressUnheld,
     AddressWithdrawn,
     OutageGranted,
 )
@@ -28,9 +31,10 @@ from dnms.events.node import NodeEntered, NodeJoined
 from dnms.events.recorded import Event
 from dnms.kit.clock import MICROSECONDS
 from dnms.projections import naive
-from tests.simulation.doubts import unexplained
+from tests.simulation.doubts import happened, unexplained
+from tests.simulation.machines import Node
 from tests.simulation.plans import PLANS, SECRET, SITE, SUBNET
-from tests.simulation.world import Node, World
+from tests.simulation.world import World
 
 Acknowledged = tuple[str, str, tuple[Event, ...], int]
 """Who was told that these events are in the log, on which subject, and at which sequence."""
@@ -47,16 +51,11 @@ def wrong_in_log(world: World, acknowledged: list[Acknowledged]) -> Iterator[str
     stored = commits(world.log.records)
     yield from wrong_holders(stored)
     yield from wrong_joins(stored)
-    lost = [entry for agent in world.agents for entry in agent.journal.lost]
-    merged = {
-        (event.client, event.address)
-        for each in stored
-        for event in each.commit.events
-        if isinstance(event, OutageGranted)
-    }
-    for client, address in set(world.granted) - merged - {(each.client, each.address) for each in lost}:
+    lost = [each for agent in world.agents for each in agent.journal.lost]
+    merged = {happened(event) for each in stored for event in each.commit.events if isinstance(event, OutageGranted)}
+    for client, address, _ in sorted(world.grants.keys() - merged - {happened(each.entry) for each in lost}):
         yield f"{client.hex()[:6]} was told of {format_address(address)} in an outage, and the log does not know"
-    yield from unexplained(world.doubts, stored, lost, world.log.set_by)
+    yield from unexplained(world.doubts, stored, world.log.stored_at, world.grants, lost)
     for agent in world.agents:
         if agent.journal.entries:
             yield f"{agent.name} has {len(agent.journal.entries)} entries in its journal that the log does not have"
@@ -69,6 +68,8 @@ def wrong_holders(stored: list[Stored]) -> Iterator[str]:  # noqa: PLR0912  # on
     """Addresses that were given while another had them, by plain dicts over the events."""
     holders: dict[bytes, tuple[bytes, int]] = {}
     promised: dict[bytes, tuple[bytes, int]] = {}  # withdrawn, and until when its client may still use it
+    resting: dict[bytes, int] = {}  # declined or blocked, and until when nobody gets it
+    kept: dict[bytes, bytes] = {}  # for which client alone
     for each in stored:
         if each.subject != subjects.ledger(SITE, SUBNET):
             continue
@@ -83,7 +84,17 @@ def wrong_holders(stored: list[Stored]) -> Iterator[str]:  # noqa: PLR0912  # on
                     before = promised.get(event.address)
                     if before is not None and before[0] != event.client and before[1] > time:
                         yield f"{where} was given, and was promised to {before[0].hex()[:6]} for longer"
+                    if event.address not in holders and resting.get(event.address, 0) > time:
+                        yield f"{where} was given, and is in quarantine"
+                    if event.address not in holders and kept.get(event.address, event.client) != event.client:
+                        yield f"{where} was given, and is kept for {kept[event.address].hex()[:6]}"
                     holders[event.address] = event.client, event.horizon
+                case AddressHeld():
+                    kept[event.address] = event.client
+                case AddressUnheld():
+                    kept.pop(event.address, None)
+                case AddressBlocked():
+                    resting[event.address] = event.blocked_until
                 case OutageGranted():
                     holder = holders.get(event.address)
                     if event.contested != (holder is not None and holder[0] != event.client):
@@ -102,6 +113,8 @@ def wrong_holders(stored: list[Stored]) -> Iterator[str]:  # noqa: PLR0912  # on
                     elif isinstance(event, AddressExpired) and holder[1] > time:
                         early = (holder[1] - time) / MICROSECONDS
                         yield f"{format_address(event.address)} at {at} expired {early:.1f} s too early"
+                    elif isinstance(event, AddressDeclined):
+                        resting[event.address] = event.quarantined_until
                     elif isinstance(event, AddressWithdrawn):
                         promised[event.address] = holder
 

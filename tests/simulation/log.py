@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from random import Random
 
 from dnms.bus.memory import MemoryLog
 from dnms.bus.port import Batch, LogError, Record, Unanswered, Unavailable
 from dnms.events import codec
+from dnms.events.commit import Commit
 from dnms.kit.clock import MICROSECONDS
 from tests.simulation.trace import Trace
 
@@ -56,14 +57,25 @@ class SimulatedLog(MemoryLog):
         self.trace = trace
         self.faults = Faults()
         self.skew = 0  # microseconds by which its clock was set
-        self.set_by = 0  # the same, in all and without the direction
         self.up = asyncio.Event()
         self.up.set()
         self.stored_at: list[float] = []  # of each message, on the loop's clock
         self.in_flight: set[str] = set()  # subjects on which a write has not ended
+        self.told: Callable[[Commit], None] = lambda commit: None  # is called with each commit that is stored
 
     def now(self) -> int:
         return EPOCH + round(asyncio.get_running_loop().time() * MICROSECONDS) + self.skew
+
+    def set_clock(self, seconds: int) -> None:
+        """Somebody sets its clock, forward or back."""
+        self.skew += seconds * MICROSECONDS
+
+    def let_time_come(self) -> None:
+        """After its clock was set back: it is as late again as it was, without what happens until then. Meanwhile no
+        lease would end.
+        """
+        newest = max((codec.decode(record.data).time for record in self.records), default=0)
+        self.skew += max(0, newest - self.now())
 
     def put(self, subject: str, data: bytes, expected: int) -> int:
         """Store at once, or LostRace."""
@@ -80,6 +92,7 @@ class SimulatedLog(MemoryLog):
         commit = codec.decode(data)
         events, crc = ",".join(event.NAME for event in commit.events), zlib.crc32(data)
         self.trace.note("stored", sequence=sequence, on=subject, by=commit.actor, events=events, crc=crc)
+        self.told(commit)
         return sequence
 
 

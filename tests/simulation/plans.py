@@ -56,6 +56,7 @@ PLANS: dict[str, ApplyPlan] = {
     "small": plan(six="small", four=SMALL4, voip=False),
     "tiny": plan(six="tiny", four=SMALL4, voip=False),
     "strict": plan(six="tiny", four=SMALL4, voip=False, strict=True),
+    "brief": plan(six="tiny", four=SMALL4, voip=False, valid=10),
     "whole": plan(six="whole", four=SMALL4, voip=False),
     "groups": plan(six="whole", four=SMALL4, voip=True),
     "other-dns": plan(six="small", four=SMALL4, voip=False, dns="2001:db8::54"),

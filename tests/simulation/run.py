@@ -6,7 +6,8 @@ import asyncio
 import gc
 import logging
 import traceback
-from collections.abc import Callable, Iterator, MutableMapping
+from collections import Counter
+from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager
 from typing import Any, NoReturn
 
@@ -20,26 +21,25 @@ from dnms.bus.committer import Committer
 from dnms.bus.drafting import Asked
 from dnms.bus.port import LogDamaged
 from dnms.domain import outage
-from dnms.events.ip import format_address
+from dnms.domain.aggregate import Refused
+from dnms.domain.ledger import Ledger
+from dnms.events.address import AddressDeclined, AddressExpired, OutageGranted
+from dnms.events.commit import Stored
+from dnms.events.ip import family
 from dnms.events.recorded import Event
-from dnms.events.requests import AllocateAddress
+from dnms.events.requests import AllocateAddress, MergeOutage
+from dnms.kit.clock import MICROSECONDS
 from tests.simulation import invariants, views
+from tests.simulation.actions import act, heal
+from tests.simulation.doubts import Grant, happened
 from tests.simulation.invariants import Acknowledged
-from tests.simulation.log import Faults
 from tests.simulation.loop import SimulationLoop, Spinning, Stuck
-from tests.simulation.network import Weather
-from tests.simulation.plans import PLANS
-from tests.simulation.schedule import FAULTS_UNTIL, Action, Schedule, draw
+from tests.simulation.schedule import Schedule, draw
 from tests.simulation.world import World
 
 SETTLE_WITHIN = 420.0  # seconds after all is healed; a search pauses for up to 2 minutes, a horizon is as long
 SETTLED_FOR = 3.0  # seconds
 DEFECTS = ("session failed", "a request could not be settled", "push failed")
-WEATHERS = {"bad": Weather(loss=0.1, doubling=0.1, delay=0.05), "worse": Weather(loss=0.4, doubling=0.2, delay=0.8)}
-FAULTS = {
-    "bad": Faults(lost=0.05, unacknowledged=0.1, late=0.05, held=0.05, slow=0.1, stale=0.3),
-    "worse": Faults(lost=0.15, unacknowledged=0.25, late=0.1, held=0.1, slow=0.3, stale=0.5),
-}
 
 
 class Verdict(msgspec.Struct):
@@ -51,6 +51,7 @@ class Verdict(msgspec.Struct):
     commits: int
     seconds: float  # of virtual time
     lines: list[str]
+    counts: Counter[str]  # of what happened: lines, events, refusals
 
 
 def simulate(seed: int, *, schedule: Schedule | None = None) -> Verdict:
@@ -98,9 +99,9 @@ async def _simulate(schedule: Schedule, made: list[World], acknowledged: list[Ac
         await world.apply(schedule.plan)
         for action in schedule.actions:
             await asyncio.sleep(max(0.0, action.at - loop.time()))
-            await _act(world, action)
-        await asyncio.sleep(max(0.0, FAULTS_UNTIL - loop.time()))
-        _heal(world)
+            await act(world, action)
+        await asyncio.sleep(max(0.0, schedule.until - loop.time()))
+        heal(world)
         await _settle(world)
         for line in invariants.wrong_in_the_end(world):
             trace.fail(line)
@@ -114,10 +115,27 @@ async def _simulate(schedule: Schedule, made: list[World], acknowledged: list[Ac
 def _verdict(world: World) -> Verdict:
     trace, records = world.trace, world.log.records
     try:
-        wrong = trace.wrong + views.wrong_in_views(invariants.commits(records))
+        stored = invariants.commits(records)
+        wrong, counts = trace.wrong + views.wrong_in_views(stored), trace.counts + _counted(stored)
     except LogDamaged as error:
-        wrong = [*trace.wrong, str(error)]
-    return Verdict(world.seed, wrong, trace.digest, len(records), trace.now(), trace.lines)
+        wrong, counts = [*trace.wrong, str(error)], trace.counts
+    return Verdict(world.seed, wrong, trace.digest, len(records), trace.now(), trace.lines, counts)
+
+
+def _counted(stored: list[Stored]) -> Counter[str]:
+    """Events and refusals, by stable words."""
+    counts: Counter[str] = Counter()
+    for each in stored:
+        for event in each.commit.events:
+            counts[event.NAME] += 1
+            if isinstance(event, AddressExpired | AddressDeclined):
+                counts[f"{event.NAME} of IPv{family(event.address)}"] += 1
+            if isinstance(event, OutageGranted):
+                counts["contested"] += event.contested
+        for decision in each.commit.decisions:
+            if decision.refused is not None:
+                counts[f"{decision.request.NAME} refused: {decision.refused}"] += decision.times
+    return counts
 
 
 async def _settle(world: World) -> None:
@@ -156,151 +174,6 @@ async def _end(world: World) -> None:
             world.trace.fail(f"{process._name} does not end")
 
 
-def _heal(world: World) -> None:
-    world.trace.note("heal")
-    world.network.parts.clear()
-    world.network.weather = Weather()
-    world.log.faults = Faults()
-    world.log.up.set()
-    for address in tuple(world.stranger.addresses):
-        world.stranger.remove(address)
-    for agent in world.agents:
-        agent.start()
-        if agent.client is not None:
-            agent.client.cut = False
-    for node in world.nodes:
-        if node.on and not node.host.wired:
-            node.kernel.set_carrier(True)
-        node.boot()
-        node.start()
-
-
-# -- what is done to whom
-
-
-async def _act(world: World, action: Action) -> None:
-    fields = {name: value for name in ("whom", "seconds", "how") if (value := getattr(action, name))}
-    world.trace.note(action.what, **fields)
-    over = _ACTIONS[action.what](world, action)
-    if over is not None:
-        asyncio.get_running_loop().call_later(action.seconds, _over, world, action, over)
-    if action.what == "plan":
-        await world.apply(action.how)
-    elif action.what == "operate":
-        await world.operate(next(each for each in world.nodes if each.name == action.whom), action.how)
-
-
-def _over(world: World, action: Action, over: Callable[[], None]) -> None:
-    if asyncio.get_running_loop().time() < FAULTS_UNTIL:  # else it is healed already
-        world.trace.note("over", action=action.what, whom=action.whom)
-        over()
-
-
-def _node(world: World, action: Action) -> Callable[[], None] | None:
-    node = next(each for each in world.nodes if each.name == action.whom)
-    if action.what == "boot":
-        node.boot()
-    if not node.on or action.what == "boot":
-        return None
-    match action.what:
-        case "crash-node" | "stop-node":
-            node.crash() if action.what == "crash-node" else node.stop()
-            return node.start
-        case "power-node":
-            node.power_off()
-            if action.how == "clock lost":
-                node.skew = -world.wall()
-            elif action.how == "clock ahead":
-                node.skew += 240
-            return node.boot
-        case "replace-node":
-            node.replace()
-            return node.boot
-        case "flap":
-            node.kernel.set_carrier(False)
-            return lambda: node.kernel.set_carrier(True) if node.on else None
-        case "flush":
-            node.kernel.flush()
-        case "release":
-            node.release()
-    return None
-
-
-def _agent(world: World, action: Action) -> Callable[[], None] | None:
-    agent = next(each for each in world.agents if each.name == action.whom)
-    match action.what:
-        case "begin":
-            agent.start()
-        case "crash-agent":
-            agent.crash()
-            return agent.start
-        case "power-agent":
-            agent.power_off()
-            return agent.start
-        case "stop-agent":
-            agent.stop()
-            return agent.start
-        case "cut-agent" if (client := agent.client) is not None:
-            client.cut = True
-            return lambda: setattr(client, "cut", False)
-    return None
-
-
-def _link(world: World, action: Action) -> Callable[[], None] | None:
-    network = world.network
-    match action.what:
-        case "partition":
-            network.parts = dict.fromkeys(action.how.split(), 1)
-            return network.parts.clear
-        case "weather":
-            network.weather = WEATHERS[action.how]
-            return lambda: setattr(network, "weather", Weather())
-        case "break-streams":
-            for stream in tuple(network.streams)[::2]:
-                stream.abort()
-    return None
-
-
-def _stranger(world: World, action: Action) -> Callable[[], None]:
-    """Somebody takes an address that a pool may give, and that nobody uses now."""
-    pools = PLANS[world.plan].pools
-    pool = pools[int(action.how) % len(pools)]
-    first, last = int.from_bytes(pool.first), int.from_bytes(pool.last)
-    address = (first + int(action.how) // 7 % (last - first + 1)).to_bytes(16)
-    taken = [each.addresses for each in world.kernels if address in each.addresses]
-    if not taken:
-        world.trace.note("stranger takes", address=format_address(address))
-        world.stranger.add(address, 128, "other", None)
-        world.stranger.addresses[address].usable = True
-    return lambda: world.stranger.remove(address) if not taken else None
-
-
-def _log(world: World, action: Action) -> Callable[[], None] | None:
-    log = world.log
-    match action.what:
-        case "log-away":
-            log.up.clear()
-            return log.up.set
-        case "log-faults":
-            log.faults = FAULTS[action.how]
-            return lambda: setattr(log, "faults", Faults())
-        case "log-clock":
-            log.skew += int(action.how) * 1_000_000
-            log.set_by += abs(int(action.how)) * 1_000_000
-    return None
-
-
-_ACTIONS: dict[str, Callable[[World, Action], Callable[[], None] | None]] = {
-    **dict.fromkeys(("boot", "crash-node", "power-node", "stop-node", "flap", "flush", "release"), _node),
-    "replace-node": _node,
-    **dict.fromkeys(("begin", "crash-agent", "power-agent", "stop-agent", "cut-agent"), _agent),
-    **dict.fromkeys(("partition", "weather", "break-streams"), _link),
-    **dict.fromkeys(("log-away", "log-faults", "log-clock"), _log),
-    "stranger": _stranger,
-    **dict.fromkeys(("plan", "operate"), lambda world, action: None),
-}
-
-
 # -- what is recorded, without changing anything
 
 
@@ -308,7 +181,8 @@ _ACTIONS: dict[str, Callable[[World, Action], Callable[[], None] | None]] = {
 def _recorded(world: list[World]) -> Iterator[list[Acknowledged]]:
     """Every acknowledgement that somebody was given, the books of every agent, and what agents call a defect."""
     acknowledged: list[Acknowledged] = []
-    ask, grant = Committer._ask, Outage.grant
+    ask, grant, make = Committer._ask, Outage.grant, outage.grant
+    made: dict[asyncio.Task[Any] | None, tuple[MergeOutage, int]] = {}  # for whom the journal is being written
 
     async def recording(self: Committer[Any], asked: Asked) -> tuple[tuple[Event, ...], int]:
         events, sequence = await ask(self, asked)
@@ -316,9 +190,21 @@ def _recorded(world: list[World]) -> Iterator[list[Acknowledged]]:
             acknowledged.append((self._actor, self.subject, events, sequence))
         return events, sequence
 
+    def making(ledger: Ledger, request: AllocateAddress, *, at: int, since: int = 0) -> MergeOutage:
+        entry = make(ledger, request, at=at, since=since)
+        made[asyncio.current_task()] = entry, at
+        return entry
+
     async def granting(self: Outage, request: AllocateAddress) -> bytes:
-        address = await grant(self, request)
-        world[0].granted.append((request.client, address))
+        try:
+            address = await grant(self, request)
+        except Refused as refusal:
+            world[0].trace.counts[f"{request.NAME} refused: {refusal.why}"] += 1
+            raise
+        (entry, at), now = made.pop(asyncio.current_task()), world[0].trace.now()
+        until = now + (entry.valid_until - at) / MICROSECONDS
+        known = world[0].grants.setdefault(happened(entry), Grant(now, until))
+        known.until = max(known.until, until)
         return address
 
     class Kept(Books):
@@ -342,14 +228,14 @@ def _recorded(world: list[World]) -> Iterator[list[Acknowledged]]:
         cache_logger_on_first_use=False,
     )
     Committer._ask = recording  # type: ignore[method-assign]
-    Outage.grant = granting  # type: ignore[method-assign]
+    Outage.grant, outage.grant = granting, making  # type: ignore[method-assign]
     shell.Books = Kept  # type: ignore[attr-defined]
     outage.SMALLEST = 1  # type: ignore[misc]  # so that what is given on two sides of a partition collides
     try:
         yield acknowledged
     finally:
         Committer._ask = ask  # type: ignore[method-assign]
-        Outage.grant = grant  # type: ignore[method-assign]
+        Outage.grant, outage.grant = grant, make  # type: ignore[method-assign]
         shell.Books = Books  # type: ignore[attr-defined]
         outage.SMALLEST = smallest  # type: ignore[misc]
         structlog.configure(**before)

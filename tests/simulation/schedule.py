@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from random import Random
 
 import msgspec
@@ -10,6 +10,7 @@ import msgspec
 from tests.simulation.plans import PLANS
 
 FAULTS_UNTIL = 180.0  # seconds; then all is healed
+LONG = 420.0  # the same, of a schedule in which much expires while the agents that have given it live on
 
 
 class Action(msgspec.Struct, frozen=True):
@@ -30,12 +31,16 @@ class Schedule(msgspec.Struct, frozen=True):
     nodes: int
     plan: str
     actions: tuple[Action, ...]
+    until: float = FAULTS_UNTIL  # seconds; then all is healed
 
 
 NODE_ACTIONS = ("crash-node", "power-node", "stop-node", "flap", "flush", "release", "replace-node")
 AGENT_ACTIONS = ("crash-agent", "power-agent", "stop-agent", "cut-agent")
 LINK_ACTIONS = ("partition", "weather", "break-streams", "stranger")
 LOG_ACTIONS = ("log-away", "log-faults", "log-clock")
+JOURNALS = ("", "", "disk lost", "journal damaged", "journal damaged")
+"""What becomes of an agent's disk when it is killed in an outage, and when it loses its power at any time."""
+IN_A_WRITE = "in a write"  # the next one, of a journal, is when an agent is killed
 WEIGHTS = {
     "crash-node": 3,
     "power-node": 4,
@@ -54,53 +59,25 @@ WEIGHTS = {
     "stranger": 4,
     "log-away": 4,
     "log-faults": 8,
-    "log-clock": 1,
+    "log-clock": 2,
     "plan": 4,
     "operate": 5,
 }
 
 
-def draw(seed: int) -> Schedule:  # one branch a kind of action
-    """The schedule of a seed."""
+def draw(seed: int, more: Sequence[str] = ()) -> Schedule:
+    """The schedule of a seed; `more`: with these kinds of actions too, to look for something that needs them."""
     chance = Random(f"schedule {seed}")
     agents, nodes = chance.choice((2, 2, 3)), chance.randint(3, 6)
+    until = LONG if chance.random() < 0.08 else FAULTS_UNTIL
     actions = [Action(round(chance.uniform(0, 20), 3), "boot", f"node-{number}") for number in range(nodes)]
     actions += [Action(round(chance.uniform(0, 5), 3), "begin", f"agent-{number}") for number in range(agents)]
-    kinds = chance.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()), k=chance.randint(4, 12))
-    for what in kinds:
-        at = round(chance.uniform(2, FAULTS_UNTIL), 3)
-        whom = how = ""
-        seconds = round(chance.choice((chance.uniform(0.05, 3), chance.uniform(3, 40))), 3)
-        if what in ("cut-agent", "log-away"):
-            seconds = round(chance.choice((seconds, chance.uniform(10, 90), chance.uniform(10, 90))), 3)
-        if what in NODE_ACTIONS or what == "operate":
-            whom = f"node-{chance.randrange(nodes)}"
-            if what == "power-node":
-                how = chance.choice(("clock kept", "clock kept", "clock lost", "clock ahead"))
-            elif what == "operate":
-                how = chance.choice(("move", "move", "hold", "unhold", "block"))
-        elif what in AGENT_ACTIONS:
-            whom = f"agent-{chance.randrange(agents)}"
-        elif what == "plan":
-            how = chance.choice(tuple(PLANS))
-        elif what == "log-clock":
-            how = str(chance.choice((-1, 1)) * chance.randint(3, 240))
-        elif what == "partition":
-            how = " ".join(
-                name
-                for name in [*(f"node-{n}" for n in range(nodes)), *(f"agent-{n}" for n in range(agents)), "stranger"]
-                if chance.random() < 0.4
-            )
-        elif what in ("weather", "log-faults"):
-            how = chance.choice(("bad", "worse"))
-        elif what == "stranger":
-            how = str(chance.randrange(1 << 30))
-        actions.append(Action(at, what, whom, seconds, how))
-        if what in ("cut-agent", "log-away"):
-            actions += _meanwhile(chance, actions[-1], nodes)
+    for what in (*chance.choices(tuple(WEIGHTS), tuple(WEIGHTS.values()), k=chance.randint(4, 12)), *more):
+        action = _action(chance, what, agents, nodes, until)
+        actions += (action, *_meanwhile(chance, action, nodes))
     actions += _entered(Random(f"entered {seed}"), nodes)
-    plan = chance.choice(("small", "tiny", "tiny", "whole", "groups", "strict"))
-    return Schedule(seed, agents, nodes, plan, tuple(sorted(actions, key=lambda each: each.at)))
+    plan = chance.choice(("small", "tiny", "tiny", "whole", "groups", "strict", "brief"))
+    return Schedule(seed, agents, nodes, plan, tuple(sorted(actions, key=lambda each: each.at)), until)
 
 
 def _entered(chance: Random, nodes: int) -> Iterator[Action]:
@@ -112,10 +89,57 @@ def _entered(chance: Random, nodes: int) -> Iterator[Action]:
         yield Action(moment, "operate", f"node-{chance.randrange(nodes)}", how="enter")
 
 
-def _meanwhile(chance: Random, outage: Action, nodes: int) -> Iterator[Action]:
-    """While an agent is cut off, others come, and it may be killed: then its journal is all that tells."""
-    for _ in range(chance.choice((0, 1, 3, 5))):
-        moment = round(outage.at + chance.uniform(0, outage.seconds), 3)
-        yield Action(moment, "replace-node", f"node-{chance.randrange(nodes)}", 0.5)
-    if outage.whom and chance.random() < 0.4:
-        yield Action(round(outage.at + chance.uniform(0, outage.seconds), 3), "crash-agent", outage.whom, 1.0)
+def _action(chance: Random, what: str, agents: int, nodes: int, until: float) -> Action:
+    at = round(chance.uniform(2, until), 3)
+    seconds = round(chance.choice((chance.uniform(0.05, 3), chance.uniform(3, 40))), 3)
+    if what in ("cut-agent", "log-away"):
+        seconds = round(chance.choice((seconds, chance.uniform(10, 90), chance.uniform(10, 90))), 3)
+    whom = how = ""
+    if what in NODE_ACTIONS or what == "operate":
+        whom = f"node-{chance.randrange(nodes)}"
+    elif what in AGENT_ACTIONS:
+        whom = f"agent-{chance.randrange(agents)}"
+    match what:
+        case "power-node":
+            how = chance.choice(("", "", "clock lost", "clock set"))
+            how += f" {chance.choice((-1, 1)) * _wrong(chance)}" if how == "clock set" else ""
+        case "power-agent":
+            how = chance.choice(JOURNALS)
+        case "operate":
+            how = chance.choice(("move", "move", "hold", "unhold", "block", "withdraw"))
+        case "plan":
+            how = chance.choice(tuple(PLANS))
+        case "log-clock":
+            how = str(chance.choice((-1, 1)) * _wrong(chance))
+        case "partition":
+            names = [*(f"node-{n}" for n in range(nodes)), *(f"agent-{n}" for n in range(agents)), "stranger"]
+            how = " ".join(name for name in names if chance.random() < 0.4)
+        case "weather" | "log-faults":
+            how = chance.choice(("bad", "worse"))
+        case "stranger":
+            how = str(chance.randrange(1 << 30))
+    return Action(at, what, whom, seconds, how)
+
+
+def _wrong(chance: Random) -> int:
+    """By how many seconds a clock is set: minutes, or up to an hour."""
+    return chance.choice((chance.randint(3, 240), chance.randint(240, 3600)))
+
+
+def _meanwhile(chance: Random, action: Action, nodes: int) -> Iterator[Action]:
+    """What else is to happen then: some of it would hardly ever meet by chance."""
+
+    def during(begin: float = 0.0) -> float:
+        return round(action.at + chance.uniform(begin, 1.0) * action.seconds, 3)
+
+    if action.what in ("cut-agent", "log-away"):  # others come, and it may be killed: its journal is all that tells
+        for _ in range(chance.choice((0, 1, 3, 5))):
+            yield Action(during(), "replace-node", f"node-{chance.randrange(nodes)}", 0.5)
+        if action.whom and chance.random() < 0.4:
+            how = chance.choice((*JOURNALS, IN_A_WRITE, IN_A_WRITE))
+            yield Action(during(0.4), "crash-agent", action.whom, 10.0 if how == IN_A_WRITE else 1.0, how)
+    elif action.what == "stranger":  # others come, who may be given what it has
+        for _ in range(chance.choice((0, 2, 4))):
+            yield Action(during(), "replace-node", f"node-{chance.randrange(nodes)}", 0.5)
+    elif action.what == "operate" and action.how == "hold":
+        yield Action(round(action.at + chance.uniform(0, 60), 3), "operate", action.whom, 0.0, "unhold")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ class Trace:
     def __init__(self, now: Callable[[], float]) -> None:
         self.lines: list[str] = []  # each with its virtual time
         self.wrong: list[str] = []
+        self.counts: Counter[str] = Counter()  # how often what happened
         self.now = now
         self._ended = False
         self._digest = hashlib.sha256()
@@ -21,6 +23,7 @@ class Trace:
         """Something happened."""
         if self._ended:
             return
+        self.counts[what] += 1
         line = f"{self.now():10.4f} {what}"
         if fields:
             line += " " + " ".join(f"{name}={value}" for name, value in fields.items())
