@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
@@ -13,10 +14,15 @@ from dnms.bus import committer
 from dnms.bus.committer import Committer
 from dnms.bus.drafting import Draft
 from dnms.bus.port import Log, LogError, Record, Unanswered
-from dnms.domain.allocating import Search
-from dnms.domain.ledger import Ledger
+from dnms.domain import allocating
+from dnms.domain.adopted import Adopted
+from dnms.domain.allocating import Chosen, Search
+from dnms.domain.ledger import Lease, Ledger
 from dnms.domain.nodes import Node, NodeShard
+from dnms.domain.remembered import Remembered
+from dnms.events.address import AddressExpired
 from dnms.events.commit import Commit, Stored
+from dnms.events.ip import family
 from dnms.events.node import NodeJoined
 from dnms.events.recorded import Event
 from dnms.events.requests import JoinNode, MergeOutage
@@ -26,6 +32,7 @@ from tests.simulation.log import SimulatedLog
 
 _take, _draft, _fail, _answer = Committer.take, Committer._draft, Committer._fail, Committer._answer
 _store, _followed, _is_free, _drafted = SimulatedLog.store, Books._take, Search.is_free, Ledger.draft
+_renewed, _choose = Ledger.renewed, allocating.choose
 
 
 def _place(writer: Any, commit: Commit) -> int:
@@ -130,11 +137,99 @@ def decision_that_reads_seen() -> Iterator[None]:
 
 
 @contextmanager
+def decision_that_reads_the_plan() -> Iterator[None]:
+    """A ledger decides by the newest plan that its agent has seen, whether the ledger has adopted it or not."""
+
+    def followed(self: Any, stored: Stored) -> None:
+        _followed(self, stored)
+        if stored.subject == self._plan_subject:
+            self._ledger.fold.state.__dict__["newest"] = Adopted(self.plan.for_subnet(self.subnet))
+
+    def draft(self: Any) -> Ledger:
+        drafted = _drafted(self)
+        drafted.__dict__["newest"] = self.__dict__.get("newest")
+        return drafted
+
+    def choose(ledger: Any, *arguments: Any, **more: Any) -> Chosen:
+        newest, adopted = ledger.__dict__.get("newest"), ledger.adopted
+        ledger.adopted = newest or adopted
+        try:
+            return _choose(ledger, *arguments, **more)
+        finally:
+            ledger.adopted = adopted
+
+    with (
+        patch.object(Books, "_take", followed),
+        patch.object(Ledger, "draft", draft),
+        patch.object(allocating, "choose", choose),
+    ):
+        yield
+
+
+@contextmanager
+def decision_that_reads_a_clock() -> Iterator[None]:
+    """A lease is renewed from the moment at which that is decided, and not from that which is recorded."""
+
+    def renewed(self: Ledger, lease: Lease, at: int) -> tuple[Event, ...]:
+        return _renewed(self, lease, at + round(asyncio.get_running_loop().time() * 1_000))
+
+    with patch.object(Ledger, "renewed", renewed):
+        yield
+
+
+@contextmanager
+def expiry_by_what_the_client_was_told() -> Iterator[None]:
+    """A lease ends when its client was told that it ends, and not when the log says: not every renewal is there."""
+
+    def expire(self: Ledger, addresses: tuple[bytes, ...], at: int) -> Iterator[Event]:
+        for address in dict.fromkeys(addresses):
+            lease = self.leases.get(address)
+            if lease is not None and lease.valid_until <= at:
+                yield AddressExpired(address=address, client=lease.client, iaid=lease.iaid)
+
+    def due(self: Ledger, now: int, limit: int, kinds: Set[int] = frozenset({4, 6})) -> tuple[bytes, ...]:
+        ended = [each for each, lease in self.leases.items() if lease.valid_until <= now and family(each) in kinds]
+        return tuple(ended[:limit])
+
+    with patch.object(Ledger, "_expire", expire), patch.object(Ledger, "due", due):
+        yield
+
+
+@contextmanager
+def expiry_by_a_clock_that_was_set() -> Iterator[None]:
+    """What has ended by the log's clock expires, though somebody has set that forward and no node's."""
+
+    with patch.object(Books, "suspend_expiry", lambda self: None):
+        yield
+
+
+@contextmanager
+def withdrawn_is_free() -> Iterator[None]:
+    """An address that was withdrawn or declined is given to the next who asks, whoever may use it yet."""
+
+    with patch.object(Remembered, "withholds", lambda self, address, client, *, at: False):
+        yield
+
+
+@contextmanager
+def damaged_journal_taken_for_an_empty_one() -> Iterator[None]:
+    """An agent starts with a damaged journal as if nothing stood there."""
+
+    def opened(self: SimulatedJournal) -> None:
+        if self.damaged:
+            self.damaged = False
+            self._kept.clear()
+
+    with patch.object(SimulatedJournal, "open", opened):
+        yield
+
+
+@contextmanager
 def journal_that_keeps_nothing() -> Iterator[None]:
     """A grant of an outage is in no journal: who is killed has told of it, and nobody else knows."""
 
     async def write(self: SimulatedJournal, entry: MergeOutage) -> None:
-        await self._turn()
+        await self.remove()
 
     with patch.object(SimulatedJournal, "write", write):
         yield
@@ -162,13 +257,22 @@ def entry_that_is_never_used_up() -> Iterator[None]:
         yield
 
 
-MUTANTS: Sequence[Callable[[], AbstractContextManager[None]]] = (
-    no_sequence_check,
-    own_events_applied_on_a_timeout,
-    followed_events_dropped_before_the_acknowledgement,
-    answered_before_it_is_in_the_log,
-    decision_that_reads_seen,
-    journal_that_keeps_nothing,
-    merged_without_a_look_at_who_has_it,
-    entry_that_is_never_used_up,
-)
+Mutant = Callable[[], AbstractContextManager[None]]
+
+MUTANTS: Mapping[Mutant, Sequence[str]] = {
+    no_sequence_check: (),
+    own_events_applied_on_a_timeout: (),
+    followed_events_dropped_before_the_acknowledgement: (),
+    answered_before_it_is_in_the_log: (),
+    decision_that_reads_seen: (),
+    decision_that_reads_the_plan: ("plan",) * 6,
+    decision_that_reads_a_clock: (),
+    expiry_by_what_the_client_was_told: (),
+    expiry_by_a_clock_that_was_set: ("log-clock",) * 4,
+    withdrawn_is_free: ("operate",) * 8,
+    journal_that_keeps_nothing: (),
+    damaged_journal_taken_for_an_empty_one: ("cut-agent",) * 8,
+    merged_without_a_look_at_who_has_it: ("cut-agent",) * 4,
+    entry_that_is_never_used_up: (),
+}
+"""With what a schedule needs more of for the defect to show soon."""

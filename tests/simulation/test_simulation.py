@@ -5,20 +5,42 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
+from dnms.events import address
 from tests.simulation.__main__ import main
-from tests.simulation.mutants import MUTANTS, no_sequence_check
+from tests.simulation.mutants import MUTANTS, Mutant, no_sequence_check
 from tests.simulation.run import simulate
+from tests.simulation.schedule import WEIGHTS, draw
 
-SCHEDULES = 1_000
-CHUNK = 25
+SCHEDULES = 2_000
+CHUNK = 50
 SEEDS_OF_A_MUTANT = 80
 ALIKE = (3, 28, 77, 140)
+
+SOMETIMES = {
+    *WEIGHTS,
+    "contested",
+    "address.expired of IPv4",
+    "address.expired of IPv6",
+    "address.declined of IPv6",
+    "address.allocate refused: exhausted",
+    "address.allocate refused: no-pool",
+    "address.allocate refused: outage",
+    "address.renew refused: no-binding",
+    "pool.withdrawn",
+    "disk full",
+    "journal lost",
+    "journal torn",
+    "journal damaged",
+    "journal restored",
+    "does not start",
+    "doubt",
+    "duplicate",
+}
+"""Beside every event of a ledger."""
 
 ROOT = Path(__file__).parents[2]
 
@@ -43,10 +65,21 @@ def test_a_seed_is_the_same_in_every_process(hash_seed: str) -> None:
 
 
 @pytest.mark.parametrize("mutant", MUTANTS)
-def test_a_defect_is_noticed(mutant: Callable[[], AbstractContextManager[None]]) -> None:
-    """The schedules above pass without it, so it is the defect that is found."""
+def test_a_defect_is_noticed(mutant: Mutant) -> None:
+    schedules = [draw(seed, MUTANTS[mutant]) for seed in range(SEEDS_OF_A_MUTANT)]
     with mutant():
-        assert any(simulate(seed).wrong for seed in range(SEEDS_OF_A_MUTANT))
+        found = next(each for each in schedules if simulate(each.seed, schedule=each).wrong)
+    assert not simulate(found.seed, schedule=found).wrong, "it is the defect that is found"
+
+
+def test_everything_that_can_happen_does_happen() -> None:
+    """Else a schedule would show nothing of it. These are the first of the schedules above."""
+    missing = {event.NAME for event in address.EVENTS} | SOMETIMES
+    for seed in range(SCHEDULES):
+        missing -= simulate(seed).counts.keys()
+        if not missing:
+            break
+    assert not missing
 
 
 def test_a_seed_that_fails_is_replayed_alone(capsys: pytest.CaptureFixture[str]) -> None:
