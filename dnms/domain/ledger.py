@@ -405,6 +405,9 @@ class Ledger:
             lease = msgspec.structs.replace(
                 there, valid_until=max(there.valid_until, lease.valid_until), horizon=longest
             )
+            if there.drained_at and there.binding not in self.bindings:  # the one in whose favour it was is no more
+                lease = msgspec.structs.replace(lease, drained_at=0)
+                _without(self.others, lease.binding, lease.address)
         elif lease.binding in self.bindings:
             lease = msgspec.structs.replace(lease, drained_at=event.valid_until)
         self._hold(lease, durable=durable)

@@ -6,8 +6,8 @@ import pytest
 
 from dnms.events.address import AddressAllocated, AddressDeprecated, AddressWithdrawn
 from dnms.events.ip import parse_address
-from dnms.events.requests import HoldAddress, MoveAddress, WithdrawAddress
-from tests.unit.domain.clerk import Clerk, client
+from dnms.events.requests import HoldAddress, MergeOutage, MoveAddress, ReleaseAddress, WithdrawAddress
+from tests.unit.domain.clerk import SECOND, Clerk, client
 
 FIXED = parse_address("2001:db8:1:1::77")
 
@@ -59,3 +59,20 @@ def test_a_lease_that_an_operator_ends_is_kept_from_others_until_its_horizon(cle
     with pytest.raises(Exception, match="in use"):
         clerk.allocate(20, 4)
     assert clerk.allocate(20, 4, at=601).address == given.address
+
+
+def test_what_is_drained_and_was_prolonged_in_an_outage_is_the_first_again_if_its_successor_is_no_more(
+    clerk: Clerk,
+) -> None:
+    """The agent that prolonged it did not know that the client had moved."""
+    before = clerk.allocate(1).address
+    clerk.ask(move(1, before, FIXED))
+    clerk.ask(ReleaseAddress(client=client(1), iaid=1, address=FIXED))
+    assert clerk.ledger.lease(client(1), 1, 6) is None
+    times = {"valid_until": 600 * SECOND, "horizon": 600 * SECOND, "happened": 0}
+    clerk.ask(MergeOutage(client=client(1), iaid=1, address=before, pool="office-v6", **times), at=1)
+    (lease,) = clerk.ledger.leases_of(client(1), 1, 6)
+    assert lease.address == before
+    assert not lease.drained_at
+    clerk.ask(ReleaseAddress(client=client(1), iaid=1, address=before))
+    assert clerk.ledger.leases_of(client(1), 1, 6) == ()
