@@ -218,14 +218,16 @@ class Search:
         )
         former = ledger.remembered.former[6]
         number: int | None = 0
-        for n in range(begin, begin + TRIES):
-            number = candidate(asking, n)
-            if number is None:
-                break
+        counting, n, end = self._pool.strategy == COUNTING, begin, begin + TRIES
+        while n < end and (number := candidate(asking, n)) is not None:
             address = (ranges.address(number) << shift).to_bytes(16)
             # IPv6 addresses are used once: not after another client, while anything else is free.
-            if former.get(address, client) == client and is_free(address):
+            # Who counts gives what nobody had, and of IPv4 what is free for longest only after all of that.
+            had_before = counting and address in ledger.remembered.former[4]
+            if former.get(address, client) == client and not had_before and is_free(address):
                 return address, n
+            n += 1
+            end += counting and address in ledger.held  # who counts goes past all that are kept
         for address in ledger.given.reusable(ranges, shift, start=number or 0, at=self._at):
             if is_free(address):
                 return address, begin

@@ -52,7 +52,9 @@ class Given:
         return self._behind.get(ranges, 0)
 
     def note(self, address: bytes, ranges: Ranges) -> None:
-        """This one of the ranges is given."""
+        """This one is given; of other ranges it says nothing."""
+        if int.from_bytes(address) not in ranges:
+            return
         self._behind[ranges] = max(self._behind.get(ranges, 0), ranges.number(int.from_bytes(address)) + 1)
 
     def hold(self, address: bytes) -> None:

@@ -342,8 +342,12 @@ class Ledger:
             if block is not None:
                 self.remembered.hold(block)
                 self.given.hold(block)
-        elif pool is not None and pool.strategy == COUNTING:
+        elif pool is not None and self._counts(lease.address, pool):
             self.given.note(lease.address, self.adopted.ranges(pool, lease.group))
+
+    def _counts(self, address: bytes, pool: Pool) -> bool:
+        """Whether the pool counts on from this one: what an operator has kept for somebody may stand anywhere."""
+        return pool.strategy == COUNTING and address not in self.held
 
     def _renew(self, event: AddressRenewed, *, durable: bool) -> None:
         """It lasts longer; one that was to be drained is the first one of its binding again."""
@@ -420,7 +424,7 @@ class Ledger:
             lease, pool = self.leases[address], self.pool_of(address)
             if pool is not None and pool.prefix_per_host:
                 self.blocks.take(address, lease.client)
-            elif pool is not None and pool.strategy == COUNTING:
+            elif pool is not None and self._counts(address, pool):
                 self.given.note(lease.address, self.adopted.ranges(pool, lease.group))
 
     def _forget(self, at: int) -> None:

@@ -12,7 +12,7 @@ from dnms.domain.ranges import Ranges, ranges_of
 from dnms.domain.strategies import STRATEGIES, Asking, hashed
 from dnms.events.ip import format_address, parse_address
 from dnms.events.plan import AdoptedPlan, Pool
-from dnms.events.requests import AdoptPlan, AllocateAddress, ReleaseAddress
+from dnms.events.requests import AdoptPlan, AllocateAddress, HoldAddress, ReleaseAddress
 from tests.unit.domain.clerk import Clerk, client
 
 FOUR = """
@@ -89,6 +89,33 @@ def test_sequential_counts_in_a_range_without_an_index_too(clerk: Clerk) -> None
     assert format_address(clerk.allocate(4).address) == "2001:db8:1:1::4"  # used once, and thrown away
     clerk.adopt(FOUR.format(strategy="sequential"))  # what it counts from does not come of the order of events alone
     assert format_address(clerk.allocate(5).address) == "2001:db8:1:1::5"
+
+
+def test_sequential_counts_on_behind_any_number_of_addresses_that_are_kept_for_others(clerk: Clerk) -> None:
+    clerk.adopt(FOUR.format(strategy="sequential"))
+    for number in range(100):
+        clerk.ask(HoldAddress(client=client(number), iaid=1, family=6))
+    assert format_address(clerk.allocate(200).address) == "2001:db8:1:1::65"
+    assert format_address(clerk.allocate(201).address) == "2001:db8:1:1::66"
+
+
+@pytest.mark.parametrize("kept", ["2001:db8:1:1:7::1", "2001:db8:1:1:0:ffff:ffff:ffff"])
+def test_sequential_does_not_count_what_is_kept(clerk: Clerk, kept: str) -> None:
+    """Else who reserves an address of another group, or the last one, uses up the pool."""
+    clerk.adopt(FOUR.format(strategy="sequential"))
+    clerk.ask(HoldAddress(client=client(1), iaid=1, family=6, address=parse_address(kept)))
+    assert format_address(clerk.allocate(1).address) == kept
+    assert format_address(clerk.allocate(2).address) == "2001:db8:1:1::1"
+    clerk.adopt(FOUR.format(strategy="sequential"))
+    assert format_address(clerk.allocate(3).address) == "2001:db8:1:1::2"
+
+
+def test_sequential_gives_what_nobody_had_first_after_another_plan_too(clerk: Clerk) -> None:
+    clerk.adopt(FOUR.format(strategy="sequential"))
+    given = [clerk.allocate(number, 4).address for number in range(3)]
+    clerk.ask(ReleaseAddress(client=client(2), iaid=1, address=given[2]))
+    clerk.adopt(FOUR.format(strategy="sequential"))
+    assert format_address(clerk.allocate(5, 4).address) == "192.0.2.19"
 
 
 def test_random_gives_what_the_random_bits_say_and_records_them(clerk: Clerk) -> None:
