@@ -303,4 +303,4 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=100, stateful_step_count=60, deadline=None)
+TestLedgerMachine.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)

@@ -62,6 +62,28 @@ async def test_a_process_that_was_killed_leaves_what_it_has_written(path: Path, 
         assert kept.entries == (entry(1),)
 
 
+async def test_a_write_that_was_cut_off_half_way_takes_nothing_with_it(path: Path, tmp_path: Path) -> None:
+    """The file is half changed then, and SQLite's own journal beside it says what was there."""
+    entries = tuple(entry(number) for number in range(40))
+    whole, alone = tmp_path / "cut-off", tmp_path / "cut-off-without-the-file-beside-it"
+    with opened(path) as kept:
+        for each in entries:
+            await kept.write(each)
+        before = content(path)
+        kept._db.execute("PRAGMA cache_size = 1")  # so that it goes to the disk before it is complete
+        kept._db.execute("BEGIN IMMEDIATE")
+        kept._db.execute("UPDATE granted SET checksum = zeroblob(600)")
+        rewrite(whole, content(path))
+        rewrite(alone, content(path))
+        rewrite(tmp_path / "cut-off-journal", content(path.with_name(f"{path.name}-journal")))
+        kept._db.execute("ROLLBACK")
+    assert content(whole) != before
+    with opened(whole) as kept:
+        assert set(kept.entries) == set(entries)
+    with pytest.raises(JournalError, match="is damaged"):
+        Journal(alone, BELONGS)
+
+
 def test_one_process_has_it_at_a_time(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(journal, "PATIENCE", 0.0)
     with opened(path), pytest.raises(JournalError, match="another agent has the journal"):

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from dnms.domain.aggregate import Question, Refused, resettle, settle
@@ -14,6 +21,8 @@ from dnms.events.ip import format_address, parse_address
 from dnms.events.plan import AdoptedPlan, Pool
 from dnms.events.requests import AdoptPlan, AllocateAddress, HoldAddress, ReleaseAddress
 from tests.unit.domain.clerk import Clerk, client
+
+ROOT = Path(__file__).parents[3]
 
 FOUR = """
 [site]
@@ -62,6 +71,29 @@ def test_the_hash_is_the_same_in_every_release(  # noqa: PLR0917  # one row of t
     ranges = ranges_of(of, AdoptedPlan(position=1, level=1), group)
     asking = Asking(secret=b"s" * 32, pool=of, client=client(who), iaid=1, ranges=ranges)
     assert format_address(ranges.address(hashed(asking, n)).to_bytes(16)) == address
+
+
+@pytest.mark.parametrize("hash_seed", ["0", "4711"])
+def test_the_hash_is_the_same_in_every_process(hash_seed: str) -> None:
+    program = """
+from dnms.domain.ranges import ranges_of
+from dnms.domain.strategies import Asking, hashed
+from dnms.events.plan import AdoptedPlan
+from tests.unit.domain.test_strategies import client, pool
+for first, last in (("2001:db8:1:1::", "2001:db8:1:1:ffff:ffff:ffff:ffff"), ("10.0.0.0", "10.255.255.255")):
+    of = pool(first, last)
+    ranges = ranges_of(of, AdoptedPlan(position=1, level=1), 7)
+    asking = [Asking(secret=b"s" * 32, pool=of, client=client(who), iaid=1, ranges=ranges) for who in range(50)]
+    print([hashed(each, n) for each in asking for n in range(3)])
+"""
+    here = io.StringIO()
+    with contextlib.redirect_stdout(here):
+        exec(program, {})  # the same text there
+    environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
+    there = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=True
+    )
+    assert there.stdout == here.getvalue()
 
 
 def test_sequential_gives_the_next_that_nobody_had_and_then_the_longest_free(clerk: Clerk) -> None:
