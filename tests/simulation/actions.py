@@ -107,7 +107,7 @@ def _agent(world: World, action: Action) -> Callable[[], None] | None:
         case "crash-agent" | "power-agent" if agent.running:
             agent.crash() if action.what == "crash-agent" else agent.power_off()
             if action.how == "disk lost":
-                agent.journal.lose()
+                agent.lose_disk()
             elif action.how == "journal damaged":
                 agent.journal.damage()
                 asyncio.get_running_loop().call_later(MENDED_AFTER, _over, world, action, lambda: _mend(agent))

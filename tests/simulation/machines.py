@@ -261,6 +261,11 @@ class Agent:
         if self.process is not None:
             self.process.stop.set()
 
+    def lose_disk(self) -> None:
+        """It is another one from now on."""
+        self.journal.lose()
+        self.snapshots.lose()
+
     def crash(self) -> None:
         if self.process is not None and self.running:
             self._end(self.process)

@@ -17,7 +17,8 @@ from dnms.bus.port import Log, LogError, Record, Unanswered
 from dnms.domain import allocating
 from dnms.domain.adopted import Adopted
 from dnms.domain.allocating import Chosen, Search
-from dnms.domain.ledger import Lease, Ledger
+from dnms.domain.leases import Lease
+from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import Node, NodeShard
 from dnms.domain.remembered import Remembered
 from dnms.events.address import AddressExpired

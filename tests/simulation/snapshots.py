@@ -31,6 +31,10 @@ class SimulatedSnapshots:
             raise SnapshotError("the disk is full")
         self._kept = small, b"".join(large)
 
+    def lose(self) -> None:
+        """The disk is gone."""
+        self._kept = None
+
     def folds(self) -> Folds | None:
         """Of the newest snapshot, as an agent has them at its start."""
         if self._kept is None or self.chance.random() < LOST:

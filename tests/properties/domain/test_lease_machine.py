@@ -45,10 +45,11 @@ LIFE: dict[tuple[str, type[Request]], tuple[tuple[str, ...] | str, str]] = {
     (DRAINED, DeclineAddress): (("address.declined", "hash.moved"), RESTING),
     (DRAINED, WithdrawAddress): (("address.withdrawn",), PROMISED),
     (DRAINED, MoveAddress): ((), DRAINED),
-} | {
-    (state, what): ("no-binding", state)
-    for state in (RESTING, PROMISED)
-    for what in (RenewAddress, ReleaseAddress, DeclineAddress, WithdrawAddress, MoveAddress)
+    **{
+        (state, what): ("no-binding", state)
+        for state in (RESTING, PROMISED)
+        for what in (RenewAddress, ReleaseAddress, DeclineAddress, WithdrawAddress, MoveAddress)
+    },
 }
 """By state of the address and request: the events or the word that refuses it, and the state behind it."""
 
