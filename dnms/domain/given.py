@@ -1,7 +1,8 @@
 """What was given of a pool's ranges: by an index where they are small enough, by the highest one for who counts up.
 
-An index is made of what is durable when it is first needed, and kept up from then on. A draft reads it and writes
-nothing.
+An index is made of what is durable when it is first needed, and kept up from then on. A draft has one of its own,
+which is made of that and of what happened in the draft: what one request of a commit was given, the next does not look
+at, so that the thousandth is decided as fast as the first.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class Given:
         self._base = base
         self._indexes: dict[tuple[Ranges, int], Reusable] = {}
         self._behind: dict[Ranges, int] = dict(base._behind) if base is not None else {}
-        self._ended: list[bytes] = []  # in this draft, whose indexes are another's
+        self._changes: list[tuple[bytes, bool]] = []  # in this draft: addresses, and whether somebody has them
 
     def dump(self) -> GivenDump:
         """What was noted. Indexes are made anew when they are needed."""
@@ -59,13 +60,15 @@ class Given:
 
     def hold(self, address: bytes) -> None:
         """Somebody has it."""
+        if self._base is not None:
+            self._changes.append((address, True))
         for index in self._indexes.values():
             index.hold(address)
 
     def free(self, address: bytes) -> None:
         """Nobody has it any more, and anybody may."""
         if self._base is not None:
-            self._ended.append(address)
+            self._changes.append((address, False))
         for index in self._indexes.values():
             index.end(address)
 
@@ -78,23 +81,30 @@ class Given:
         """What may be free of the ranges: what nobody had, from the number `start` on and round, then the longest free.
 
         `shift`: they are ranges of blocks of so many bits. Nothing, if they are too large. Some of it is not free:
-        reserved ones, and what was taken in this draft.
+        reserved ones, and what is kept for others.
         """
         if ranges.size > MAX_INDEXED:
             return
         index = self._index(ranges, shift)
-        late = chain(self._ended, self._ledger.remembered.over(at))
-        yield from chain(index.never_given(start), index.longest_free(), filter(index.__contains__, late))
+        late = filter(index.__contains__, self._ledger.remembered.over(at))
+        yield from chain(index.never_given(start), index.longest_free(), late)
 
     def _index(self, ranges: Ranges, shift: int) -> Reusable:
-        if self._base is not None:
-            return self._base._index(ranges, shift)
         key = (ranges, shift)
         if key not in self._indexes:
-            ledger = self._ledger
-            kind = 4 if ranges.is_mapped else 6
-            taken = ledger.blocks.taken() if shift else ledger.leases
-            self._indexes[key] = Reusable(
-                ranges, shift, held=chain(taken, ledger.remembered.former[kind]), former=ledger.remembered.free(kind)
-            )
+            self._indexes[key] = self._made(ranges, shift) if self._base is None else self._drafted(ranges, shift)
         return self._indexes[key]
+
+    def _made(self, ranges: Ranges, shift: int) -> Reusable:
+        ledger = self._ledger
+        kind = 4 if ranges.is_mapped else 6
+        taken = ledger.blocks.taken() if shift else ledger.leases
+        held = chain(taken, ledger.remembered.former[kind])
+        return Reusable(ranges, shift, held=held, former=ledger.remembered.free(kind))
+
+    def _drafted(self, ranges: Ranges, shift: int) -> Reusable:
+        assert self._base is not None
+        drafted = self._base._index(ranges, shift).draft()
+        for address, held in self._changes:
+            (drafted.hold if held else drafted.end)(address)
+        return drafted

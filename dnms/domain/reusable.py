@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, MutableMapping
+from copy import copy
 
 from dnms.domain.free_index import FreeIndex
 from dnms.domain.ranges import Ranges
+from dnms.kit.overlay import Overlay
 
 
 class Reusable:
@@ -20,12 +22,18 @@ class Reusable:
         self._ranges, self._shift = ranges, shift
         self._inside = (1 << shift) - 1
         self._never_given = FreeIndex(ranges.size)
-        self._former: OrderedDict[bytes, None] = OrderedDict()
+        self._former: MutableMapping[bytes, None] = OrderedDict()
         for address in held:
             self.hold(address)
         for address in former:
             self.hold(address)
             self.end(address)
+
+    def draft(self) -> Reusable:
+        """A copy that may be thrown away, while this one stays as it is."""
+        draft = copy(self)
+        draft._never_given, draft._former = self._never_given.draft(), Overlay(self._former)
+        return draft
 
     def __contains__(self, address: bytes) -> bool:
         """Whether it is one of the ranges'."""

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import msgspec
+import pytest
 
-from dnms.domain.allocating import MAX_OTHERS
+from dnms.domain.aggregate import Question, Refused, settle
+from dnms.domain.allocating import MAX_OTHERS, Search
 from dnms.domain.document import LEVEL
 from dnms.domain.horizons import SLACK
 from dnms.domain.ledger import MAX_DECLINES, Ledger
@@ -41,6 +43,19 @@ prefixes = ["2001:db8:1:1::/64", "192.0.2.0/28"]
 name = "few"
 subnet = "office"
 range = "2001:db8:1:1::10-2001:db8:1:1::17"
+"""
+
+COUNTED = """
+[site]
+name = "example"
+[[subnet]]
+name = "office"
+prefixes = ["198.18.0.0/23"]
+[[pool]]
+name = "counted"
+subnet = "office"
+range = "198.18.0.1-198.18.1.254"
+strategy = "sequential"
 """
 
 
@@ -86,6 +101,33 @@ def test_the_longest_free_ipv4_address_is_reused_first(clerk: Clerk) -> None:
     for number in (3, 8):
         blocked[given[number]] = 10**18
     assert clerk.allocate(50, 4).address == given[5]
+
+
+@pytest.mark.parametrize("released", [False, True], ids=["never given", "released"])
+def test_in_a_full_range_the_last_request_of_a_commit_looks_no_longer_than_the_first(
+    clerk: Clerk, monkeypatch: pytest.MonkeyPatch, released: bool
+) -> None:
+    """What those before it were given is passed over, and not tried once more by each."""
+    clerk.adopt(COUNTED)
+    last = parse_address("198.18.1.254")
+    clerk.ask(HoldAddress(client=client(0), iaid=1, family=4, address=last))
+    assert clerk.allocate(0, 4).address == last  # so that no one comes after the highest that was given
+    if released:
+        given = [clerk.allocate(number, 4).address for number in range(1, 510)]
+        for number in range(0, 400, 2):
+            clerk.ask(ReleaseAddress(client=client(number + 1), iaid=1, address=given[number]))
+    looks, is_free = [0], Search.is_free
+
+    def counted(self: Search, address: bytes) -> bool:
+        looks[0] += 1
+        return is_free(self, address)
+
+    monkeypatch.setattr(Search, "is_free", counted)
+    questions = [Question(AllocateAddress(client=client(1_000 + each), iaid=1, family=4)) for each in range(200)]
+    _, answers = settle(clerk.ledger, questions, commit_id=bytes(16), at=0, predecessor=clerk.position, actor="agent/a")
+    granted = [answer[-1] for answer in answers if not isinstance(answer, Refused)]
+    assert len({event.address for event in granted if isinstance(event, AddressAllocated)}) == 200
+    assert looks[0] <= 3 * 200
 
 
 def test_a_released_ipv6_address_is_given_to_another_client_when_nothing_else_is_free(clerk: Clerk) -> None:

@@ -65,3 +65,15 @@ def test_of_blocks_the_first_address_stands_for_each() -> None:
     assert list(reusable.never_given(3)) == [block[3], block[1]]
     assert list(reusable.longest_free()) == [block[2]]
     assert inside not in reusable
+
+
+def test_a_draft_goes_on_from_where_it_was_made_and_changes_nothing_there() -> None:
+    reusable = Reusable(RANGES, held=map(address, range(6)), former=[address(3), address(5)])
+    draft = reusable.draft()
+    for offset in (3, 6):
+        draft.hold(address(offset))
+    draft.end(address(0))
+    assert offsets(draft.never_given(0)) == [7]
+    assert offsets(draft.longest_free()) == [5, 0]
+    assert offsets(reusable.never_given(0)) == [6, 7]
+    assert offsets(reusable.longest_free()) == [3, 5]
