@@ -6,10 +6,14 @@ come meanwhile, decides them in their order on a draft of the fold, and appends 
 to follow the newest commit folded. While that is in flight, further questions gather for the next one; so a slower log
 makes larger commits, and not fewer answers.
 
+Where several processes meet they take turns, see `turns`, and who loses a race makes its next attempt shorter. Until
+its turn a question waits, as it does while a commit is in flight.
+
 The log accepts it: the commit is folded, unless the follow was faster, and then everybody is answered. The log
 refuses it, since another process committed first: the fold takes what it missed, from the follow that the owner feeds
-into `take`, or by a read of its own, and the same questions are decided again. The log does not answer: `append`
-finds out, and if it cannot, everybody who waits gets that error. Nobody is told of an event that the log does not hold.
+into `take`, or by a read of its own, and the same questions are decided again, the oldest first. The log does not
+answer: `append` finds out, and if it cannot, everybody who waits gets that error. Nobody is told of an event that the
+log does not hold.
 
 The fold takes commits in the order of the log only, whoever brings them. Between our commit and its acknowledgement
 the follow may bring ours, and others' after it: they are folded at once, and the acknowledgement then finds nothing to
@@ -29,7 +33,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Generic, Self, TypeVar, cast
 
 import structlog
@@ -38,12 +42,17 @@ from dnms.bus.append import FIRST_PAUSE, LONGEST_PAUSE, PATIENCE, append
 from dnms.bus.drafting import Asked, Draft, Outcome, Refusals, draft
 from dnms.bus.port import Doubled, Log, LogDamaged, LogError, LogForked, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import read
+from dnms.bus.turns import MAX_WAIT, Turns
 from dnms.domain.aggregate import ChainBroken, Fold, Question, Refused, State
 from dnms.events.commit import MAX_EVENTS, Stored
 from dnms.events.recorded import Event, Request
 
 MAX_ASKED = 1_000
 """Questions in one commit. Deciding them keeps the event loop for some 50 ms; more would make nothing faster."""
+
+MIN_ASKED = 64
+"""Questions in one commit, however many races were lost before and however many wait. Who decides for long loses to
+those who decide for a moment, and what had to wait makes the next attempt longer: so it would never win again."""
 
 FOLLOW_PATIENCE = 0.05  # seconds after a lost race for the follow to bring what was missed, before we read it ourselves
 CATCH_UP_PATIENCE = 15.0  # seconds for a read of our own, and for the log to show who won a race
@@ -106,9 +115,11 @@ class Committer(Generic[S]):
         self._queue: deque[Asked] = deque()
         self._batch: list[Asked] = []  # is being settled
         self._limit = MAX_ASKED
+        self._began = 0.0  # when the batch was decided, on the event loop's clock
         self._asked = asyncio.Event()
         self._folded = asyncio.Event()
         self._refusals = Refusals()
+        self._turns = Turns()
         self._ended: LogError | None = None
 
     async def submit(self, request: Request) -> tuple[Event, ...]:
@@ -144,6 +155,11 @@ class Committer(Generic[S]):
             raise LogDamaged(str(error)) from error
         if taken:
             ours = stored.commit.id in self._drafted
+            now = asyncio.get_running_loop().time()
+            if ours:
+                self._turns.ours(now, took=now - self._began)
+            else:
+                self._turns.others(stored.commit.actor, now, waiting=bool(self._batch or self._queue))
             self._drafted.clear()  # what was drafted behind an older commit is refused by the log
             self.has_written |= ours
             self._folded.set()
@@ -177,12 +193,13 @@ class Committer(Generic[S]):
                 while not self._queue:
                     self._asked.clear()
                     await self._asked.wait()
-                while self._queue and len(self._batch) < self._limit:
-                    asked = self._queue.popleft()
-                    if not asked.answered.done():  # who asked has gone, and nothing was decided yet
-                        self._batch.append(asked)
+                await self._turn()
+                self._gather()
                 while self._batch:
                     await self._settle()
+                    if self._batch:  # a race was lost
+                        await self._turn()
+                        self._gather()
         except (LogForked, LogDamaged, Doubled) as error:
             ended = error
             raise
@@ -193,8 +210,26 @@ class Committer(Generic[S]):
             self._queue.clear()
             self._fail(self._ended)
 
+    async def _turn(self) -> None:
+        """Let those write first whose turn it is, while several processes write this subject at once."""
+        loop = asyncio.get_running_loop()
+        latest = loop.time() + MAX_WAIT
+        while (begins := min(latest, self._turns.begins(loop.time()))) > loop.time():
+            self._folded.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout_at(begins):
+                    await self._folded.wait()
+
+    def _gather(self) -> None:
+        """Take all into the batch that have come, up to its limit: those who lost a race go together with them."""
+        while self._queue and len(self._batch) < self._limit:
+            asked = self._queue.popleft()
+            if not asked.answered.done():  # who asked has gone, and nothing was decided yet
+                self._batch.append(asked)
+
     async def _settle(self) -> None:
         """Decide the batch, append it and answer; what is still in it afterwards is to be decided again."""
+        self._began = asyncio.get_running_loop().time()
         try:
             drafted = self._draft()
         except Exception as error:  # what cannot be decided or written must not stop the others
@@ -217,6 +252,8 @@ class Committer(Generic[S]):
             )
         except LostRace:
             self.counts[LostRace.why] += 1
+            self._turns.meet(asyncio.get_running_loop().time())
+            self._shorten(max(MIN_ASKED, len(self._batch) // 2))
             await self._fold_what_was_missed(drafted.commit.predecessor)
         except (Unavailable, Unanswered) as error:
             _logger.warning("not committed", subject=self.subject, why=error.why, text=str(error))
@@ -247,13 +284,17 @@ class Committer(Generic[S]):
     def _halve(self, error: Exception) -> None:
         """Settle half of the batch before the other half: it is too large, or one is broken, which is found so."""
         if len(self._batch) > 1:
-            self._limit = len(self._batch) // 2
-            self._queue.extendleft(reversed(self._batch[self._limit :]))
-            del self._batch[self._limit :]
+            self._shorten(len(self._batch) // 2)
             return
         _logger.error("a request could not be settled", subject=self.subject, exc_info=error)
         self.counts["broken"] += 1
         self._batch.pop().fail(error)
+
+    def _shorten(self, limit: int) -> None:
+        """Settle no more than these at once, and the rest of the batch after them."""
+        self._limit = limit
+        self._queue.extendleft(reversed(self._batch[limit:]))
+        del self._batch[limit:]
 
     def _acknowledged(self, drafted: Draft, sequence: int) -> None:
         commit = drafted.commit

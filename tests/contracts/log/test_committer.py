@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dnms.bus.committer import Committer, WriteOnly
+from dnms.bus.committer import MIN_ASKED, Committer, WriteOnly
 from dnms.bus.port import Log, LogForked, LostRace, Record, Unanswered, Unavailable
 from dnms.bus.reading import read
 from dnms.domain.aggregate import Fold, Refused, resettle
@@ -194,6 +194,23 @@ async def test_racing_committers_give_nothing_twice(log: Log, ledger: str, follo
     assert sorted(claim.iaid for claim in in_log) == sorted(1_000 * c + n for c in range(3) for n in range(200))
     assert {event for events in told for event in events} == set(in_log)
     assert sum(committer.counts["lost-race"] for committer in committers) > 0
+
+
+async def test_who_is_always_overtaken_while_it_decides_for_long_decides_less_at_once(log: Log, ledger: str) -> None:
+    """Or else it would never win a race again: what had to wait makes its next attempt longer still."""
+
+    class Overtaken(Between):
+        async def store(self, subject: str, data: bytes, *, expected: int) -> int:
+            if len(codec.decode(data).decisions) > MIN_ASKED:
+                await faster.submit(ask(10_000 + self.stored))
+            return await super().store(subject, data, expected=expected)
+
+    async with running(commit_to(log, ledger)) as faster, running(commit_to(Overtaken(log), ledger)) as slow:
+        told = await asyncio.gather(*(slow.submit(ask(iaid)) for iaid in range(1_000)))
+        assert slow.counts["lost-race"] > 0
+    in_log = [claim for claim in claims(await stored_on(log, ledger)) if claim.iaid < 10_000]
+    assert [event for answer in told for event in answer] == in_log
+    assert [claim.iaid for claim in in_log] == list(range(1_000))
 
 
 async def test_what_the_follow_brings_before_the_acknowledgement_is_folded_in_order(log: Log, ledger: str) -> None:
