@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo check test other bench golden clean
+.PHONY: help venv packages demo check test other bench bench-alloc golden clean
 
 help:
 	@echo 'make demo    runs the main job on this machine: $(NODES) nodes and $(AGENTS) Subnet Agents in network namespaces'
@@ -20,6 +20,7 @@ help:
 	@echo 'make other   runs the tests of both agents and the lab on another Python, $(OTHER), in .venv-other'
 	@echo 'make check   runs the checks alone: ruff, mypy, import contracts'
 	@echo 'make bench   measures, beside bare loops in the same run; docs/performance.md says how to read it'
+	@echo 'make bench-alloc  measures allocation with a million leases, for some minutes'
 	@echo 'make golden  writes the golden bytes that new events and requests lack; never changes any'
 	@echo 'make venv    makes .venv with DNMS and its tools in it'
 	@echo 'make clean   removes .venv and all caches'
@@ -60,6 +61,10 @@ bench: venv
 	$(BIN)/python -m bench.log
 	$(BIN)/python -m bench.join
 	$(BIN)/python -m bench.memory
+
+# Not a part of `bench`: it fills a log with a million leases, and needs root or user namespaces.
+bench-alloc: venv
+	$(BIN)/python -m bench.alloc
 
 golden: venv
 	$(BIN)/python -m tests.unit.events.golden_bytes

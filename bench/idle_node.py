@@ -6,20 +6,16 @@ Here are the bus, a Subnet Agent and a bridge; the Node Agent is in a second nam
 from __future__ import annotations
 
 import asyncio
-import os
-import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 
 from bench.agent_side import AGENT, SUBNET
 from bench.joins import served
-from bench.processes import END_WITHIN, Memory, established, memory
+from bench.processes import Memory, established, in_namespace, memory, running
 from dnms.linux.namespaces import Bridge, Namespace, set_up
 from dnms.wire.messages import PORT
 
@@ -30,15 +26,7 @@ IDLE = 3.0  # seconds in which what a join has begun comes to its end
 
 def isolated() -> Memory:
     """Run this module in a network namespace, and return what it says. RuntimeError if it has failed."""
-    unshare = shutil.which("unshare")
-    if unshare is None:
-        raise RuntimeError("util-linux (the program `unshare`) is not installed")
-    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
-    command = [unshare, "--net", *user, sys.executable, "-m", "bench.idle_node"]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(done.stderr.decode(errors="replace")[-4_000:])
-    return msgspec.json.decode(done.stdout, type=Memory)
+    return in_namespace("bench.idle_node", Memory)
 
 
 async def measure() -> Memory:
@@ -52,11 +40,17 @@ async def measure() -> Memory:
         there.set_up(INTERFACE)
         async with served(folder) as (site, server, _):
             agent = ("--interface", BRIDGE, "--subnet", SUBNET, "--name", AGENT, "--site", str(site.path))
-            stack.enter_context(_running("dnms.agents.subnet", *agent, "--bus", server.url, log=folder / "agent.log"))
+            stack.enter_context(
+                running(
+                    sys.executable, "-m", "dnms.agents.subnet", *agent, "--bus", server.url, log=folder / "agent.log"
+                )
+            )
             node = ("--interface", INTERFACE, "--root-certificate", str(site.root_certificate))
             kept = ("--state", str(folder / "state"), "--resolv-conf", str(folder / "resolv.conf"))
             with there.entered():
-                process = stack.enter_context(_running("dnms.agents.node", *node, *kept, log=folder / "node.log"))
+                process = stack.enter_context(
+                    running(sys.executable, "-m", "dnms.agents.node", *node, *kept, log=folder / "node.log")
+                )
             async with asyncio.timeout(READY_WITHIN):
                 while not (established(PORT) and "assignment applied" in (folder / "node.log").read_text()):  # noqa: ASYNC110
                     await asyncio.sleep(0.1)
@@ -64,22 +58,6 @@ async def measure() -> Memory:
             found = memory(process.pid)
             stack.close()  # the agents, before the bus that they use
     return found
-
-
-@contextmanager
-def _running(module: str, *arguments: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    with log.open("ab") as output:
-        command: Sequence[str] = (sys.executable, "-m", module, *arguments)
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output)
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(END_WITHIN)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
 
 
 if __name__ == "__main__":

@@ -34,6 +34,9 @@ EVENT_LATER = (HORIZON[6] * PLAN.pools[0].valid) * MICROSECONDS
 """A renewal so much later is past the recorded horizon, so that it is an event and not just an answer."""
 
 
+SINGLE = 200  # leases that are asked for one at a time
+
+
 class Leases(msgspec.Struct, frozen=True):
     """What group commit came to, for one kind of request."""
 
@@ -71,15 +74,59 @@ async def measure(server: EmbeddedServer) -> list[Leases]:
         ]
 
 
+class Single(msgspec.Struct, frozen=True):
+    """One client at a time: how long it waits for a new lease that is in the log, in milliseconds."""
+
+    p50_ms: float
+    p99_ms: float
+    bare_p50_ms: float  # a prepared commit of one lease, published by nats-py
+    bare_p99_ms: float
+
+
+async def single(server: EmbeddedServer) -> Single:
+    """One client after another, and as many bare commits, by turns."""
+    async with AsyncExitStack() as stack:
+        client = await stack.enter_async_context(bare(server))
+        name, bare_name = f"{SITE}-single", f"{BARE}-single"
+        config = configuration(bare_name) | {"num_replicas": 1}
+        await client.request(f"$JS.API.STREAM.CREATE.{config['name']}", msgspec.json.encode(config), timeout=5.0)
+        log = await stack.enter_async_context(opened(server, name))
+        subnet = await stack.enter_async_context(_subnet(log, name))
+        js, ours, theirs = client.jetstream(), list[float](), list[float]()
+        data = _prepared(subnet, subnet.new_clients(1))[0]
+        for request in subnet.new_clients(SINGLE):
+            watch = Stopwatch()
+            await subnet.committer.submit(request)
+            ours.append(watch.seconds() * 1_000)
+            watch = Stopwatch()
+            await js.publish(subjects.ledger(bare_name, SUBNET), data)
+            theirs.append(watch.seconds() * 1_000)
+    (p50, p99), (bare_p50, bare_p99) = map(_percentiles, (ours, theirs))
+    return Single(p50_ms=p50, p99_ms=p99, bare_p50_ms=bare_p50, bare_p99_ms=bare_p99)
+
+
+def _percentiles(values: list[float]) -> tuple[float, float]:
+    found = statistics.quantiles(values, n=100)
+    return found[49], found[98]
+
+
+def _prepared(subnet: _Subnet, requests: list[Request]) -> tuple[bytes, int]:
+    """A commit of these requests as it would be stored, and how many events it has."""
+    state, questions = subnet.committer.fold.state, [Question(request) for request in requests]
+    at = subnet.now()
+    commit, _ = settle(state, questions, commit_id=bytes(16), at=at, predecessor=0, actor="agent/bench")
+    return codec.encode(commit), len(commit.events)
+
+
 class _Subnet:
     """One ledger, its committer, and a clock that can be set forward."""
 
-    def __init__(self, log: JetStreamLog) -> None:
+    def __init__(self, log: JetStreamLog, site: str) -> None:
         self._ahead = 0
         self._clock = SystemClock()
         self.committer = Committer(
             log,
-            subjects.ledger(SITE, SUBNET),
+            subjects.ledger(site, SUBNET),
             Fold(Ledger(SECRET)),
             actor="agent/bench",
             now=self.now,
@@ -100,8 +147,8 @@ class _Subnet:
 
 
 @asynccontextmanager
-async def _subnet(log: JetStreamLog) -> AsyncIterator[_Subnet]:
-    subnet = _Subnet(log)
+async def _subnet(log: JetStreamLog, site: str = SITE) -> AsyncIterator[_Subnet]:
+    subnet = _Subnet(log, site)
     running = asyncio.create_task(subnet.committer.run())
     try:
         await subnet.committer.submit(AdoptPlan(plan=PLAN))
@@ -147,28 +194,24 @@ class _Side:
 
     async def bare(self, requests: Callable[[int], list[Request]]) -> float:
         """Publish as many leases in prepared commits of the size that ours just had."""
-        fold, size = self._subnet.committer.fold, round(self._sizes[-1])
-        questions = [Question(request) for request in requests(size)]
-        commit, _ = settle(
-            fold.state, questions, commit_id=bytes(16), at=self._subnet.now(), predecessor=0, actor="agent/bench"
-        )
-        data, subject = codec.encode(commit), subjects.ledger(BARE, SUBNET)
+        data, events = _prepared(self._subnet, requests(round(self._sizes[-1])))
+        subject = subjects.ledger(BARE, SUBNET)
         published = 0
         watch = Stopwatch()
         while published < LEASES:
             await self._js.publish(subject, data)
-            published += len(commit.events)
+            published += events
         return published / watch.seconds()
 
     def outcome(self, per_second: float, bare_per_second: float) -> Leases:
-        latencies = statistics.quantiles(self._latencies, n=100)
+        p50, p99 = _percentiles(self._latencies)
         return Leases(
             request=self._request,
             per_second=per_second,
             bare_per_second=bare_per_second,
             ratio=per_second / bare_per_second,
-            p50_ms=latencies[49] * 1_000,
-            p99_ms=latencies[98] * 1_000,
+            p50_ms=p50 * 1_000,
+            p99_ms=p99 * 1_000,
             cpu_us=statistics.median(self._cpu) * 1_000_000,
             per_commit=statistics.median(self._sizes),
         )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -73,6 +75,40 @@ class Side:
         if not line:
             raise RuntimeError(f"no answer to {name}:\n{self._log.read_text()[-4_000:]}")
         return msgspec.json.decode(line, type=kind)
+
+
+@contextmanager
+def running(
+    *command: str, log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A program that is not asked anything; what it says goes to a file. SIGTERM ends it."""
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=environment)
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(END_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def in_namespace(module: str, kind: type[T], *arguments: str) -> T:
+    """`python -m module arguments` in a network namespace of its own, and what it printed as JSON.
+
+    RuntimeError if it has failed.
+    """
+    unshare = shutil.which("unshare")
+    if unshare is None:
+        raise RuntimeError("util-linux (the program `unshare`) is not installed")
+    user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+    command = [unshare, "--net", *user, sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(done.stderr.decode(errors="replace")[-4_000:])
+    return msgspec.json.decode(done.stdout, type=kind)
 
 
 async def answer(handlers: Mapping[str, Handler]) -> None:
