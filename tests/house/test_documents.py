@@ -19,7 +19,7 @@ DOCUMENTS = [path for path in tracked() if path.suffix == ".md"]
 README = ROOT / "README.md"
 FEATURES = ROOT / "docs" / "features.md"
 
-TARGETS = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 ROW = re.compile(r"^\|\s*([A-Z]\d+)\s*\|([^|]*)\|([^|]*)\|([^|]*)\|\s*$", re.MULTILINE)
 PATH = re.compile(r"`([^`]+)`")
 
