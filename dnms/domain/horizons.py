@@ -69,6 +69,7 @@ class Horizons:
         self._spans: list[int] = []  # a heap of those that have any
         self._soon: list[tuple[int, bytes]] = []  # a heap: of spans that have begun
         self._count = 0
+        self._most = SLACK  # entries, when that was last looked at
 
     def __len__(self) -> int:
         return self._count
@@ -76,11 +77,13 @@ class Horizons:
     def note(self, lease: Ends, leases: EndingLeases) -> None:
         """The lease, one of `leases`, has this horizon from now on."""
         self._add(lease.horizon, lease.address)
-        if self._count > 2 * len(leases) + SLACK:
-            # Who renews or comes and goes all the time leaves entries until their horizons.
-            self._clear()
-            for horizon, address in leases.horizons():
-                self._add(horizon, address)
+        if self._count > self._most:
+            self._most = 2 * len(leases) + SLACK
+            if self._count > self._most:
+                # Who renews or comes and goes all the time leaves entries until their horizons.
+                self._clear()
+                for horizon, address in leases.horizons():
+                    self._add(horizon, address)
 
     def due(self, leases: Mapping[bytes, Ends], now: int, limit: int, kinds: Set[int]) -> tuple[bytes, ...]:
         """Up to `limit` addresses of these families whose horizon has passed at `now`."""

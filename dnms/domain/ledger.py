@@ -315,23 +315,33 @@ class Ledger:
 
     def _hold(self, lease: Lease, *, durable: bool) -> None:
         """Somebody has it from now on, as the first one of its binding if that has none."""
+        address = lease.address
+        if (promised := self.remembered.promised(address, lease.client)) > lease.horizon:
+            lease = msgspec.structs.replace(lease, horizon=promised)  # no promise ends by being given again
+        first = self.table.add(lease) if durable else None  # one look for most of what is in a log
+        if first is None:
+            first = self._put(lease)
+        else:
+            self._take(lease)
+        if first != address and address not in (others := self.others.get(lease.binding, ())):
+            self.others[lease.binding] = (*others, address)
+        if durable:
+            self.horizons.note(lease, self.table)
+
+    def _put(self, lease: Lease) -> bytes:
+        """The same whatever was there, and in a draft. The first address of its binding."""
         address, binding = lease.address, lease.binding
         there = self.leases.get(address)
         if there is not None and there.binding != binding:
             self._end(address)  # which no decision of ours leads to; whoever wrote it, the newest is true
             there = None
         if there is None:
-            if (promised := self.remembered.promised(address, lease.client)) > lease.horizon:
-                lease = msgspec.structs.replace(lease, horizon=promised)  # no promise ends by being given again
             self._take(lease)
         self.leases[address] = lease
         first = self.bindings.get(binding)  # not setdefault: in a draft a miss would raise, and be caught
         if first is None:
-            self.bindings[binding] = address
-        elif first != address and address not in (others := self.others.get(binding, ())):
-            self.others[binding] = (*others, address)
-        if durable:
-            self.horizons.note(lease, self.table)
+            self.bindings[binding] = first = address
+        return first
 
     def _take(self, lease: Lease) -> None:
         self.remembered.hold(lease.address)

@@ -35,6 +35,9 @@ class Forgotten(msgspec.Struct, frozen=True):
     free: list[bytes]  # not kept from anybody any more
 
 
+_NOTHING: Final = Forgotten([], [])
+
+
 class RememberedDump(msgspec.Struct, frozen=True, array_like=True):
     """All of it, in the order in which it is kept."""
 
@@ -101,7 +104,7 @@ class Remembered:
 
     def promised(self, address: bytes, client: bytes) -> int:
         """Until when the client was promised an address that it lost; 0 if it was not."""
-        until = self._promised.get(address, 0)
+        until = self._promised.get(address, 0) if self._promised else 0
         return until if until and self.former[family(address)].get(address) == client else 0
 
     def free(self, kind: int) -> Iterator[bytes]:
@@ -117,9 +120,9 @@ class Remembered:
 
     def hold(self, address: bytes) -> None:
         """Somebody has it again."""
-        self.former[family(address)].pop(address, None)
-        self.quarantine.pop(address, None)
-        self._promised.pop(address, None)
+        for addresses in (self.former[family(address)], self.quarantine, self._promised):
+            if addresses:
+                addresses.pop(address, None)
 
     def end(self, address: bytes, client: bytes) -> None:
         """The client has it no longer."""
@@ -145,6 +148,13 @@ class Remembered:
 
     def forget(self, at: int) -> Forgotten:
         """Forget what is over at `at`, and what is too much."""
+        if (
+            not (self._ends and (self._ends[0][0] <= at or len(self._ends) > MAX_WITHHELD))
+            and len(self._counters) <= MAX_MOVED
+            and len(self.former[4]) <= MAX_FORMER
+            and len(self.former[6]) <= MAX_FORMER
+        ):
+            return _NOTHING
         free: list[bytes] = []
         while self._ends and (self._ends[0][0] <= at or len(self._ends) > MAX_WITHHELD):
             until, address, client = heapq.heappop(self._ends)

@@ -126,7 +126,11 @@ def _put(segment: array[int], entry: int) -> None:
 
 def _larger(segment: array[int]) -> array[int]:
     larger = array("Q", bytes(8 * max(SMALLEST, 2 * len(segment))))
+    mask = len(larger) - 1
     for entry in segment:
-        if entry:
-            _put(larger, entry)
+        if entry:  # as `_put`, since a table that grows does little else
+            place = entry >> 40 & mask
+            while larger[place]:
+                place = place + 1 & mask
+            larger[place] = entry
     return larger
