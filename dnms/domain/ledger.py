@@ -194,9 +194,12 @@ class Ledger:
         if pool is None:
             raise Refused("not-in-plan", "no pool of the plan has this address any more")
         valid_until = at + pool.valid * MICROSECONDS
-        if lease.drained_at or valid_until <= lease.horizon:
+        # On a strict subnet the log has every lifetime that a client is told.
+        known = lease.valid_until if self.plan.subnet is not None and self.plan.subnet.strict else lease.horizon
+        if lease.drained_at or valid_until <= known:
             return ()
-        horizon = at + allocating.HORIZON[family(lease.address)] * pool.valid * MICROSECONDS
+        promised = at + allocating.HORIZON[family(lease.address)] * pool.valid * MICROSECONDS
+        horizon = max(lease.horizon, promised)  # no promise ends by being renewed
         return (
             AddressRenewed(
                 address=lease.address,

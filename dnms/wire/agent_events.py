@@ -66,6 +66,7 @@ class Confirmed(msgspec.Struct, frozen=True):
 
     id: int
     bindings: tuple[Binding, ...]
+    wanted: tuple[Association, ...]
     generation: Generation | None
 
 

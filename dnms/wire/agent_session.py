@@ -75,6 +75,11 @@ class AgentSession:
         return self._channel.dropped
 
     @property
+    def heard(self) -> int:
+        """How many frames the node has sent, answers to pings too: who was heard since is there."""
+        return self._channel.heard
+
+    @property
     def closed(self) -> bool:
         """Whether the session is over."""
         return self.phase is Phase.CLOSED
@@ -266,7 +271,7 @@ class AgentSession:
             case messages.Rebind():
                 self._events.append(Rebound(frame_id, message.bindings, message.wanted, message.generation))
             case messages.Confirm():
-                self._events.append(Confirmed(frame_id, message.bindings, message.generation))
+                self._events.append(Confirmed(frame_id, message.bindings, message.wanted, message.generation))
             case messages.Release():
                 self._events.append(Released(frame_id, message.bindings))
             case messages.Decline():

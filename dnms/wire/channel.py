@@ -34,6 +34,7 @@ class Channel:
 
     def __init__(self, *, now: float, limit: int = MAX_FRAME) -> None:
         self.dropped: Counter[str] = Counter()
+        self.heard = 0  # frames of the peer, of whatever kind
         self._reader = FrameReader(limit)
         self._rate = Bucket(burst=FRAMES_AT_ONCE, per_second=FRAMES_A_SECOND, now=now)
         self._out = bytearray()
@@ -54,6 +55,7 @@ class Channel:
         for frame in self._reader.frames():
             if not self._rate.take(now):
                 raise PeerError(Code.TOO_FAST)
+            self.heard += 1
             self._missed = 0
             self._ping_at = now + self._ping_every
             if not isinstance(frame, Frame):

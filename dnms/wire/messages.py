@@ -199,6 +199,7 @@ class Confirm(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     KIND = "confirm"
     bindings: Bindings
+    wanted: Associations = ()  # what it has no binding for, and still wants
     generation: Generation | None = None
 
 

@@ -344,7 +344,7 @@ class NodeSession:
     def _ask_confirm(self, now: float) -> None:
         self._confirm = False
         generation = self.state.generation(self._link)
-        self._ask(messages.Confirm(bindings=self.state.bindings(), generation=generation), now)
+        self._ask(messages.Confirm(bindings=self.state.bindings(), wanted=self._wanted(), generation=generation), now)
 
     def _ask(self, message: Message, now: float, *, tries: int = 3) -> None:
         frame_id = self._channel.next_id()

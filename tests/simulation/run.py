@@ -39,7 +39,7 @@ from tests.simulation.world import World
 
 SETTLE_WITHIN = 420.0  # seconds after all is healed; a search pauses for up to 2 minutes, a horizon is as long
 SETTLED_FOR = 3.0  # seconds
-DEFECTS = ("session failed", "a request could not be settled", "push failed")
+DEFECTS = ("session failed", "session not pushed to", "session not extended", "a request could not be settled")
 
 
 class Verdict(msgspec.Struct):

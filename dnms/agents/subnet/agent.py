@@ -15,6 +15,7 @@ import structlog
 
 from dnms.agents import tls
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.extending import Extending
 from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.link import Link
 from dnms.agents.subnet.linux import LinuxLink
@@ -220,6 +221,7 @@ async def _serve(link: Link, port: int, offer: Offer, books: Books, sessions: Se
         tasks.create_task(sessions.serve(listening.values()))
         tasks.create_task(offers.run())
         tasks.create_task(_push(books, sessions))
+        tasks.create_task(Extending(books, sessions).run())
 
 
 def fitting(offer: Offer) -> Offer:

@@ -6,7 +6,7 @@ granted by the journal: it may be another's by now.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Callable, Iterable, Set
 
 from dnms.agents.subnet.books import Books
 from dnms.bus.port import Unavailable
@@ -18,7 +18,6 @@ from dnms.events.ip import family
 from dnms.events.requests import AllocateAddress
 from dnms.kit.clock import MICROSECONDS
 from dnms.wire import agent_events as heard
-from dnms.wire.agent_session import AgentSession
 from dnms.wire.messages import MAX_ASSOCIATIONS, Assign, Association, Binding
 
 SHORTEST = MICROSECONDS
@@ -28,8 +27,9 @@ SHORTEST = MICROSECONDS
 class Away:
     """Answers the requests of one node, in its group."""
 
-    def __init__(self, session: AgentSession, books: Books, client: bytes, group: int) -> None:
-        self._session = session
+    def __init__(self, tell: Callable[[Assign, int], None], books: Books, client: bytes, group: int) -> None:
+        """`tell` sends an assignment as the answer to the request of this number."""
+        self._tell = tell
         self._books = books
         self._client = client
         self._group = group
@@ -47,7 +47,7 @@ class Away:
                 self._reach(event.generation)
                 for each in event.bindings:
                     self._check(each)
-                wanted = _of(event.bindings) + (() if isinstance(event, heard.Confirmed) else event.wanted)
+                wanted = _of(event.bindings) + event.wanted
                 await self._answer(event.id, wanted, frozenset(each.address for each in event.bindings))
             case heard.Declined():
                 wanted = _of(event.bindings)
@@ -110,7 +110,7 @@ class Away:
             self._books.outage.counts["refused"] += len(refused)
         books = self._books
         terms = assign(books.ledger, leases, group=self._group, at=books.now(), epoch=0, position=books.position)
-        self._session.assign(
+        self._tell(
             Assign(
                 assignment=terms.assignment,
                 renew_after=terms.renew_after,
@@ -118,7 +118,7 @@ class Away:
                 refused=refused,
                 outage=books.outage.active,
             ),
-            answer_to=number,
+            number,
         )
 
 

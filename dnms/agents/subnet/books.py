@@ -146,6 +146,12 @@ class Books:
         shard = self._shards.get(subjects.node(self._site, client))
         return None if shard is None else shard.fold.state.nodes.get(client)
 
+    def has_left(self, client: bytes) -> bool:
+        """Whether this node has arrived on another subnet since it was here, as far as the log is followed."""
+        shard = self._shards.get(subjects.node(self._site, client))
+        known = shard.fold.state.nodes.get(client) if shard is not None else None
+        return known is not None and known.subnet not in ("", self.subnet) and client not in self._unidentified
+
     async def identify(self, request: IdentifyNode) -> None:
         """Record who a node is and where. LogError."""
         await self.tell(request)

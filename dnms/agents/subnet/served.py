@@ -13,6 +13,7 @@ from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.budget import Budget
 from dnms.agents.subnet.joining import Comer, Joining
 from dnms.agents.subnet.newcomers import Newcomers
+from dnms.agents.subnet.told import Told, ping_every
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import RETRY, assign
@@ -36,6 +37,7 @@ from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, Sess
 from dnms.wire import agent_events as heard
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.errors import Code
+from dnms.wire.frames import NOT_A_REQUEST
 from dnms.wire.messages import MAX_ASSOCIATIONS, Assign, Association, Binding
 
 OUTAGE_RETRY = 5  # seconds
@@ -88,6 +90,7 @@ class ServedNode:
         self._budget = Budget(now=now)
         self._wanted: dict[tuple[int, Family], Association] = {}
         self._reported: tuple[int, int, frozenset[tuple[bytes, str]]] | None = None
+        self.told: Told | None = None  # in this session
 
     def is_any_of(self, clients: Set[bytes]) -> bool:
         """Whether it is one of these clients, or may be one that was entered by a hardware address of its own."""
@@ -102,6 +105,7 @@ class ServedNode:
             site=introduction.site,
             subnet=introduction.subnet,
             time=self._books.now(),
+            ping_every=ping_every(self._books.ledger),
             outage=self._books.outage.active,
             now=now,
         )
@@ -162,7 +166,7 @@ class ServedNode:
         elif isinstance(event, heard.Registered):
             self._register_later(event)
         else:
-            wanted = await Away(self._session, self._books, self.client, self._group()).serve(event)
+            wanted = await Away(self._tell, self._books, self.client, self._group()).serve(event)
             for each in wanted:
                 self._want(each)
             self._books.owe(self.client)
@@ -185,7 +189,69 @@ class ServedNode:
                 self._books.owe(self.client)
                 return
         if self._wanted:
-            self._session.assign(self._assignment({kind: refusal.why for kind, refusal in refused.items()}))
+            self._tell(self._assignment({kind: refusal.why for kind, refusal in refused.items()}))
+
+    @property
+    def answers(self) -> bool:
+        """Whether it has an assignment of this session, and was heard since it was told of it last."""
+        return not self._session.closed and self.told is not None and self._session.heard > self.told.heard
+
+    async def extend(self) -> None:
+        """Have what the node holds last longer, and tell it, before it has to ask (T1). LogError.
+
+        Where that cannot be, it is told nothing, and asks: then it hears why. So it is with a node that has gone to
+        another subnet, which is to lose at the promised end what it has here.
+        """
+        books, told = self._books, self.told
+        leases = self._leases()
+        if told is None or not leases or books.has_left(self.client):
+            return
+        if not books.outage.active:
+            if self._lacks():
+                await self.push()  # it would ask for the rest too when it renews
+                return
+            try:
+                await self._each(RenewAddress, [Binding(iaid=each.iaid, address=each.address) for each in leases])
+            except Refused:
+                await self.push()
+                return
+            except _NOT_NOW as error:
+                _logger.debug("not extended", why=error.why)
+                if not books.outage.active:
+                    return
+        assign = self._assignment({})
+        if self.told is not told or self._session.closed:
+            return  # it has asked meanwhile, and has its answer
+        if assign.outage and (self._lacks() or not self._may_extend_away(assign, told)):
+            return
+        extended = told.extension(assign)
+        if extended is None:
+            self._tell(assign)
+        else:
+            self._session.extended(extended)
+            self._note_told(assign)
+
+    def _lacks(self) -> bool:
+        """Whether it wants more than it has, of a family of which the subnet has addresses."""
+        ledger = self._books.ledger
+        return any(
+            (self.client, iaid, kind) not in ledger.bindings and ledger.adopted.pools(kind)
+            for iaid, kind in self._wanted
+        )
+
+    def _may_extend_away(self, assign: Assign, told: Told) -> bool:
+        """While the log is away: it has promised all of it for longer than the node knows, and nothing is granted."""
+        outage = self._books.outage
+        return told.is_worth(assign, asyncio.get_running_loop().time()) and not any(
+            outage.has_granted(self.client, each.iaid, each.address) for each in assign.assignment.addresses
+        )
+
+    def _tell(self, assign: Assign, answer_to: int = NOT_A_REQUEST) -> None:
+        self._session.assign(assign, answer_to=answer_to)
+        self._note_told(assign)
+
+    def _note_told(self, assign: Assign) -> None:
+        self.told = Told(assign, asyncio.get_running_loop().time(), self._session.heard)
 
     def leave(self, why: str) -> None:
         """The session has ended; only the first word is recorded."""
@@ -292,7 +358,7 @@ class ServedNode:
             return
         self._remember(event.bindings)
         await self._each(RenewAddress, event.bindings)
-        await self._answer(event.id, (), renewed=event.bindings)
+        await self._answer(event.id, event.wanted, renewed=event.bindings)
 
     async def _decline(self, event: heard.Declined) -> None:
         self._remember(event.bindings)
@@ -387,9 +453,7 @@ class ServedNode:
             first = next(iter(refused.values()))
             self._session.error(number, first.why, first.text, retry_after=RETRY)
             return
-        self._session.assign(
-            self._assignment({kind: refusal.why for kind, refusal in refused.items()}), answer_to=number
-        )
+        self._tell(self._assignment({kind: refusal.why for kind, refusal in refused.items()}), number)
 
     def _leases(self) -> list[Lease]:
         ledger = self._books.ledger
@@ -409,4 +473,5 @@ class ServedNode:
             renew_after=terms.renew_after,
             rebind_after=terms.rebind_after,
             refused=refused,
+            outage=books.outage.active,
         )

@@ -97,10 +97,15 @@ class Sessions:
         except TimeoutError:
             _logger.warning("ends of sessions not recorded; they will be at the next start")
 
+    @property
+    def nodes(self) -> list[tuple[ServedNode, Pump[heard.AgentEvent]]]:
+        """Whom there is a session with; `wake` the pump of one that was told something."""
+        return [(node, pump) for _, pump, node in self._open.values()]
+
     async def push(self, clients: Set[bytes] | None) -> None:
         """Tell these clients, or all, what they have now."""
         # Side by side, so that what has to be allocated anew goes into few commits.
-        due = [(node, pump) for _, pump, node in self._open.values() if clients is None or node.is_any_of(clients)]
+        due = [(node, pump) for node, pump in self.nodes if clients is None or node.is_any_of(clients)]
         await asyncio.gather(*(_push(node, pump) for node, pump in due))
 
     async def _report(self) -> None:

@@ -205,6 +205,7 @@ class Node:
         self.configured: tuple[InterfaceAddress, ...] = ()  # what it has already, and registers
         self.now = 0.0
         self.heard: list[node_events.NodeEvent] = []
+        self.asked: list[agent_events.AgentEvent] = []
         self.duid = b"\x00\x04" + hashlib.sha256(name.encode()).digest()[:16]
         self.client = client_id(self.duid)
         self.session = NodeSession(
@@ -248,6 +249,7 @@ class Node:
             if downward:
                 self.session.receive(downward, self.now)
             for event in self.agent.events():
+                self.asked.append(event)
                 if isinstance(event, agent_events.Greeted):
                     self.served.greet(event, self.client, now=self.now)
                 elif isinstance(event, Closed):
