@@ -68,6 +68,15 @@ class ConfigurationApplied(Event, frozen=True, kw_only=True, omit_defaults=True)
     items: tuple[AppliedItem, ...] = ()
 
 
+class OutageEnded(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The agent could not use the log for a while, and can again: this is the first that it stored there. What it
+    gave meanwhile is in its subnet's ledger (`outage.granted`).
+    """
+
+    NAME = "outage.ended"
+    began: int  # microseconds since 1970-01-01 UTC, by the log's clock as the agent carried it on
+
+
 EVENTS = (
     SessionOpened,
     SessionClosed,
@@ -75,4 +84,5 @@ EVENTS = (
     HardwareContested,
     ConfigurationRegistered,
     ConfigurationApplied,
+    OutageEnded,
 )

@@ -44,7 +44,7 @@ from dnms.events.requests import (
     IdentifyNode,
     JoinNode,
 )
-from dnms.events.seen import SessionClosed, SessionOpened
+from dnms.events.seen import OutageEnded, SessionClosed, SessionOpened
 from dnms.kit.clock import MICROSECONDS
 
 EXPIRY_PERIOD = 1.0  # seconds
@@ -348,7 +348,8 @@ class Books:
             raise Unavailable("the log is not read to its end yet")
 
     async def _back(self) -> None:
-        """The log is back: say who has come, and give those who got less than usual the rest. LogError."""
+        """The log is back: say so there, who has come, and give those who got less than usual the rest. LogError."""
+        await self._notes.observe((OutageEnded(began=self.outage.began),))
         coming = tuple(self._unidentified.values())
         outcomes = await asyncio.gather(
             *(self._shard(subjects.node(self._site, each.client)).submit(each) for each in coming),

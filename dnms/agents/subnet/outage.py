@@ -4,7 +4,8 @@ Theory of operation. The agent is away once a commit has failed, or the log does
 commit then is let go, and served by what the agent knows. What that is, is a draft of the ledger: the fold, with what
 this agent has granted since. A grant is in the journal on this machine's disk before a node is told. To come back, the
 ledger is folded to its end, and the journal merged, entry by entry; an entry leaves the journal when its commit is
-acknowledged. Until the journal is empty the agent is away, so nobody is given here what it holds for somebody. Where
+acknowledged. Until the journal is empty the agent is away, so nobody is given here what it holds for somebody. At last
+the agent records that it was away: a log that can be read but not stored to, as on a full disk, is away still. Where
 all that is cut short at any point, it begins anew: merging twice changes nothing.
 
 Without a journal, or on a strict subnet, the agent is never away, and waits for the log.
@@ -78,10 +79,12 @@ class Outage:
     ) -> None:
         """`now` is the log's clock as it is known here; `reach` asks the log for anything, and raises Unavailable.
 
-        `back` is called when the journal is merged, at the end of being away: it may raise LogError, which prolongs it.
+        `back` is called when the journal is merged, at the end of being away, and returns when the log has acknowledged
+        a commit: it may raise LogError, which prolongs it.
         """
         self.active = False
         self.counts: Counter[str] = Counter()
+        self.began = 0  # the newest outage, in microseconds of the log's clock as it is known here
         self.doubted = asyncio.Event()  # somebody should look whether the log is there
         self._committer = committer
         self._journal = journal
@@ -122,6 +125,7 @@ class Outage:
 
     def _enter(self) -> None:
         self.active, self._draft, self._since = True, None, asyncio.get_running_loop().time()
+        self.began = self._now()
         self.counts.clear()
         for waiting in self._waiting:
             waiting.cancel()

@@ -72,12 +72,13 @@ class Clock:
 
 
 class FrailLog(MemoryLog):
-    """A log that can be cut off."""
+    """A log that can be cut off, or be full: then it can be read."""
 
     cut = False
+    full = False
 
     async def store(self, subject: str, data: bytes, *, expected: int) -> int:
-        if self.cut:
+        if self.cut or self.full:
             raise Unavailable("cut off by the test")
         return await super().store(subject, data, expected=expected)
 
@@ -98,7 +99,7 @@ class OtherWay(FrailLog):
         self.other = log
 
     async def store(self, subject: str, data: bytes, *, expected: int) -> int:
-        if self.cut:
+        if self.cut or self.full:
             raise Unavailable("cut off by the test")
         return await self.other.store(subject, data, expected=expected)
 

@@ -21,7 +21,7 @@ from dnms.events.ip import family
 from dnms.events.node import NodeIdentified
 from dnms.events.recorded import Event
 from dnms.events.requests import AllocateAddress, MergeOutage
-from dnms.events.seen import ConfigurationRegistered, SessionClosed, SessionOpened
+from dnms.events.seen import ConfigurationRegistered, OutageEnded, SessionClosed, SessionOpened
 from dnms.kit.clock import MICROSECONDS
 from dnms.wire.channel import Closed
 from dnms.wire.node_events import Assigned, Refused
@@ -391,3 +391,41 @@ async def test_a_log_that_does_not_tell_its_time_is_away(books: Books, way: Othe
     finally:
         keeping.cancel()
         await asyncio.wait((keeping,))
+
+
+async def test_a_log_that_can_be_read_and_not_stored_to_is_away_until_it_stores(
+    books: Books, way: OtherWay, log: FrailLog
+) -> None:
+    """Its disk is full, for one. Nothing waits to be stored, and the agent must not come back and go again."""
+    began: list[float] = []
+    begin = books.outage._enter
+
+    def noted() -> None:
+        began.append(asyncio.get_running_loop().time())
+        begin()
+
+    books.outage._enter = noted  # type: ignore[method-assign]
+    node = Node(books, "web-1")
+    await node.talk()
+    way.full = True
+    with pytest.raises(Unavailable):
+        await books.decide(AllocateAddress(client=node.client, iaid=2, family=6))
+    assert books.outage.active
+    for _ in range(600):
+        await pass_time(1)
+        assert books.outage.active
+    assert len(began) == 1
+    assert not [event for event in log.events() if isinstance(event, OutageEnded)]
+    way.full = False
+    await until(lambda: not books.outage.active, seconds=30)
+    (ended,) = [event for event in log.events() if isinstance(event, OutageEnded)]
+    assert ended.began == books.outage.began
+
+
+async def test_an_outage_in_which_nothing_was_given_is_in_the_log_too(
+    books: Books, way: OtherWay, log: FrailLog
+) -> None:
+    cut(way, books)
+    await pass_time(60)
+    await heal(way, books)
+    assert len([event for event in log.events() if isinstance(event, OutageEnded)]) == 1
