@@ -87,10 +87,17 @@ def join(ledger: Ledger, request: JoinAddresses) -> Iterator[Event]:
             yield AddressHeld(address=address, client=request.into, iaid=request.into_iaid)
 
 
-def block(ledger: Ledger, request: BlockAddress, *, at: int) -> Iterator[Event]:
-    """Give an address to nobody that a client has without having been given it; who was given it is moved.
+def owner_of(ledger: Ledger, address: bytes) -> bytes | None:
+    """Who has an address, or for whom it is kept."""
+    lease, kept = ledger.leases.get(address), ledger.held.get(address)
+    return lease.client if lease is not None else kept[0] if kept is not None else None
 
-    Refused `not-in-plan`, `too-many-declines`.
+
+def block(ledger: Ledger, request: BlockAddress, *, at: int) -> Iterator[Event]:
+    """Give an address to nobody that a client has without having been given it; its `holder` by the log is moved.
+
+    What is another's is not taken by a claim: a holder has to be named, of whom the link has shown that it is not the
+    one that uses it. Refused `not-in-plan`, `in-use`, `too-many-declines`.
     """
     pool = ledger.pool_of(request.address)
     if pool is None:
@@ -101,6 +108,9 @@ def block(ledger: Ledger, request: BlockAddress, *, at: int) -> Iterator[Event]:
     until = at + pool.quarantine * MICROSECONDS
     if lease is None and ledger.quarantine.get(request.address, 0) > at + pool.quarantine * MICROSECONDS // 2:
         return  # it is blocked, for long enough
+    owner = owner_of(ledger, request.address)
+    if owner not in (None, request.holder):
+        raise Refused("in-use", "another client has this address, or it is kept for one")
     ledger.check_declines(request.client, at=at)
     if lease is not None:
         yield allocating.withdrawn(lease)

@@ -131,6 +131,7 @@ class BlockAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
     client: ClientId
     address: Address
     cause: int  # sequence of the commit on `seen` in which that was seen
+    holder: ClientId | None = None  # whose it is in the log, and who is not the one that the link answers for it
 
 
 class MergeOutage(Request, frozen=True, kw_only=True, omit_defaults=True):

@@ -13,7 +13,7 @@ import contextlib
 import random
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Mapping
 
 from dnms.events.ip import MAPPED
 from dnms.linux.errors import KernelError
@@ -29,6 +29,8 @@ PROBE_WAIT = 0.1  # seconds, at most, before the first, so that nodes which were
 PROBES = 3
 PROBE_INTERVAL = 0.2  # seconds
 LISTEN = 0.5  # seconds after the last
+ASKS = 3
+ASK_INTERVAL = 0.3  # seconds, after the last too
 ANNOUNCEMENTS = 2
 ANNOUNCE_INTERVAL = 0.2  # seconds; the second is for what the first lost
 
@@ -47,7 +49,12 @@ async def conflicts(interface: str, addresses: Collection[bytes]) -> frozenset[b
         if not wanted or sock.getsockname()[3] != ARPHRD_ETHER:
             return frozenset()
         own = sock.getsockname()[4]
-        listening = asyncio.ensure_future(_listen(sock, own, frozenset(wanted), found))
+
+        def hear(packet: bytes) -> None:
+            if (address := claimed(packet, own, wanted.keys())) is not None:
+                found.add(address)
+
+        listening = asyncio.ensure_future(_listen(sock, hear))
         try:
             await asyncio.sleep(random.uniform(0, PROBE_WAIT))
             for probe in range(PROBES):
@@ -63,6 +70,42 @@ async def conflicts(interface: str, addresses: Collection[bytes]) -> frozenset[b
     finally:
         sock.close()
     return frozenset(wanted[address] for address in found)
+
+
+async def answers(interface: str, asked: Mapping[bytes, bytes]) -> dict[bytes, frozenset[bytes]]:
+    """The hardware addresses that answer for IPv4 addresses of others. KernelError.
+
+    `asked` has with each the address to ask from: one of ours in the same prefix. Without such a one it is unspecified,
+    and then whoever probes for the address at this moment takes that for a conflict (RFC 5227, 2.1.1). Interfaces that
+    are not Ethernet have no ARP, and no answers.
+    """
+    wanted = {address.removeprefix(MAPPED): address for address in asked}
+    found: dict[bytes, set[bytes]] = {}
+    sock = _open(interface)
+    try:
+        if not wanted or sock.getsockname()[3] != ARPHRD_ETHER:
+            return {}
+        own = sock.getsockname()[4]
+
+        def hear(packet: bytes) -> None:
+            if (answer := answered(packet, own)) is not None and answer[0] in wanted:
+                found.setdefault(wanted[answer[0]], set()).add(answer[1])
+
+        listening = asyncio.ensure_future(_listen(sock, hear))
+        try:
+            for _ in range(ASKS):
+                for packed, address in wanted.items():
+                    _send(sock, interface, own, asked[address].removeprefix(MAPPED), packed)
+                await asyncio.sleep(ASK_INTERVAL)
+                if listening.done():
+                    break
+        finally:
+            listening.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await listening
+    finally:
+        sock.close()
+    return {address: frozenset(hardware) for address, hardware in found.items()}
 
 
 async def announce(interface: str, addresses: Collection[bytes]) -> None:
@@ -105,8 +148,8 @@ def _send(sock: socket.socket, interface: str, hardware: bytes, sender: bytes, t
         raise KernelError.from_errno(error.errno or 0, f"send ARP on {interface}") from error
 
 
-async def _listen(sock: socket.socket, own: bytes, wanted: frozenset[bytes], found: set[bytes]) -> None:
-    """Collect the addresses that another host speaks for (RFC 5227, 2.1.1). KernelError, when the link goes down."""
+async def _listen(sock: socket.socket, hear: Callable[[bytes], None]) -> None:
+    """Hand on all ARP that the interface hears. KernelError, when the link goes down."""
     while True:
         try:
             packet = sock.recv(128)
@@ -115,12 +158,23 @@ async def _listen(sock: socket.socket, own: bytes, wanted: frozenset[bytes], fou
             continue
         except OSError as error:
             raise KernelError.from_errno(error.errno or 0, "hear ARP") from error
-        if (address := claimed(packet, own, wanted)) is not None:
-            found.add(address)
+        hear(packet)
 
 
-def claimed(packet: bytes, own: bytes, wanted: frozenset[bytes]) -> bytes | None:
-    """Which of the addresses `wanted` (4 bytes each) another host than `own` (its hardware address) speaks for."""
+def answered(packet: bytes, own: bytes) -> tuple[bytes, bytes] | None:
+    """Which address (4 bytes) another host than `own` has by this packet, and its hardware address."""
+    if len(packet) < _PACKET.size:
+        return None
+    _, protocol, *lengths, _operation, hardware, sender, _, _target = _PACKET.unpack_from(packet)
+    if protocol != 0x0800 or lengths != [6, 4] or hardware == own or sender == NOBODY:
+        return None
+    return bytes(sender), bytes(hardware)
+
+
+def claimed(packet: bytes, own: bytes, wanted: Collection[bytes]) -> bytes | None:
+    """Which of the addresses `wanted` (4 bytes each) another host than `own` (its hardware address) speaks for, or
+    probes for (RFC 5227, 2.1.1).
+    """
     if len(packet) < _PACKET.size:
         return None
     _, protocol, *_lengths, _operation, hardware, sender, _, target = _PACKET.unpack_from(packet)

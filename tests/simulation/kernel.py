@@ -58,6 +58,11 @@ class Kernel:
         self._decided: dict[bytes, asyncio.Future[str]] = {}
         self._timers: dict[bytes, asyncio.TimerHandle] = {}
         kernels.append(self)
+        host.uses = self._uses
+
+    def _uses(self, address: bytes) -> bool:
+        held = self.addresses.get(address)
+        return held is not None and held.usable
 
     @property
     def link(self) -> Link:

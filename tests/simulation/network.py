@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter, deque
+from collections.abc import Callable, Collection
 from random import Random
 from typing import Any
 
@@ -83,6 +84,7 @@ class Host:
         self.wired = True  # it has power, and a carrier
         self.listeners: dict[int, Listener] = {}
         self.sockets: list[Datagrams] = []
+        self.uses: Callable[[bytes], bool] = lambda address: False  # whether its kernel answers for an address
         self._ports = 40_000
         network.hosts[name] = self
 
@@ -101,6 +103,12 @@ class Host:
     def discovery(self, receive: Receive) -> Datagrams:
         """Hear the groups of discovery, for `link.Link`."""
         return self.open(receive, port=PORT)
+
+    async def users(self, addresses: Collection[bytes]) -> dict[bytes, frozenset[bytes]]:
+        """Who answers for each, for `link.Link`."""
+        await asyncio.sleep(2 * self.network.delay())
+        others = [host for host in self.network.hosts.values() if host is not self and self.network.reach(self, host)]
+        return {address: frozenset(host.address[-6:] for host in others if host.uses(address)) for address in addresses}
 
     async def connect(
         self, endpoint: Endpoint, *, seen: float

@@ -140,7 +140,7 @@ class World:
             if what == "move" and lease is not None:
                 return MoveAddress(client=client, iaid=iaid, address=lease.address)
             if what == "block" and lease is not None:
-                return BlockAddress(client=b"somebody else...", address=lease.address, cause=1)
+                return BlockAddress(client=b"somebody else...", address=lease.address, cause=1, holder=client)
             return None
 
         with suppress(Refused):

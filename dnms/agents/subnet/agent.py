@@ -15,6 +15,7 @@ import structlog
 
 from dnms.agents import tls
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.claims import Claims
 from dnms.agents.subnet.extending import Extending
 from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.link import Link
@@ -175,7 +176,8 @@ async def attend(
         books.begin_without_log()
     introduction = Introduction(settings.name, site.name, settings.subnet)
     newcomers = Newcomers(settings.new_nodes)
-    sessions = Sessions(books, introduction, client_id=site.client_id, newcomers=newcomers)
+    claims = Claims(books, link.users)
+    sessions = Sessions(books, introduction, client_id=site.client_id, newcomers=newcomers, claims=claims)
     offer = Offer(
         nonce=bytes(16),
         site=site.name,

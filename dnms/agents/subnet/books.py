@@ -146,10 +146,15 @@ class Books:
         shard = self._shards.get(subjects.node(self._site, client))
         return None if shard is None else shard.fold.state.nodes.get(client)
 
+    def hardware(self, client: bytes) -> frozenset[bytes]:
+        """The hardware addresses that a node had when it was identified last; none if it is not known."""
+        known = self.node(client)
+        told = known.identity.hardware if known is not None and known.identity is not None else ()
+        return frozenset(value for each in told if isinstance(value := each.value, bytes))
+
     def has_left(self, client: bytes) -> bool:
         """Whether this node has arrived on another subnet since it was here, as far as the log is followed."""
-        shard = self._shards.get(subjects.node(self._site, client))
-        known = shard.fold.state.nodes.get(client) if shard is not None else None
+        known = self.node(client)
         return known is not None and known.subnet not in ("", self.subnet) and client not in self._unidentified
 
     async def identify(self, request: IdentifyNode) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from dnms.linux.multicast import Peer, Receive
@@ -70,4 +70,8 @@ class Link(Protocol):
 
     def discovery(self, receive: Receive) -> Discovery:
         """Hear who asks for an agent; after `listen`. KernelError."""
+        ...
+
+    async def users(self, addresses: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
+        """Ask the link who has these addresses: the hardware addresses that answer for each. KernelError."""
         ...

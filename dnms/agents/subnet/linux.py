@@ -7,9 +7,12 @@ import socket
 import ssl
 import traceback
 from collections import Counter
+from collections.abc import Collection, Iterable
 
 from dnms.agents.subnet.link import Streams
-from dnms.linux import multicast
+from dnms.events.configuration import InterfaceAddress
+from dnms.events.ip import family
+from dnms.linux import arp, multicast, neighbours
 from dnms.linux.dad import link_local_ready
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
@@ -139,3 +142,24 @@ class LinuxLink:
     def discovery(self, receive: Receive) -> LinuxDiscovery:
         """Hear who asks for an agent; after `listen`. KernelError."""
         return LinuxDiscovery(self._index, receive)
+
+    async def users(self, addresses: Collection[bytes]) -> dict[bytes, frozenset[bytes]]:
+        """The hardware addresses that answer for each; after `listen`. KernelError."""
+        six = [address for address in addresses if family(address) == 6]
+        four = [address for address in addresses if family(address) == 4]
+        async with Netlink() as netlink:
+            own = await netlink.addresses(self._index)
+        sources = {address: _source(own, address) for address in four}
+        by_arp, by_nd = await asyncio.gather(
+            arp.answers(self._interface, sources), neighbours.answers(self._interface, six)
+        )
+        return by_arp | by_nd
+
+
+def _source(own: Iterable[InterfaceAddress], asked: bytes) -> bytes:
+    """Our address in the same prefix as an IPv4 address; unspecified if there is none."""
+    for each in own:
+        host = 128 - each.prefix_length
+        if family(each.address) == 4 and int.from_bytes(each.address) >> host == int.from_bytes(asked) >> host:
+            return each.address
+    return arp.NOBODY

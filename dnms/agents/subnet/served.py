@@ -11,6 +11,7 @@ import structlog
 from dnms.agents.subnet.away import Away
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.budget import Budget
+from dnms.agents.subnet.claims import Claims, block
 from dnms.agents.subnet.joining import Comer, Joining
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.told import Told, ping_every
@@ -18,7 +19,6 @@ from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import RETRY, assign
 from dnms.domain.leases import Lease
-from dnms.domain.ledger import MAX_DECLINES
 from dnms.domain.outage import OUTAGE
 from dnms.domain.reserved import prefix_in
 from dnms.events.configuration import Snapshot
@@ -27,7 +27,6 @@ from dnms.events.plan import Family
 from dnms.events.recorded import Personal
 from dnms.events.requests import (
     AllocateAddress,
-    BlockAddress,
     DeclineAddress,
     IdentifyNode,
     ReleaseAddress,
@@ -43,9 +42,6 @@ from dnms.wire.messages import MAX_ASSOCIATIONS, Assign, Association, Binding
 OUTAGE_RETRY = 5  # seconds
 
 _logger = structlog.get_logger(__name__)
-
-MANUAL = "other"
-"""The origin of addresses that a person or another program has set."""
 
 BUSY_RETRY = 30  # seconds
 
@@ -72,11 +68,16 @@ class ServedNode:
         peer: str,
         joining: Joining,
         newcomers: Newcomers | None = None,
+        claims: Claims | None = None,
     ) -> None:
-        """`newcomers` bounds the new leases of the address that it comes from; None: nothing does."""
+        """`newcomers` bounds the new leases of the address that it comes from; None: nothing does.
+
+        `claims` looks into what it says that it has of others; None: that is let be.
+        """
         self._joining = joining
         self.client = b""
         self._newcomers = newcomers
+        self._claims = claims
         self._session = session
         self._books = books
         self._introduction = introduction
@@ -305,27 +306,19 @@ class ServedNode:
         self._session.registered(event.id)
 
     async def _block(self, snapshot: Snapshot, seen: int) -> None:
-        """Have addresses given to nobody that the node has of somebody else than DNMS; `seen` is where it said so.
+        """See to what it has of somebody else than DNMS; `seen` is where it said so. LogError."""
 
-        What is another's lease is left to DAD: a node says what it likes, and must not end the leases of others so.
-        """
-        ledger = self._books.ledger
-        used = [
-            each.address
-            for each in snapshot.addresses
-            if each.origin == MANUAL
-            and each.address not in ledger.leases
-            and each.address not in ledger.held
-            and ledger.pool_of(each.address) is not None
-        ][:MAX_DECLINES]
-        if not used or not self._budget.decisions.take(asyncio.get_running_loop().time(), len(used)):
-            return
-        requests = [BlockAddress(client=self.client, address=address, cause=seen) for address in used]
-        for outcome in await asyncio.gather(*map(self._books.decide, requests), return_exceptions=True):
-            if isinstance(outcome, Refused):
-                _logger.warning("not blocked", why=outcome.why, text=outcome.text)
-            elif isinstance(outcome, BaseException):
-                raise outcome
+        def affords(decisions: int) -> bool:
+            return not decisions or self._budget.decisions.take(asyncio.get_running_loop().time(), decisions)
+
+        await block(
+            self._books,
+            self._claims,
+            client=self.client,
+            snapshot=snapshot,
+            seen=seen,
+            affords=affords,
+        )
 
     def _configuration(self, event: heard.Registered | heard.Observed) -> ConfigurationRegistered:
         return ConfigurationRegistered(client=self.client, digest=event.digest, snapshot=event.snapshot)

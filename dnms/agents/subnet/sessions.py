@@ -11,6 +11,7 @@ import structlog
 
 from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.claims import Claims
 from dnms.agents.subnet.door import Door
 from dnms.agents.subnet.joining import Joining
 from dnms.agents.subnet.link import Listener
@@ -55,13 +56,16 @@ class Sessions:
         *,
         client_id: Callable[[bytes], bytes],
         newcomers: Newcomers | None = None,
+        claims: Claims | None = None,
     ) -> None:
+        """`claims` looks into what nodes say that they have of others, while this serves; None: that is let be."""
         self._books = books
         self._introduction = introduction
         self._door = Door(self._connected)
         self._client_id = client_id
         self._open: dict[asyncio.Task[None], tuple[AgentSession, Pump[heard.AgentEvent], ServedNode]] = {}
         self._newcomers = newcomers or Newcomers()
+        self._claims = claims
         self._strangers: Counter[str] = Counter()  # connections that ended before anybody was welcomed, by why
         self._dropped: Counter[str] = Counter()
         self._lines = Buckets(burst=LINES_AT_ONCE, per_second=LINES_A_SECOND, most=MAX_PEERS)
@@ -77,6 +81,8 @@ class Sessions:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._door.serve(listeners))
                 tasks.create_task(self._report())
+                if self._claims is not None:
+                    tasks.create_task(self._claims.run())
         finally:
             await self._leave()
 
@@ -141,7 +147,13 @@ class Sessions:
         peer = name[0]
         joining = Joining(self._books, self._client_id, self._alarm)
         node = ServedNode(
-            session, self._books, self._introduction, peer=peer, joining=joining, newcomers=self._newcomers
+            session,
+            self._books,
+            self._introduction,
+            peer=peer,
+            joining=joining,
+            newcomers=self._newcomers,
+            claims=self._claims,
         )
         self._open[task] = (session, pump, node)
         why = FAILED

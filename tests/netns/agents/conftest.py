@@ -17,6 +17,7 @@ from dnms.agents.node import NodeSettings, give_back
 from dnms.agents.node import run as run_node
 from dnms.agents.subnet.agent import _serve
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.claims import Claims
 from dnms.agents.subnet.linux import LinuxLink
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
@@ -142,7 +143,7 @@ class Network:
             )
             link = LinuxLink("net", tls.serving(site.agent_certificate, site.agent_key))
             introduction = Introduction(name, "s", "office")
-            sessions = Sessions(books, introduction, client_id=site.client_id)
+            sessions = Sessions(books, introduction, client_id=site.client_id, claims=Claims(books, link.users))
             async with asyncio.TaskGroup() as tasks:
                 if not log.records:
                     await apply_plan(log)

@@ -152,10 +152,18 @@ class LedgerMachine(RuleBasedStateMachine):
             address, (client, iaid) = data.draw(st.sampled_from(sorted(self.fold.state.held.items())))
             self.ask(UnholdAddress(client=client, iaid=iaid, address=address))
 
-    @rule(client=clients, host=st.integers(0, 16))
-    def block(self, client: bytes, host: int) -> None:
+    @rule(client=clients, host=st.integers(0, 16), holder=st.none() | clients)
+    def block(self, client: bytes, host: int, holder: bytes | None) -> None:
         address = parse_address(f"192.0.2.{host}" if host % 2 else f"2001:db8::{host + 8:x}")
-        self.ask(BlockAddress(client=client, address=address, cause=1))
+        self.ask(BlockAddress(client=client, address=address, cause=1, holder=holder))
+
+    @rule(data=st.data(), client=clients, holder=st.none() | clients)
+    def claim(self, data: st.DataObject, client: bytes, holder: bytes | None) -> None:
+        """Of what somebody has, or seems to have; nobody loses it who is not named."""
+        if (lease := self.held(data)) is not None:
+            self.ask(BlockAddress(client=client, address=lease.address, cause=1, holder=holder))
+            if holder != lease.client:
+                assert self.fold.state.leases[lease.address] == lease
 
     @rule(data=st.data(), client=clients)
     def merge(self, data: st.DataObject, client: bytes) -> None:

@@ -12,6 +12,7 @@ from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 import pytest
 
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.claims import Claims
 from dnms.agents.subnet.joining import Joining
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.served import Introduction, ServedNode
@@ -209,6 +210,7 @@ class Node:
         self.asked: list[agent_events.AgentEvent] = []
         self.duid = b"\x00\x04" + hashlib.sha256(name.encode()).digest()[:16]
         self.client = client_id(self.duid)
+        self.hardware = self.duid[:6]
         self.session = NodeSession(
             self.state,
             duid=self.duid,
@@ -222,11 +224,13 @@ class Node:
         self.alarms: list[Event] = []
         self.served = self.serve("fe80::5%eth0")
 
-    def serve(self, peer: str, newcomers: Newcomers | None = None) -> ServedNode:
+    def serve(self, peer: str, newcomers: Newcomers | None = None, claims: Claims | None = None) -> ServedNode:
         """The agent's end of it, for who comes from this address."""
         joining = Joining(self.books, client_id, self._alarmed)
         introduction = Introduction("a1", SITE, self.books.subnet)
-        return ServedNode(self.agent, self.books, introduction, peer=peer, joining=joining, newcomers=newcomers)
+        return ServedNode(
+            self.agent, self.books, introduction, peer=peer, joining=joining, newcomers=newcomers, claims=claims
+        )
 
     async def _alarmed(self, event: Event) -> None:
         await asyncio.sleep(0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NoReturn
 
@@ -87,6 +87,9 @@ class Unseen:
 
     def discovery(self, receive: Receive) -> NoReturn:
         raise AssertionError("it listened")
+
+    async def users(self, addresses: Collection[bytes]) -> NoReturn:
+        raise AssertionError("it asked who is there")
 
 
 async def serve(books: Books) -> None:

@@ -192,8 +192,9 @@ def test_a_client_that_is_moved_often_keeps_a_bounded_number(clerk: Clerk) -> No
 # -- what somebody uses without having been given it
 
 
-def block(number: int, address: bytes) -> BlockAddress:
-    return BlockAddress(client=client(number), address=address, cause=17)
+def block(number: int, address: bytes, *, holder: int | None = None) -> BlockAddress:
+    named = None if holder is None else client(holder)
+    return BlockAddress(client=client(number), address=address, cause=17, holder=named)
 
 
 def test_an_address_that_is_seen_in_use_is_given_to_nobody(clerk: Clerk) -> None:
@@ -210,9 +211,27 @@ def test_an_address_that_is_seen_in_use_is_given_to_nobody(clerk: Clerk) -> None
 
 def test_who_was_given_what_another_uses_is_moved(clerk: Clerk) -> None:
     given = clerk.allocate(1)
-    events = clerk.ask(block(2, given.address))
+    events = clerk.ask(block(2, given.address, holder=1))
     assert [type(event) for event in events] == [AddressWithdrawn, HashMoved, AddressBlocked]
     assert clerk.allocate(1).address != given.address
+
+
+def test_nobody_loses_what_it_was_given_by_a_claim_in_which_it_is_not_named(clerk: Clerk) -> None:
+    """It may have been given to another one while the link was asked."""
+    given = clerk.allocate(1)
+    for holder in (None, 2, 3):
+        assert clerk.refused(block(2, given.address, holder=holder)) == "in-use"
+    assert clerk.ledger.leases[given.address].client == client(1)
+
+
+def test_what_is_kept_for_a_client_is_not_blocked_by_a_claim_in_which_it_is_not_named(clerk: Clerk) -> None:
+    clerk.adopt(RESERVED)
+    address = parse_address("192.0.2.20")
+    clerk.ask(HoldAddress(client=client(1), iaid=1, family=4, address=address))
+    assert clerk.refused(block(2, address)) == "in-use"
+    [blocked] = clerk.ask(block(2, address, holder=1))
+    assert isinstance(blocked, AddressBlocked)
+    assert clerk.allocate(1, 4).address != address
 
 
 def test_what_is_a_clients_own_is_not_blocked(clerk: Clerk) -> None:
