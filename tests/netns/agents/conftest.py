@@ -118,6 +118,7 @@ class Network:
         self.state = path / "state"
         self.log = MemoryLog("s", log_id="log", now=SystemClock().now)
         self._threads: list[Thread] = []
+        self._others: list[Namespace] = []
         self.plug()
 
     def plug(self) -> None:
@@ -156,10 +157,19 @@ class Network:
 
         return self._start(self.agents, run)
 
-    def live(self, **settings: Any) -> Thread:
-        """Start the Node Agent."""
+    def live(self, machine: Namespace | None = None, **settings: Any) -> Thread:
+        """Start the Node Agent, or that of another machine."""
         whole = self.settings(**settings)
-        return self._start(self.node, lambda stop: run_node(whole, stop=stop))
+        return self._start(machine or self.node, lambda stop: run_node(whole, stop=stop))
+
+    def another(self, name: str) -> Namespace:
+        """Another machine on the link."""
+        machine = Namespace.create(name)
+        self._others.append(machine)
+        self.bridge.plug([machine], "eth0")
+        machine.set_sysctls(FAST)
+        machine.set_up("eth0")
+        return machine
 
     def settings(self, **settings: Any) -> NodeSettings:
         """What the Node Agent is told."""
@@ -199,8 +209,8 @@ class Network:
     def close(self) -> None:
         for thread in reversed(self._threads):
             thread.stop()
-        self.node.close()
-        self.agents.close()
+        for each in (self.node, *self._others, self.agents):
+            each.close()
 
 
 async def apply_plan(log: MemoryLog) -> None:
