@@ -59,6 +59,7 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class _Site(_Table, kw_only=True):
     name: Name
     level: Annotated[int, msgspec.Meta(ge=1)] = 1
+    strict: bool = False
 
 
 _Mtu = Annotated[int, msgspec.Meta(ge=1280, le=65535)]
@@ -153,6 +154,7 @@ def from_builtins(document: Any) -> ApplyPlan:
     return ApplyPlan(
         site=parsed.site.name,
         level=parsed.site.level,
+        strict=parsed.site.strict,
         realms=tuple(Realm(name=realm.name) for realm in parsed.realm) or (Realm(name="default"),),
         groups=tuple(
             Group(
@@ -187,7 +189,7 @@ def from_builtins(document: Any) -> ApplyPlan:
 def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
     """The document of a plan, in dicts and lists; `from_builtins` gives the plan back."""
     return {
-        "site": {"name": plan.site, "level": plan.level},
+        "site": {"name": plan.site, "level": plan.level} | ({"strict": True} if plan.strict else {}),
         "realm": [{"name": realm.name} for realm in plan.realms],
         "group": [
             {"name": group.name, "number": group.number, "nodes": list(group.nodes)}

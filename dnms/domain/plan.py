@@ -48,6 +48,7 @@ class PlanState:
         self._named = named
         self.site = ""
         self.level = 0
+        self.strict = False  # every subnet is, whatever it says itself
         self.position = 0  # sequence of the newest commit in it
         self._drafted = False  # there are changes in it that have no position yet
         self.realms: MutableMapping[str, Realm] = {}
@@ -63,7 +64,7 @@ class PlanState:
     def draft(self) -> PlanState:
         """A copy that may be thrown away."""
         draft = PlanState(self._named)
-        draft.site, draft.level, draft.position = self.site, self.level, self.position
+        draft.site, draft.level, draft.strict, draft.position = self.site, self.level, self.strict, self.position
         draft._drafted = self._drafted
         draft.realms, draft.groups = Overlay(self.realms), Overlay(self.groups)
         draft.subnets, draft.pools = Overlay(self.subnets), Overlay(self.pools)
@@ -89,8 +90,8 @@ class PlanState:
             raise Refused("invalid-plan", "\n".join(problems))
         groups = self._numbered(request.groups, entropy)
         events: list[Event] = []
-        if (self.site, self.level) != (request.site, request.level):
-            events.append(SiteDefined(name=request.site, level=request.level))
+        if (self.site, self.level, self.strict) != (request.site, request.level, request.strict):
+            events.append(SiteDefined(name=request.site, level=request.level, strict=request.strict))
         # What is withdrawn goes from the leaves to the root, what is defined from the root to the leaves.
         events += [PoolWithdrawn(name=name) for name in _gone(self.pools, request.pools)]
         events += [SubnetWithdrawn(name=name) for name in _gone(self.subnets, request.subnets)]
@@ -110,7 +111,7 @@ class PlanState:
         self._drafted = self._drafted or not position
         match event:
             case SiteDefined():
-                self.site, self.level = event.name, event.level
+                self.site, self.level, self.strict = event.name, event.level, event.strict
             case RealmDefined(realm=realm):
                 self.realms[realm.name] = realm
             case GroupDefined(group=group):
@@ -130,7 +131,7 @@ class PlanState:
 
     def load(self, document: ApplyPlan, position: int) -> None:
         """Take what `document` gave at this position, instead of folding what led to it."""
-        self.site, self.level, self.position = document.site, document.level, position
+        self.site, self.level, self.strict, self.position = document.site, document.level, document.strict, position
         self.realms = {each.name: each for each in document.realms}
         self.groups = {each.name: each for each in document.groups}
         self.subnets = {each.name: each for each in document.subnets}
@@ -145,14 +146,18 @@ class PlanState:
             groups=tuple(self.groups.values()),
             subnets=tuple(self.subnets.values()),
             pools=tuple(self.pools.values()),
+            strict=self.strict,
         )
 
     def for_subnet(self, name: str) -> AdoptedPlan:
         """What the ledger of a subnet adopts. Without the names of nodes, which are personal."""
+        subnet = self.subnets.get(name)
+        if subnet is not None and self.strict:
+            subnet = msgspec.structs.replace(subnet, strict=True)
         return AdoptedPlan(
             position=self.position,
             level=self.level,
-            subnet=self.subnets.get(name),
+            subnet=subnet,
             pools=tuple(pool for pool in self.pools.values() if pool.subnet == name),
             groups={group.name: group.number for group in self.groups.values()},
             ranges={group.name: group.ranges for group in self.groups.values() if group.ranges},

@@ -87,6 +87,7 @@ class SiteDefined(Event, frozen=True, kw_only=True, omit_defaults=True):
     NAME = "site.defined"
     name: Name
     level: int
+    strict: bool = False  # every subnet is
 
 
 class RealmDefined(Event, frozen=True, kw_only=True, omit_defaults=True):

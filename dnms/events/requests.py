@@ -25,6 +25,7 @@ class ApplyPlan(Request, frozen=True, kw_only=True, omit_defaults=True):
     groups: tuple[Group, ...] = ()
     subnets: tuple[Subnet, ...] = ()
     pools: tuple[Pool, ...] = ()
+    strict: bool = False  # every subnet is
     based_on: int | None = None  # position of the plan that it was compared with; None: whatever the plan is now
 
 

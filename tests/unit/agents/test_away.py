@@ -30,6 +30,7 @@ from tests.virtual_time import pass_time
 
 E = TypeVar("E", bound=Event)
 STRICT = PLAN.replace('name = "office"\n', 'name = "office"\nstrict = true\n')
+STRICT_SITE = PLAN.replace('name = "s"\n', 'name = "s"\nstrict = true\n')
 
 
 @pytest.fixture
@@ -346,10 +347,11 @@ async def test_who_came_and_went_in_an_outage_is_recorded(books: Books, way: Oth
     assert sessions == [SessionOpened, SessionClosed]
 
 
+@pytest.mark.parametrize("plan", [STRICT, STRICT_SITE], ids=["subnet", "site"])
 async def test_on_a_strict_subnet_nothing_is_given(
-    site: Site, books: Books, way: OtherWay, journal: MemoryJournal
+    site: Site, books: Books, way: OtherWay, journal: MemoryJournal, plan: str
 ) -> None:
-    await site.apply(STRICT)
+    await site.apply(plan)
     await until(lambda: books.ledger.plan.subnet is not None and books.ledger.plan.subnet.strict)
     way.cut = True
     books.outage.begin("cut off by the test")

@@ -14,7 +14,7 @@ SUBNET = SITE + '[[subnet]]\nname = "lan"\nprefixes = ["2001:db8::/64"]\n'
     [
         ("", 'Expected a [site] table with the name of the site, such as name = "home" - at `$`'),
         ("colour = 1", "unknown field `colour`; known are site, realm, group, subnet, pool - at `$`"),
-        (SITE + "colour = 1", "unknown field `colour`; known are name, level - at `$.site`"),
+        (SITE + "colour = 1", "unknown field `colour`; known are name, level, strict - at `$.site`"),
         (
             SUBNET + "[[subnet.routes]]\nvia = 1",
             "unknown field `via`; known are destination, gateway, metric - at `$.subnet[0].routes[0]`",

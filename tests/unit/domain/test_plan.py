@@ -5,6 +5,7 @@ import pytest
 from dnms.domain.aggregate import Refused
 from dnms.domain.document import DocumentError, from_builtins, from_toml, to_builtins
 from dnms.domain.plan import PlanState, says_the_same
+from dnms.domain.plan_difference import differences
 from dnms.domain.reserved import RESERVED_GROUPS
 from dnms.events.ip import parse_address
 from dnms.events.plan import GroupDefined, PoolWithdrawn, SubnetDefined
@@ -130,6 +131,25 @@ def test_a_changed_subnet_is_defined_anew(plan: PlanState, document: ApplyPlan) 
 
 def test_a_plan_shown_and_applied_again_changes_nothing(plan: PlanState) -> None:
     assert from_builtins(to_builtins(plan.document())) == plan.document()
+
+
+def test_all_subnets_of_a_strict_site_are_strict_until_it_is_no_more() -> None:
+    usual = from_toml(SITE + SUBNET + POOL)
+    strict = from_toml(SITE + "strict = true\n" + SUBNET + POOL)
+    assert from_builtins(to_builtins(strict)) == strict
+    assert [(each.part, each.fields) for each in differences(usual, strict)] == [("site", {"strict": [None, True]})]
+    state = PlanState()
+    for document, expected in ((usual, False), (strict, True), (usual, False)):
+        for event in state.decide(document, at=0, entropy=bytes(32)):
+            state.evolve(event, at=0, position=1)
+        adopted = state.for_subnet("a").subnet
+        assert adopted is not None
+        assert adopted.strict is expected
+        assert state.document() == document
+        assert not state.decide(document, at=0, entropy=bytes(32))
+        loaded = PlanState()
+        loaded.load(document, 1)
+        assert loaded.for_subnet("a") == state.for_subnet("a")
 
 
 def test_what_may_be_given_while_the_log_is_away_is_shown_where_it_is_not_as_usual() -> None:
