@@ -7,7 +7,7 @@ horizon has passed expire. Until the folds have reached the end of the log nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -136,6 +136,18 @@ class Books:
     async def decide(self, request: Request) -> tuple[Event, ...]:
         """Have the ledger decide. Refused; LogError, and then nothing was promised."""
         return await self.outage.unless(self._ledger.submit(request))
+
+    async def decide_all(self, requests: Iterable[Request]) -> list[tuple[Event, ...] | BaseException]:
+        """Have the ledger decide several side by side: with each its events, or why it was refused. LogError."""
+
+        async def decided() -> list[tuple[Event, ...] | BaseException]:
+            outcomes = await self._ledger.submit_all(requests)
+            for outcome in outcomes:
+                if isinstance(outcome, LogError):
+                    raise outcome
+            return outcomes
+
+        return await self.outage.unless(decided())
 
     def knows(self, client: bytes) -> bool:
         """Whether this node was ever seen on the site."""

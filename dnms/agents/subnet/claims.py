@@ -147,7 +147,7 @@ async def block(
         told = (link.hardware.value for link in snapshot.links if link.hardware is not None)
         claims.add(client, frozenset(each for each in told if isinstance(each, bytes)), theirs, cause=seen)
     requests = [BlockAddress(client=client, address=address, cause=seen) for address in free]
-    for outcome in await asyncio.gather(*map(books.decide, requests), return_exceptions=True):
+    for outcome in await books.decide_all(requests):
         if isinstance(outcome, Refused):
             _logger.warning("not blocked", why=outcome.why, text=outcome.text)
         elif isinstance(outcome, BaseException):

@@ -390,8 +390,7 @@ class ServedNode:
     ) -> None:
         """Decide about each binding, together. Refused with the first word."""
         requests = [kind(client=self.client, iaid=each.iaid, address=each.address) for each in bindings]
-        outcomes = await asyncio.gather(*map(self._books.decide, requests), return_exceptions=True)
-        for outcome in outcomes:
+        for outcome in await self._books.decide_all(requests):
             if isinstance(outcome, BaseException):
                 raise outcome
 
@@ -412,7 +411,7 @@ class ServedNode:
         requests = [
             AllocateAddress(client=self.client, iaid=each.iaid, family=each.family, group=group) for each in wanted
         ]
-        outcomes = await asyncio.gather(*map(self._books.decide, requests), return_exceptions=True)
+        outcomes = await self._books.decide_all(requests)
         for each, outcome in zip(wanted, outcomes, strict=True):
             if isinstance(outcome, Refused):
                 refused[str(each.family)] = outcome

@@ -222,6 +222,7 @@ async def test_the_log_tells_when_a_plan_has_reached_a_node_that_keeps_its_addre
 ) -> None:
     node = Node(books, "web-1")
     await node.talk()
+    books.changed.clear()
     await site.apply(PLAN.replace("2001:db8::53", "2001:db8::54"))
     await until(books.changed.is_set)
     for _ in range(2):  # the second has nothing new to tell
@@ -236,6 +237,7 @@ async def test_a_node_is_told_what_a_smaller_plan_refuses_it(site: Site, books: 
     nodes = [Node(books, "web-1"), Node(books, "web-2")]
     for node in nodes:
         await node.talk()
+    books.changed.clear()
     await site.apply(PLAN.replace('range = "192.0.2.0/28"', 'range = "192.0.2.2-192.0.2.2"'))
     await until(books.changed.is_set)
     for node in nodes:
