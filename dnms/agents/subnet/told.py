@@ -10,7 +10,7 @@ from dnms.events.configuration import Assignment, Generation
 from dnms.wire.messages import Assign, Extended
 
 PING_EVERY = 15  # seconds; a peer that is silent for four of them is dead
-SHORTEST_PING = 5  # seconds
+SHORTEST_PING = 3  # seconds
 ALIKE = 0.1
 """Of a lifetime, by which others may be longer and are told the same: a second or two pass between the decisions on the
 addresses of one node, and what is short of the whole is made up for by the next extension."""

@@ -116,6 +116,7 @@ class Network:
         self.node = Namespace.create("node")
         self.bridge = Bridge.create(self.agents, "net", addresses=("fe80::1/64", "192.0.2.1/24"))
         self.state = path / "state"
+        self.plan = PLAN
         self.log = MemoryLog("s", log_id="log", now=SystemClock().now)
         self._threads: list[Thread] = []
         self._others: list[Namespace] = []
@@ -147,7 +148,7 @@ class Network:
             sessions = Sessions(books, introduction, client_id=site.client_id, claims=Claims(books, link.users))
             async with asyncio.TaskGroup() as tasks:
                 if not log.records:
-                    await apply_plan(log)
+                    await apply_plan(log, self.plan)
                 serving = _serve(link, 0, offer, books, sessions)
                 work = [tasks.create_task(books.run()), tasks.create_task(serving)]
                 await stop.wait()
@@ -213,7 +214,7 @@ class Network:
             each.close()
 
 
-async def apply_plan(log: MemoryLog) -> None:
+async def apply_plan(log: MemoryLog, plan: str = PLAN) -> None:
     committer = Committer(
         log,
         subjects.plan("s"),
@@ -224,7 +225,7 @@ async def apply_plan(log: MemoryLog) -> None:
     )
     running = asyncio.create_task(committer.run())
     try:
-        await committer.submit(from_toml(PLAN))
+        await committer.submit(from_toml(plan))
     finally:
         running.cancel()
         await asyncio.wait((running,))
