@@ -34,7 +34,7 @@ class Segment:
 
     async def users(self, addresses: Collection[bytes]) -> dict[bytes, frozenset[bytes]]:
         self.asked.append(frozenset(addresses))
-        await asyncio.sleep(1)
+        await pass_time(1)
         if self.down:
             raise KernelError("down", "the link is down")
         return {address: frozenset(self.answers.get(address, ())) for address in addresses}
