@@ -208,8 +208,8 @@ class ServedNode:
         if told is None or not leases or books.has_left(self.client):
             return
         if not books.outage.active:
-            if self._lacks():
-                await self.push()  # it would ask for the rest too when it renews
+            if self._lacks() or not self._is_settled(leases):
+                await self.push()  # it would be given the rest too when it renews
                 return
             try:
                 await self._each(RenewAddress, [Binding(iaid=each.iaid, address=each.address) for each in leases])
@@ -238,6 +238,15 @@ class ServedNode:
         return any(
             (self.client, iaid, kind) not in ledger.bindings and ledger.adopted.pools(kind)
             for iaid, kind in self._wanted
+        )
+
+    def _is_settled(self, leases: list[Lease]) -> bool:
+        """Whether it has what is kept for it, and nothing of another group."""
+        holds, group = self._books.ledger.holds, self._group()
+        has = {lease.address for lease in leases}
+        return all(
+            lease.drained_at or (lease.group == group and has.issuperset(holds.get(lease.binding, ())))
+            for lease in leases
         )
 
     def _may_extend_away(self, assign: Assign, told: Told) -> bool:

@@ -14,9 +14,9 @@ from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
 from dnms.agents.subnet.told import PING_EVERY, SHORTEST_PING
 from dnms.events.address import AddressExpired, AddressRenewed
-from dnms.events.ip import family
+from dnms.events.ip import family, parse_address
 from dnms.events.recorded import Personal
-from dnms.events.requests import IdentifyNode, MoveAddress, ReleaseAddress
+from dnms.events.requests import BlockAddress, HoldAddress, IdentifyNode, MoveAddress, ReleaseAddress
 from dnms.kit.clock import MICROSECONDS
 from dnms.wire import agent_events
 from dnms.wire.node_events import Assigned, Extended
@@ -265,3 +265,23 @@ async def test_what_a_node_lacks_when_it_comes_back_is_given_at_once(link: Link)
     assert asked(again, agent_events.Confirmed) == 1
     assert again.new_connections_from(4) == [four]
     assert four in again.addresses
+
+
+async def test_what_is_kept_for_a_node_and_rests_is_given_when_it_may_be(link: Link, site: Site) -> None:
+    """It would be when the node renews."""
+    node = await link.join(Node(link.books, "web-1"))
+    kept = parse_address("192.0.2.9")
+    await link.books.decide(BlockAddress(client=bytes(16), address=kept, cause=1))
+    await link.books.decide(HoldAddress(client=node.client, iaid=1, family=4, address=kept))
+    await node.served.push()
+    await node.talk()
+    assert node.new_connections_from(4) != [kept]
+    await link.live(24 * HOUR - T1)
+    assert node.new_connections_from(4) != [kept]
+    await link.live(2 * T1)
+    assert node.new_connections_from(4) == [kept]
+    before = told(node, Assigned)
+    await link.live(2 * HOUR)  # while the former one is drained, and after that
+    assert (told(node, Extended) > 0, asked(node, agent_events.Renewed)) == (True, 0)
+    await link.live(4 * T1)
+    assert told(node, Assigned) - before <= 2 * HOUR / T1 + 1
