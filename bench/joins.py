@@ -175,7 +175,7 @@ async def network() -> AsyncIterator[Network]:
 
 
 @asynccontextmanager
-async def served(folder: Path) -> AsyncIterator[tuple[Site, EmbeddedServer, JetStreamLog]]:
+async def served(folder: Path, plan: str = PLAN) -> AsyncIterator[tuple[Site, EmbeddedServer, JetStreamLog]]:
     """A new site with a plan."""
     async with AsyncExitStack() as stack:
         site = Site.create(folder / "site", NAME)
@@ -183,10 +183,10 @@ async def served(folder: Path) -> AsyncIterator[tuple[Site, EmbeddedServer, JetS
         await stack.enter_async_context(server)
         log = await connect(server.url, NAME, token=site.bus_token)
         stack.push_async_callback(log.close)
-        subject, plan = subjects.plan(NAME), Fold(PlanState())
-        committer = Committer(log, subject, plan, actor="operator/bench", now=SystemClock().now, random=bytes)
+        subject, fold = subjects.plan(NAME), Fold(PlanState())
+        committer = Committer(log, subject, fold, actor="operator/bench", now=SystemClock().now, random=bytes)
         running = asyncio.create_task(committer.run())
-        await committer.submit(from_toml(PLAN))
+        await committer.submit(from_toml(plan))
         running.cancel()
         await asyncio.wait((running,))
         yield site, server, log
