@@ -127,7 +127,9 @@ class Committer(Generic[S]):
 
         Refused; or a LogError, and then it is not known to be in the log, and must not be acted upon.
         """
-        events, _ = await self._ask(Asked(Question(request)))
+        asked = Asked(Question(request))
+        self._ask(asked)
+        events, _ = await asked.answered
         return events
 
     async def submit_all(self, requests: Iterable[Request]) -> list[tuple[Event, ...] | BaseException]:
@@ -135,11 +137,9 @@ class Committer(Generic[S]):
 
         It costs no task a request, as calling that for each would.
         """
-        if self._ended is not None:
-            raise self._ended
         asked = [Asked(Question(request)) for request in requests]
-        self._queue.extend(asked)
-        self._asked.set()
+        for each in asked:
+            self._ask(each)
         outcomes = await asyncio.gather(*(each.answered for each in asked), return_exceptions=True)
         return [outcome if isinstance(outcome, BaseException) else outcome[0] for outcome in outcomes]
 
@@ -147,15 +147,17 @@ class Committer(Generic[S]):
         """Append events that nobody decided, at most MAX_EVENTS, together; the sequence of their commit. LogError."""
         if not 0 < len(events) <= MAX_EVENTS:
             raise ValueError(f"{len(events)} events; a commit holds 1 to {MAX_EVENTS}")
-        _, sequence = await self._ask(Asked(None, tuple(events)))
+        asked = Asked(None, tuple(events))
+        self._ask(asked)
+        _, sequence = await asked.answered
         return sequence
 
-    async def _ask(self, asked: Asked) -> tuple[tuple[Event, ...], int]:
+    def _ask(self, asked: Asked) -> None:
+        """Have it settled; LogError if nothing is any more."""
         if self._ended is not None:
             raise self._ended
         self._queue.append(asked)
         self._asked.set()
-        return await asked.answered
 
     def take(self, stored: Stored) -> bool:
         """Fold a commit that the owner's follow brought; False if it is folded already, as our own mostly are.

@@ -30,6 +30,7 @@ def heal(world: World) -> None:
     world.network.weather = Weather()
     world.log.faults = Faults()
     world.log.up.set()
+    world.log.full_since = None
     world.log.let_time_come()
     for address in tuple(world.stranger.addresses):
         world.stranger.remove(address)
@@ -158,6 +159,9 @@ def _stranger(world: World, action: Action) -> Callable[[], None]:
 def _log(world: World, action: Action) -> Callable[[], None] | None:
     log = world.log
     match action.what:
+        case "log-away" if action.how == "full":
+            log.full_since = asyncio.get_running_loop().time()
+            return lambda: setattr(log, "full_since", None)
         case "log-away":
             log.up.clear()
             return log.up.set

@@ -21,6 +21,7 @@ from dnms.kit.clock import MICROSECONDS
 from tests.simulation.trace import Trace
 
 STORE_TIMEOUT = 3.0  # seconds, as JetStreamLog's
+SETTLED = 10.0  # seconds after which a write that was begun has ended for who waits for it
 IN_FLIGHT_PAUSE = 0.1  # seconds until a writer that was sent away tries again
 HELD_AND_STORED = 0.7  # of the held writes; the others failed
 LAG = 0.5  # seconds by which a replica is behind at most
@@ -59,9 +60,15 @@ class SimulatedLog(MemoryLog):
         self.skew = 0  # microseconds by which its clock was set
         self.up = asyncio.Event()
         self.up.set()
+        self.full_since: float | None = None  # its disk is, on the loop's clock: it can be read, and not stored to
         self.stored_at: list[float] = []  # of each message, on the loop's clock
         self.in_flight: set[str] = set()  # subjects on which a write has not ended
         self.told: Callable[[Commit], None] = lambda commit: None  # is called with each commit that is stored
+
+    @property
+    def is_long_full(self) -> bool:
+        """It is full, and all that was stored before is acknowledged, or given up by who waits for that."""
+        return self.full_since is not None and asyncio.get_running_loop().time() > self.full_since + SETTLED
 
     def now(self) -> int:
         return EPOCH + round(asyncio.get_running_loop().time() * MICROSECONDS) + self.skew
@@ -160,7 +167,9 @@ class LogClient:
         server = self._server
         if not server.up.is_set() or (self.cut and fate != "late"):
             return  # on its way when the way was lost
-        if subject in server.in_flight:
+        if server.full_since is not None:
+            self._reply(answered, Unavailable("the disk is full"))
+        elif subject in server.in_flight:
             server.trace.note("log", by=self._name, fate="another write is in flight", on=subject)
             self._reply(answered, _InFlight(subject))
         elif fate == "held":
@@ -175,7 +184,9 @@ class LogClient:
     def _end_write(self, subject: str, data: bytes, expected: int, answered: asyncio.Future[int]) -> None:
         """A held write ends: it is stored, or failed and nobody says so."""
         self._server.in_flight.discard(subject)
-        if self._server.up.is_set() and self._server.chance.random() < HELD_AND_STORED:
+        if not self._server.up.is_set() or self._server.full_since is not None:
+            return
+        if self._server.chance.random() < HELD_AND_STORED:
             self._reply(answered, self._put(subject, data, expected))
 
     def _put(self, subject: str, data: bytes, expected: int) -> int | LogError:

@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.joining import Claim, Comer, Joining
+from dnms.agents.subnet.notes import Notes
 from dnms.bus import committer
 from dnms.bus.committer import Committer
 from dnms.bus.drafting import Draft
@@ -27,11 +28,12 @@ from dnms.events.ip import family
 from dnms.events.node import NodeJoined
 from dnms.events.recorded import Event
 from dnms.events.requests import JoinNode, MergeOutage
-from dnms.events.seen import ConfigurationRegistered
+from dnms.events.seen import ConfigurationRegistered, OutageEnded
 from tests.simulation.journal import SimulatedJournal
 from tests.simulation.log import SimulatedLog
 
 _take, _draft, _fail, _answer = Committer.take, Committer._draft, Committer._fail, Committer._answer
+_observe = Notes.observe
 _store, _followed, _is_free, _drafted = SimulatedLog.store, Books._take, Search.is_free, Ledger.draft
 _renewed, _choose = Ledger.renewed, allocating.choose
 
@@ -258,6 +260,17 @@ def entry_that_is_never_used_up() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def back_from_an_outage_before_anything_is_stored() -> Iterator[None]:
+    """An agent is back as soon as the log can be read."""
+
+    async def observe(self: Notes, events: Sequence[Event]) -> int:
+        return 0 if isinstance(events[0], OutageEnded) else await _observe(self, events)
+
+    with patch.object(Notes, "observe", observe):
+        yield
+
+
 Mutant = Callable[[], AbstractContextManager[None]]
 
 MUTANTS: Mapping[Mutant, Sequence[str]] = {
@@ -275,5 +288,6 @@ MUTANTS: Mapping[Mutant, Sequence[str]] = {
     damaged_journal_taken_for_an_empty_one: ("cut-agent",) * 8,
     merged_without_a_look_at_who_has_it: ("cut-agent",) * 4,
     entry_that_is_never_used_up: (),
+    back_from_an_outage_before_anything_is_stored: ("log-away",) * 6,
 }
 """With what a schedule needs more of for the defect to show soon."""

@@ -181,14 +181,24 @@ async def _end(world: World) -> None:
 def _recorded(world: list[World]) -> Iterator[list[Acknowledged]]:
     """Every acknowledgement that somebody was given, the books of every agent, and what agents call a defect."""
     acknowledged: list[Acknowledged] = []
-    ask, grant, make = Committer._ask, Outage.grant, outage.grant
+    ask, grant, make, come_back = Committer._ask, Outage.grant, outage.grant, Outage._come_back
     made: dict[asyncio.Task[Any] | None, tuple[MergeOutage, int]] = {}  # for whom the journal is being written
 
-    async def recording(self: Committer[Any], asked: Asked) -> tuple[tuple[Event, ...], int]:
-        events, sequence = await ask(self, asked)
-        if events:
-            acknowledged.append((self._actor, self.subject, events, sequence))
-        return events, sequence
+    def recording(self: Committer[Any], asked: Asked) -> None:
+        def answered(future: asyncio.Future[tuple[tuple[Event, ...], int]]) -> None:
+            if not future.cancelled() and future.exception() is None:
+                events, sequence = future.result()
+                if events:
+                    acknowledged.append((self._actor, self.subject, events, sequence))
+
+        ask(self, asked)
+        asked.answered.add_done_callback(answered)
+
+    async def coming_back(self: Outage) -> bool:
+        is_back = await come_back(self)
+        if is_back and world[0].log.is_long_full:
+            world[0].trace.fail("an agent came back to a log that stores nothing")
+        return is_back
 
     def making(ledger: Ledger, request: AllocateAddress, *, at: int, since: int = 0) -> MergeOutage:
         entry = make(ledger, request, at=at, since=since)
@@ -229,6 +239,7 @@ def _recorded(world: list[World]) -> Iterator[list[Acknowledged]]:
     )
     Committer._ask = recording  # type: ignore[method-assign]
     Outage.grant, outage.grant = granting, making  # type: ignore[method-assign]
+    Outage._come_back = coming_back  # type: ignore[method-assign]
     shell.Books = Kept  # type: ignore[attr-defined]
     outage.SMALLEST = 1  # type: ignore[misc]  # so that what is given on two sides of a partition collides
     try:
@@ -236,6 +247,7 @@ def _recorded(world: list[World]) -> Iterator[list[Acknowledged]]:
     finally:
         Committer._ask = ask  # type: ignore[method-assign]
         Outage.grant, outage.grant = grant, make  # type: ignore[method-assign]
+        Outage._come_back = come_back  # type: ignore[method-assign]
         shell.Books = Books  # type: ignore[attr-defined]
         outage.SMALLEST = smallest  # type: ignore[misc]
         structlog.configure(**before)

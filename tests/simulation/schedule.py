@@ -118,6 +118,8 @@ def _action(chance: Random, what: str, agents: int, nodes: int, until: float) ->
             how = chance.choice(("bad", "worse"))
         case "stranger":
             how = str(chance.randrange(1 << 30))
+        case "log-away" if round(at * 1_000) % 3 == 0:
+            how = "full"  # it can be read, and not stored to
     return Action(at, what, whom, seconds, how)
 
 
