@@ -7,7 +7,7 @@ horizon has passed expire. Until the folds have reached the end of the log nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -25,6 +25,7 @@ from dnms.domain.assignment import group_of
 from dnms.domain.document import LEVEL
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import Node, NodeShard
+from dnms.domain.outage import LIFETIME
 from dnms.domain.plan import PlanState, says_the_same
 from dnms.events import subjects
 from dnms.events.address import AddressDeprecated, AddressHeld, AddressWithdrawn, OutageGranted
@@ -237,9 +238,13 @@ class Books:
         for pool in self.ledger.plan.pools:
             kind = family(pool.first)
             longest[kind] = max(longest[kind], HORIZON[kind] * pool.valid)
-        now = asyncio.get_running_loop().time()
-        self._expire_from = {kind: now + seconds for kind, seconds in longest.items()}
+        self._expire_nothing_for(longest)
         return longest
+
+    def _expire_nothing_for(self, seconds: Mapping[int, int]) -> None:
+        """By family; what was to wait for longer does."""
+        now = asyncio.get_running_loop().time()
+        self._expire_from = {kind: max(begins, now + seconds[kind]) for kind, begins in self._expire_from.items()}
 
     def _committer(
         self, subject: str, fold: Fold[S], *, foreign: Callable[[Stored], None] | None = None
@@ -366,6 +371,8 @@ class Books:
 
     async def _back(self) -> None:
         """The log is back: say so there, who has come, and give those who got less than usual the rest. LogError."""
+        # Another agent may be back later, with what it has prolonged: nothing of that ends as long as it can be.
+        self._expire_nothing_for({4: 0, 6: LIFETIME})
         await self._notes.observe((OutageEnded(began=self.outage.began),))
         coming = tuple(self._unidentified.values())
         outcomes = await asyncio.gather(

@@ -16,7 +16,7 @@ from dnms.bus.clock import LogClock
 from dnms.bus.port import Unanswered, Unavailable
 from dnms.domain.outage import LIFETIME, OUTAGE
 from dnms.events import codec
-from dnms.events.address import AddressAllocated, AddressDeclined, OutageGranted
+from dnms.events.address import AddressAllocated, AddressDeclined, AddressExpired, OutageGranted
 from dnms.events.ip import family
 from dnms.events.node import NodeIdentified
 from dnms.events.recorded import Event
@@ -431,3 +431,30 @@ async def test_an_outage_in_which_nothing_was_given_is_in_the_log_too(
     await pass_time(60)
     await heal(way, books)
     assert len([event for event in log.events() if isinstance(event, OutageEnded)]) == 1
+
+
+async def test_what_another_agent_prolongs_does_not_expire_before_that_one_is_back(
+    site: Site, books: Books, way: OtherWay, log: FrailLog, clock: Clock
+) -> None:
+    """Both were cut off for longer than the log's promise, and one is back a moment before the other."""
+    other_way = OtherWay(log, clock)
+    async with site.agent("a2", journal=MemoryJournal(), log=other_way) as others:
+        await Node(books, "web-1").talk()
+        promised = {lease.address: lease.horizon for lease in others.ledger.leases.values()}
+        cut(way, books)
+        cut(other_way, others)
+        seconds = (max(promised.values()) - clock.micros) // MICROSECONDS
+        await pass_time(seconds - 1)
+        clock.micros += (seconds - 1) * MICROSECONDS
+        again = Node(books, "web-1")
+        await again.talk()
+        [kept] = again.addresses
+        assert family(kept) == 6
+        await pass_time(120)
+        clock.micros += 120 * MICROSECONDS
+        await heal(other_way, others)
+        await pass_time(5)
+        assert kept not in {event.address for event in log.events() if isinstance(event, AddressExpired)}
+        await heal(way, books)
+        await until(lambda: others.position == books.position)
+        assert others.ledger.leases[kept].horizon > clock.micros
