@@ -21,7 +21,7 @@ from dnms.domain.document import LEVEL
 from dnms.domain.given import Given
 from dnms.domain.horizons import Horizons
 from dnms.domain.leases import Binding, Lease, Leases
-from dnms.domain.remembered import Remembered
+from dnms.domain.remembered import NOTHING, Remembered
 from dnms.domain.reserved import fixed_addresses, prefix_in
 from dnms.domain.strategies import COUNTING, ENTROPY
 from dnms.events.address import (
@@ -442,7 +442,8 @@ class Ledger:
 
     def _forget(self, at: int) -> None:
         """Forget what is over, and what is too much, as every agent does at this event."""
-        forgotten = self.remembered.forget(at)
+        if (forgotten := self.remembered.forget(at)) is NOTHING:
+            return
         for address in forgotten.free:
             self.given.free(address)
         for address in forgotten.as_new:
@@ -451,14 +452,8 @@ class Ledger:
 
 def _leased(event: AddressAllocated | OutageGranted) -> Lease:
     return Lease(
-        address=event.address,
-        client=event.client,
-        iaid=event.iaid,
-        pool=event.pool,
-        group=event.group,
-        valid_until=event.valid_until,
-        horizon=event.horizon,
-    )
+        event.address, event.client, event.iaid, event.pool, event.group, event.valid_until, event.horizon
+    )  # by place, since a start makes a million of them
 
 
 def _without(addresses: MutableMapping[Binding, tuple[bytes, ...]], binding: Binding, address: bytes) -> None:

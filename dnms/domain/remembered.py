@@ -35,7 +35,7 @@ class Forgotten(msgspec.Struct, frozen=True):
     free: list[bytes]  # not kept from anybody any more
 
 
-_NOTHING: Final = Forgotten([], [])
+NOTHING: Final = Forgotten([], [])
 
 
 class RememberedDump(msgspec.Struct, frozen=True, array_like=True):
@@ -154,7 +154,7 @@ class Remembered:
             and len(self.former[4]) <= MAX_FORMER
             and len(self.former[6]) <= MAX_FORMER
         ):
-            return _NOTHING
+            return NOTHING
         free: list[bytes] = []
         while self._ends and (self._ends[0][0] <= at or len(self._ends) > MAX_WITHHELD):
             until, address, client = heapq.heappop(self._ends)

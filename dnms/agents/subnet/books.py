@@ -57,6 +57,9 @@ MAX_UNIDENTIFIED = 4_096
 ABANDONED = "agent-restarted"
 """Why a session was closed whose agent ended without a word: killed, or by a power cut."""
 
+_TELLING = frozenset({PlanAdopted, AddressHeld, AddressDeprecated, AddressWithdrawn, OutageGranted})
+"""After these a node may be due something else. A set, since a start reads a million that are none of these."""
+
 _logger = structlog.get_logger(__name__)
 
 S = TypeVar("S", bound=State)
@@ -328,6 +331,8 @@ class Books:
         UnknownToThisRelease.
         """
         for event in commit.events:
+            if type(event) not in _TELLING:
+                continue
             if isinstance(event, PlanAdopted):
                 if event.plan.level > LEVEL:
                     raise UnknownToThisRelease(
