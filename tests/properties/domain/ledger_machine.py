@@ -126,9 +126,12 @@ class LedgerMachine(RuleBasedStateMachine):
             address, (whose, iaid) = kept[pick % len(kept)]
             self.waiting.append(UnholdAddress(client=client or whose, iaid=iaid, address=address))
 
-    @rule(client=clients, address=addresses)
-    def block(self, client: bytes, address: bytes) -> None:
-        self.waiting.append(BlockAddress(client=client, address=address, cause=1))
+    @rule(client=clients, address=addresses, holder=st.one_of(st.none(), clients))
+    def block(self, client: bytes, address: bytes, holder: bytes | None) -> None:
+        """Where nobody is named, who has it is."""
+        had = self.model.holders.get(address)
+        named = holder if holder is not None or had is None else had.client
+        self.waiting.append(BlockAddress(client=client, address=address, cause=1, holder=named))
 
     @rule(picked=picks, client=clients, others=st.lists(addresses, max_size=2), seconds=st.sampled_from([-5, 100, 600]))
     def merge(self, picked: list[int], client: bytes, others: list[bytes], seconds: int) -> None:

@@ -218,6 +218,9 @@ class Model:
             case "in-use" if isinstance(request, MoveAddress):
                 assert request.to is not None
                 assert not self.is_open(request.to, who, at) or not self._open_block(request.to, who, at)
+            case "in-use" if isinstance(request, BlockAddress):
+                owner = had.client if had is not None else self.kept[request.address][0]
+                assert owner not in (request.client, request.holder)
             case "in-use":
                 assert isinstance(request, HoldAddress)
                 assert address is not None
