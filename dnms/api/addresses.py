@@ -17,7 +17,7 @@ from dnms.api.plan import Plans
 from dnms.api.problems import Invalid, NotThere
 from dnms.api.questions import TheViews
 from dnms.bus.committer import Committer
-from dnms.domain.identity import iaid_of
+from dnms.domain.identity import INTERFACE, iaid_of
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.domain.reserved import prefix_in
@@ -28,9 +28,6 @@ from dnms.projections.text import plain
 from dnms.projections.views import Views
 
 TheLedgers = NamedDependency[SkipValidation[Ledgers]]
-
-INTERFACE = "eth0"
-"""The interface that is meant where none is named."""
 
 
 class Reserve(Body, frozen=True, kw_only=True):

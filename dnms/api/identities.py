@@ -13,7 +13,7 @@ from litestar import Request, Response, delete, post
 from litestar.params import FromPath
 
 from dnms.api import answers
-from dnms.api.addresses import INTERFACE, TheLedgers
+from dnms.api.addresses import TheLedgers
 from dnms.api.answers import IdentityAnswer
 from dnms.api.bodies import Body, body_of, client_of
 from dnms.api.ledgers import Ledgers
@@ -21,7 +21,7 @@ from dnms.api.plan import Plans
 from dnms.api.problems import NotThere, Problem
 from dnms.api.questions import TheViews
 from dnms.domain.aggregate import Refused
-from dnms.domain.identity import iaid_of
+from dnms.domain.identity import INTERFACE, iaid_of
 from dnms.domain.nodes import Node
 from dnms.events.address import AddressHeld
 from dnms.events.ip import format_address

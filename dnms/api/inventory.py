@@ -17,7 +17,7 @@ from litestar import Request, Response, delete, post
 from litestar.params import FromPath
 
 from dnms.api import answers
-from dnms.api.addresses import INTERFACE, TheLedgers
+from dnms.api.addresses import TheLedgers
 from dnms.api.answers import EnteredAnswer, ForgottenAnswer, KeptRow
 from dnms.api.bodies import Body, body_of, client_of
 from dnms.api.ledgers import Ledgers
@@ -28,7 +28,7 @@ from dnms.bus.committer import Committer
 from dnms.bus.port import Log, LogError
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import group_of
-from dnms.domain.identity import duid_of_hardware, iaid_of, iaid_of_hardware, parse_duid, parse_hardware
+from dnms.domain.identity import INTERFACE, duid_of_hardware, iaid_of, iaid_of_hardware, parse_duid, parse_hardware
 from dnms.domain.plan import PlanState
 from dnms.domain.strategies import STRATEGIES
 from dnms.events.ip import family, format_address
@@ -207,7 +207,7 @@ async def forget(node: FromPath[str], plans: Plans, views: TheViews, ledgers: Th
         ledger = await ledgers.current(subnet, plans.fold.state)
         state = ledger.fold.state
         for address, (whose, iaid) in [*state.held.items()]:
-            if whose == client or whose in joined:
+            if (whose == client or whose in joined) and address not in state.planned:  # that ends in the plan
                 await ledger.submit(UnholdAddress(client=whose, iaid=iaid, address=address))
                 unheld.append(format_address(address))
         for lease in [*state.leases.values()]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from http import HTTPStatus
 from typing import Any
@@ -12,7 +13,7 @@ from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import SkipValidation
 
-from dnms.api import answers, problems
+from dnms.api import answers, bodies, problems
 from dnms.api.answers import AppliedAnswer, DiffAnswer, PlanAnswer
 from dnms.api.ledgers import Ledgers
 from dnms.api.problems import Invalid, NotThere, Problem
@@ -20,7 +21,7 @@ from dnms.api.questions import TheViews
 from dnms.bus.committer import Committer
 from dnms.domain import ledger_dump
 from dnms.domain.assignment import group_of
-from dnms.domain.document import DocumentError, from_builtins, to_builtins
+from dnms.domain.document import DocumentError, client_in_hex, from_builtins, to_builtins
 from dnms.domain.forecast import SubnetForecast, foresee
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState, says_the_same
@@ -47,13 +48,15 @@ async def show(plans: Plans) -> Response[PlanAnswer]:
 
 
 @post("/plan", status_code=HTTPStatus.OK)
-async def apply(request: Request[Any, Any, Any], plans: Plans, views: TheViews) -> Response[AppliedAnswer]:
+async def apply(
+    request: Request[Any, Any, Any], plans: Plans, views: TheViews, ledgers: TheLedgers
+) -> Response[AppliedAnswer]:
     """Want exactly this plan. 422 with every place if it is none, 409 if it cannot be now.
 
     With `If-Match` (RFC 9110, 13.1.1) and the tag of `/plan` or `/plan/diff` it is refused, with 409, if the plan has
     changed since.
     """
-    wanted = await _wanted(request)
+    wanted = await _wanted(request, views, ledgers)
     tag = request.headers.get("if-match", "*").strip()
     if tag != "*":
         matched = _TAG.fullmatch(tag)
@@ -78,7 +81,7 @@ async def diff(
 
     422 with every place if it is none.
     """
-    wanted = await _wanted(request)
+    wanted = await _wanted(request, views, ledgers)
     now, events = plans.fold.state, plans.fold.state.decide(wanted, at=ledgers.now(), entropy=bytes(wanted.ENTROPY))
     before = PlanState()  # no draft, since the plan may change before this is done
     before.load(now.document(), now.position)
@@ -140,11 +143,36 @@ async def _regrouped(views: Views, before: PlanState, after: PlanState) -> dict[
     return await asyncio.to_thread(regrouped)
 
 
-async def _wanted(request: Request[Any, Any, Any]) -> ApplyPlan:
+async def _wanted(request: Request[Any, Any, Any], views: Views, ledgers: Ledgers) -> ApplyPlan:
+    document = _document(await request.body())
+    named: set[str] = set()  # whom it names, if it is a plan
+
+    def note(who: str) -> bytes:
+        named.add(who)
+        return bytes(16)
+
+    def client_of(who: str) -> bytes:
+        found = clients[who]
+        if isinstance(found, Problem):
+            raise ValueError(found.detail)  # it is what the document says that is wrong
+        return found
+
     try:
-        return from_builtins(_document(await request.body()))
+        from_builtins(document, client_of=note)
+        clients = {who: await _client(views, ledgers, who) for who in sorted(named)}
+        return from_builtins(document, client_of=client_of)
     except DocumentError as error:
         raise problems.of_document(error) from None
+
+
+async def _client(views: Views, ledgers: Ledgers, who: str) -> bytes | Problem:
+    """The client that is named, in any way in which one can be; or why nobody is."""
+    with contextlib.suppress(ValueError):
+        return client_in_hex(who)  # nobody need have seen it
+    try:
+        return await bodies.client_of(views, ledgers, who)
+    except Problem as problem:
+        return problem
 
 
 def _document(body: bytes) -> Any:

@@ -175,7 +175,7 @@ def _read(file: Path) -> dict[str, Any]:
         document = tomllib.loads(data.decode()) if len(data) <= MAX_DOCUMENT else {}
         if len(data) > MAX_DOCUMENT or len(msgspec.json.encode(document)) > MAX_DOCUMENT:  # which the API takes
             raise Failure(USAGE, f"{file}: more than {MAX_DOCUMENT >> 20} MiB, the most that a plan may have")
-        from_builtins(document)
+        from_builtins(document, client_of=lambda _: bytes(16))  # whom it means is known to the API
     except OSError as error:
         raise Failure(USAGE, f"cannot read {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from dnms.domain.identity import INTERFACE
 from dnms.events.configuration import AssignedRoute
 from dnms.events.ip import Prefix, format_address, parse_address, parse_prefix
-from dnms.events.plan import Group, Name, Pool, Realm, Seconds, Stateless, Subnet
+from dnms.events.plan import Group, Name, Pool, Realm, Reservation, Seconds, Stateless, Subnet
 from dnms.events.requests import ApplyPlan
+
+_CLIENT = re.compile(r"[0-9a-f]{32}")
 
 LEVEL = 1
 """The highest level of a site that this release decides at."""
@@ -28,6 +32,13 @@ T = TypeVar("T")
 
 class DocumentError(ValueError):
     """The text is no plan: the place, and what was expected there."""
+
+
+def client_in_hex(text: str) -> bytes:
+    """The client whose id this is; ValueError."""
+    if not _CLIENT.fullmatch(text):
+        raise ValueError(f"{text!r} is no client id, of 32 hex digits")
+    return bytes.fromhex(text)
 
 
 class _AddressText:
@@ -125,12 +136,20 @@ class _Pool(_Table, kw_only=True):
     outage: bool = True
 
 
+class _Reservation(_Table, kw_only=True):
+    address: _AddressText
+    node: str
+    interface: Annotated[str, msgspec.Meta(min_length=1, max_length=15)] = INTERFACE
+    subnet: Name | None = None
+
+
 class _Document(_Table, kw_only=True):
     site: _Site
     realm: list[_Realm] = []
     group: list[_Group] = []
     subnet: list[_Subnet] = []
     pool: list[_Pool] = []
+    reservation: list[_Reservation] = []
 
 
 def from_toml(text: str) -> ApplyPlan:
@@ -143,8 +162,11 @@ def from_toml(text: str) -> ApplyPlan:
         raise DocumentError("Nested too deeply for a plan - at `$`") from error
 
 
-def from_builtins(document: Any) -> ApplyPlan:
-    """The plan in dicts and lists, as TOML or JSON gave them; DocumentError. A plan without realms has `default`."""
+def from_builtins(document: Any, *, client_of: Callable[[str], bytes] = client_in_hex) -> ApplyPlan:
+    """The plan in dicts and lists, as TOML or JSON gave them; DocumentError. A plan without realms has `default`.
+
+    `client_of`: the client that is named by the `node` of a reservation; ValueError.
+    """
     try:
         parsed = msgspec.convert(document, _Document, dec_hook=_parse)
     except msgspec.ValidationError as error:
@@ -182,6 +204,10 @@ def from_builtins(document: Any) -> ApplyPlan:
                 outage=pool.outage,
             )
             for pool in parsed.pool
+        ),
+        reservations=tuple(
+            _reservation(each, f"$.reservation[{index}]", parsed.subnet, client_of)
+            for index, each in enumerate(parsed.reservation)
         ),
     )
 
@@ -226,6 +252,15 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
             | ({"prefix_per_host": True} if pool.prefix_per_host else {})
             | ({} if pool.outage else {"outage": False})
             for pool in plan.pools
+        ],
+        "reservation": [
+            {
+                "address": format_address(each.address),
+                "node": each.client.hex(),
+                "interface": each.interface,
+                "subnet": each.subnet,
+            }
+            for each in plan.reservations
         ],
     }
 
@@ -303,6 +338,23 @@ def _subnet(subnet: _Subnet, place: str) -> Subnet:
     )
 
 
+def _reservation(
+    each: _Reservation, place: str, subnets: list[_Subnet], client_of: Callable[[str], bytes]
+) -> Reservation:
+    address, subnet = each.address.value, each.subnet
+    if subnet is None:
+        found = [one.name for one in subnets if any(address in prefix.value for prefix in one.prefixes)]
+        if len(found) != 1:
+            text = f"{len(found) or 'no'} subnets have {format_address(address)}; name one - at `{place}.subnet`"
+            raise DocumentError(text)
+        [subnet] = found
+    try:
+        client = client_of(each.node)
+    except ValueError as error:
+        raise DocumentError(f"{error} - at `{place}.node`") from error
+    return Reservation(subnet=subnet, address=address, client=client, interface=each.interface)
+
+
 _EXPECTED = {
     _AddressText: "an IPv4 or IPv6 address",
     _PrefixText: "a prefix such as 2001:db8::/64",
@@ -330,6 +382,7 @@ _TABLES: dict[str, type[_Table]] = {
     "subnet.group": _OfGroup,
     "subnet.group.routes": _Route,
     "pool": _Pool,
+    "reservation": _Reservation,
 }
 """By the words of a place."""
 

@@ -10,7 +10,6 @@ from typing import Final
 import msgspec
 
 from dnms.domain.aggregate import Refused
-from dnms.domain.allocating import withdrawn
 from dnms.domain.leases import Lease
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import says_the_same
@@ -92,8 +91,9 @@ def foresee(  # all that it depends on
 
 def _adopt(draft: Ledger, plan: AdoptedPlan) -> tuple[Lease, ...]:
     """Have the draft follow a plan; the leases that end by it."""
-    ended = tuple(draft.contradicted(plan))
-    for event in (PlanAdopted(plan=plan), *map(withdrawn, ended)):
+    events = tuple(draft.consequences(plan))
+    ended = tuple(draft.leases[event.address] for event in events if isinstance(event, AddressWithdrawn))
+    for event in (PlanAdopted(plan=plan), *events):
         draft.evolve(event, at=0, position=0)
     return ended
 

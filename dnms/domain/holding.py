@@ -65,9 +65,11 @@ def _fits(ledger: Ledger, lease: Lease, group: int) -> bool:
 
 
 def unhold(ledger: Ledger, request: UnholdAddress) -> Iterator[Event]:
-    """Keep an address for a client no longer. Refused `not-held`."""
+    """Keep an address for a client no longer. Refused `not-held`, `planned`."""
     if ledger.held.get(request.address) != (request.client, request.iaid):
         raise Refused("not-held", "the address is not kept for this client")
+    if request.address in ledger.planned:
+        raise Refused("planned", "the plan reserves the address; take it out there")
     yield AddressUnheld(address=request.address, client=request.client, iaid=request.iaid)
 
 
@@ -79,7 +81,8 @@ def join(ledger: Ledger, request: JoinAddresses) -> Iterator[Event]:
         return
     for kind in (6, 4):
         room = MAX_HOLDS - len(ledger.holds.get((request.into, request.into_iaid, kind), ()))
-        for address in ledger.holds.get((request.client, request.iaid, kind), ())[: max(0, room)]:
+        kept = ledger.holds.get((request.client, request.iaid, kind), ())
+        for address in [each for each in kept if each not in ledger.planned][: max(0, room)]:
             lease = ledger.leases.get(address)
             if lease is not None and lease.client == request.client:
                 yield AddressReleased(address=address, client=lease.client, iaid=lease.iaid)

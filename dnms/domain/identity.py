@@ -5,6 +5,9 @@ from __future__ import annotations
 import re
 import zlib
 
+INTERFACE = "eth0"
+"""The interface that is meant where none is named."""
+
 MAX_DUID = 130  # bytes: RFC 8415, 11.1
 
 DUID_LL = b"\x00\x03\x00\x01"

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from dnms.domain import allocating, holding
+from dnms.domain import allocating, holding, planned
 from dnms.domain.adopted import Adopted
 from dnms.domain.aggregate import Refused
 from dnms.domain.blocks import Blocks, block_of
@@ -62,8 +62,8 @@ from dnms.kit.overlay import Overlay, overlaid
 MAX_DECLINES: Final = 8
 """Addresses that one client may have in quarantine, declined or blocked, so that a broken one cannot eat the pool."""
 
-MAX_WITHDRAWN: Final = 4_000
-"""Leases that one adoption ends; who adopts asks again until none is left."""
+MAX_CONSEQUENCES: Final = 4_000
+"""Leases that one adoption ends, and reservations that it changes; who adopts asks again until none is left."""
 
 
 class Ledger:
@@ -78,6 +78,7 @@ class Ledger:
         self.others: MutableMapping[Binding, tuple[bytes, ...]] = {}  # beside the first: secondary, and to be drained
         self.held: MutableMapping[bytes, tuple[bytes, int]] = {}  # by address: client and IAID
         self.holds: MutableMapping[Binding, tuple[bytes, ...]] = {}  # the same, by whom they are kept for
+        self.planned: MutableMapping[bytes, None] = {}  # of the held ones those that the plan reserves
         self.remembered = Remembered()
         self.blocks = Blocks()
         self.given = Given(self)
@@ -104,6 +105,7 @@ class Ledger:
         draft.adopted = self.adopted
         draft.leases, draft.bindings, draft.others = Overlay(self.leases), Overlay(self.bindings), overlaid(self.others)
         draft.held, draft.holds = overlaid(self.held), overlaid(self.holds)
+        draft.planned = overlaid(self.planned)
         draft.remembered = self.remembered.draft()
         draft.blocks = self.blocks.draft()
         draft.given = Given(draft, base=self.given)
@@ -217,10 +219,18 @@ class Ledger:
             raise Refused("level", f"the site is at level {plan.level}; this release knows {LEVEL}: upgrade it")
         if plan.position > self.plan.position:
             yield PlanAdopted(plan=plan)
-        yield from map(allocating.withdrawn, islice(self.contradicted(plan), MAX_WITHDRAWN))
+        yield from islice(self.consequences(plan), MAX_CONSEQUENCES)
+
+    def consequences(self, plan: AdoptedPlan) -> Iterator[Event]:
+        """What has to happen for leases and reservations to be as this plan says."""
+        yield from map(allocating.withdrawn, self.contradicted(plan))
+        yield from planned.changes(self, plan)
 
     def contradicted(self, plan: AdoptedPlan) -> Iterator[Lease]:
-        """The leases for which a plan has no place: in no pool, given to nobody, or in another client's own /64."""
+        """The leases for which a plan has no place: in no pool, given to nobody, another's by the plan, or in another
+        client's own /64.
+        """
+        reserved = planned.holders(plan)
         fixed = fixed_addresses(plan.subnet)
         ranges = [(pool.first, pool.last) for pool in plan.pools]
         blocks = [(pool.first, pool.last) for pool in plan.pools if pool.prefix_per_host]
@@ -230,6 +240,7 @@ class Ledger:
         for address, lease in self.leases.items():
             if (
                 address in fixed
+                or reserved.get(address, (lease.client, lease.iaid)) != (lease.client, lease.iaid)
                 or not any(first <= address <= last for first, last in ranges)
                 or (
                     any(first <= address <= last for first, last in blocks)
@@ -297,9 +308,10 @@ class Ledger:
             case AddressDeprecated():
                 self._drain(self.leases[event.address], event.valid_until)
             case AddressHeld():
-                self.keep(event.address, event.client, event.iaid)
+                self.keep(event.address, event.client, event.iaid, planned=event.planned)
             case AddressUnheld():
                 del self.held[event.address]
+                self.planned.pop(event.address, None)
                 _without(self.holds, (event.client, event.iaid, family(event.address)), event.address)
             case AddressBlocked():
                 if event.address in self.remembered.former[family(event.address)]:
@@ -406,11 +418,14 @@ class Ledger:
             self.remembered.end(block, lease.client)
         return lease, block
 
-    def keep(self, address: bytes, client: bytes, iaid: int) -> None:
-        """The address is kept for this client from now on."""
+    def keep(self, address: bytes, client: bytes, iaid: int, *, planned: bool) -> None:
+        """The address is kept for this client from now on; `planned`: the plan says so."""
         binding = (client, iaid, family(address))
-        self.held[address] = client, iaid
-        self.holds[binding] = (*self.holds.get(binding, ()), address)
+        if self.held.get(address) != (client, iaid):
+            self.held[address] = client, iaid
+            self.holds[binding] = (*self.holds.get(binding, ()), address)
+        if planned:
+            self.planned[address] = None
 
     def _grant(self, event: OutageGranted, *, durable: bool) -> None:
         """A fact; who has the address in the log keeps it. Beside another one of the same client it is drained."""

@@ -21,6 +21,7 @@ class LedgerDump(msgspec.Struct, frozen=True, kw_only=True):
     horizons: HorizonsDump
     others: tuple[tuple[Binding, tuple[bytes, ...]], ...]
     held: tuple[tuple[bytes, bytes, int], ...]  # address, client, IAID
+    planned: tuple[bytes, ...]
     remembered: RememberedDump
     blocks: tuple[tuple[bytes, bytes, int], ...]
     given: GivenDump
@@ -36,6 +37,7 @@ def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
         horizons=horizons,
         others=tuple(ledger.others.items()),
         held=tuple((address, *who) for address, who in ledger.held.items()),
+        planned=tuple(ledger.planned),
         remembered=ledger.remembered.dump(),
         blocks=ledger.blocks.dump(),
         given=ledger.given.dump(),
@@ -54,7 +56,8 @@ def load(ledger: Ledger, rest: LedgerDump, buffers: memoryview) -> None:
     ledger.horizons.load(rest.horizons, buffers[leases:])
     ledger.others.update(rest.others)
     for address, client, iaid in rest.held:
-        ledger.keep(address, client, iaid)
+        ledger.keep(address, client, iaid, planned=False)
+    ledger.planned.update(dict.fromkeys(rest.planned))
     ledger.remembered.load(rest.remembered)
     ledger.blocks.load(rest.blocks)
     ledger.given.load(rest.given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, MutableMapping, Set
 from itertools import pairwise
 from typing import TypeVar
@@ -11,8 +12,9 @@ import msgspec
 
 from dnms.domain.aggregate import Refused
 from dnms.domain.document import LEVEL
+from dnms.domain.holding import MAX_HOLDS
 from dnms.domain.ranges import is_whole_64
-from dnms.domain.reserved import RESERVED_GROUPS
+from dnms.domain.reserved import RESERVED_GROUPS, is_reserved
 from dnms.domain.strategies import STRATEGIES
 from dnms.events.commit import MAX_EVENTS
 from dnms.events.ip import Prefix, family, format_address, is_link_local
@@ -27,6 +29,9 @@ from dnms.events.plan import (
     Realm,
     RealmDefined,
     RealmWithdrawn,
+    Reservation,
+    ReservationDefined,
+    ReservationWithdrawn,
     SiteDefined,
     Stateless,
     Subnet,
@@ -55,6 +60,7 @@ class PlanState:
         self.groups: MutableMapping[str, Group] = {}
         self.subnets: MutableMapping[str, Subnet] = {}
         self.pools: MutableMapping[str, Pool] = {}
+        self.reservations: MutableMapping[tuple[str, bytes], Reservation] = {}  # by subnet and address
 
     @property
     def plan_position(self) -> int:
@@ -68,6 +74,7 @@ class PlanState:
         draft._drafted = self._drafted
         draft.realms, draft.groups = Overlay(self.realms), Overlay(self.groups)
         draft.subnets, draft.pools = Overlay(self.subnets), Overlay(self.pools)
+        draft.reservations = Overlay(self.reservations)
         return draft
 
     def entropy(self, request: Request) -> int:
@@ -93,6 +100,12 @@ class PlanState:
         if (self.site, self.level, self.strict) != (request.site, request.level, request.strict):
             events.append(SiteDefined(name=request.site, level=request.level, strict=request.strict))
         # What is withdrawn goes from the leaves to the root, what is defined from the root to the leaves.
+        reserved = {(each.subnet, each.address): each for each in request.reservations}
+        events += [
+            ReservationWithdrawn(subnet=subnet, address=address)
+            for subnet, address in self.reservations
+            if (subnet, address) not in reserved
+        ]
         events += [PoolWithdrawn(name=name) for name in _gone(self.pools, request.pools)]
         events += [SubnetWithdrawn(name=name) for name in _gone(self.subnets, request.subnets)]
         events += [GroupWithdrawn(name=name) for name in _gone(self.groups, groups)]
@@ -101,6 +114,9 @@ class PlanState:
         events += [GroupDefined(group=group) for group in _new(self.groups, groups)]
         events += [SubnetDefined(subnet=subnet) for subnet in _new(self.subnets, request.subnets)]
         events += [PoolDefined(pool=pool) for pool in _new(self.pools, request.pools)]
+        events += [
+            ReservationDefined(reservation=each) for key, each in reserved.items() if self.reservations.get(key) != each
+        ]
         if len(events) > MAX_EVENTS:
             raise Refused("invalid-plan", f"$: {len(events)} changes at once; apply at most {MAX_EVENTS} at a time")
         return tuple(events)
@@ -120,6 +136,10 @@ class PlanState:
                 self.subnets[subnet.name] = subnet
             case PoolDefined(pool=pool):
                 self.pools[pool.name] = pool
+            case ReservationDefined(reservation=reservation):
+                self.reservations[reservation.subnet, reservation.address] = reservation
+            case ReservationWithdrawn():
+                del self.reservations[event.subnet, event.address]
             case RealmWithdrawn(name=name):
                 del self.realms[name]
             case GroupWithdrawn(name=name):
@@ -136,6 +156,7 @@ class PlanState:
         self.groups = {each.name: each for each in document.groups}
         self.subnets = {each.name: each for each in document.subnets}
         self.pools = {each.name: each for each in document.pools}
+        self.reservations = {(each.subnet, each.address): each for each in document.reservations}
 
     def document(self) -> ApplyPlan:
         """The request that would lead to this plan."""
@@ -146,6 +167,7 @@ class PlanState:
             groups=tuple(self.groups.values()),
             subnets=tuple(self.subnets.values()),
             pools=tuple(self.pools.values()),
+            reservations=tuple(self.reservations.values()),
             strict=self.strict,
         )
 
@@ -162,6 +184,7 @@ class PlanState:
             groups={group.name: group.number for group in self.groups.values()},
             ranges={group.name: group.ranges for group in self.groups.values() if group.ranges},
             stateless={group.name: group.stateless for group in self.groups.values() if group.stateless != Stateless()},
+            reservations=tuple(each for each in self.reservations.values() if each.subnet == name),
         )
 
     def _problems(self, request: ApplyPlan) -> Iterator[str]:
@@ -179,6 +202,7 @@ class PlanState:
         yield from _group_problems(request)
         yield from _subnet_problems(request)
         yield from _pool_problems(request)
+        yield from _reservation_problems(request)
 
     def _numbered(self, groups: tuple[Group, ...], entropy: bytes) -> tuple[Group, ...]:
         """Every group with its number: the one that is set, else the one that it has, else one that is drawn."""
@@ -325,3 +349,26 @@ def _pool_problems(request: ApplyPlan) -> Iterator[str]:
     for (_, one), (index, other) in pairwise(ordered):
         if one.subnet == other.subnet and other.first <= one.last:
             yield f"$.pool[{index}].range: overlaps the range of pool {one.name!r}"
+
+
+def _reservation_problems(request: ApplyPlan) -> Iterator[str]:
+    """A reserved address is one that a pool of its subnet gives, and is given to one client."""
+    subnets = {subnet.name: subnet for subnet in request.subnets}
+    seen: set[tuple[str, bytes]] = set()
+    kept: Counter[tuple[str, bytes, str, int]] = Counter()
+    for index, each in enumerate(request.reservations):
+        place, text, subnet = f"$.reservation[{index}]", format_address(each.address), subnets.get(each.subnet)
+        if subnet is None:
+            yield f"{place}.subnet: there is no subnet {each.subnet!r}; expected one of {sorted(subnets)}"
+            continue
+        if not any(pool.subnet == each.subnet and pool.first <= each.address <= pool.last for pool in request.pools):
+            yield f"{place}.address: no pool of subnet {each.subnet!r} has {text}"
+        elif is_reserved(each.address, subnet):
+            yield f"{place}.address: nobody may be given {text}: it is a gateway, an end of a network, or RFC 5453's"
+        if (each.subnet, each.address) in seen:
+            yield f"{place}.address: {text} is reserved twice in subnet {each.subnet!r}"
+        seen.add((each.subnet, each.address))
+        whose = (each.subnet, each.client, each.interface, family(each.address))
+        kept[whose] += 1
+        if kept[whose] == MAX_HOLDS + 1:
+            yield f"{place}: more than {MAX_HOLDS} IPv{whose[3]} addresses for one interface of a node"

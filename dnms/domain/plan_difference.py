@@ -10,14 +10,14 @@ import msgspec
 from dnms.domain.document import to_builtins
 from dnms.events.requests import ApplyPlan
 
-PARTS = ("realm", "group", "subnet", "pool")
+PARTS = ("realm", "group", "subnet", "pool", "reservation")
 
 
 class PartChange(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan changes of one part. Of one that is new or withdrawn every field is named that it has or had."""
 
-    part: str  # site, realm, group, subnet, pool
-    name: str
+    part: str  # site, realm, group, subnet, pool, reservation
+    name: str  # of a reservation its address, and the subnet
     change: Literal["new", "changed", "withdrawn"]
     fields: dict[str, list[Any]] = {}  # by key of the document: what it was and what it will be; None: nothing
 
@@ -37,7 +37,7 @@ def _site(old: dict[str, Any], new: dict[str, Any]) -> Iterator[PartChange]:
 
 def _parts(old: dict[str, Any], new: dict[str, Any]) -> Iterator[PartChange]:
     for part in PARTS:
-        was, will = ({entry["name"]: entry for entry in document[part]} for document in (old, new))
+        was, will = ({_name(entry): entry for entry in document[part]} for document in (old, new))
         for name in was.keys() - will.keys():
             yield PartChange(part=part, name=name, change="withdrawn", fields=_fields(was[name], {}))
         for name, entry in will.items():
@@ -47,6 +47,10 @@ def _parts(old: dict[str, Any], new: dict[str, Any]) -> Iterator[PartChange]:
                 yield PartChange(part=part, name=name, change="new", fields=_fields({}, entry))
             elif entry != was[name]:
                 yield PartChange(part=part, name=name, change="changed", fields=_fields(was[name], entry))
+
+
+def _name(entry: dict[str, Any]) -> str:
+    return entry["name"] if "name" in entry else f"{entry['address']} in {entry['subnet']}"
 
 
 def _fields(old: dict[str, Any], new: dict[str, Any]) -> dict[str, list[Any]]:

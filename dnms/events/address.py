@@ -97,6 +97,7 @@ class AddressHeld(Event, frozen=True, kw_only=True, omit_defaults=True):
     address: Address
     client: ClientId
     iaid: Iaid
+    planned: bool = False  # the plan reserves it, and ends that too
 
 
 class AddressUnheld(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dnms.events.configuration import AssignedRoute
+from dnms.events.configuration import AssignedRoute, ClientId
 from dnms.events.ip import Address, Prefix
 from dnms.events.recorded import Event, Part, share_defaults
 
@@ -81,6 +81,15 @@ class Pool(Part, frozen=True, kw_only=True, omit_defaults=True):
         share_defaults(self)
 
 
+class Reservation(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """An address that one interface of a client is given, and nobody else. An address is reserved once in a subnet."""
+
+    subnet: Name
+    address: Address
+    client: ClientId
+    interface: str  # its name, of which the IAID is made
+
+
 class SiteDefined(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The site has this name, and writers emit events and decide at this level."""
 
@@ -146,6 +155,21 @@ class PoolWithdrawn(Event, frozen=True, kw_only=True, omit_defaults=True):
     name: Name
 
 
+class ReservationDefined(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The address is reserved, or for somebody else than before."""
+
+    NAME = "reservation.defined"
+    reservation: Reservation
+
+
+class ReservationWithdrawn(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The address is no longer reserved."""
+
+    NAME = "reservation.withdrawn"
+    subnet: Name
+    address: Address
+
+
 class AdoptedPlan(Part, frozen=True, kw_only=True, omit_defaults=True):
     """The part of the plan that one ledger decides by. Group names and numbers only: whom they hold is personal."""
 
@@ -156,6 +180,7 @@ class AdoptedPlan(Part, frozen=True, kw_only=True, omit_defaults=True):
     groups: dict[str, int] = {}
     ranges: dict[str, tuple[Prefix, ...]] = {}  # of the groups that have some
     stateless: dict[str, Stateless] = {}  # of the groups whose members are told something else in every subnet
+    reservations: tuple[Reservation, ...] = ()
 
 
 class PlanAdopted(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -177,5 +202,7 @@ EVENTS = (
     SubnetWithdrawn,
     PoolDefined,
     PoolWithdrawn,
+    ReservationDefined,
+    ReservationWithdrawn,
     PlanAdopted,
 )

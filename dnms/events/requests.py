@@ -8,7 +8,7 @@ import msgspec
 
 from dnms.events.configuration import ClientId, Iaid
 from dnms.events.ip import Address
-from dnms.events.plan import AdoptedPlan, Family, Group, Name, Pool, Realm, Subnet
+from dnms.events.plan import AdoptedPlan, Family, Group, Name, Pool, Realm, Reservation, Subnet
 from dnms.events.recorded import Personal, Request
 
 MAX_EXPIRIES = 1_000  # in one request; a commit stays far under 5 000 events
@@ -26,6 +26,7 @@ class ApplyPlan(Request, frozen=True, kw_only=True, omit_defaults=True):
     subnets: tuple[Subnet, ...] = ()
     pools: tuple[Pool, ...] = ()
     strict: bool = False  # every subnet is
+    reservations: tuple[Reservation, ...] = ()
     based_on: int | None = None  # position of the plan that it was compared with; None: whatever the plan is now
 
 

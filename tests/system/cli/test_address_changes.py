@@ -117,3 +117,35 @@ def test_what_cannot_be_is_one_line(changing: Served, words: str, code: int, sai
     assert said in done.err
     assert done.err.startswith("dnms: ")
     assert done.err.count("\n") == 1
+
+
+def test_the_plan_reserves_addresses_by_name_and_by_duid(changing: Served, plan: Path, tmp_path: Path) -> None:
+    file = tmp_path / "plan.toml"
+    reservations = (
+        '[[reservation]]\naddress = "2001:db8:1:1::aa"\nnode = "alpha"\ninterface = "eth7"\n'
+        f'[[reservation]]\naddress = "2001:db8:1:1::bb"\nnode = "{DUID}"\n'
+    )
+    file.write_text(plan.read_text() + reservations)
+    before = asked(changing, "plan", "show")
+    diff = run(changing, "plan", "diff", str(file))
+    assert "2001:db8:1:1::aa in office" in diff.out
+    applied = asked(changing, "plan", "apply", str(file))
+    assert [event["name"] for event in applied["events"]] == ["reservation.defined"] * 2
+    # No agent is there to adopt it; who asks for a change of the ledger brings the plan into it first.
+    refused = run(changing, "address", "release", "2001:db8:1:1::aa")
+    assert (refused.code, refused.out) == (REFUSED, "")
+    assert "the plan reserves the address; take it out there" in refused.err
+    assert listed(changing)["2001:db8:1:1::aa"] == ("reserved", ALPHA.hex(), True)
+    exported = tmp_path / "exported.toml"
+    assert run(changing, "plan", "export", str(exported)).code == OK
+    assert f'node = "{ALPHA.hex()}"' in exported.read_text()
+    assert asked(changing, "plan", "apply", str(exported))["events"] == []
+    file.write_text(plan.read_text() + reservations.replace('"alpha"', '"beta"').replace(DUID, "nobody"))
+    wrong = run(changing, "plan", "apply", str(file))
+    assert (wrong.code, wrong.out) == (USAGE, "")
+    assert "2 nodes are called 'beta'" in wrong.err
+    assert asked(changing, "plan", "apply", str(plan))["events"] != []
+    assert run(changing, "address", "release", "2001:db8:1:1::aa").code == NO
+    assert "2001:db8:1:1::bb" not in listed(changing)
+    assert asked(changing, "plan", "show") == before
+    assert verified(changing)
