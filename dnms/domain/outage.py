@@ -12,7 +12,7 @@ from dnms.domain.aggregate import Refused
 from dnms.domain.allocating import Search, fits, may_have
 from dnms.domain.reserved import prefix_in
 from dnms.events.ip import family
-from dnms.events.plan import Pool
+from dnms.events.plan import AdoptedPlan, Pool
 from dnms.events.requests import AllocateAddress, MergeOutage
 from dnms.kit.clock import MICROSECONDS
 
@@ -70,6 +70,12 @@ def gives(ledger: Ledger, pool: Pool, group: int) -> bool:
         and not pool.prefix_per_host
         and ledger.adopted.ranges(pool, group).size >= SMALLEST
     )
+
+
+def longest(plan: AdoptedPlan) -> int:
+    """Seconds for which an address may have been given at most while the log was away."""
+    may_give = (pool for pool in plan.pools if pool.outage and pool.strategy == HASH and family(pool.first) == 6)
+    return max((min(pool.valid, LIFETIME) for pool in may_give), default=0)
 
 
 def _giving(ledger: Ledger, address: bytes, group: int) -> Pool:

@@ -19,13 +19,13 @@ from dnms.agents.subnet.outage import Journal, Outage
 from dnms.bus.committer import Committer
 from dnms.bus.port import Doubled, Log, LogError, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import Position, deviation_alarm, read
+from dnms.domain import outage
 from dnms.domain.aggregate import Fold, Refused, State
 from dnms.domain.allocating import HORIZON
 from dnms.domain.assignment import group_of
 from dnms.domain.document import LEVEL
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import Node, NodeShard
-from dnms.domain.outage import LIFETIME
 from dnms.domain.plan import PlanState, says_the_same
 from dnms.events import subjects
 from dnms.events.address import AddressDeprecated, AddressHeld, AddressWithdrawn, OutageGranted
@@ -377,7 +377,7 @@ class Books:
     async def _back(self) -> None:
         """The log is back: say so there, who has come, and give those who got less than usual the rest. LogError."""
         # Another agent may be back later, with what it has prolonged: nothing of that ends as long as it can be.
-        self._expire_nothing_for({4: 0, 6: LIFETIME})
+        self._expire_nothing_for({4: 0, 6: outage.longest(self.ledger.plan)})
         await self._notes.observe((OutageEnded(began=self.outage.began),))
         coming = tuple(self._unidentified.values())
         outcomes = await asyncio.gather(
