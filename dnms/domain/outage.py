@@ -45,8 +45,8 @@ def grant(ledger: Ledger, request: AllocateAddress, *, at: int, since: int = 0) 
     if lease is not None:
         return _granted(ledger, request, _giving(ledger, lease.address, lease.group), lease, at=at, since=since)
     kept = ledger.holds.get((request.client, request.iaid, request.family), ())
-    if kept:
-        address = next((each for each in kept if may_have(ledger, request, each, at)), kept[0])
+    address = next((each for each in kept if may_have(ledger, request, each, at)), None)
+    if address is not None:
         return _granted(ledger, request, _giving(ledger, address, request.group), address, at=at)
     if request.group and request.group not in ledger.plan.groups.values():
         raise Refused(OUTAGE, f"the plan has no group with number {request.group:#06x} yet")

@@ -9,7 +9,7 @@ from dnms.domain.outage import LIFETIME, OUTAGE, grant
 from dnms.events.address import AddressAllocated, OutageGranted
 from dnms.events.ip import parse_address
 from dnms.events.plan import Family
-from dnms.events.requests import AllocateAddress, HoldAddress, MergeOutage
+from dnms.events.requests import AllocateAddress, DeclineAddress, HoldAddress, MergeOutage
 from tests.unit.domain.clerk import SECOND, Clerk, client
 
 SUBNET = """
@@ -133,3 +133,13 @@ def test_who_has_one_kept_for_it_is_given_that(clerk: Clerk) -> None:
         clerk.ask(HoldAddress(client=client(number), iaid=1, family=6, address=parse_address(text)))
     assert grant(clerk.ledger, asking(1), at=0).address == parse_address("2001:db8:1:2::77")
     assert refused(clerk, asking(2)) == OUTAGE
+
+
+def test_what_is_kept_for_it_and_rests_is_not_given(clerk: Clerk) -> None:
+    """It has declined that, and would again: another one has it on the link."""
+    clerk_of(clerk, SUBNET + BIG)
+    kept = parse_address("2001:db8:1:2::77")
+    clerk.ask(HoldAddress(client=client(1), iaid=1, family=6, address=kept))
+    assert clerk.allocate(1).address == kept
+    clerk.ask(DeclineAddress(client=client(1), iaid=1, address=kept))
+    assert grant(clerk.ledger, asking(1), at=SECOND).address not in (kept, clerk.allocate(2).address)
