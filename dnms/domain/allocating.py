@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from dnms.domain.aggregate import Refused
+from dnms.domain.blocks import block_of
 from dnms.domain.ranges import Ranges, of_group
 from dnms.domain.reserved import is_reserved, prefix_in
 from dnms.domain.strategies import COUNTING, STRATEGIES, Asking
@@ -228,7 +229,7 @@ class Search:
                 return address, n
             n += 1
             end += counting and address in ledger.held  # who counts goes past all that are kept
-        for address in ledger.given.reusable(ranges, shift, start=number or 0, at=self._at):
+        for address in ledger.given.reusable(ranges, shift, client=client, start=number or 0, at=self._at):
             if is_free(address):
                 return address, begin
         return None
@@ -239,7 +240,7 @@ class Search:
         return not (
             address in ledger.leases
             or ledger.held.get(address, (request.client, request.iaid)) != (request.client, request.iaid)
-            or ledger.remembered.withholds(address, request.client, at=self._at)
+            or withholds(ledger, self._pool, address, request.client, at=self._at)
             or is_reserved(address, self._subnet)
         )
 
@@ -260,7 +261,15 @@ def may_have(ledger: Ledger, request: AllocateAddress, address: bytes, at: int) 
     return (
         pool is not None
         and ledger.is_open_to(address, request.client, request.iaid)
-        and (address in ledger.leases or not ledger.remembered.withholds(address, request.client, at=at))
+        and (address in ledger.leases or not withholds(ledger, pool, address, request.client, at=at))
+    )
+
+
+def withholds(ledger: Ledger, pool: Pool, address: bytes, client: bytes, *, at: int) -> bool:
+    """Whether an address of the pool rests, or it or the /64 that goes with it is promised to another client yet."""
+    remembered = ledger.remembered
+    return remembered.withholds(address, client, at=at) or (
+        pool.prefix_per_host and remembered.withholds(block_of(address), client, at=at)
     )
 
 

@@ -77,8 +77,9 @@ class Given:
         for index in self._indexes.values():
             index.forget(address)
 
-    def reusable(self, ranges: Ranges, shift: int, *, start: int, at: int) -> Iterator[bytes]:
-        """What may be free of the ranges: what nobody had, from the number `start` on and round, then the longest free.
+    def reusable(self, ranges: Ranges, shift: int, *, client: bytes, start: int, at: int) -> Iterator[bytes]:
+        """What may be free of the ranges for a client: what nobody had, from the number `start` on and round, then the
+        longest free, and at last what was withdrawn from this client.
 
         `shift`: they are ranges of blocks of so many bits. Nothing, if they are too large. Some of it is not free:
         reserved ones, and what is kept for others.
@@ -86,8 +87,9 @@ class Given:
         if ranges.size > MAX_INDEXED:
             return
         index = self._index(ranges, shift)
-        late = filter(index.__contains__, self._ledger.remembered.over(at))
-        yield from chain(index.never_given(start), index.longest_free(), late)
+        remembered = self._ledger.remembered
+        late, lost = remembered.over(at), remembered.promised_to(client)
+        yield from chain(index.never_given(start), index.longest_free(), filter(index.__contains__, chain(late, lost)))
 
     def _index(self, ranges: Ranges, shift: int) -> Reusable:
         key = (ranges, shift)

@@ -293,18 +293,15 @@ class Ledger:
             case AddressDeclined():
                 lease, block = self._end(event.address)
                 self.remembered.decline(lease.address, lease.client, event.quarantined_until, durable=durable)
-                if block is not None:
-                    self.given.free(block)
+                self._end_block(block, lease.client, durable=durable)
             case AddressWithdrawn():
                 lease, block = self._end(event.address)
-                for each in (lease.address, block):
-                    if each is not None:
-                        self.remembered.withdraw(each, lease.client, lease.horizon, durable=durable)
+                self.remembered.withdraw(lease.address, lease.client, lease.horizon, durable=durable)
+                self._end_block(block, lease.client, durable=durable)
             case AddressReleased() | AddressExpired():
                 lease, block = self._end(event.address)
-                for each in (lease.address, block):
-                    if each is not None:
-                        self.given.free(each)
+                self.given.free(lease.address)
+                self._end_block(block, lease.client, durable=durable)
             case AddressDeprecated():
                 self._drain(self.leases[event.address], event.valid_until)
             case AddressHeld():
@@ -417,6 +414,17 @@ class Ledger:
         if block is not None:
             self.remembered.end(block, lease.client)
         return lease, block
+
+    def _end_block(self, block: bytes | None, client: bytes, *, durable: bool) -> None:
+        """A block, if one is nobody's now, is its last client's as long as that is promised an address of it."""
+        if block is None:
+            return
+        promised = (each for each in self.remembered.promised_to(client) if block_of(each) == block)
+        until = max((self.remembered.promised(each, client) for each in promised), default=0)
+        if until:
+            self.remembered.withdraw(block, client, until, durable=durable)
+        else:
+            self.given.free(block)
 
     def keep(self, address: bytes, client: bytes, iaid: int, *, planned: bool) -> None:
         """The address is kept for this client from now on; `planned`: the plan says so."""

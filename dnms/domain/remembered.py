@@ -57,6 +57,7 @@ class Remembered:
         self.former: dict[int, MutableMapping[bytes, bytes]] = {4: OrderedDict(), 6: OrderedDict()}  # oldest first
         self.quarantine: MutableMapping[bytes, int] = {}  # declined addresses, until when nobody gets them
         self._promised: MutableMapping[bytes, int] = {}  # withdrawn ones, until when only their last client does
+        self._promised_to: MutableMapping[bytes, tuple[bytes, ...]] = {}  # the same, by that client
         self._counters: MutableMapping[Moved, int] = OrderedDict()
         self._declines: MutableMapping[bytes, tuple[int, ...]] = {}  # of a client: until when each
         self._ends: list[tuple[int, bytes, bytes]] = []  # a heap of what ends by itself: when, address, client
@@ -66,6 +67,7 @@ class Remembered:
         draft = Remembered()
         draft.former = {kind: overlaid(former) for kind, former in self.former.items()}
         draft.quarantine, draft._promised = overlaid(self.quarantine), overlaid(self._promised)
+        draft._promised_to = overlaid(self._promised_to)
         draft._counters, draft._declines = overlaid(self._counters), overlaid(self._declines)
         draft._ends = self._ends  # which a draft only reads
         return draft
@@ -87,6 +89,10 @@ class Remembered:
         self.quarantine, self._promised = dict(dump.quarantine), dict(dump.promised)
         self._counters, self._declines = OrderedDict(dump.counters), dict(dump.declines)
         self._ends = list(dump.ends)
+        for address in self._promised:
+            client = self.former[family(address)].get(address)
+            if client is not None:
+                self._promised_to[client] = (*self._promised_to.get(client, ()), address)
 
     def counter(self, moved: Moved) -> int:
         """With which candidate the client begins."""
@@ -107,6 +113,10 @@ class Remembered:
         until = self._promised.get(address, 0) if self._promised else 0
         return until if until and self.former[family(address)].get(address) == client else 0
 
+    def promised_to(self, client: bytes) -> tuple[bytes, ...]:
+        """What the client lost before what it was promised: until then it is free for this client alone."""
+        return self._promised_to.get(client, ())
+
     def free(self, kind: int) -> Iterator[bytes]:
         """The former addresses of a family that are kept from nobody, the longest free first."""
         withheld = (self.quarantine, self._promised)
@@ -120,7 +130,9 @@ class Remembered:
 
     def hold(self, address: bytes) -> None:
         """Somebody has it again."""
-        for addresses in (self.former[family(address)], self.quarantine, self._promised):
+        if self._promised and address in self._promised:
+            self._unpromise(address)
+        for addresses in (self.former[family(address)], self.quarantine):
             if addresses:
                 addresses.pop(address, None)
 
@@ -136,7 +148,9 @@ class Remembered:
             heapq.heappush(self._ends, (until, address, client))
 
     def withdraw(self, address: bytes, client: bytes, until: int, *, durable: bool) -> None:
-        """The client lost it before what it was promised, and may not have heard of that yet."""
+        """The client, who had it last, lost it before what it was promised, and may not have heard of that yet."""
+        if address not in self._promised:
+            self._promised_to[client] = (*self._promised_to.get(client, ()), address)
         self._promised[address] = until
         if durable:
             heapq.heappush(self._ends, (until, address, client))
@@ -166,6 +180,7 @@ class Remembered:
         for former in self.former.values():
             while len(former) > MAX_FORMER:
                 oldest = next(iter(former))
+                self._promised_to_nobody(oldest)
                 del former[oldest]
                 as_new.append(oldest)
         return Forgotten(as_new, free)
@@ -178,13 +193,31 @@ class Remembered:
             self._declines[client] = tuple(declines)
             if not declines:
                 del self._declines[client]
-        withheld = [addresses for addresses in (self.quarantine, self._promised) if addresses.get(address) == until]
-        for addresses in withheld:
-            del addresses[address]
+        is_over = False
+        if self.quarantine.get(address) == until:
+            del self.quarantine[address]
+            is_over = True
+        if self._promised.get(address) == until:
+            self._unpromise(address)
+            is_over = True
         former = self.former[family(address)]
-        if not withheld or address not in former:
+        if not is_over or address not in former:
             return False  # somebody has it, or had it and lost it anew
         if address in self.quarantine or address in self._promised:
             return False  # for another reason still
         former[address] = former.pop(address)  # free from now on
         return True
+
+    def _unpromise(self, address: bytes) -> None:
+        self._promised_to_nobody(address)
+        del self._promised[address]
+
+    def _promised_to_nobody(self, address: bytes) -> None:
+        """Its last client is forgotten, or the promise is over."""
+        client = self.former[family(address)].get(address)
+        if client is None or address not in (promised := self._promised_to.get(client, ())):
+            return
+        if left := tuple(each for each in promised if each != address):
+            self._promised_to[client] = left
+        else:
+            del self._promised_to[client]

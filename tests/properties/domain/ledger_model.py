@@ -243,7 +243,7 @@ class Model:
         else:
             assert isinstance(request, AllocateAddress | HoldAddress)
             kind, group = request.family, request.group
-        free = list(self.free(who, kind, group, at))
+        free = [each for each in self.setting.listed(kind, group) or () if self.is_open(each, who, at)]
         assert not free, f"{free} of IPv{kind} are free"
         if kind == 6 and self.setting.six != FEW:
             assert self.setting.six == OWN, "2^48 addresses are not in use"
@@ -283,9 +283,8 @@ class Model:
                 self._end(event, None)
                 self._rest(event.address, event.client, event.quarantined_until, at)
             case AddressWithdrawn():
-                horizon = self.holders[event.address].horizon
-                for each in self._end(event, None):
-                    self.promised[each] = event.client, horizon
+                self.promised[event.address] = event.client, self.holders[event.address].horizon
+                self._end(event, None)
             case AddressBlocked():
                 assert isinstance(request, BlockAddress)
                 assert event.address not in self.holders
@@ -336,6 +335,8 @@ class Model:
         if kind == 6 and self.former.get(address, event.client) != event.client:
             assert self.setting.listed(kind, event.group) is not None, "2^48 addresses are not used up"
             assert all(each in self.former for each in others), "after another client, and one was never used"
+        if kind == 4 and self.setting.strategy == "sequential" and self._promise(address) > at:
+            assert not others, "there was another one than what was withdrawn from it"
         if kind == 4 and self.setting.strategy == "sequential" and address in self.free_since:
             assert all(each in self.free_since for each in others), "one was never given"
             assert self.free_since[address] <= min((self.free_since[each] for each in others), default=1 << 60)
@@ -368,7 +369,7 @@ class Model:
 
     def _end(
         self, event: AddressExpired | AddressReleased | AddressDeclined | AddressWithdrawn, commit: int | None
-    ) -> list[bytes]:
+    ) -> None:
         """Nobody has it any more; what that is true of, the /64 too if nobody has that. `commit`: it is free there."""
         had = self.holders.pop(event.address)
         assert (had.client, had.iaid) == (event.client, event.iaid)
@@ -380,7 +381,10 @@ class Model:
             self.former[each] = event.client
             if commit is not None:
                 self.free_since[each] = commit
-        return ended
+        for block in ended[1:]:
+            if promised := [each for address, each in self.promised.items() if _block(address) == block]:
+                self.promised[block] = event.client, max(until for _, until in promised)
+                self.free_since.pop(block, None)
 
     def _rest(self, address: bytes, client: bytes, until: int, at: int) -> None:
         assert until == at + (QUARANTINE * SECOND if self.setting.has(address) else 0)

@@ -29,6 +29,7 @@ from dnms.events.requests import (
     ReleaseAddress,
     RenewAddress,
     UnholdAddress,
+    WithdrawAddress,
 )
 from tests.unit.domain.clerk import SECOND, Clerk, client
 
@@ -279,6 +280,34 @@ def test_as_many_hosts_as_blocks_and_a_block_is_free_again_with_its_last_address
     assert clerk.refused(request) == "exhausted"
     clerk.ask(ReleaseAddress(client=client(3), iaid=2, address=second.address))
     assert clerk.allocate(9).address[:8] == given[3][:8]
+
+
+@pytest.mark.parametrize("ends", [WithdrawAddress, ReleaseAddress])
+def test_a_hosts_own_block_is_nobody_elses_while_an_address_of_it_is_promised(
+    clerk: Clerk, ends: type[WithdrawAddress | ReleaseAddress]
+) -> None:
+    """Neither what is kept there for another one is given, nor is another one moved there."""
+    clerk.adopt(PER_HOST.format(bits=":/61", strategy="hash"))
+    given = [clerk.allocate(number).address for number in range(8)]
+    second = clerk.ask(AllocateAddress(client=client(3), iaid=2, family=6))[0]
+    assert isinstance(second, AddressAllocated)
+    promised = clerk.ledger.leases[given[3]].horizon
+    clerk.ask(WithdrawAddress(client=client(3), iaid=1, address=given[3]))
+    clerk.ask(ends(client=client(3), iaid=2, address=second.address), at=1)
+    kept = given[3][:8] + bytes(7) + b"\x77"
+    clerk.ask(HoldAddress(client=client(9), iaid=1, family=6, address=kept), at=2)
+    assert clerk.refused(AllocateAddress(client=client(9), iaid=1, family=6), at=3) == "exhausted"
+    aside = given[3][:8] + bytes(7) + b"\x78"
+    assert clerk.refused(MoveAddress(client=client(1), iaid=1, address=given[1], to=aside), at=3) == "in-use"
+    assert clerk.allocate(9, at=promised // SECOND).address == kept
+
+
+def test_a_hosts_own_block_is_its_own_again_where_it_was_withdrawn(clerk: Clerk) -> None:
+    clerk.adopt(PER_HOST.format(bits=":/61", strategy="hash"))
+    given = [clerk.allocate(number).address for number in range(8)]
+    clerk.ask(WithdrawAddress(client=client(3), iaid=1, address=given[3]))
+    assert clerk.refused(AllocateAddress(client=client(9), iaid=1, family=6), at=1) == "exhausted"
+    assert clerk.allocate(3, at=1).address[:8] == given[3][:8]
 
 
 def test_a_plan_that_gives_every_host_its_own_takes_out_who_shares(clerk: Clerk) -> None:

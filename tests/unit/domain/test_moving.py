@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
+from dnms.domain import ledger_dump
+from dnms.domain.ledger import Ledger
 from dnms.events.address import AddressAllocated, AddressDeprecated, AddressWithdrawn
 from dnms.events.ip import parse_address
-from dnms.events.requests import HoldAddress, MergeOutage, MoveAddress, ReleaseAddress, WithdrawAddress
+from dnms.events.requests import AllocateAddress, HoldAddress, MergeOutage, MoveAddress, ReleaseAddress, WithdrawAddress
 from tests.unit.domain.clerk import SECOND, Clerk, client
 
 FIXED = parse_address("2001:db8:1:1::77")
@@ -14,6 +17,15 @@ FIXED = parse_address("2001:db8:1:1::77")
 
 def move(number: int, address: bytes, to: bytes | None) -> MoveAddress:
     return MoveAddress(client=client(number), iaid=1, address=address, to=to)
+
+
+def load_again(clerk: Clerk) -> Clerk:
+    """Another one, with the same ledger from a snapshot."""
+    rest, buffers = ledger_dump.dump(clerk.ledger)
+    ledger = Ledger(clerk.ledger.secret)
+    rest = msgspec.msgpack.decode(msgspec.msgpack.encode(rest), type=ledger_dump.LedgerDump)
+    ledger_dump.load(ledger, rest, memoryview(b"".join(buffers)))
+    return Clerk(ledger)
 
 
 def test_a_client_moves_to_the_address_that_is_named_and_stays_there(clerk: Clerk) -> None:
@@ -76,3 +88,16 @@ def test_what_is_drained_and_was_prolonged_in_an_outage_is_the_first_again_if_it
     assert not lease.drained_at
     clerk.ask(ReleaseAddress(client=client(1), iaid=1, address=before))
     assert clerk.ledger.leases_of(client(1), 1, 6) == ()
+
+
+def test_who_lost_an_address_to_an_operator_has_it_again_where_no_other_is_left(clerk: Clerk) -> None:
+    """It alone may: so a full pool is not full for it."""
+    ended = [clerk.allocate(number, 4).address for number in range(1, 14)][:2]
+    for number, address in enumerate(ended, 1):
+        clerk.ask(WithdrawAddress(client=client(number), iaid=1, address=address))
+    again = load_again(clerk)
+    for each in (clerk, again):
+        assert each.allocate(2, 4).address == ended[1]
+        assert each.refused(AllocateAddress(client=client(20), iaid=1, family=4)) == "exhausted"
+        assert each.allocate(1, 4).address == ended[0]
+        assert not each.ledger.remembered.promised_to(client(1))
