@@ -38,6 +38,7 @@ LEAVING_DEADLINE = 10.0
 POLL = 0.05
 LOG_POLL = 0.2
 ALLOCATED = "address.allocated"
+RELEASED = "address.released"
 GRANTED = "outage.granted"
 
 
@@ -259,13 +260,18 @@ class Stage:
         await self.wait_for_event("configuration.applied", of=self.names, after=after)
 
     async def everyone_was_allocated_once(self) -> None:
-        """See that the log gave each node one address of each family, and never another one."""
-        events = await self.site.events(ALLOCATED, after=0)
-        given = Counter((event.node, ":" in event.fields["address"]) for event in events)
+        """See that the log gave each node one address of each family and never another, again where it was released."""
+        given, had = Counter[tuple[str | None, bool]](), dict[tuple[str | None, bool], set[str]]()
+        for event in await self.site.events("address", after=0):
+            key = event.node, ":" in event.fields["address"]
+            given[key] += (event.name == ALLOCATED) - (event.name == RELEASED)
+            had.setdefault(key, set()).add(event.fields["address"])
         for name in self.names:
             for six in (True, False):
-                if given[name, six] != 1:
-                    self.wrong.append(f"{name}: it was allocated {given[name, six]} IPv{6 if six else 4} addresses")
+                addresses = sorted(had.get((name, six), ()))
+                if given[name, six] != 1 or len(addresses) != 1:
+                    times = f"{given[name, six]} times more than it released one"
+                    self.wrong.append(f"{name}: it was allocated an IPv{6 if six else 4} address {times}: {addresses}")
 
     async def nothing_was_allocated(self, *, after: int) -> None:
         """See that behind the position `after` nodes only kept what they had."""

@@ -10,7 +10,8 @@ from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
-from dnms.agents.node.agent import NodeAgentError, NodeSettings, give_back, run
+from dnms.agents.node.agent import NodeAgentError, NodeSettings, run
+from dnms.agents.node.giving_back import give_back
 from dnms.agents.usage import Parser
 from dnms.kit import logging
 

@@ -32,7 +32,6 @@ from dnms.kit.errors import leaves, one_line
 from dnms.linux.capability import may_configure
 from dnms.linux.changes import AddressChanged, LinkChanged, Resync, RouteChanged
 from dnms.linux.errors import KernelError
-from dnms.linux.give_back import give_back as undo
 from dnms.linux.multicast import Peer
 from dnms.linux.netlink import Netlink
 from dnms.wire import node_events as heard
@@ -83,25 +82,6 @@ async def run(settings: NodeSettings, *, stop: asyncio.Event) -> None:
             await _live(settings, directory, trust, stop)
     except* (KernelError, NodeStateError) as errors:
         raise NodeAgentError(one_line(errors)) from errors
-
-
-async def give_back(settings: NodeSettings) -> None:
-    """Take DNMS off the interface: what it set goes, what was there before comes again. NodeAgentError if it cannot,
-    or if an agent runs on the interface.
-    """
-    if not may_configure():
-        raise NodeAgentError("not allowed to configure interfaces: run it as root, or give it CAP_NET_ADMIN")
-    try:
-        directory = NodeStateDirectory(settings.state)
-        with directory.own(settings.interface):
-            async with Netlink() as netlink:
-                await undo(
-                    netlink, interface=settings.interface, state=settings.state, resolv_conf=settings.resolv_conf
-                )
-            directory.forget(settings.interface)  # or the next start would apply it again
-    except (KernelError, NodeStateError, OSError) as error:
-        raise NodeAgentError(str(error)) from error
-    _logger.info("given back", interface=settings.interface)
 
 
 async def _live(settings: NodeSettings, directory: NodeStateDirectory, trust: Trust, stop: asyncio.Event) -> None:

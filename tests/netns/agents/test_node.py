@@ -9,9 +9,12 @@ from pathlib import Path
 import pytest
 
 from dnms.agents.node import NodeAgentError, identity
+from dnms.bus.reading import decode
 from dnms.disk.node_state import NodeStateDirectory
 from dnms.disk.site import Site
-from dnms.events import codec
+from dnms.domain.aggregate import Fold
+from dnms.domain.ledger import Ledger
+from dnms.events import codec, subjects
 from dnms.events.ip import format_address
 from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered
 from tests.netns.agents.conftest import Network
@@ -197,3 +200,35 @@ async def test_a_node_is_given_back_as_it_was(network: Network, tmp_path: Path) 
     assert not network.has("2001:db8:5:")
     assert not network.has("192.0.2.")
     assert NodeStateDirectory(network.state).kept("eth0") is None  # the next start applies nothing by itself
+
+
+def ledger_of(network: Network) -> Ledger:
+    """As whoever folds the log has it."""
+    fold = Fold(Ledger(network.site.secret))
+    for record in network.log.records:
+        if record.subject == subjects.ledger("s", "office"):
+            fold.take(decode(record))
+    return fold.state
+
+
+@pytest.mark.parametrize("dies", [False, True])
+async def test_who_gives_a_node_back_gives_back_its_leases(network: Network, dies: bool) -> None:
+    agent = network.serve()
+    node = network.live()
+    await network.until(lambda: network.has(*BOTH))
+    await network.until((network.state / "assignment.eth0").exists)
+    node.stop()
+    had = set(ledger_of(network).leases)
+    assert len(had) == 2
+    if dies:
+        agent.stop()
+    back = network.give_back()
+    await network.until(lambda: not back.running)
+    assert back.failed is None
+    assert not back.left
+    assert not network.has("2001:db8:5:")
+    assert set(ledger_of(network).leases) == (had if dies else set())
+    if not dies:
+        network.live()
+        await network.until(lambda: network.has(*BOTH))
+        assert set(ledger_of(network).leases) == had, "it has them again"
