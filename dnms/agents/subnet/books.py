@@ -7,12 +7,13 @@ horizon has passed expire. Until the folds have reached the end of the log nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from typing import TypeVar
 
 import structlog
 
+from dnms.agents.subnet.expiring import Expiring
 from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.notes import RETRY, Note, Notes
 from dnms.agents.subnet.outage import Journal, Outage
@@ -21,7 +22,6 @@ from dnms.bus.port import Doubled, Log, LogError, LostRace, Unanswered, Unavaila
 from dnms.bus.reading import Position, deviation_alarm, read
 from dnms.domain import outage
 from dnms.domain.aggregate import Fold, Refused, State
-from dnms.domain.allocating import HORIZON
 from dnms.domain.assignment import group_of
 from dnms.domain.document import LEVEL
 from dnms.domain.ledger import Ledger
@@ -32,26 +32,18 @@ from dnms.events.address import AddressDeprecated, AddressHeld, AddressWithdrawn
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import Commit, Stored
 from dnms.events.configuration import Generation
-from dnms.events.ip import family
 from dnms.events.node import NodeEntered, NodeForgotten, NodeReady
 from dnms.events.plan import GroupDefined, GroupWithdrawn, PlanAdopted
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import (
-    MAX_EXPIRIES,
     AdoptPlan,
     CompleteNode,
     EnterNode,
-    ExpireAddresses,
     IdentifyNode,
     JoinNode,
 )
 from dnms.events.seen import OutageEnded, SessionClosed, SessionOpened
-from dnms.kit.clock import MICROSECONDS
 
-EXPIRY_PERIOD = 1.0  # seconds
-EXPIRY_GRACE = 60 * MICROSECONDS
-"""After a horizon. A node counts the lifetimes of what is pushed to it from when it comes, and TCP may hold that back
-for as long as it takes to find a peer dead."""
 MAX_UNIDENTIFIED = 4_096
 """Nodes that came while the log was away, and are recorded after it: as many as an agent has sessions."""
 ABANDONED = "agent-restarted"
@@ -106,7 +98,7 @@ class Books:
         self.outage = Outage(self._ledger, journal, now=self.now, reach=self._reach, back=self._back)
         self._unidentified: dict[bytes, IdentifyNode] = {}  # by client: who came while the log was away
         self._owed: set[bytes] = set()  # the clients that are due something once it is back
-        self._expire_from = {4: 0.0, 6: 0.0}  # by family, on the event loop's clock
+        self._expiring = Expiring(self._ledger, self.outage, subnet=subnet, now=now)
         self._tasks = asyncio.TaskGroup()
 
     @property
@@ -232,22 +224,8 @@ class Books:
         """Let nothing expire until every lease was renewed or is over by any clock: the log's was set, and the nodes'
         were not.
         """
-        longest = self._suspend_expiry()
+        longest = self._expiring.suspend()
         _logger.warning("nothing expires for a while", subnet=self.subnet, ipv4=longest[4], ipv6=longest[6])
-
-    def _suspend_expiry(self) -> dict[int, int]:
-        """For how many seconds nothing expires, by family."""
-        longest = {4: 0, 6: 0}
-        for pool in self.ledger.plan.pools:
-            kind = family(pool.first)
-            longest[kind] = max(longest[kind], HORIZON[kind] * pool.valid)
-        self._expire_nothing_for(longest)
-        return longest
-
-    def _expire_nothing_for(self, seconds: Mapping[int, int]) -> None:
-        """By family; what was to wait for longer does."""
-        now = asyncio.get_running_loop().time()
-        self._expire_from = {kind: max(begins, now + seconds[kind]) for kind, begins in self._expire_from.items()}
 
     def _committer(
         self, subject: str, fold: Fold[S], *, foreign: Callable[[Stored], None] | None = None
@@ -364,6 +342,10 @@ class Books:
         if self.outage.active:
             self.ready.set()
 
+    async def _expire(self) -> None:
+        await self.caught_up.wait()
+        await self._expiring.run()
+
     async def _come_back(self) -> None:
         await self.ready.wait()
         await self.outage.run()
@@ -377,7 +359,7 @@ class Books:
     async def _back(self) -> None:
         """The log is back: say so there, who has come, and give those who got less than usual the rest. LogError."""
         # Another agent may be back later, with what it has prolonged: nothing of that ends as long as it can be.
-        self._expire_nothing_for({4: 0, 6: outage.longest(self.ledger.plan)})
+        self._expiring.suspend_for({4: 0, 6: outage.longest(self.ledger.plan)})
         await self._notes.observe((OutageEnded(began=self.outage.began),))
         coming = tuple(self._unidentified.values())
         outcomes = await asyncio.gather(
@@ -417,23 +399,3 @@ class Books:
         if self.plan.position:
             while await self.decide(AdoptPlan(plan=wanted)):
                 pass  # a large ledger ends its contradicted leases in several commits
-
-    async def _expire(self) -> None:
-        await self.caught_up.wait()
-        self._suspend_expiry()  # nobody can tell whether the log's clock was set while this agent was away
-        while True:
-            await asyncio.sleep(EXPIRY_PERIOD)
-            if self.outage.active:
-                continue
-            try:
-                while due := self._due():
-                    await self.decide(ExpireAddresses(addresses=due))
-            except (Unavailable, Unanswered, LostRace) as error:
-                _logger.warning("leases not expired yet", subnet=self.subnet, why=error.why)
-            except Refused as refusal:
-                _logger.error("leases not expired", subnet=self.subnet, why=refusal.why, text=refusal.text)
-
-    def _due(self) -> tuple[bytes, ...]:
-        now = asyncio.get_running_loop().time()
-        kinds = {kind for kind, begins in self._expire_from.items() if begins <= now}
-        return self.ledger.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES, kinds)

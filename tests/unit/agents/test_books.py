@@ -7,7 +7,8 @@ from typing import get_args
 import msgspec
 import pytest
 
-from dnms.agents.subnet.books import EXPIRY_GRACE, Books
+from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.expiring import EXPIRY_GRACE
 from dnms.bus.append import append
 from dnms.domain.document import LEVEL
 from dnms.events import codec, subjects

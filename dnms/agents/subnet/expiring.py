@@ -1,0 +1,75 @@
+"""Ends leases whose horizon has passed, by any agent that sees it first: the ledger's sequence makes it happen once.
+
+Leases end by the log's clock, and nodes stop using them by their own. So nothing expires for as long as it may be that
+the two do not say the same: at the start, after the log's clock was set, and after an outage.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+import structlog
+
+from dnms.agents.subnet.outage import Outage
+from dnms.bus.committer import Committer
+from dnms.bus.port import LostRace, Unanswered, Unavailable
+from dnms.domain.aggregate import Refused
+from dnms.domain.allocating import HORIZON
+from dnms.domain.ledger import Ledger
+from dnms.events.ip import family
+from dnms.events.requests import MAX_EXPIRIES, ExpireAddresses
+from dnms.kit.clock import MICROSECONDS
+
+EXPIRY_PERIOD = 1.0  # seconds
+EXPIRY_GRACE = 60 * MICROSECONDS
+"""After a horizon. A node counts the lifetimes of what is pushed to it from when it comes, and TCP may hold that back
+for as long as it takes to find a peer dead."""
+
+_logger = structlog.get_logger(__name__)
+
+
+class Expiring:
+    """Of one ledger."""
+
+    def __init__(self, ledger: Committer[Ledger], outage: Outage, *, subnet: str, now: Callable[[], int]) -> None:
+        """`now` is the log's clock as it is known here, in microseconds."""
+        self._ledger = ledger
+        self._outage = outage
+        self._subnet = subnet
+        self._now = now
+        self._begins = {4: 0.0, 6: 0.0}  # by family, on the event loop's clock: nothing expires before
+
+    def suspend(self) -> dict[int, int]:
+        """Let nothing expire until every lease was renewed or is over by any clock; for how many seconds, by family."""
+        longest = {4: 0, 6: 0}
+        for pool in self._ledger.fold.state.plan.pools:
+            kind = family(pool.first)
+            longest[kind] = max(longest[kind], HORIZON[kind] * pool.valid)
+        self.suspend_for(longest)
+        return longest
+
+    def suspend_for(self, seconds: Mapping[int, int]) -> None:
+        """By family; what was to wait for longer does."""
+        now = asyncio.get_running_loop().time()
+        self._begins = {kind: max(begins, now + seconds[kind]) for kind, begins in self._begins.items()}
+
+    async def run(self) -> None:
+        """Until cancelled. LogError, for what cannot be mended. The fold is complete."""
+        self.suspend()  # nobody can tell whether the log's clock was set while this agent was away
+        while True:
+            await asyncio.sleep(EXPIRY_PERIOD)
+            if self._outage.active:
+                continue
+            try:
+                while due := self._due():
+                    await self._outage.unless(self._ledger.submit(ExpireAddresses(addresses=due)))
+            except (Unavailable, Unanswered, LostRace) as error:
+                _logger.warning("leases not expired yet", subnet=self._subnet, why=error.why)
+            except Refused as refusal:
+                _logger.error("leases not expired", subnet=self._subnet, why=refusal.why, text=refusal.text)
+
+    def _due(self) -> tuple[bytes, ...]:
+        now = asyncio.get_running_loop().time()
+        kinds = {kind for kind, begins in self._begins.items() if begins <= now}
+        return self._ledger.fold.state.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES, kinds)
