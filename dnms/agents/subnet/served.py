@@ -11,9 +11,10 @@ import structlog
 from dnms.agents.subnet.away import Away
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.budget import Budget
-from dnms.agents.subnet.claims import Claims, block
-from dnms.agents.subnet.joining import Comer, Joining
+from dnms.agents.subnet.claims import Claims
+from dnms.agents.subnet.joining import Joining
 from dnms.agents.subnet.newcomers import Newcomers
+from dnms.agents.subnet.registration import Registration
 from dnms.agents.subnet.told import Told, ping_every
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
@@ -21,18 +22,15 @@ from dnms.domain.assignment import RETRY, assign
 from dnms.domain.leases import Lease
 from dnms.domain.outage import OUTAGE
 from dnms.domain.reserved import prefix_in
-from dnms.events.configuration import Snapshot
 from dnms.events.ip import family, parse_address
 from dnms.events.plan import Family
-from dnms.events.recorded import Personal
 from dnms.events.requests import (
     AllocateAddress,
     DeclineAddress,
-    IdentifyNode,
     ReleaseAddress,
     RenewAddress,
 )
-from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
+from dnms.events.seen import ConfigurationApplied
 from dnms.wire import agent_events as heard
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.errors import Code
@@ -74,33 +72,35 @@ class ServedNode:
 
         `claims` looks into what it says that it has of others; None: that is let be.
         """
-        self._joining = joining
-        self.client = b""
         self._newcomers = newcomers
-        self._claims = claims
         self._session = session
         self._books = books
         self._introduction = introduction
         self.peer = parse_address(peer.split("%", maxsplit=1)[0])
-        self._duid = b""
-        self._hardware: tuple[bytes, ...] = ()  # of what it registered
-        self.name = ""
-        self._opened = False
-        self._unrecorded: ConfigurationRegistered | None = None  # the log was away when it came
-        now = asyncio.get_running_loop().time()
-        self._budget = Budget(now=now)
+        self._budget = Budget(now=asyncio.get_running_loop().time())
+        self._registration = Registration(books, peer=self.peer, joining=joining, claims=claims, budget=self._budget)
         self._wanted: dict[tuple[int, Family], Association] = {}
         self._reported: tuple[int, int, frozenset[tuple[bytes, str]]] | None = None
         self.told: Told | None = None  # in this session
 
+    @property
+    def client(self) -> bytes:
+        """Its client id; empty until it has said who it is."""
+        return self._registration.client
+
+    @property
+    def name(self) -> str:
+        """As it calls itself."""
+        return self._registration.name
+
     def is_any_of(self, clients: Set[bytes]) -> bool:
         """Whether it is one of these clients, or may be one that was entered by a hardware address of its own."""
-        return self.client in clients or not self._joining.entries.isdisjoint(clients)
+        return self.client in clients or not self._registration.entries.isdisjoint(clients)
 
     def greet(self, greeted: heard.Greeted, client: bytes, *, now: float) -> None:
         """A node said who it is."""
-        self.client, self._duid, self.name = client, greeted.duid, greeted.name
-        introduction = self._introduction
+        registration, introduction = self._registration, self._introduction
+        registration.client, registration.duid, registration.name = client, greeted.duid, greeted.name
         self._session.welcome(
             agent=introduction.agent,
             site=introduction.site,
@@ -136,10 +136,10 @@ class ServedNode:
         try:
             match event:
                 case heard.Registered():
-                    await self._register(event)
+                    await self._registration.register(event)
+                    self._session.registered(event.id)
                 case heard.Observed():
-                    seen = await self._books.observe(self._configuration(event))
-                    await self._block(event.snapshot, seen)
+                    await self._registration.observe(event)
                     self._session.registered(event.id)
                 case heard.Requested():
                     await self._request(event)
@@ -165,9 +165,10 @@ class ServedNode:
         if isinstance(event, heard.AppliedReport):
             self._report(event)
         elif isinstance(event, heard.Registered):
-            self._register_later(event)
+            self._registration.register_later(event)
+            self._session.registered(event.id)
         else:
-            wanted = await Away(self._tell, self._books, self.client, self._group()).serve(event)
+            wanted = await Away(self._tell, self._books, self.client, self._registration.group).serve(event)
             for each in wanted:
                 self._want(each)
             self._books.owe(self.client)
@@ -180,10 +181,10 @@ class ServedNode:
         """The plan has changed, or the log is back: assign anew what the node asked for."""
         if self._session.closed:
             return
-        if self._wanted or self._unrecorded is not None:
+        if self._wanted or self._registration.is_owed:
             try:
-                await self._record()
-                await self._join()
+                await self._registration.catch_up()
+                await self._registration.join([iaid for iaid, _ in self._wanted])
                 refused = await self._allocate(self._wanted.values())
             except _NOT_NOW as error:
                 _logger.warning("not pushed", why=error.why)
@@ -242,7 +243,7 @@ class ServedNode:
 
     def _is_settled(self, leases: list[Lease]) -> bool:
         """Whether it has what is kept for it, and nothing of another group."""
-        holds, group = self._books.ledger.holds, self._group()
+        holds, group = self._books.ledger.holds, self._registration.group
         has = {lease.address for lease in leases}
         return all(
             lease.drained_at or (lease.group == group and has.issuperset(holds.get(lease.binding, ())))
@@ -265,72 +266,7 @@ class ServedNode:
 
     def leave(self, why: str) -> None:
         """The session has ended; only the first word is recorded."""
-        if self._opened:
-            self._opened = False
-            self._books.note(SessionClosed(client=self.client, why=why))
-
-    async def _record(self) -> None:
-        """Record what came while the log was away. LogError."""
-        if (configuration := self._unrecorded) is not None:
-            await self._books.observe(configuration)
-            if self._unrecorded is configuration:
-                self._unrecorded = None
-
-    def _identification(self, event: heard.Registered) -> IdentifyNode:
-        self._joining.registered(event.snapshot)
-        hardware = {link.hardware for link in event.snapshot.links if link.hardware is not None}
-        self._hardware = tuple(value for each in hardware if isinstance(value := each.value, bytes))
-        return IdentifyNode(
-            client=self.client,
-            duid=Personal(self._duid),
-            name=Personal(self.name),
-            subnet=self._introduction.subnet,
-            hardware=tuple(sorted(hardware, key=lambda each: each.payload)),
-            kernel=event.snapshot.kernel,
-        )
-
-    def _register_later(self, event: heard.Registered) -> None:
-        """Take the node in, and record it when the log is back. Unavailable if too many came."""
-        self._books.identify_later(self._identification(event))
-        self._books.note(SessionOpened(client=self.client, peer=self.peer))  # once more, if it is there perhaps
-        self._opened, self._unrecorded = True, self._configuration(event)
-        self._books.owe(self.client)
-        self._session.registered(event.id)
-
-    async def _register(self, event: heard.Registered) -> None:
-        identify = self._identification(event)
-        seen = [] if self._opened else [SessionOpened(client=self.client, peer=self.peer)]
-        identified, observed = await asyncio.gather(
-            self._books.identify(identify),
-            self._books.observe(*seen, self._configuration(event)),
-            return_exceptions=True,
-        )
-        # What was not acknowledged may be in the log.
-        self._opened = self._opened or isinstance(observed, int | Unanswered)
-        for outcome in (identified, observed):
-            if isinstance(outcome, BaseException):
-                raise outcome
-        if isinstance(observed, int):
-            await self._block(event.snapshot, observed)
-        self._session.registered(event.id)
-
-    async def _block(self, snapshot: Snapshot, seen: int) -> None:
-        """See to what it has of somebody else than DNMS; `seen` is where it said so. LogError."""
-
-        def affords(decisions: int) -> bool:
-            return not decisions or self._budget.decisions.take(asyncio.get_running_loop().time(), decisions)
-
-        await block(
-            self._books,
-            self._claims,
-            client=self.client,
-            snapshot=snapshot,
-            seen=seen,
-            affords=affords,
-        )
-
-    def _configuration(self, event: heard.Registered | heard.Observed) -> ConfigurationRegistered:
-        return ConfigurationRegistered(client=self.client, digest=event.digest, snapshot=event.snapshot)
+        self._registration.leave(why)
 
     async def _request(self, event: heard.Requested) -> None:
         await self._books.reach(event.generation)
@@ -403,12 +339,9 @@ class ServedNode:
             if isinstance(outcome, BaseException):
                 raise outcome
 
-    async def _join(self) -> None:
-        await self._joining.join(Comer(self.client, self._duid, self.peer), [iaid for iaid, _ in self._wanted])
-
     async def _allocate(self, associations: Iterable[Association]) -> dict[str, Refused]:
         """Have an address for each; the families that were refused."""
-        group = self._group()
+        group = self._registration.group
         refused: dict[str, Refused] = {}
         wanted: list[Association] = []
         for each in associations:
@@ -437,8 +370,8 @@ class ServedNode:
         """Assign all that the node wants, `associations` and what it asked for before; `renewed` is settled already."""
         for each in associations:
             self._want(each)
-        await self._join()
-        group = self._group()
+        await self._registration.join([iaid for iaid, _ in self._wanted])
+        group = self._registration.group
         ledger = self._books.ledger
         # Who is in another group now is not settled: its address may have to say so. Nor is who has one kept for it.
         settled = {
@@ -461,13 +394,15 @@ class ServedNode:
         leases = [lease for iaid, kind in self._wanted for lease in ledger.leases_of(self.client, iaid, kind)]
         return leases[:MAX_ASSOCIATIONS]  # a node's report names no more
 
-    def _group(self) -> int:
-        return self._books.group(self.client, self.name, duid=self._duid, hardware=self._hardware)
-
     def _assignment(self, refused: dict[str, str]) -> Assign:
         books = self._books
         terms = assign(
-            books.ledger, self._leases(), group=self._group(), at=books.now(), epoch=0, position=books.position
+            books.ledger,
+            self._leases(),
+            group=self._registration.group,
+            at=books.now(),
+            epoch=0,
+            position=books.position,
         )
         return Assign(
             assignment=terms.assignment,
