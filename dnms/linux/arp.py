@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from dnms.events.ip import MAPPED
 from dnms.linux.errors import KernelError
-from dnms.linux.readiness import readable
+from dnms.linux.readiness import Turn, readable
 
 ETH_P_ARP = 0x0806
 ARPHRD_ETHER = 1
@@ -31,6 +31,8 @@ PROBE_INTERVAL = 0.2  # seconds
 LISTEN = 0.5  # seconds after the last
 ASKS = 3
 ASK_INTERVAL = 0.3  # seconds, after the last too
+MAX_ANSWERS = 8
+"""Hardware addresses that answer for one address, of which more than two are an attack: anybody can invent more."""
 ANNOUNCEMENTS = 2
 ANNOUNCE_INTERVAL = 0.2  # seconds; the second is for what the first lost
 
@@ -89,7 +91,7 @@ async def answers(interface: str, asked: Mapping[bytes, bytes]) -> dict[bytes, f
 
         def hear(packet: bytes) -> None:
             if (answer := answered(packet, own)) is not None and answer[0] in wanted:
-                found.setdefault(wanted[answer[0]], set()).add(answer[1])
+                note(found, wanted[answer[0]], answer[1])
 
         listening = asyncio.ensure_future(_listen(sock, hear))
         try:
@@ -106,6 +108,12 @@ async def answers(interface: str, asked: Mapping[bytes, bytes]) -> dict[bytes, f
     finally:
         sock.close()
     return {address: frozenset(hardware) for address, hardware in found.items()}
+
+
+def note(found: dict[bytes, set[bytes]], address: bytes, hardware: bytes) -> None:
+    """This hardware answers for that address."""
+    if len(answering := found.setdefault(address, set())) < MAX_ANSWERS:
+        answering.add(hardware)
 
 
 async def announce(interface: str, addresses: Collection[bytes]) -> None:
@@ -150,6 +158,7 @@ def _send(sock: socket.socket, interface: str, hardware: bytes, sender: bytes, t
 
 async def _listen(sock: socket.socket, hear: Callable[[bytes], None]) -> None:
     """Hand on all ARP that the interface hears. KernelError, when the link goes down."""
+    turn = Turn()
     while True:
         try:
             packet = sock.recv(128)
@@ -159,6 +168,7 @@ async def _listen(sock: socket.socket, hear: Callable[[bytes], None]) -> None:
         except OSError as error:
             raise KernelError.from_errno(error.errno or 0, "hear ARP") from error
         hear(packet)
+        await turn.read_one()
 
 
 def answered(packet: bytes, own: bytes) -> tuple[bytes, bytes] | None:

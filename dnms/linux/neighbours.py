@@ -13,8 +13,9 @@ import struct
 import sys
 from collections.abc import Collection
 
+from dnms.linux.arp import note
 from dnms.linux.errors import KernelError
-from dnms.linux.readiness import readable
+from dnms.linux.readiness import Turn, readable
 
 SOLICITATION, ADVERTISEMENT = 135, 136
 SOURCE_LINK_LAYER, TARGET_LINK_LAYER = 1, 2  # options
@@ -99,6 +100,7 @@ def _send(sock: socket.socket, interface: str, hardware: bytes, target: bytes) -
 
 
 async def _listen(sock: socket.socket, own: bytes, wanted: frozenset[bytes], found: dict[bytes, set[bytes]]) -> None:
+    turn = Turn()
     while True:
         try:
             packet, ancillary, _, _ = sock.recvmsg(MAX_PACKET, socket.CMSG_SPACE(4))
@@ -112,7 +114,8 @@ async def _listen(sock: socket.socket, own: bytes, wanted: frozenset[bytes], fou
         )
         answer = answered(packet, hops=hops)
         if answer is not None and answer[0] in wanted and answer[1] != own:
-            found.setdefault(answer[0], set()).add(answer[1])
+            note(found, answer[0], answer[1])
+        await turn.read_one()
 
 
 def answered(packet: bytes, *, hops: int) -> tuple[bytes, bytes] | None:

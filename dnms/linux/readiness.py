@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 
+BURST = 64  # packets read before other tasks get their turn; a flood must not stop the agent
+
 
 async def readable(sock: socket.socket, woken: asyncio.Future[None] | None = None) -> None:
     """Return when the socket has something to read, or when somebody sets the result of `woken`."""
@@ -16,3 +18,16 @@ async def readable(sock: socket.socket, woken: asyncio.Future[None] | None = Non
         await future
     finally:
         loop.remove_reader(descriptor)
+
+
+class Turn:
+    """Of who reads a socket until it has nothing more."""
+
+    def __init__(self) -> None:
+        self._burst = 0
+
+    async def read_one(self) -> None:
+        """One packet was read: now and then others come first."""
+        self._burst = (self._burst + 1) % BURST
+        if not self._burst:
+            await asyncio.sleep(0)

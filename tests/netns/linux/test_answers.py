@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -11,6 +13,7 @@ from dnms.linux import arp, neighbours
 from dnms.linux.dad import DadWatch, link_local_ready
 from dnms.linux.errors import KernelError
 from dnms.linux.netlink import Netlink
+from dnms.linux.readiness import BURST
 from tests.netns.linux.conftest import Node, Switch
 
 TAKEN, FREE = parse_address("2001:db8:5::77"), parse_address("2001:db8:5::78")
@@ -108,3 +111,33 @@ async def test_where_there_is_no_ethernet_nobody_answers(switch: Switch) -> None
         assert await arp.answers("lo", {TAKEN4: arp.NOBODY}) == {}
 
     await agent.inside(work)
+
+
+@pytest.mark.parametrize(
+    "listen",
+    [
+        lambda sock: arp._listen(sock, lambda packet: None),
+        lambda sock: neighbours._listen(sock, bytes(6), frozenset(), {}),
+    ],
+)
+async def test_a_flood_stops_nothing_else(listen: Callable[[socket.socket], Awaitable[None]]) -> None:
+    with (
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as flooded,
+        socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as stranger,
+    ):
+        flooded.bind(("::1", 0))
+        flooded.setblocking(False)
+        for _ in range(2 * BURST):
+            stranger.sendto(b"noise", flooded.getsockname())
+        listening = asyncio.ensure_future(listen(flooded))
+        await asyncio.sleep(0)
+        assert flooded.recv(16) == b"noise", "all of it was read in one turn of the loop"
+        listening.cancel()
+        await asyncio.wait((listening,))
+
+
+def test_no_more_answers_are_kept_than_there_can_be() -> None:
+    found: dict[bytes, set[bytes]] = {}
+    for number in range(100):
+        arp.note(found, TAKEN, number.to_bytes(6))
+    assert len(found[TAKEN]) == arp.MAX_ANSWERS
