@@ -28,13 +28,26 @@ TAKEN_WITHIN = 10.0  # seconds for the bus to take what is sent; it is not sent 
 CHECK_INTERVAL = 1.0  # seconds
 CLOSE_TIMEOUT = 1.0  # seconds; a frozen server does not take what is still to be written
 
+STORED_AT = "Dnms-Stored-At"
+"""A header of messages that were copied from another stream: when they were first stored, in microseconds."""
+
 _NO_STATUS = b"NATS/1.0\r\n"  # how headers begin that have none
+_STORED_AT = f"\r\n{STORED_AT}: ".encode()
 
 _logger = structlog.get_logger(__name__)
 
 
+def stored_at_header(headers: bytes) -> str:
+    """The value of STORED_AT in a message's headers; empty if there is none."""
+    place = headers.find(_STORED_AT)
+    if place < 0:
+        return ""
+    place += len(_STORED_AT)
+    return headers[place : headers.index(b"\r\n", place)].decode(errors="replace")
+
+
 class _Client(Client):
-    """nats-py's client without what it makes of the headers of stored messages, which are for the server alone.
+    """nats-py's client without what it makes of the headers of stored messages: all but one are for the server alone.
 
     To parse them is half of the cost of reading a message. A status (a heartbeat, nobody answers) is in the first line
     of headers, and is parsed.
@@ -42,7 +55,8 @@ class _Client(Client):
 
     async def _process_headers(self, headers: bytes | None) -> dict[str, str] | None:
         if headers and headers.startswith(_NO_STATUS):
-            return None
+            stored_at = stored_at_header(headers)
+            return {STORED_AT: stored_at} if stored_at else None
         status: dict[str, str] | None = await super()._process_headers(headers)
         return status
 

@@ -28,7 +28,7 @@ from nats import errors
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from dnms.bus.connection import Connection, Link
+from dnms.bus.connection import STORED_AT, Connection, Link
 from dnms.bus.port import Batch, Record, Unavailable
 
 HEARTBEAT = 1.0  # seconds; of an idle consumer
@@ -77,10 +77,12 @@ class _Created(msgspec.Struct):
 class Consumer:
     """One push consumer, from its creation until something is wrong with it."""
 
-    def __init__(self, connection: Connection, link: Link, stream: str) -> None:
+    def __init__(self, connection: Connection, link: Link, stream: str, *, imported: int = 0) -> None:
+        """Messages up to the sequence `imported` were copied from another stream, and say when it stored them."""
         self._connection = connection
         self._link = link
         self._stream = stream
+        self._imported = imported
         self._name = f"follow-{secrets.token_hex(8)}"
         self._subscription: Subscription | None = None
         self._arrived: deque[Msg] = deque()
@@ -174,10 +176,17 @@ class Consumer:
                     self.pending = where.pending
                     self._idle = 0
                     size += len(message.data)
-                    records.append(Record(message.subject, where.stream_sequence, where.time // 1_000, message.data))
+                    records.append(
+                        Record(message.subject, where.stream_sequence, self._stored_at(message, where), message.data)
+                    )
             if not sound:
                 break
         return Batch(tuple(records), caught_up=self.pending == 0), sound
+
+    def _stored_at(self, message: Msg, where: Where) -> int:
+        if where.stream_sequence <= self._imported and message.headers:
+            return int(message.headers[STORED_AT])
+        return where.time // 1_000
 
     async def _control(self, message: Msg) -> bool:
         """A heartbeat or a flow control request; False for what ends the consumer."""

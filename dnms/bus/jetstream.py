@@ -5,7 +5,8 @@ compares and stores under one lock, so one of two writers wins. What the server 
 sequence; a refusal, which is certain; or nothing, and then the message may be stored or may yet be, for which there is
 `append.append`. Nothing is published while there is no connection, and nothing waits to be sent later (`connection`).
 `follow` is one push consumer after another (`following`). The stream carries an id of its own in its metadata: whoever
-stored a position can tell this log from another one of the same name.
+stored a position can tell this log from another one of the same name. A copy of a log on another server has the id of
+the first (`importing`); its messages say when they were first stored, and that is their time here too.
 
 The server must sync before it acknowledges (`sync_interval: always`, see `bus/*.conf`): with its default a power cut
 takes what was acknowledged in the last seconds. That cannot be seen from here.
@@ -25,7 +26,7 @@ import structlog
 from nats.aio.msg import Msg
 
 from dnms.bus.append import FIRST_PAUSE, LONGEST_PAUSE
-from dnms.bus.connection import Connection
+from dnms.bus.connection import Connection, stored_at_header
 from dnms.bus.following import Consumer
 from dnms.bus.patterns import check_patterns, check_subject
 from dnms.bus.port import Batch, LogDamaged, LogError, LogForked, LostRace, Record, Unanswered, Unavailable
@@ -41,14 +42,17 @@ MIN_PAYLOAD = 8 << 20
 
 LOG_ID = "dnms-log-id"  # in the stream's metadata
 
-_DETAILS = b'{"deleted_details": true}'  # of a state: only so the server tells what it lost
+IMPORTED = "dnms-imported"
+"""In the metadata of a stream that is a copy (`importing`): the sequence up to which its messages come from another."""
 
-_WRONG_LAST_SEQUENCE = 10071
+DETAILS = b'{"deleted_details": true}'  # of a state: only so the server tells what it lost
+
+WRONG_LAST_SEQUENCE = 10071
 _IN_FLIGHT = 10164  # another write on the subject has not ended yet; it may still fail, so this is no loss
-_NO_STREAM = 10059
+NO_STREAM = 10059
 _NO_MESSAGE = 10037
 _NO_CLUSTER = 10074  # one server keeps one replica; a cluster keeps three
-_NAME_IN_USE = 10058
+NAME_IN_USE = 10058
 _UNCERTAIN = frozenset({10008, 10009})  # temporarily unavailable, no leader: it may have been passed on
 _NO_ROOM = frozenset({10023, 10028, 10047, 10077, 10122})  # resources, storage, and what a failed write says
 
@@ -67,12 +71,16 @@ class _Error(msgspec.Struct):
     description: str = ""
 
 
-class _Acknowledgement(msgspec.Struct):
+class Acknowledgement(msgspec.Struct):
+    """What JetStream answers to a message that was to be stored."""
+
     seq: int = 0
     error: _Error | None = None
 
 
-class _Stream(msgspec.Struct):
+class Stream(msgspec.Struct):
+    """What JetStream says of a stream."""
+
     config: dict[str, Any] = {}
     state: State = msgspec.field(default_factory=State)
     ts: str = ""  # the server's time
@@ -84,6 +92,7 @@ class _Message(msgspec.Struct):
     seq: int
     time: str
     data: str = ""
+    hdrs: str = ""
 
 
 class _Found(msgspec.Struct):
@@ -91,7 +100,7 @@ class _Found(msgspec.Struct):
     error: _Error | None = None
 
 
-A = TypeVar("A", _Acknowledgement, _Stream, _Found)
+A = TypeVar("A", Acknowledgement, Stream, _Found)
 
 
 def configuration(site: str) -> dict[str, Any]:
@@ -113,6 +122,11 @@ def configuration(site: str) -> dict[str, Any]:
         "deny_purge": True,
         "allow_rollup_hdrs": False,
     }
+
+
+def imported(config: dict[str, Any]) -> int:
+    """Of a stream's configuration: up to which sequence its messages come from another stream; 0 if none does."""
+    return int((config.get("metadata") or {}).get(IMPORTED, 0))
 
 
 async def connect(url: str, site: str, *, token: str | None) -> JetStreamLog:
@@ -140,6 +154,7 @@ class JetStreamLog:
         self._connection = connection
         self._stream = names.stream(site)
         self._log_id = ""
+        self._imported = 0
 
     @property
     def log_id(self) -> str:
@@ -170,11 +185,17 @@ class JetStreamLog:
                 raise Misconfigured(f"stream {self._stream}: {key} is set, and may not be")
         if stream.config.get("persist_mode", "") == "async":
             raise Misconfigured(f"stream {self._stream}: persist_mode is async, so what it acknowledges can be lost")
-        self._log_id = self._id_of(stream)
+        self._log_id = id_of(stream)
         if not self._log_id:
             raise Misconfigured(f"stream {self._stream}: no {LOG_ID} in its metadata; DNMS has not made it")
         if not stream.state.whole or stream.state.cut_off:
             raise damage(self._stream, stream.state)
+        self._imported = imported(stream.config)
+        if stream.state.last_seq < self._imported:
+            raise Misconfigured(
+                f"stream {self._stream}: an import was interrupted after {stream.state.last_seq} of {self._imported} "
+                "messages; run it again (had it ended, then the log is damaged)"
+            )
 
     async def close(self) -> None:
         """End the connection. What is being followed ends with Unavailable."""
@@ -193,7 +214,7 @@ class JetStreamLog:
         while True:
             answer = await self._connection.request(subject, data, timeout=STORE_TIMEOUT, headers=headers)
             try:
-                acknowledged = msgspec.json.decode(answer.data, type=_Acknowledgement)
+                acknowledged = msgspec.json.decode(answer.data, type=Acknowledgement)
             except msgspec.MsgspecError as error:
                 raise Unanswered(f"{subject}: no acknowledgement, but {answer.data[:80]!r}") from error
             refused = acknowledged.error
@@ -202,37 +223,40 @@ class JetStreamLog:
             if refused.err_code != _IN_FLIGHT:
                 raise _refusal(subject, refused)
             if asyncio.get_running_loop().time() + pause > deadline:
-                raise Unavailable(f"{subject}: another write does not end: {_text(refused)}")
+                raise Unavailable(f"{subject}: another write does not end: {text(refused)}")
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
     async def first_after(self, subject: str, sequence: int) -> Record | None:
         """The first message on `subject` with a higher sequence, or None. Unavailable."""
         request = msgspec.json.encode({"seq": sequence + 1, "next_by_subj": subject})
-        found = await self._ask(f"STREAM.MSG.GET.{self._stream}", request, _Found)
+        found = await ask(self._connection, f"STREAM.MSG.GET.{self._stream}", request, _Found)
         if found.error is not None and found.error.err_code == _NO_MESSAGE:
             return None
         if found.error is not None or found.message is None:
-            raise Unavailable(f"{self._stream}: no message: {_text(found.error)}")
+            raise Unavailable(f"{self._stream}: no message: {text(found.error)}")
         message = found.message
-        return Record(message.subject, message.seq, _microseconds(message.time), base64.b64decode(message.data))
+        stored_at = _microseconds(message.time)
+        if message.seq <= self._imported:
+            stored_at = int(stored_at_header(base64.b64decode(message.hdrs)))
+        return Record(message.subject, message.seq, stored_at, base64.b64decode(message.data))
 
     async def end(self) -> int:
         """The sequence of the newest message of the stream; 0 if there is none. Unavailable, LogForked, LogDamaged."""
-        stream = await self._ask(f"STREAM.INFO.{self._stream}", _DETAILS, _Stream)
+        stream = await ask(self._connection, f"STREAM.INFO.{self._stream}", DETAILS, Stream)
         if stream.error is not None:
-            raise Unavailable(f"{self._stream}: {_text(stream.error)}")
-        if self._id_of(stream) != self._log_id:
-            raise LogForked(f"{self._stream}: this is the log {self._id_of(stream)!r}, and was {self._log_id!r} before")
+            raise Unavailable(f"{self._stream}: {text(stream.error)}")
+        if id_of(stream) != self._log_id:
+            raise LogForked(f"{self._stream}: this is the log {id_of(stream)!r}, and was {self._log_id!r} before")
         if not stream.state.whole:
             raise damage(self._stream, stream.state)
         return stream.state.last_seq
 
     async def clock(self) -> int:
         """The log's own clock, in microseconds since 1970-01-01 UTC: that of the stream's leader. Unavailable."""
-        stream = await self._ask(f"STREAM.INFO.{self._stream}", b"", _Stream)
+        stream = await ask(self._connection, f"STREAM.INFO.{self._stream}", b"", Stream)
         if stream.error is not None or not stream.ts:
-            raise Unavailable(f"{self._stream}: no time: {_text(stream.error)}")
+            raise Unavailable(f"{self._stream}: no time: {text(stream.error)}")
         return _microseconds(stream.ts)
 
     async def follow(self, subjects: Sequence[str], *, after: int = 0) -> AsyncGenerator[Batch, None]:
@@ -252,7 +276,7 @@ class JetStreamLog:
                 end = await self.end()
                 if end < after:
                     raise LogForked(f"{self._stream}: it ends at {end}, and was read up to {after} before")
-                consumer = Consumer(self._connection, link, self._stream)
+                consumer = Consumer(self._connection, link, self._stream, imported=self._imported)
                 try:
                     pending = await consumer.start(subjects, after=after)
                     if silent and not pending:
@@ -274,47 +298,58 @@ class JetStreamLog:
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
 
-    async def _create_or_find(self) -> _Stream:
-        stream = await self._ask(f"STREAM.INFO.{self._stream}", _DETAILS, _Stream)
-        if stream.error is not None and stream.error.err_code == _NO_STREAM:
-            config = configuration(self.site) | {"metadata": {LOG_ID: uuid.uuid4().hex}, "num_replicas": 3}
-            stream = await self._ask(f"STREAM.CREATE.{self._stream}", msgspec.json.encode(config), _Stream)
-            if stream.error is not None and stream.error.err_code == _NO_CLUSTER:
-                config["num_replicas"] = 1
-                stream = await self._ask(f"STREAM.CREATE.{self._stream}", msgspec.json.encode(config), _Stream)
-            if stream.error is not None and stream.error.err_code == _NAME_IN_USE:  # another process was faster
-                stream = await self._ask(f"STREAM.INFO.{self._stream}", _DETAILS, _Stream)
+    async def _create_or_find(self) -> Stream:
+        stream = await ask(self._connection, f"STREAM.INFO.{self._stream}", DETAILS, Stream)
+        if stream.error is not None and stream.error.err_code == NO_STREAM:
+            stream = await create(self._connection, self.site, {LOG_ID: uuid.uuid4().hex})
+            if stream.error is not None and stream.error.err_code == NAME_IN_USE:  # another process was faster
+                stream = await ask(self._connection, f"STREAM.INFO.{self._stream}", DETAILS, Stream)
         if stream.error is not None:
-            raise Unavailable(f"{self._stream}: {_text(stream.error)}")
+            raise Unavailable(f"{self._stream}: {text(stream.error)}")
         return stream
 
-    async def _ask(self, subject: str, payload: bytes, kind: type[A]) -> A:
-        try:
-            answer: Msg = await self._connection.request(f"$JS.API.{subject}", payload, timeout=ASK_TIMEOUT)
-            return msgspec.json.decode(answer.data, type=kind)
-        except Unanswered as error:
-            raise Unavailable(str(error)) from error
-        except msgspec.MsgspecError as error:
-            raise Unavailable(f"{subject}: the bus answers what is not understood: {error}") from error
 
-    @staticmethod
-    def _id_of(stream: _Stream) -> str:
-        metadata = stream.config.get("metadata") or {}
-        return str(metadata.get(LOG_ID, ""))
+async def create(connection: Connection, site: str, metadata: dict[str, str]) -> Stream:
+    """Make a site's stream, on three replicas or on the one that there is; the answer may be an error. Unavailable."""
+    name = names.stream(site)
+    config = configuration(site) | {"metadata": metadata, "num_replicas": 3}
+    stream = await ask(connection, f"STREAM.CREATE.{name}", msgspec.json.encode(config), Stream)
+    if stream.error is not None and stream.error.err_code == _NO_CLUSTER:
+        config["num_replicas"] = 1
+        stream = await ask(connection, f"STREAM.CREATE.{name}", msgspec.json.encode(config), Stream)
+    return stream
 
 
-def _text(error: _Error | None) -> str:
+async def ask(connection: Connection, subject: str, payload: bytes, kind: type[A]) -> A:
+    """Call JetStream's API; its answer may be an error. Unavailable."""
+    try:
+        answer: Msg = await connection.request(f"$JS.API.{subject}", payload, timeout=ASK_TIMEOUT)
+        return msgspec.json.decode(answer.data, type=kind)
+    except Unanswered as error:
+        raise Unavailable(str(error)) from error
+    except msgspec.MsgspecError as error:
+        raise Unavailable(f"{subject}: the bus answers what is not understood: {error}") from error
+
+
+def id_of(stream: Stream) -> str:
+    """The log's id; empty if DNMS has not made the stream."""
+    metadata = stream.config.get("metadata") or {}
+    return str(metadata.get(LOG_ID, ""))
+
+
+def text(error: _Error | None) -> str:
+    """An error of JetStream's API for people."""
     return f"{error.description} ({error.err_code})" if error is not None else "an empty answer"
 
 
 def _refusal(subject: str, error: _Error) -> LogError:
-    if error.err_code == _WRONG_LAST_SEQUENCE:
+    if error.err_code == WRONG_LAST_SEQUENCE:
         return LostRace(f"{subject}: {error.description}")
     if error.err_code in _UNCERTAIN:
-        return Unanswered(f"{subject}: {_text(error)}")
+        return Unanswered(f"{subject}: {text(error)}")
     if error.err_code in _NO_ROOM:
-        return Unavailable(f"{subject}: the bus has no room to store it, is its disk full? {_text(error)}")
-    return Unavailable(f"{subject}: the bus refuses to store it: {_text(error)}")
+        return Unavailable(f"{subject}: the bus has no room to store it, is its disk full? {text(error)}")
+    return Unavailable(f"{subject}: the bus refuses to store it: {text(error)}")
 
 
 def _microseconds(time: str) -> int:
