@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import errno
 
+from dnms.archive.records import ArchiveError
 from dnms.bus.embedded import EmbeddedServerError
 from dnms.bus.port import LogError, Unanswered, Unavailable
-from dnms.cli.exits import MACHINE, REFUSED, UNREACHABLE, Failure
+from dnms.cli.exits import MACHINE, REFUSED, UNREACHABLE, USAGE, Failure
 from dnms.disk.extensions import ExtensionError
 from dnms.disk.site import SiteError
 from dnms.disk.subscriber_state import SubscriberStateError
@@ -14,6 +15,7 @@ from dnms.events.codec import UnknownToThisRelease
 from dnms.projections.files import ViewsError
 
 CODES: tuple[tuple[type[Exception], int], ...] = (
+    (ArchiveError, USAGE),
     (ExtensionError, MACHINE),
     (SiteError, MACHINE),
     (ViewsError, MACHINE),

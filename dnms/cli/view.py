@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Annotated
+from collections.abc import Iterable
 
 import msgspec
-from cyclopts import App, Parameter
+from cyclopts import App
 from rich.console import RenderableType
 from rich.text import Text
 
-from dnms.bus import jetstream
-from dnms.bus.embedded import EmbeddedServer
-from dnms.bus.port import Denied, Log, Unavailable
-from dnms.cli.exits import MACHINE, NO, OK, Failure
-from dnms.cli.options import BUS_PORT, HOST, SITE, BusText, SiteDirectory
+from dnms.cli.exits import NO, OK
+from dnms.cli.located import Bus, opened_log
+from dnms.cli.options import SITE, SiteDirectory
 from dnms.cli.rendering import Output, answer, say, table
 from dnms.disk.site import Site
 from dnms.kit import logging
@@ -25,13 +21,6 @@ from dnms.projections.verify import Verification
 from dnms.projections.verify import verify as compare
 
 app = App(name="view", help="The views: fold them anew, compare them with the log.")
-
-Bus = Annotated[
-    BusText | None,
-    Parameter(
-        help=f"Where the log is. Without it: nats://{HOST}:{BUS_PORT} while `dnms serve` runs, else an embedded bus."
-    ),
-]
 
 
 class Rebuilt(msgspec.Struct, frozen=True):
@@ -50,7 +39,7 @@ def rebuild(*, site: SiteDirectory = SITE, bus: Bus = None, output: Output = "ta
         opened = Site.load(site)
         with files.writing(opened.views):
             pass  # who cannot write hears it before the log is opened
-        async with _log(opened, bus) as log:
+        async with opened_log(opened, bus) as log:
             position = await runner.rebuild(log, opened.views, site=opened.name)
             return Rebuilt(position.log_id, position.sequence)
 
@@ -66,7 +55,7 @@ def verify(*, site: SiteDirectory = SITE, bus: Bus = None, output: Output = "tab
 
     async def folded() -> Verification:
         opened = Site.load(site)
-        async with _log(opened, bus) as log:
+        async with opened_log(opened, bus) as log:
             return await compare(log, opened.views)
 
     found = asyncio.run(folded())
@@ -74,30 +63,6 @@ def verify(*, site: SiteDirectory = SITE, bus: Bus = None, output: Output = "tab
     for difference in found.differences:
         say(difference)
     return OK if found.equal else NO
-
-
-@asynccontextmanager
-async def _log(site: Site, bus: str | None) -> AsyncGenerator[Log, None]:
-    """The site's log: on the bus that is named, on that of `dnms serve` if it runs, or on an embedded one for now."""
-    async with AsyncExitStack() as stack:
-        guessed = bus is None and files.is_written(site.views)
-        if guessed:
-            bus = f"nats://{HOST}:{BUS_PORT}"
-        if bus is None:
-            if not site.log_directory.exists():
-                raise Failure(
-                    MACHINE, f"{site.path} has no log of its own yet; if it is on another bus, name that with --bus"
-                )
-            server = EmbeddedServer(site.log_directory, token=site.bus_token)
-            bus = (await stack.enter_async_context(server)).url
-        try:
-            log = await jetstream.connect(bus, site.name, token=site.bus_token)
-        except (Denied, Unavailable) as error:
-            if not guessed:
-                raise
-            raise type(error)(f"{error}; if `dnms serve` has its bus elsewhere, name that with --bus") from error
-        stack.push_async_callback(log.close)
-        yield log
 
 
 def _tables(found: Verification) -> Iterable[RenderableType]:
