@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from contextlib import aclosing
 from typing import Annotated, Any
 
@@ -16,14 +16,13 @@ from dnms.cli.exits import OK
 from dnms.cli.options import AddressText
 from dnms.cli.rendering import Output, answer, cell, json_line, line, moment, table
 from dnms.projections.events.queries import MAX_EVENTS, EventRow
-from dnms.projections.text import instant
+from dnms.projections.text import INSTANTS, instant
 
 app = App(name="event", help="What happened, and what happens.")
 
 COLUMNS = ("Position", "Time", "Where", "Node", "What")
 
 NOT_SHOWN = {"client", "digest", "iaid"}  # of an event's fields: shown as the node, or told nobody by looking at it
-INSTANTS = {"valid_until", "horizon"}  # microseconds in the log
 
 Kind = Annotated[str | None, Parameter(help="Only this kind: a name such as address.allocated, or its first word.")]
 Node = Annotated[str | None, Parameter(help="Only those of this node: its name or client id.")]
@@ -78,9 +77,9 @@ def _row(event: EventRow) -> tuple[object, ...]:
     return (event.position, event.time, where, event.node or event.client, f"{event.name} {what(event.fields)}".strip())
 
 
-def what(fields: Mapping[str, Any]) -> str:
-    """An event's fields for people: what has many parts of its own is summed up, `-o json` has it."""
-    return ", ".join(f"{name} {_short(name, value)}" for name, value in fields.items() if name not in NOT_SHOWN)
+def what(fields: Mapping[str, Any], *, but: Set[str] = NOT_SHOWN) -> str:
+    """An event's fields for people, but for some: what has many parts of its own is summed up, `-o json` has it."""
+    return ", ".join(f"{name} {_short(name, value)}" for name, value in fields.items() if name not in but)
 
 
 def _short(name: str, value: Any) -> str:
@@ -101,5 +100,5 @@ def _short(name: str, value: Any) -> str:
         case list():
             text = " ".join(map(str, value))
         case _:
-            text = str(value)
+            return cell(value).plain
     return cell(text).plain

@@ -11,6 +11,7 @@ from dnms.cli.exits import MACHINE, REFUSED, UNREACHABLE, USAGE, Failure
 from dnms.disk.extensions import ExtensionError
 from dnms.disk.site import SiteError
 from dnms.disk.subscriber_state import SubscriberStateError
+from dnms.domain.replay import Unfoldable
 from dnms.events.codec import UnknownToThisRelease
 from dnms.projections.files import ViewsError
 
@@ -25,6 +26,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (Unanswered, UNREACHABLE),
     (LogError, REFUSED),
     (UnknownToThisRelease, REFUSED),
+    (Unfoldable, REFUSED),
 )
 """The first that an error is one of."""
 

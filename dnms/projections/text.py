@@ -12,6 +12,11 @@ import msgspec
 from dnms.events.ip import MAPPED_BITS, Prefix, family, format_address
 from dnms.events.recorded import Personal
 
+INSTANTS = frozenset(
+    {"valid_until", "horizon", "quarantined_until", "blocked_until", "happened", "began", "drained_at"}
+)
+"""Fields of what the log records and leaves behind that hold microseconds since 1970-01-01 UTC."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _LATEST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
@@ -47,16 +52,19 @@ def prefix_length(address: bytes, length: int) -> int:
     return max(0, length - MAPPED_BITS) if family(address) == 4 else length  # what a node told may be nonsense
 
 
-def plain(value: Any) -> Any:  # noqa: PLR0911  # one kind of value a line
-    """A recorded value as JSON can hold it: fields that hold their default are left out, as in the log."""
+def plain(value: Any, *, whole: bool = False) -> Any:  # noqa: PLR0911  # one kind of value a line
+    """A recorded value as JSON can hold it: fields that hold their default are left out, as in the log.
+
+    With `whole` those are there too.
+    """
     if isinstance(value, Prefix):
         return str(value)
     if isinstance(value, msgspec.Struct):
         addresses = _addresses(type(value))
         shown = {
-            field: _address(held) if field in addresses else plain(held)
+            field: _address(held) if field in addresses else plain(held, whole=whole)
             for field, held, default in _fields(value)
-            if held != default
+            if whole or held != default
         }
         if "prefix_length" in shown:
             shown["prefix_length"] = prefix_length(value.address, value.prefix_length)  # type: ignore[attr-defined]
@@ -66,9 +74,9 @@ def plain(value: Any) -> Any:  # noqa: PLR0911  # one kind of value a line
     if isinstance(value, bytes):
         return value.hex()
     if isinstance(value, tuple | list):
-        return [plain(one) for one in value]
+        return [plain(one, whole=whole) for one in value]
     if isinstance(value, dict):
-        return {key: plain(one) for key, one in value.items()}
+        return {key: plain(one, whole=whole) for key, one in value.items()}
     return value
 
 

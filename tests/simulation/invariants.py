@@ -12,6 +12,7 @@ from dnms.domain.identity import duid_of_hardware
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
+from dnms.domain.replay import Replay
 from dnms.events import codec, subjects
 from dnms.events.address import (
     AddressAllocated,
@@ -31,6 +32,7 @@ from dnms.events.node import NodeEntered, NodeJoined
 from dnms.events.recorded import Event
 from dnms.kit.clock import MICROSECONDS
 from dnms.projections import naive
+from dnms.projections.replay.states import States
 from tests.simulation.doubts import happened, unexplained
 from tests.simulation.machines import Node
 from tests.simulation.plans import PLANS, SECRET, SITE, SUBNET
@@ -61,6 +63,8 @@ def wrong_in_log(world: World, acknowledged: list[Acknowledged]) -> Iterator[str
             yield f"{agent.name} has {len(agent.journal.entries)} entries in its journal that the log does not have"
     yield from _lost(stored, acknowledged)
     yield from _not_reproduced(stored, world.log.records)
+    yield from decided_otherwise(stored)
+    yield from wrong_steps(stored)
     yield from _views(stored)
 
 
@@ -169,6 +173,35 @@ def _not_reproduced(stored: list[Stored], records: list[Record]) -> Iterator[str
             fold.take(each)
         except ChainBroken as error:
             yield str(error)
+
+
+def decided_otherwise(stored: list[Stored]) -> Iterator[str]:
+    """What `dnms replay --decide` finds, which is told what was decided and not only that something was otherwise."""
+    replay = Replay(SITE, SECRET)
+    for each in stored:
+        for found in replay.divergences(each):
+            yield f"{found.decision.request.NAME} at {each.sequence} is decided otherwise: {found.decided}"
+        replay.take(each)
+
+
+def wrong_steps(stored: list[Stored]) -> Iterator[str]:
+    """What `dnms replay` shows of leases: each event finds what the one before it on that address left there."""
+    states, left = States(SITE, SECRET), dict[bytes, dict[str, object] | None]()
+    for each in stored:
+        for event in each.commit.events:
+            address = getattr(event, "address", None)
+            before = states.parts(each, event) if address is not None else {}
+            states.evolve(each, event)
+            if address is None:
+                continue
+            after = states.parts(each, event)
+            if before["lease"] != left.get(address):
+                yield f"{event.NAME} at {each.sequence} finds {before['lease']}, and {left.get(address)} was left there"
+            left[address] = after["lease"]
+    ledger = fold_ledger(stored)
+    held = {address: part["client"] for address, part in left.items() if part is not None}
+    if held != {address: lease.client.hex() for address, lease in ledger.leases.items()}:
+        yield "a replay ends with other leases than the ledger"
 
 
 def _views(stored: list[Stored]) -> Iterator[str]:

@@ -64,6 +64,7 @@ def test_all_commands_are_known() -> None:
         "log archive",
         "log check",
         "log repair",
+        "replay",
         "lab run",
         "lab list",
         "doctor",
