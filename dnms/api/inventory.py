@@ -152,7 +152,8 @@ async def complete(client: bytes, plans: Committer[PlanState], ledgers: Ledgers)
                 await ledger.submit(hold)
             except Refused as refusal:
                 refused.append(f"IPv{kind} in subnet {subnet}: {refusal}")
-            held = ledger.fold.state.holds.get((client, entered.iaid, kind), ())
+            state = ledger.fold.state
+            held = [each for each in state.holds.get((client, entered.iaid, kind), ()) if state.pool_of(each)]
             kept += [KeptRow(subnet=subnet, address=format_address(address)) for address in held]
     if refused:
         raise Problem(

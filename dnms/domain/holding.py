@@ -26,11 +26,11 @@ def hold(ledger: Ledger, request: HoldAddress, *, at: int, entropy: bytes) -> It
     who = (request.client, request.iaid)
     if request.address is not None and ledger.held.get(request.address) == who:
         return
-    if len(ledger.holds.get((*who, request.family), ())) >= MAX_HOLDS:
-        raise Refused("too-many-holds", f"{MAX_HOLDS} addresses are kept for this client already")
     if request.address is None:
         yield from _hold_next(ledger, request, at=at, entropy=entropy)
         return
+    if len(ledger.holds.get((*who, request.family), ())) >= MAX_HOLDS:
+        raise Refused("too-many-holds", f"{MAX_HOLDS} addresses are kept for this client already")
     subnet, pool = ledger.plan.subnet, ledger.pool_of(request.address)
     if subnet is None or pool is None:
         raise Refused("not-in-plan", "no pool of the subnet has this address")
@@ -44,10 +44,16 @@ def hold(ledger: Ledger, request: HoldAddress, *, at: int, entropy: bytes) -> It
 
 
 def _hold_next(ledger: Ledger, request: HoldAddress, *, at: int, entropy: bytes) -> Iterator[Event]:
-    """Keep what the client has, or what it would be given; where that is not its first candidate, say so (RFC 7943)."""
+    """Keep what the client has, or what it would be given; where that is not its first candidate, say so (RFC 7943).
+
+    Nothing where an address is kept that it can be given; those for which the plan has no place any more are replaced.
+    """
     lease = ledger.lease(request.client, request.iaid, request.family)
-    if ledger.holds.get((request.client, request.iaid, request.family)):
+    kept = ledger.holds.get((request.client, request.iaid, request.family), ())
+    if any(ledger.pool_of(address) is not None for address in kept):
         return  # it has its addresses
+    for address in kept:
+        yield AddressUnheld(address=address, client=request.client, iaid=request.iaid)
     if lease is not None and lease.address not in ledger.held and _fits(ledger, lease, request.group):
         yield AddressHeld(address=lease.address, client=request.client, iaid=request.iaid)
         return

@@ -148,6 +148,27 @@ def test_what_a_node_will_be_given_is_known_and_kept_before_it_comes(clerk: Cler
     assert clerk.ask(HoldAddress(client=client(1), iaid=1, family=6)) == ()
 
 
+def test_what_is_kept_where_the_plan_has_no_place_any_more_is_replaced_when_it_is_asked_for_again(clerk: Clerk) -> None:
+    clerk.adopt(RESERVED)
+    [before] = clerk.ask(HoldAddress(client=client(1), iaid=1, family=4))
+    assert isinstance(before, AddressHeld)
+    clerk.adopt(RESERVED.replace("192.0.2.", "198.51.100."))
+    unheld, *_, held = clerk.ask(HoldAddress(client=client(1), iaid=1, family=4))
+    assert isinstance(unheld, AddressUnheld)
+    assert isinstance(held, AddressHeld)
+    assert unheld.address == before.address
+    assert clerk.ledger.holds[client(1), 1, 4] == (held.address,)
+    assert clerk.allocate(1, 4).address == held.address
+    assert clerk.ask(HoldAddress(client=client(1), iaid=1, family=4)) == ()
+
+
+def test_who_has_as_many_kept_as_one_may_have_needs_no_other(clerk: Clerk) -> None:
+    clerk.adopt(RESERVED)
+    for number in range(2, 2 + MAX_HOLDS):
+        clerk.ask(hold(1, f"192.0.2.{number}"))
+    assert clerk.ask(HoldAddress(client=client(1), iaid=1, family=4)) == ()
+
+
 def test_a_hash_that_collides_is_moved_when_it_is_entered_and_said_so(clerk: Clerk) -> None:
     """RFC 7943: the collisions are what has to be written down."""
     clerk.adopt(RESERVED)
