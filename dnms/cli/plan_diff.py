@@ -77,6 +77,11 @@ def _of_subnet(found: SubnetForecast) -> Iterator[str]:
         yield f"{where}: for {found.without} of those there would be no other address."
     if found.undecided:
         yield f"{where}: {found.undecided} more would need another address; for these nobody has looked."
+    if found.unplaced:
+        yield (
+            f"{where}: {_count(found.unplaced, 'reserved address')} would be in no pool, and given to nobody; "
+            "`dnms node add` again keeps others for its nodes."
+        )
     for pool in found.pools:
         if pool.too_small:
             yield f"{where}: pool {pool.pool} would have room for {pool.size}, fewer than the {pool.held_before} held."
@@ -88,5 +93,5 @@ def _leases(number: int) -> str:
     return _count(number, "lease")
 
 
-def _count(number: int, what: Literal["lease", "node"]) -> str:
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+def _count(number: int, what: Literal["lease", "node", "reserved address"]) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}{'es' if what.endswith('s') else 's'}"

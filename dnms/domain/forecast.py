@@ -47,6 +47,7 @@ class SubnetForecast(msgspec.Struct, frozen=True, kw_only=True):
     moved: int  # clients that go to another address because of their group; both can be used until the old is drained
     without: int  # of those two, associations that would get no other address
     undecided: int  # of those two, associations for which nobody has looked
+    unplaced: int = 0  # addresses that are kept for somebody now, and could be given to nobody any more
     pools: tuple[PoolForecast, ...] = ()
 
 
@@ -61,7 +62,7 @@ def foresee(  # all that it depends on
     if not says_the_same(before, draft.plan):
         _adopt(draft, before)
     held_before = _held(draft)
-    leases = len(draft.leases)
+    leases, placed = len(draft.leases), _placed(draft)
     ended = () if says_the_same(before, after) else _adopt(draft, after)
     leaving = [lease for lease in draft.leases.values() if groups.get(lease.client, lease.group) != lease.group]
     asking = dict.fromkeys(lease.binding for lease in (*ended, *leaving) if not lease.drained_at)
@@ -85,6 +86,7 @@ def foresee(  # all that it depends on
         moved=len(moved),
         without=refused.total(),
         undecided=max(0, len(asking) - MAX_DECIDED),
+        unplaced=max(0, placed - _placed(draft)),
         pools=tuple(_pools(after, held_before, _held(draft), refused)),
     )
 
@@ -105,6 +107,11 @@ def _ask(draft: Ledger, client: bytes, iaid: int, kind: Family, group: int, *, a
     for event in events:
         draft.evolve(event, at=at, position=0)
     return events
+
+
+def _placed(ledger: Ledger) -> int:
+    """How many of the addresses that are kept for somebody the plan has a place for."""
+    return sum(ledger.pool_of(address) is not None for address in ledger.held)
 
 
 def _held(ledger: Ledger) -> Counter[str]:

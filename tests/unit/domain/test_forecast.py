@@ -7,7 +7,7 @@ from dnms.domain.document import from_toml
 from dnms.domain.forecast import SubnetForecast, foresee
 from dnms.domain.plan import PlanState
 from dnms.domain.plan_difference import differences
-from dnms.events.requests import ApplyPlan
+from dnms.events.requests import ApplyPlan, HoldAddress
 from tests.unit.domain.clerk import Clerk, client
 from tests.unit.domain.conftest import PLAN
 
@@ -49,6 +49,15 @@ def test_what_is_foreseen_of_a_smaller_pool_is_what_happens(clerk: Clerk) -> Non
     assert (pool.held, found.without) == (7, 1)
     clerk.adopt(smaller)
     assert len(clerk.ledger.leases) == kept
+
+
+def test_what_is_kept_and_would_be_in_no_pool_is_counted(clerk: Clerk) -> None:
+    for number in (1, 2, 3):
+        clerk.ask(HoldAddress(client=client(number), iaid=1, family=4))
+    lost = PLAN[: PLAN.index('[[pool]]\nname = "office-v4"')]
+    assert (foreseen(clerk, PLAN).unplaced, foreseen(clerk, lost).unplaced) == (0, 3)
+    clerk.adopt(lost)
+    assert foreseen(clerk, lost.replace("dns =", "search = []\ndns =")).unplaced == 0  # they are so already
 
 
 def test_a_pool_that_is_withdrawn_leaves_its_clients_without(clerk: Clerk) -> None:
