@@ -38,7 +38,8 @@ def parse_hardware(text: str) -> bytes:
     """The Ethernet address of one interface in hex digits, with colons or hyphens or without; ValueError."""
     octets = _octets(text)
     if not is_hardware(octets):
-        raise ValueError(f"{text!r} is no hardware address; expected 6 bytes in hex, such as 02:00:5e:10:00:01")
+        expected = "6 bytes in hex, such as 02:00:5e:10:00:01, neither all zeros nor the address of a multicast group"
+        raise ValueError(f"{text!r} is no hardware address; expected {expected}")
     return octets
 
 
