@@ -16,7 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from dnms.cli import changing, http
-from dnms.cli.exits import NO, OK, UNREACHABLE, USAGE, Failure
+from dnms.cli.exits import INTERRUPTED, NO, OK, UNREACHABLE, USAGE, Failure
 from dnms.cli.node_file import Row, rows
 from dnms.cli.options import API, SITE, ApiUrl, SiteDirectory
 from dnms.cli.rendering import Output, answer, say, table
@@ -157,22 +157,28 @@ def part(
 
 
 def _bulk(file: Path, wanted: Sequence[Row], api: str, site: Path, output: Output) -> int:
-    found, failed, unreached = asyncio.run(_enter_all(file, wanted, api, site))
+    found: list[Entered | None] = [None] * len(wanted)
+    interrupted, failed, unreached = False, 0, None
+    try:
+        failed, unreached = asyncio.run(_enter_all(file, wanted, found, api, site))
+    except KeyboardInterrupt:
+        interrupted = True
     entered = [each for each in found if each is not None]
     answer(entered, lambda: [_table(entered)] if entered else [], output)
+    done = f"{len(entered)} of {len(wanted)} nodes are entered"
+    if interrupted:
+        raise Failure(INTERRUPTED, f"{done}; the same command again goes on from there")
     if unreached is not None:
-        done = f"{len(entered)} of {len(wanted)} nodes are entered; the same command again goes on from there"
-        raise Failure(UNREACHABLE, f"{unreached}\n{done}")
+        raise Failure(UNREACHABLE, f"{unreached}\n{done}; the same command again goes on from there")
     if failed:
-        say(f"{len(entered)} of {len(wanted)} nodes are entered")
+        say(done)
     return NO if failed else OK
 
 
 async def _enter_all(
-    file: Path, wanted: Sequence[Row], api: str, site: Path
-) -> tuple[list[Entered | None], int, str | None]:
-    """What became of each row in their order, how many failed, and what ended it before all were asked for."""
-    found: list[Entered | None] = [None] * len(wanted)
+    file: Path, wanted: Sequence[Row], found: list[Entered | None], api: str, site: Path
+) -> tuple[int, str | None]:
+    """Put what became of each row into `found`; how many failed, and what ended it before all were asked for."""
     failed: list[int] = []
     unreached: list[str] = []
     console = Console(stderr=True)
@@ -209,7 +215,7 @@ async def _enter_all(
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(AT_ONCE):
                     tasks.create_task(work())
-    return found, len(failed), unreached[0] if unreached else None
+    return len(failed), unreached[0] if unreached else None
 
 
 def _table(entered: Sequence[Entered]) -> RenderableType:

@@ -51,6 +51,8 @@ def _of_csv(file: Path, text: str) -> Iterator[Row]:
         header = [name.strip().lower() for name in next(reader, [])]
         if unknown := [name for name in header if name not in COLUMNS]:
             raise Failure(USAGE, f"{file}:1: no column is called {unknown[0]!r}; expected some of {', '.join(COLUMNS)}")
+        if twice := [name for name in header if header.count(name) > 1]:
+            raise Failure(USAGE, f"{file}:1: the column {twice[0]!r} is there twice")
         if "name" not in header or not any(name in header for name in WHO):
             missing = "'duid' or 'mac'" if "name" in header else "'name'"
             raise Failure(USAGE, f"{file}:1: the column {missing} is missing; the first line names the columns")

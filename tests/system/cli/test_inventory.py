@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 
 from dnms.bus import jetstream
 from dnms.bus.committer import Committer
-from dnms.cli.exits import NO, OK, REFUSED, USAGE
+from dnms.cli.exits import INTERRUPTED, NO, OK, REFUSED, USAGE
 from dnms.disk.site import Site
 from dnms.domain.aggregate import Fold
 from dnms.domain.identity import iaid_of
@@ -27,6 +29,7 @@ from dnms.events.requests import JoinNode
 from tests.system.cli.conftest import (
     ALPHA,
     BETA,
+    DNMS,
     HOUR,
     NAME,
     NOON,
@@ -330,6 +333,50 @@ def test_a_file_of_nodes_is_entered_and_bad_lines_are_told(entering: Served, tmp
     assert done.err.splitlines()[-1] == "dnms: 30 of 34 nodes are entered"
     assert len(reserved(entering)) == len({a["address"] for each in entered for a in each["addresses"]}) == 30
     assert verified(entering)
+
+
+def test_who_interrupts_a_file_is_told_how_far_it_went(entering: Served, tmp_path: Path) -> None:
+    file = tmp_path / "nodes.csv"
+    file.write_text("name,duid,subnets\n" + "".join(f"host-{n},{duid(n)},lab\n" for n in range(1, 5_001)))
+    process = subprocess.Popen(
+        [DNMS, "node", "add", "--from", file, "-o", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **entering.environment},
+    )
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while len(reserved(entering)) < 16:  # more than are asked for at once, so some are answered
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=PATIENCE)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == INTERRUPTED
+    entered = [each["name"] for each in json.loads(out)]
+    assert 0 < len(entered) < 5_000
+    assert err == f"dnms: {len(entered)} of 5000 nodes are entered; the same command again goes on from there\n"
+    assert set(entered) <= set(reserved(entering).values())
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name;mac\n", "no column is called 'name;mac'"),
+        ("name,mac,mac\n", "the column 'mac' is there twice"),
+        ("name,group\n", "the column 'duid' or 'mac' is missing"),
+    ],
+)
+def test_a_file_without_the_columns_is_refused_as_a_whole(
+    entering: Served, tmp_path: Path, text: str, said: str
+) -> None:
+    file = tmp_path / "nodes.csv"
+    file.write_text(text)
+    done = run(entering, "node", "add", "--from", file)
+    assert (done.code, done.out) == (USAGE, "")
+    assert f"{file}:1: {said}" in done.err
 
 
 def test_json_lines_are_entered_too_and_again_changes_nothing(entering: Served, tmp_path: Path) -> None:
