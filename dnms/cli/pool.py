@@ -28,7 +28,9 @@ def list_(
     say_if_none("pool", pools, subnet=subnet)
     answer(
         pools,
-        lambda: [table(("Pool", "Subnet", "Range", "Strategy", "Size", "Held", "Resting"), map(_row, pools))],
+        lambda: [
+            table(("Pool", "Subnet", "Range", "Strategy", "Size", "Held", "Resting", "Reserved"), map(_row, pools))
+        ],
         output,
     )
     return OK
@@ -68,7 +70,7 @@ def _facts(pool: PoolUsage) -> Iterator[tuple[str, object]]:
 
 def _row(pool: PoolRow) -> tuple[object, ...]:
     name = f"{pool.pool} (withdrawn)" if pool.withdrawn else pool.pool
-    return (name, pool.subnet, pool.range, pool.strategy, _size(pool.size), pool.held, pool.resting)
+    return (name, pool.subnet, pool.range, pool.strategy, _size(pool.size), pool.held, pool.resting, pool.reserved)
 
 
 def _size(size: int) -> str:

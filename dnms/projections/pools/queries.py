@@ -23,6 +23,7 @@ class PoolRow(msgspec.Struct, frozen=True, kw_only=True):
     declined: int  # whose last word was a decline, or that somebody else was seen with them
     resting: int  # of these in its range, which nobody gets yet, since their quarantine has not ended
     withdrawn: bool  # from the plan, while leases of it last
+    reserved: int = 0  # kept for clients that do not have them, so that nobody else is given them
 
 
 class SiteRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,7 +41,10 @@ async def pools(db: aiosqlite.Connection, *, at: int, subnet: str | None = None)
         """
         SELECT p.name, p.subnet, p.first, p.last, p.strategy, coalesce(c.held, 0), coalesce(c.declined, 0), p.withdrawn,
             (SELECT count(*) FROM address_lease a WHERE a.subnet = p.subnet AND a.state != 'held'
-             AND a.address BETWEEN p.first AND p.last AND a.horizon > :at)
+             AND a.address BETWEEN p.first AND p.last AND a.horizon > :at),
+            (SELECT count(*) FROM address_hold h WHERE h.subnet = p.subnet AND h.address BETWEEN p.first AND p.last
+             AND NOT EXISTS (SELECT 1 FROM address_lease l WHERE l.address = h.address AND l.subnet = h.subnet
+                 AND (l.state = 'held' OR l.horizon > :at)))
         FROM pool p LEFT JOIN address_count c ON c.subnet = p.subnet AND c.pool = p.name
         WHERE (NOT p.withdrawn OR c.held > 0) AND (:subnet IS NULL OR p.subnet = :subnet)
         ORDER BY p.subnet, p.name
@@ -58,6 +62,7 @@ async def pools(db: aiosqlite.Connection, *, at: int, subnet: str | None = None)
             declined=row[6],
             withdrawn=bool(row[7]),
             resting=row[8],
+            reserved=row[9],
         )
         for row in rows
     ]

@@ -98,6 +98,16 @@ async def test_what_rests_in_a_pool_is_what_nobody_gets_yet(path: Path, views: V
     assert found == {40: [2], 500: [1], 900: [0]}
 
 
+async def test_a_pool_in_the_list_has_what_is_reserved_and_nobody_has(path: Path, views: Views) -> None:
+    """Else a pool of which all is kept for entered nodes looks empty, and gives nothing."""
+    pool = PoolDefined(pool=Pool(name="six", subnet="lan", first=FIRST, last=SECOND))
+    kept = [AddressHeld(address=address, client=ALICE, iaid=1) for address in (FIRST, SECOND, OLD)]
+    await folded(path, happened("plan", 1, pool), happened("ledger.lan", 20, *kept))
+    async with views.read() as reading:
+        [row] = await pools.pools(reading.db, at=40)
+    assert (row.held, row.reserved) == (0, 2)
+
+
 async def test_the_session_of_a_node_is_its_newest_open_one(path: Path, views: Views) -> None:
     await folded(path, *NODES[2].log)
     async with views.read() as reading:
