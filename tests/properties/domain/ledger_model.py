@@ -295,7 +295,11 @@ class Model:
                 assert self.setting.has(event.address)
                 self.kept[event.address] = event.client, event.iaid
             case AddressUnheld():
-                assert isinstance(request, UnholdAddress)
+                if isinstance(request, HoldAddress):  # in its place another one is kept that can be given
+                    assert request.address is None
+                    assert not self.setting.has(event.address)
+                else:
+                    assert isinstance(request, UnholdAddress)
                 assert self.kept.pop(event.address) == (event.client, event.iaid)
             case OutageGranted():
                 self._granted(event)
