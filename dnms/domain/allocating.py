@@ -190,7 +190,8 @@ class Search:
 
     def _in_own_block(self, begin: int) -> tuple[bytes, int] | None:
         pool = self._pool
-        block = self._ledger.blocks.of(self._request.client, pool)
+        ledger, client = self._ledger, self._request.client
+        block = ledger.blocks.of(client, pool) or ledger.kept_blocks.of(client, pool)
         if block is None:
             networks = Ranges([(int.from_bytes(pool.first) >> 64, int.from_bytes(pool.last) >> 64)])
             picked = self._pick(networks, begin, self._is_free_block, shift=64)
@@ -246,9 +247,7 @@ class Search:
 
     def _is_free_block(self, block: bytes) -> bool:
         ledger, client = self._ledger, self._request.client
-        return ledger.blocks.owner(block) in (None, client) and not ledger.remembered.withholds(
-            block, client, at=self._at
-        )
+        return ledger.is_block_open_to(block, client) and not ledger.remembered.withholds(block, client, at=self._at)
 
 
 def _kept(ledger: Ledger, request: AllocateAddress) -> tuple[bytes, ...]:

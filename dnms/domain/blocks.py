@@ -77,3 +77,52 @@ class Blocks:
         else:
             del self._blocks[client]
         return block
+
+
+class KeptBlocks:
+    """The blocks in which addresses are kept for somebody, who need not have one yet.
+
+    What it says depends on what is kept and not on the order in which that came, since a snapshot has another one.
+    """
+
+    def __init__(self) -> None:
+        self._clients: MutableMapping[bytes, tuple[bytes, ...]] = {}  # by block: for each address, for whom it is kept
+        self._blocks: MutableMapping[bytes, tuple[bytes, ...]] = {}  # by client: of each address kept for it
+
+    def draft(self) -> KeptBlocks:
+        """A copy that may be thrown away."""
+        draft = KeptBlocks()
+        draft._clients, draft._blocks = overlaid(self._clients), overlaid(self._blocks)
+        return draft
+
+    def is_open_to(self, address: bytes, client: bytes) -> bool:
+        """Whether nothing in the same block is kept for another client."""
+        return all(each == client for each in self._clients.get(block_of(address), ()))
+
+    def of(self, client: bytes, pool: Pool) -> bytes | None:
+        """The first block in a pool in which addresses are kept for this client alone."""
+        blocks = (each for each in self._blocks.get(client, ()) if pool.first <= each <= pool.last)
+        return min((each for each in blocks if self.is_open_to(each, client)), default=None)
+
+    def keep(self, address: bytes, client: bytes) -> None:
+        """The address is kept for this client from now on."""
+        block = block_of(address)
+        self._clients[block] = (*self._clients.get(block, ()), client)
+        self._blocks[client] = (*self._blocks.get(client, ()), block)
+
+    def leave(self, address: bytes, client: bytes) -> None:
+        """The address is kept for this client no longer; nothing where it was not, since its pool was another one."""
+        block = block_of(address)
+        if client in self._clients.get(block, ()):
+            _without_one(self._clients, block, client)
+            _without_one(self._blocks, client, block)
+
+
+def _without_one(several: MutableMapping[bytes, tuple[bytes, ...]], key: bytes, value: bytes) -> None:
+    values = several[key]
+    where = values.index(value)
+    left = (*values[:where], *values[where + 1 :])
+    if left:
+        several[key] = left
+    else:
+        del several[key]

@@ -16,7 +16,7 @@ import msgspec
 from dnms.domain import allocating, holding, planned
 from dnms.domain.adopted import Adopted
 from dnms.domain.aggregate import Refused
-from dnms.domain.blocks import Blocks, block_of
+from dnms.domain.blocks import Blocks, KeptBlocks, block_of
 from dnms.domain.document import LEVEL
 from dnms.domain.given import Given
 from dnms.domain.horizons import Horizons
@@ -80,7 +80,7 @@ class Ledger:
         self.holds: MutableMapping[Binding, tuple[bytes, ...]] = {}  # the same, by whom they are kept for
         self.planned: MutableMapping[bytes, None] = {}  # of the held ones those that the plan reserves
         self.remembered = Remembered()
-        self.blocks = Blocks()
+        self.blocks, self.kept_blocks = Blocks(), KeptBlocks()
         self.given = Given(self)
         self.horizons = Horizons()
 
@@ -107,7 +107,7 @@ class Ledger:
         draft.held, draft.holds = overlaid(self.held), overlaid(self.holds)
         draft.planned = overlaid(self.planned)
         draft.remembered = self.remembered.draft()
-        draft.blocks = self.blocks.draft()
+        draft.blocks, draft.kept_blocks = self.blocks.draft(), self.kept_blocks.draft()
         draft.given = Given(draft, base=self.given)
         return draft
 
@@ -188,7 +188,15 @@ class Ledger:
         pool, lease = self.pool_of(address), self.leases.get(address)
         if lease is not None:
             return (lease.client, lease.iaid) == (client, iaid)
-        return pool is None or not pool.prefix_per_host or self.blocks.owner(address) in (None, client)
+        if pool is None or not pool.prefix_per_host:
+            return True
+        if self.held.get(address) == (client, iaid):  # of two for whom one /64 is kept, as once was done, the first
+            return self.blocks.owner(address) in (None, client)
+        return self.is_block_open_to(address, client)
+
+    def is_block_open_to(self, address: bytes, client: bytes) -> bool:
+        """Whether nobody else has anything in the /64 of an address, and nothing in it is kept for anybody else."""
+        return self.blocks.owner(address) in (None, client) and self.kept_blocks.is_open_to(address, client)
 
     def renewed(self, lease: Lease, at: int) -> tuple[Event, ...]:
         """The event that is needed for the holder to have its address for another lifetime. Refused `not-in-plan`."""
@@ -310,6 +318,7 @@ class Ledger:
                 del self.held[event.address]
                 self.planned.pop(event.address, None)
                 _without(self.holds, (event.client, event.iaid, family(event.address)), event.address)
+                self.kept_blocks.leave(event.address, event.client)
             case AddressBlocked():
                 if event.address in self.remembered.former[family(event.address)]:
                     self.given.hold(
@@ -432,8 +441,14 @@ class Ledger:
         if self.held.get(address) != (client, iaid):
             self.held[address] = client, iaid
             self.holds[binding] = (*self.holds.get(binding, ()), address)
+            self._keep_block(address, client)
         if planned:
             self.planned[address] = None
+
+    def _keep_block(self, address: bytes, client: bytes) -> None:
+        pool = self.pool_of(address) if self.adopted.has_special else None
+        if pool is not None and pool.prefix_per_host:
+            self.kept_blocks.keep(address, client)
 
     def _grant(self, event: OutageGranted, *, durable: bool) -> None:
         """A fact; who has the address in the log keeps it. Beside another one of the same client it is drained."""
@@ -455,7 +470,9 @@ class Ledger:
     def _follow(self, plan: AdoptedPlan) -> None:
         """Another plan: what was made of the pools' ranges is made anew."""
         self.adopted = Adopted(plan)
-        self.blocks, self.given = Blocks(), Given(self)
+        self.blocks, self.kept_blocks, self.given = Blocks(), KeptBlocks(), Given(self)
+        for address, (client, _) in self.held.items():
+            self._keep_block(address, client)
         for address in sorted(self.leases) if self.adopted.has_special else ():
             lease, pool = self.leases[address], self.pool_of(address)
             if pool is not None and pool.prefix_per_host:

@@ -225,7 +225,7 @@ class Model:
                 assert isinstance(request, HoldAddress)
                 assert address is not None
                 other = had is not None and (had.client, had.iaid) != who
-                assert other or (not self.is_shared(address) and self.owner(_block(address)) not in (None, who[0]))
+                assert other or (not self.is_shared(address) and not self._own_block(address, who))
             case "unknown-group":
                 assert isinstance(request, AllocateAddress | HoldAddress)
                 assert request.group == UNKNOWN
@@ -255,7 +255,12 @@ class Model:
         if self.is_shared(address):
             return True
         client, until = self.promised.get(_block(address), (who[0], 0))
-        return self.owner(_block(address)) in (None, who[0]) and (client == who[0] or until <= at)
+        return self._own_block(address, who) and (client == who[0] or until <= at)
+
+    def _own_block(self, address: bytes, who: Who) -> bool:
+        """Whether nobody else has anything in the /64 of an address, and nothing in it is kept for anybody else."""
+        kept = {each[0] for other, each in self.kept.items() if _block(other) == _block(address)}
+        return self.owner(_block(address)) in (None, who[0]) and kept <= {who[0]}
 
     # -- what happened
 

@@ -289,6 +289,28 @@ def test_every_host_has_a_64_of_its_own_and_all_of_its_addresses_in_it(clerk: Cl
     assert moved.address[8:10] == b"\x5a\x1e"
 
 
+def test_the_64_in_which_an_address_is_kept_is_nobody_elses_before_its_client_comes(clerk: Clerk) -> None:
+    clerk.adopt(PER_HOST.format(bits=":/61", strategy="hash"))
+    kept = {}
+    for number in range(7):
+        held = clerk.ask(HoldAddress(client=client(number), iaid=1, family=6))[-1]
+        assert isinstance(held, AddressHeld)
+        kept[number] = held.address
+    stranger = clerk.allocate(9).address
+    assert len({address[:8] for address in (stranger, *kept.values())}) == 8
+    assert clerk.refused(AllocateAddress(client=client(10), iaid=1, family=6)) == "exhausted"
+    second = clerk.ask(AllocateAddress(client=client(3), iaid=2, family=6))[-1]  # before its first one has come
+    assert isinstance(second, AddressAllocated)
+    assert second.address[:8] == kept[3][:8]
+    assert {number: clerk.allocate(number).address for number in kept} == kept
+    clerk.adopt(PER_HOST.format(bits=":/61", strategy="random"))
+    assert clerk.refused(HoldAddress(client=client(10), iaid=1, family=6)) == "exhausted"
+    clerk.ask(UnholdAddress(client=client(3), iaid=1, address=kept[3]))
+    for iaid, address in ((1, kept[3]), (2, second.address)):
+        clerk.ask(ReleaseAddress(client=client(3), iaid=iaid, address=address))
+    assert clerk.allocate(10).address[:8] == kept[3][:8]
+
+
 def test_as_many_hosts_as_blocks_and_a_block_is_free_again_with_its_last_address(clerk: Clerk) -> None:
     clerk.adopt(PER_HOST.format(bits=":/61", strategy="hash"))
     given = [clerk.allocate(number).address for number in range(8)]
