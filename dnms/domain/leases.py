@@ -12,6 +12,7 @@ from typing import Final, TypeVar, overload
 
 import msgspec
 
+from dnms.events.address import AddressAllocated, OutageGranted
 from dnms.events.ip import family
 from dnms.kit.index import Index
 
@@ -43,6 +44,11 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     def binding(self) -> Binding:
         """What it is held for."""
         return self.client, self.iaid, family(self.address)
+
+
+def leased(event: AddressAllocated | OutageGranted) -> Lease:
+    """What is given by it. By place, and not by name, since a start makes a million of them."""
+    return Lease(event.address, event.client, event.iaid, event.pool, event.group, event.valid_until, event.horizon)
 
 
 class LeasesDump(msgspec.Struct, frozen=True, array_like=True):

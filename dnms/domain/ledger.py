@@ -20,7 +20,7 @@ from dnms.domain.blocks import Blocks, KeptBlocks, block_of
 from dnms.domain.document import LEVEL
 from dnms.domain.given import Given
 from dnms.domain.horizons import Horizons
-from dnms.domain.leases import Binding, Lease, Leases
+from dnms.domain.leases import Binding, Lease, Leases, leased
 from dnms.domain.remembered import NOTHING, Remembered
 from dnms.domain.reserved import fixed_addresses, prefix_in
 from dnms.domain.strategies import COUNTING, ENTROPY
@@ -295,7 +295,7 @@ class Ledger:
         durable = position > 0
         match event:
             case AddressAllocated():
-                self._hold(_leased(event), durable=durable)
+                self._hold(leased(event), durable=durable)
             case AddressRenewed():
                 self._renew(event, durable=durable)
             case AddressDeclined():
@@ -454,7 +454,7 @@ class Ledger:
         """A fact; who has the address in the log keeps it. Beside another one of the same client it is drained."""
         if event.contested:
             return
-        lease, there = _leased(event), self.leases.get(event.address)
+        lease, there = leased(event), self.leases.get(event.address)
         if there is not None:
             longest = max(there.horizon, lease.horizon)
             lease = msgspec.structs.replace(
@@ -488,12 +488,6 @@ class Ledger:
             self.given.free(address)
         for address in forgotten.as_new:
             self.given.forget(address)
-
-
-def _leased(event: AddressAllocated | OutageGranted) -> Lease:
-    return Lease(
-        event.address, event.client, event.iaid, event.pool, event.group, event.valid_until, event.horizon
-    )  # by place, since a start makes a million of them
 
 
 def _without(addresses: MutableMapping[Binding, tuple[bytes, ...]], binding: Binding, address: bytes) -> None:

@@ -300,14 +300,17 @@ class Model:
                 assert self.setting.has(event.address)
                 self.kept[event.address] = event.client, event.iaid
             case AddressUnheld():
-                if isinstance(request, HoldAddress):  # in its place another one is kept that can be given
-                    assert request.address is None
-                    assert not self.setting.has(event.address)
-                else:
-                    assert isinstance(request, UnholdAddress)
-                assert self.kept.pop(event.address) == (event.client, event.iaid)
+                self._unheld(event, request)
             case OutageGranted():
                 self._granted(event)
+
+    def _unheld(self, event: AddressUnheld, request: Request) -> None:
+        if isinstance(request, HoldAddress):  # in its place another one is kept that can be given
+            assert request.address is None
+            assert not self.setting.has(event.address)
+        else:
+            assert isinstance(request, UnholdAddress)
+        assert self.kept.pop(event.address) == (event.client, event.iaid)
 
     def over(self, at: int, commit: int) -> None:
         """A commit at this instant, whatever it holds: what has rested until then is free from there on."""
@@ -358,8 +361,12 @@ class Model:
     def _granted(self, event: OutageGranted) -> None:
         had = self.holders.get(event.address)
         other = had is not None and (had.client, had.iaid) != (event.client, event.iaid)
-        owner = None if self.is_shared(event.address) else self.owner(_block(event.address))
-        assert event.contested == (other or (owner not in (None, event.client)))
+        who = event.client, event.iaid
+        if had is None and not self.is_shared(event.address):
+            owner = self.owner(_block(event.address))
+            is_kept = self.kept.get(event.address) == who
+            other = owner not in (None, event.client) if is_kept else not self._own_block(event.address, who)
+        assert event.contested == other
         if event.contested:
             return
         self.granted.add(event.address)
