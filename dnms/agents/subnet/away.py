@@ -34,27 +34,23 @@ class Away:
         self._client = client
         self._group = group
 
-    async def serve(self, event: heard.AgentEvent) -> tuple[Association, ...]:
-        """Answer one request; what the node wants by it. Unavailable, where it has to ask again."""
+    async def serve(self, event: heard.AgentEvent) -> None:
+        """Answer one request. Unavailable, where the node has to ask again."""
         match event:
             case heard.Requested():
                 self._reach(event.generation)
                 # Without a generation it has nothing, and perhaps gave what it had to an agent that the log hears.
                 had = {each.held for each in event.associations if each.held} if event.generation is not None else ()
-                wanted = event.associations
-                await self._answer(event.id, wanted, frozenset(had))
+                await self._answer(event.id, wanted_by(event), frozenset(had))
             case heard.Renewed() | heard.Rebound() | heard.Confirmed():
                 self._reach(event.generation)
                 for each in event.bindings:
                     self._check(each)
-                wanted = _of(event.bindings) + event.wanted
-                await self._answer(event.id, wanted, frozenset(each.address for each in event.bindings))
+                await self._answer(event.id, wanted_by(event), frozenset(each.address for each in event.bindings))
             case heard.Declined():
-                wanted = _of(event.bindings)
                 await self._decline(event)
             case _:
                 raise Unavailable("the log is away")
-        return wanted
 
     def _reach(self, generation: Generation | None) -> None:
         if generation is not None and generation.ledger > self._books.position:
@@ -120,6 +116,18 @@ class Away:
             ),
             number,
         )
+
+
+def wanted_by(event: heard.AgentEvent) -> tuple[Association, ...]:
+    """What a node wants that asks this."""
+    match event:
+        case heard.Requested():
+            return event.associations
+        case heard.Renewed() | heard.Rebound() | heard.Confirmed():
+            return _of(event.bindings) + event.wanted
+        case heard.Declined():
+            return _of(event.bindings)
+    return ()
 
 
 def _of(bindings: Iterable[Binding]) -> tuple[Association, ...]:

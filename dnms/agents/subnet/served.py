@@ -8,7 +8,7 @@ from collections.abc import Iterable, Set
 import msgspec
 import structlog
 
-from dnms.agents.subnet.away import Away
+from dnms.agents.subnet.away import Away, wanted_by
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.budget import Budget
 from dnms.agents.subnet.claims import Claims
@@ -168,9 +168,9 @@ class ServedNode:
             self._registration.register_later(event)
             self._session.registered(event.id)
         else:
-            wanted = await Away(self._tell, self._books, self.client, self._registration.group).serve(event)
-            for each in wanted:
+            for each in wanted_by(event):  # whether it gets that now or not: the rest is pushed when the log is back
                 self._want(each)
+            await Away(self._tell, self._books, self.client, self._registration.group).serve(event)
             self._books.owe(self.client)
 
     def _refuse(self, number: int, code: str, text: str = "", *, retry_after: int) -> None:
@@ -280,7 +280,7 @@ class ServedNode:
 
     async def _renew(self, event: heard.Renewed | heard.Rebound) -> None:
         await self._books.reach(event.generation)
-        self._remember(event.bindings)
+        self._remember(event.bindings, event.wanted)
         await self._each(RenewAddress, event.bindings)
         await self._answer(event.id, event.wanted, renewed=event.bindings)
 
@@ -294,7 +294,7 @@ class ServedNode:
         if subnet is None or not all(prefix_in(subnet, binding.address) for binding in event.bindings):
             self._session.error(event.id, Code.NOT_ON_LINK, "these addresses are of another link")
             return
-        self._remember(event.bindings)
+        self._remember(event.bindings, event.wanted)
         await self._each(RenewAddress, event.bindings)
         await self._answer(event.id, event.wanted, renewed=event.bindings)
 
@@ -318,7 +318,10 @@ class ServedNode:
             self._books.note(applied)  # the node does not say it again
             self._reported = reported
 
-    def _remember(self, bindings: Iterable[Binding]) -> None:
+    def _remember(self, bindings: Iterable[Binding], wanted: Iterable[Association] = ()) -> None:
+        """What it wants, whatever becomes of what it asks now: it may be given the rest without asking once more."""
+        for each in wanted:
+            self._want(each)
         for binding in bindings:
             kind: Family = 4 if family(binding.address) == 4 else 6
             self._want(Association(iaid=binding.iaid, family=kind))
