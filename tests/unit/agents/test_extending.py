@@ -19,6 +19,7 @@ from dnms.events.recorded import Personal
 from dnms.events.requests import BlockAddress, HoldAddress, IdentifyNode, MoveAddress, ReleaseAddress
 from dnms.kit.clock import MICROSECONDS
 from dnms.wire import agent_events
+from dnms.wire.messages import Association, Binding
 from dnms.wire.node_events import Assigned, Extended
 from tests.unit.agents.conftest import (
     PLAN,
@@ -285,3 +286,18 @@ async def test_what_is_kept_for_a_node_and_rests_is_given_when_it_may_be(link: L
     assert (told(node, Extended) > 0, asked(node, agent_events.Renewed)) == (True, 0)
     await link.live(4 * T1)
     assert told(node, Assigned) - before <= 2 * HOUR / T1 + 1
+
+
+async def test_what_a_refused_renewal_wanted_is_given_when_there_is_some(books: Books) -> None:
+    node = Node(books, "web-1")
+    await node.talk()
+    lost = min(node.addresses)
+    for address in sorted(node.addresses):
+        await books.decide(ReleaseAddress(client=node.client, iaid=1, address=address))
+    node.served._wanted.clear()  # as where it comes to another agent
+    wanted = (Association(iaid=1, family=6), Association(iaid=1, family=4))
+    renewed = agent_events.Renewed(0, (Binding(iaid=1, address=lost),), wanted, None)
+    await node.served.handle(renewed)  # refused: it does not hold that
+    assert not books.ledger.leases_of(node.client, 1, 4)
+    await node.served.push()
+    assert {kind for kind in (4, 6) if books.ledger.leases_of(node.client, 1, kind)} == {4, 6}
