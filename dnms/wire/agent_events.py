@@ -78,10 +78,11 @@ class Released(msgspec.Struct, frozen=True):
 
 
 class Declined(msgspec.Struct, frozen=True):
-    """The node found these in use by another. Call `assign` with others, or `error`."""
+    """The node found these in use by another, and wants `wanted` as well. Call `assign` with others, or `error`."""
 
     id: int
     bindings: tuple[Binding, ...]
+    wanted: tuple[Association, ...] = ()
 
 
 class AppliedReport(msgspec.Struct, frozen=True):

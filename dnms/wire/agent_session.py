@@ -275,7 +275,7 @@ class AgentSession:
             case messages.Release():
                 self._events.append(Released(frame_id, message.bindings))
             case messages.Decline():
-                self._events.append(Declined(frame_id, message.bindings))
+                self._events.append(Declined(frame_id, message.bindings, message.wanted))
 
     def _admit(self, frame_id: int, digest: bytes, now: float) -> bool:
         """Whether a request goes to the shell."""

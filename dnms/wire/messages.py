@@ -215,6 +215,7 @@ class Decline(Message, frozen=True, kw_only=True, omit_defaults=True):
 
     KIND = "decline"
     bindings: Bindings
+    wanted: Associations = ()  # what it lacks besides: a node may come to an agent with this
 
 
 class Extended(Message, frozen=True, kw_only=True, omit_defaults=True):

@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from dnms.events.configuration import Generation, Snapshot
+from dnms.events.ip import family
 from dnms.events.seen import AppliedItem
 from dnms.wire import messages
 from dnms.wire.asked import Asked
@@ -29,10 +30,6 @@ from dnms.wire.node_state import NodeState
 from dnms.wire.observing import Observing
 
 ASK_AGAIN = 60.0  # seconds until a node that got nothing asks again, where the agent does not say
-
-
-_SAYING = messages.RequestAddresses | messages.Renew | messages.Rebind | messages.Confirm
-"""By these an agent hears all that a node wants."""
 
 
 class NodeSession:
@@ -54,7 +51,6 @@ class NodeSession:
         self.closed = False
         self._channel = Channel(now=now)
         self._associations = tuple(associations)
-        self._has_said = False  # to this agent, what it wants
         self._events: list[NodeEvent] = []
         self._asked: Asked | None = None  # the request of this exchange
         self._ask_at = now  # when to ask again, idle and not settled
@@ -238,7 +234,7 @@ class NodeSession:
         then = following(self.exchange, On.ASSIGN)
         if then is Exchange.RELEASING:
             return
-        began, renew_at = self._began(frame_id, now), self.state.renew_at
+        began = self._began(frame_id, now)
         try:
             self.state.take(assign, link=self._link, began=began)
         except PeerError as error:
@@ -246,7 +242,6 @@ class NodeSession:
                 raise
             self.dropped[Code.STALE] += 1  # if it was an answer, the request is sent again
             return
-        self._lack(frame_id, renew_at)
         self.exchange = then
         self._asked = None
         self._confirm = False
@@ -257,20 +252,12 @@ class NodeSession:
         then = following(self.exchange, On.EXTENDED)
         if then is Exchange.RELEASING:
             return
-        began, renew_at = self._began(frame_id, now), self.state.renew_at
+        began = self._began(frame_id, now)
         self.state.extend(extended, began=began)
-        self._lack(frame_id, renew_at)
         if then is Exchange.IDLE:
             self._asked = None
         self.exchange = then
         self._events.append(Extended(extended.preferred, extended.valid, began))
-
-    def _lack(self, frame_id: int, renew_at: float) -> None:
-        """What is said unasked does not put off the renewal by which the node asks for what it lacks (RFC 8415, 18.2.4)
-        while the agent does not know of that: the node came to it, and declined before it asked for anything.
-        """
-        if not frame_id and not self._has_said and self._wanted():
-            self.state.renew_at = min(renew_at, self.state.renew_at)
 
     def _take_error(self, frame_id: int, error: messages.Error, now: float) -> None:
         if self._asked is None or frame_id != self._asked.id:
@@ -349,7 +336,9 @@ class NodeSession:
     def _request(self, now: float) -> None:
         declines = self.state.declines()
         if declines:
-            self._ask(messages.Decline(bindings=declines), now)
+            declined = {(each.iaid, family(each.address)) for each in declines}
+            wanted = tuple(each for each in self._wanted() if (each.iaid, each.family) not in declined)
+            self._ask(messages.Decline(bindings=declines, wanted=wanted), now)
             return
         associations = tuple(self.state.hinted(each) for each in self._associations)
         generation = self.state.generation(self._link)
@@ -362,7 +351,6 @@ class NodeSession:
 
     def _ask(self, message: Message, now: float, *, tries: int = 3) -> None:
         frame_id = self._channel.next_id()
-        self._has_said |= isinstance(message, _SAYING)
         self._asked = Asked(self._channel, frame_id, encode(message, frame_id), now=now, tries=tries)
 
     def _step(self, on: On) -> None:

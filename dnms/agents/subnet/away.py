@@ -76,7 +76,7 @@ class Away:
                 await self._books.outage.decline(self._client, each.iaid, each.address)
         except Refused as refusal:
             raise Unavailable(refusal.text) from refusal
-        await self._answer(event.id, _of(event.bindings), frozenset())
+        await self._answer(event.id, wanted_by(event), frozenset())
 
     async def _answer(self, number: int, wanted: Iterable[Association], claimed: Set[bytes]) -> None:
         """Assign what it claims and the log has promised it, and grants. Unavailable if that is nothing."""
@@ -123,10 +123,8 @@ def wanted_by(event: heard.AgentEvent) -> tuple[Association, ...]:
     match event:
         case heard.Requested():
             return event.associations
-        case heard.Renewed() | heard.Rebound() | heard.Confirmed():
+        case heard.Renewed() | heard.Rebound() | heard.Confirmed() | heard.Declined():
             return _of(event.bindings) + event.wanted
-        case heard.Declined():
-            return _of(event.bindings)
     return ()
 
 

@@ -28,8 +28,8 @@ class Budget:
                 return self._observations.take(now)
             case heard.Requested():
                 return self.decisions.take(now, len(event.associations))
-            case heard.Renewed() | heard.Rebound() | heard.Confirmed():
+            case heard.Renewed() | heard.Rebound() | heard.Confirmed() | heard.Declined():
                 return self.decisions.take(now, len(event.bindings) + len(event.wanted))
-            case heard.Declined() | heard.Released():
+            case heard.Released():
                 return self.decisions.take(now, len(event.bindings))
         return True

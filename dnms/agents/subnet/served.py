@@ -276,13 +276,15 @@ class ServedNode:
         ):
             # It has nothing, and the ledger says that it does: perhaps it gave that back to another agent just now.
             await self._books.catch_up()
-        await self._answer(event.id, event.associations)
+        for each in event.associations:
+            self._want(each)
+        await self._answer(event.id)
 
     async def _renew(self, event: heard.Renewed | heard.Rebound) -> None:
         await self._books.reach(event.generation)
         self._remember(event.bindings, event.wanted)
         await self._each(RenewAddress, event.bindings)
-        await self._answer(event.id, event.wanted, renewed=event.bindings)
+        await self._answer(event.id, renewed=event.bindings)
 
     async def _confirm(self, event: heard.Confirmed) -> None:
         """RFC 8415, 18.3.3; beyond it, what is confirmed is renewed, since the node may have been away for long."""
@@ -296,16 +298,16 @@ class ServedNode:
             return
         self._remember(event.bindings, event.wanted)
         await self._each(RenewAddress, event.bindings)
-        await self._answer(event.id, event.wanted, renewed=event.bindings)
+        await self._answer(event.id, renewed=event.bindings)
 
     async def _decline(self, event: heard.Declined) -> None:
-        self._remember(event.bindings)
+        self._remember(event.bindings, event.wanted)
         try:
             await self._each(DeclineAddress, event.bindings)
         except Refused as refusal:
             if refusal.why != Code.NO_BINDING:  # declined already, in a session that ended before the answer
                 raise
-        await self._answer(event.id, ())
+        await self._answer(event.id)
 
     def _report(self, event: heard.AppliedReport) -> None:
         """Record an outcome, where it is another one than before or of another plan: who asks whether a plan has
@@ -367,12 +369,8 @@ class ServedNode:
     def _affords_lease(self) -> bool:
         return self._newcomers is None or self._newcomers.leases(self.peer, now=asyncio.get_running_loop().time())
 
-    async def _answer(
-        self, number: int, associations: Iterable[Association], *, renewed: Iterable[Binding] = ()
-    ) -> None:
-        """Assign all that the node wants, `associations` and what it asked for before; `renewed` is settled already."""
-        for each in associations:
-            self._want(each)
+    async def _answer(self, number: int, *, renewed: Iterable[Binding] = ()) -> None:
+        """Assign all that the node wants, by this request or one before; `renewed` is settled already."""
         await self._registration.join([iaid for iaid, _ in self._wanted])
         group = self._registration.group
         ledger = self._books.ledger
