@@ -9,13 +9,13 @@ beside it, so it delays nobody.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import socket
 import struct
 from collections.abc import Callable, Collection, Mapping
 
 from dnms.events.ip import MAPPED
+from dnms.linux.asking import Answers, ask, listening
 from dnms.linux.errors import KernelError
 from dnms.linux.readiness import Turn, readable
 
@@ -29,10 +29,6 @@ PROBE_WAIT = 0.1  # seconds, at most, before the first, so that nodes which were
 PROBES = 3
 PROBE_INTERVAL = 0.2  # seconds
 LISTEN = 0.5  # seconds after the last
-ASKS = 3
-ASK_INTERVAL = 0.3  # seconds, after the last too
-MAX_ANSWERS = 8
-"""Hardware addresses that answer for one address, of which more than two are an attack: anybody can invent more."""
 ANNOUNCEMENTS = 2
 ANNOUNCE_INTERVAL = 0.2  # seconds; the second is for what the first lost
 
@@ -56,19 +52,14 @@ async def conflicts(interface: str, addresses: Collection[bytes]) -> frozenset[b
             if (address := claimed(packet, own, wanted.keys())) is not None:
                 found.add(address)
 
-        listening = asyncio.ensure_future(_listen(sock, hear))
-        try:
+        async with listening(_listen(sock, hear)) as task:
             await asyncio.sleep(random.uniform(0, PROBE_WAIT))
             for probe in range(PROBES):
                 for address in wanted.keys() - found:
                     _send(sock, interface, own, NOBODY, address)
                 await asyncio.sleep(PROBE_INTERVAL if probe < PROBES - 1 else LISTEN)
-                if listening.done() or len(found) == len(wanted):
+                if task.done() or len(found) == len(wanted):
                     break
-        finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
     finally:
         sock.close()
     return frozenset(wanted[address] for address in found)
@@ -82,7 +73,7 @@ async def answers(interface: str, asked: Mapping[bytes, bytes]) -> dict[bytes, f
     are not Ethernet have no ARP, and no answers.
     """
     wanted = {address.removeprefix(MAPPED): address for address in asked}
-    found: dict[bytes, set[bytes]] = {}
+    found = Answers()
     sock = _open(interface)
     try:
         if not wanted or sock.getsockname()[3] != ARPHRD_ETHER:
@@ -91,29 +82,16 @@ async def answers(interface: str, asked: Mapping[bytes, bytes]) -> dict[bytes, f
 
         def hear(packet: bytes) -> None:
             if (answer := answered(packet, own)) is not None and answer[0] in wanted:
-                note(found, wanted[answer[0]], answer[1])
+                found.note(wanted[answer[0]], answer[1])
 
-        listening = asyncio.ensure_future(_listen(sock, hear))
-        try:
-            for _ in range(ASKS):
-                for packed, address in wanted.items():
-                    _send(sock, interface, own, asked[address].removeprefix(MAPPED), packed)
-                await asyncio.sleep(ASK_INTERVAL)
-                if listening.done():
-                    break
-        finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+        def send() -> None:
+            for packed, address in wanted.items():
+                _send(sock, interface, own, asked[address].removeprefix(MAPPED), packed)
+
+        await ask(_listen(sock, hear), send)
     finally:
         sock.close()
-    return {address: frozenset(hardware) for address, hardware in found.items()}
-
-
-def note(found: dict[bytes, set[bytes]], address: bytes, hardware: bytes) -> None:
-    """This hardware answers for that address."""
-    if len(answering := found.setdefault(address, set())) < MAX_ANSWERS:
-        answering.add(hardware)
+    return found.all()
 
 
 async def announce(interface: str, addresses: Collection[bytes]) -> None:

@@ -6,22 +6,18 @@ address is one of DAD, and would make a node give up an address that it is still
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import socket
 import struct
 import sys
 from collections.abc import Collection
 
-from dnms.linux.arp import note
+from dnms.linux.asking import Answers, ask
 from dnms.linux.errors import KernelError
 from dnms.linux.readiness import Turn, readable
 
 SOLICITATION, ADVERTISEMENT = 135, 136
 SOURCE_LINK_LAYER, TARGET_LINK_LAYER = 1, 2  # options
 HOPS = 255  # what has crossed a router is not believed (RFC 4861, 7.1.2)
-ASKS = 3
-ASK_INTERVAL = 0.3  # seconds, after the last too
 ICMP6_FILTER = 1
 ARPHRD_ETHER = 1
 MAX_PACKET = 1_500
@@ -34,27 +30,21 @@ async def answers(interface: str, addresses: Collection[bytes]) -> dict[bytes, f
 
     Interfaces that are not Ethernet have no answers.
     """
-    found: dict[bytes, set[bytes]] = {}
+    found = Answers()
     own = _hardware(interface)
     if not addresses or own is None:
         return {}
     sock = _open(interface)
     try:
-        listening = asyncio.ensure_future(_listen(sock, own, frozenset(addresses), found))
-        try:
-            for _ in range(ASKS):
-                for address in addresses:
-                    _send(sock, interface, own, address)
-                await asyncio.sleep(ASK_INTERVAL)
-                if listening.done():
-                    break
-        finally:
-            listening.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await listening
+
+        def send() -> None:
+            for address in addresses:
+                _send(sock, interface, own, address)
+
+        await ask(_listen(sock, own, frozenset(addresses), found), send)
     finally:
         sock.close()
-    return {address: frozenset(hardware) for address, hardware in found.items()}
+    return found.all()
 
 
 def _hardware(interface: str) -> bytes | None:
@@ -99,7 +89,7 @@ def _send(sock: socket.socket, interface: str, hardware: bytes, target: bytes) -
         raise KernelError.from_errno(error.errno or 0, f"solicit neighbours on {interface}") from error
 
 
-async def _listen(sock: socket.socket, own: bytes, wanted: frozenset[bytes], found: dict[bytes, set[bytes]]) -> None:
+async def _listen(sock: socket.socket, own: bytes, wanted: frozenset[bytes], found: Answers) -> None:
     turn = Turn()
     while True:
         try:
@@ -114,7 +104,7 @@ async def _listen(sock: socket.socket, own: bytes, wanted: frozenset[bytes], fou
         )
         answer = answered(packet, hops=hops)
         if answer is not None and answer[0] in wanted and answer[1] != own:
-            note(found, answer[0], answer[1])
+            found.note(answer[0], answer[1])
         await turn.read_one()
 
 

@@ -13,14 +13,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-import structlog
-
 from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.served import ServedNode
-from dnms.agents.subnet.sessions import Sessions
+from dnms.agents.subnet.sessions import Sessions, tell
 from dnms.agents.subnet.told import shortest_t1
-from dnms.bus.port import LogError
 from dnms.wire import agent_events as heard
 
 EARLIEST, LATEST = 0.7, 0.9
@@ -29,8 +26,6 @@ LOOK = 0.1  # of the shortest T1 of the subnet: how often it is looked
 SHORTEST_LOOK = 0.25  # seconds
 LONGEST_LOOK = 30.0
 AT_ONCE = 128  # nodes; each is decided, told and encrypted for, which takes a while, and others want the loop meanwhile
-
-_logger = structlog.get_logger(__name__)
 
 Node = tuple[ServedNode, Pump[heard.AgentEvent]]
 
@@ -51,7 +46,7 @@ class Extending:
 
     async def _extend(self, nodes: Sequence[Node]) -> None:
         for first in range(0, len(nodes), AT_ONCE):
-            await asyncio.gather(*(_extend(*node) for node in nodes[first : first + AT_ONCE]))
+            await asyncio.gather(*(tell(pump, node.extend()) for node, pump in nodes[first : first + AT_ONCE]))
             await asyncio.sleep(0)
 
 
@@ -62,13 +57,3 @@ def due(nodes: Sequence[Node], *, look: float) -> list[Node]:
     if not any(each.age(now + look) >= LATEST for _, each in told):
         return []
     return [node for node, each in told if each.age(now) >= EARLIEST or each.age(now + look) >= LATEST]
-
-
-async def _extend(node: ServedNode, pump: Pump[heard.AgentEvent]) -> None:
-    try:
-        await node.extend()
-    except LogError:
-        raise
-    except Exception:
-        _logger.exception("session not extended")  # a defect in one session is not the others'
-    pump.wake()

@@ -10,6 +10,7 @@ import pytest
 
 from dnms.events.ip import parse_address
 from dnms.linux import arp, neighbours
+from dnms.linux.asking import MAX_ANSWERS, Answers
 from dnms.linux.dad import DadWatch, link_local_ready
 from dnms.linux.errors import KernelError
 from dnms.linux.netlink import Netlink
@@ -117,7 +118,7 @@ async def test_where_there_is_no_ethernet_nobody_answers(switch: Switch) -> None
     "listen",
     [
         lambda sock: arp._listen(sock, lambda packet: None),
-        lambda sock: neighbours._listen(sock, bytes(6), frozenset(), {}),
+        lambda sock: neighbours._listen(sock, bytes(6), frozenset(), Answers()),
     ],
 )
 async def test_a_flood_stops_nothing_else(listen: Callable[[socket.socket], Awaitable[None]]) -> None:
@@ -137,7 +138,7 @@ async def test_a_flood_stops_nothing_else(listen: Callable[[socket.socket], Awai
 
 
 def test_no_more_answers_are_kept_than_there_can_be() -> None:
-    found: dict[bytes, set[bytes]] = {}
+    found = Answers()
     for number in range(100):
-        arp.note(found, TAKEN, number.to_bytes(6))
-    assert len(found[TAKEN]) == arp.MAX_ANSWERS
+        found.note(TAKEN, number.to_bytes(6))
+    assert len(found.all()[TAKEN]) == MAX_ANSWERS
