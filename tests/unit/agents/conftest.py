@@ -13,6 +13,7 @@ import pytest
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import Claims
+from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.joining import Joining
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.served import Introduction, ServedNode
@@ -151,6 +152,7 @@ class Site:
     def __init__(self, log: FrailLog, clock: Clock) -> None:
         self.log = log
         self.clock = clock
+        self._processes = 0
 
     async def apply(self, plan: str) -> None:
         committer = Committer(
@@ -168,28 +170,54 @@ class Site:
         finally:
             running.cancel()
 
-    @asynccontextmanager
-    async def agent(
-        self, name: str, *, journal: MemoryJournal | None = None, log: FrailLog | None = None
-    ) -> AsyncIterator[Books]:
-        """`log`: another way to the same log."""
-        books = Books(
+    def books(
+        self,
+        name: str = "a1",
+        *,
+        subnet: str = SUBNET,
+        log: FrailLog | None = None,
+        journal: MemoryJournal | None = None,
+        folds: Folds | None = None,
+    ) -> Books:
+        """Those of one process of an agent; `log`: another way to the same log, or another log."""
+        self._processes += 1
+        return Books(
             log or self.log,
             site=SITE,
             secret=SECRET,
-            subnet=SUBNET,
+            subnet=subnet,
             agent=name,
             now=self.clock.now,
-            random=random.Random(name).randbytes,
+            random=random.Random(f"{name} {self._processes}").randbytes,
             journal=journal,
+            folds=folds,
         )
-        running = asyncio.create_task(books.run())
-        try:
+
+    @asynccontextmanager
+    async def agent(
+        self,
+        name: str = "a1",
+        *,
+        subnet: str = SUBNET,
+        journal: MemoryJournal | None = None,
+        log: FrailLog | None = None,
+    ) -> AsyncIterator[Books]:
+        """One that runs, and has adopted a plan."""
+        books = self.books(name, subnet=subnet, log=log, journal=journal)
+        async with running(books):
             await until(lambda: books.ledger.plan.subnet is not None)
             yield books
-        finally:
-            running.cancel()
-            await asyncio.wait((running,))
+
+
+@asynccontextmanager
+async def running(books: Books) -> AsyncIterator[None]:
+    """Have these follow and write meanwhile."""
+    task = asyncio.create_task(books.run())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
 
 
 def client_id(duid: bytes) -> bytes:

@@ -19,7 +19,7 @@ from dnms.events.ip import family, parse_address
 from dnms.events.plan import Family, PlanAdopted
 from dnms.events.recorded import Event
 from dnms.events.requests import MAX_EXPIRIES, AllocateAddress
-from tests.unit.agents.conftest import PLAN, SECRET, SITE, SUBNET, Clock, FrailLog, Node, Site, until
+from tests.unit.agents.conftest import PLAN, SITE, SUBNET, Clock, FrailLog, Node, Site, until
 from tests.virtual_time import pass_time
 
 WITHOUT_IPV4 = PLAN[: PLAN.index('[[pool]]\nname = "office-v4"')]
@@ -96,15 +96,7 @@ async def test_a_node_that_renews_in_another_group_moves_too(site: Site, books: 
 
 
 async def test_an_agent_ends_at_a_level_that_it_does_not_know(site: Site, log: FrailLog, clock: Clock) -> None:
-    books = Books(
-        log,
-        site=SITE,
-        secret=SECRET,
-        subnet=SUBNET,
-        agent="a1",
-        now=clock.now,
-        random=random.Random(1).randbytes,
-    )
+    books = site.books()
     running = asyncio.create_task(books.run())
     await until(lambda: books.ledger.plan.subnet is not None)
     newer = msgspec.structs.replace(books.ledger.plan, level=LEVEL + 1, position=books.plan.position + 1)

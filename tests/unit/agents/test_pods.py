@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 
-from dnms.agents.subnet.books import Books
 from dnms.bus.reading import decode
 from dnms.events import subjects
 from dnms.events.address import AddressAllocated
 from dnms.events.ip import parse_prefix
 from dnms.events.node import NodeArrived
-from tests.unit.agents.conftest import SECRET, SITE, Clock, FrailLog, Node, Site, until
+from tests.unit.agents.conftest import SITE, Clock, FrailLog, Node, Site, until
 
 PODS = 20
 PLAN = '[site]\nname = "s"\n' + "".join(
@@ -30,31 +27,12 @@ range = "2001:db8:{pod:x}::/64"
 )
 
 
-@asynccontextmanager
-async def agent(log: FrailLog, clock: Clock, pod: int) -> AsyncIterator[Books]:
-    """All agents have one name: there is one in each pod."""
-    books = Books(
-        log,
-        site=SITE,
-        secret=SECRET,
-        subnet=f"pod-{pod}",
-        agent="a1",
-        now=clock.now,
-        random=random.Random(pod).randbytes,
-    )
-    running = asyncio.create_task(books.run())
-    try:
-        await until(lambda: books.ledger.plan.subnet is not None)
-        yield books
-    finally:
-        running.cancel()
-        await asyncio.wait((running,))
-
-
 async def test_every_pod_is_served_by_its_agent_out_of_one_log(log: FrailLog, clock: Clock) -> None:
-    await Site(log, clock).apply(PLAN)
+    site = Site(log, clock)
+    await site.apply(PLAN)
     async with AsyncExitStack() as stack:
-        pods = [await stack.enter_async_context(agent(log, clock, pod)) for pod in range(PODS)]
+        # All agents have one name: there is one in each pod.
+        pods = [await stack.enter_async_context(site.agent(subnet=f"pod-{pod}")) for pod in range(PODS)]
         nodes = [[Node(books, f"vm-{pod}-{number}") for number in range(3)] for pod, books in enumerate(pods)]
         await asyncio.gather(*(node.talk() for pod in nodes for node in pod))
         for pod, books in enumerate(pods):
@@ -73,8 +51,9 @@ async def test_every_pod_is_served_by_its_agent_out_of_one_log(log: FrailLog, cl
 
 
 async def test_an_instance_that_goes_to_another_pod_is_known_there(log: FrailLog, clock: Clock) -> None:
-    await Site(log, clock).apply(PLAN)
-    async with agent(log, clock, 1) as here, agent(log, clock, 2) as there:
+    site = Site(log, clock)
+    await site.apply(PLAN)
+    async with site.agent(subnet="pod-1") as here, site.agent(subnet="pod-2") as there:
         before = Node(here, "vm")
         await before.talk()
         await until(lambda: there.knows(before.client))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
 
@@ -31,6 +30,7 @@ from tests.unit.agents.conftest import (
     Node,
     OtherWay,
     Site,
+    running,
     until,
 )
 from tests.virtual_time import pass_time
@@ -99,23 +99,10 @@ async def kept(books: Books) -> MemorySnapshots:
 
 async def again(site: Site, log: FrailLog, folds: Folds) -> Books:
     """An agent of the same name that starts with these, run until it has read what came after."""
-    books = Books(
-        log,
-        site=SITE,
-        secret=SECRET,
-        subnet=SUBNET,
-        agent="a1",
-        now=site.clock.now,
-        random=random.Random(7).randbytes,
-        folds=folds,
-    )
-    running = asyncio.create_task(books.run())
-    try:
-        await asyncio.wait_for(books.caught_up.wait(), 5)
+    books = site.books(log=log, folds=folds)
+    async with running(books), asyncio.timeout(5):
+        await books.caught_up.wait()
         await books.settled()
-    finally:
-        running.cancel()
-        await asyncio.wait((running,))
     return books
 
 
@@ -159,16 +146,7 @@ async def test_another_log_is_no_continuation(site: Site, busy: Books, log: Frai
     shorter.records = log.records[:-3]
     other = FrailLog(SITE, log_id="other", now=clock.now)
     for forked in (shorter, other):
-        books = Books(
-            forked,
-            site=SITE,
-            secret=SECRET,
-            subnet=SUBNET,
-            agent="a1",
-            now=clock.now,
-            random=random.Random(7).randbytes,
-            folds=snapshots.folds(),
-        )
+        books = site.books(log=forked, folds=snapshots.folds())
         with pytest.RaisesGroup(LogForked):
             async with asyncio.timeout(5):
                 await books.run()
@@ -197,7 +175,7 @@ async def test_before_anything_was_read_there_is_none() -> None:
 
 async def test_one_is_written_when_there_is_enough_that_is_new(busy: Books) -> None:
     snapshots = MemorySnapshots()
-    running = asyncio.create_task(Keeper(busy.folds, snapshots, WHOSE).run())
+    keeping = asyncio.create_task(Keeper(busy.folds, snapshots, WHOSE).run())
     try:
         await pass_time(10 * snapshot.LOOK)
         assert snapshots.kept is None
@@ -208,7 +186,7 @@ async def test_one_is_written_when_there_is_enough_that_is_new(busy: Books) -> N
         snapshots.full = False
         await until(lambda: snapshots.kept is not None, seconds=2 * snapshot.LOOK)
     finally:
-        running.cancel()
+        keeping.cancel()
     assert dict(snapshots.folds().ledger.state.leases) == dict(busy.ledger.leases)
 
 
@@ -219,20 +197,9 @@ async def test_without_the_log_it_serves_by_what_the_snapshot_knows(site: Site, 
         snapshots, had = await kept(books), known.addresses
     way, journal = OtherWay(log, clock), MemoryJournal()
     way.cut = True
-    books = Books(
-        way,
-        site=SITE,
-        secret=SECRET,
-        subnet=SUBNET,
-        agent="a1",
-        now=clock.now,
-        random=random.Random(7).randbytes,
-        journal=journal,
-        folds=snapshots.folds(),
-    )
+    books = site.books(log=way, journal=journal, folds=snapshots.folds())
     books.begin_without_log()
-    running = asyncio.create_task(books.run())
-    try:
+    async with running(books):
         assert books.ready.is_set()
         assert not books.caught_up.is_set()
         known, new = Node(books, "web-1"), Node(books, "web-9")
@@ -252,9 +219,6 @@ async def test_without_the_log_it_serves_by_what_the_snapshot_knows(site: Site, 
             await node.talk()
             assert {family(address) for address in node.addresses} == {4, 6}
         assert known.addresses == had
-    finally:
-        running.cancel()
-        await asyncio.wait((running,))
 
 
 async def test_a_strict_subnet_waits_for_the_log(site: Site, log: FrailLog, clock: Clock) -> None:
@@ -263,16 +227,6 @@ async def test_a_strict_subnet_waits_for_the_log(site: Site, log: FrailLog, cloc
         snapshots = await kept(books)
     way = OtherWay(log, clock)
     way.cut = True
-    books = Books(
-        way,
-        site=SITE,
-        secret=SECRET,
-        subnet=SUBNET,
-        agent="a1",
-        now=clock.now,
-        random=random.Random(7).randbytes,
-        journal=MemoryJournal(),
-        folds=snapshots.folds(),
-    )
+    books = site.books(log=way, journal=MemoryJournal(), folds=snapshots.folds())
     books.begin_without_log()
     assert not books.ready.is_set()
