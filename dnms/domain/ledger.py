@@ -245,17 +245,15 @@ class Ledger:
         owners: dict[bytes, bytes] = {}  # of each block the client with the lowest address
         for address in sorted(self.leases) if blocks else ():
             owners.setdefault(block_of(address), self.leases[address].client)
-        for address, lease in self.leases.items():
-            if (
-                address in fixed
-                or reserved.get(address, (lease.client, lease.iaid)) != (lease.client, lease.iaid)
-                or not any(first <= address <= last for first, last in ranges)
-                or (
-                    any(first <= address <= last for first, last in blocks)
-                    and owners[block_of(address)] != lease.client
-                )
-            ):
-                yield lease
+        for address in self.leases:  # which of a million are looked at by their addresses alone, while others wait
+            if address in fixed or not any(first <= address <= last for first, last in ranges):
+                yield self.leases[address]
+            elif blocks or address in reserved:
+                lease = self.leases[address]
+                is_anothers = reserved.get(address, (lease.client, lease.iaid)) != (lease.client, lease.iaid)
+                in_block = any(first <= address <= last for first, last in blocks)
+                if is_anothers or (in_block and owners[block_of(address)] != lease.client):
+                    yield lease
 
     def check_declines(self, client: bytes, *, at: int) -> None:
         """Refused `too-many-declines` if the client keeps too many addresses from others already."""
