@@ -22,10 +22,10 @@ from dnms.api.problems import NotThere, Problem
 from dnms.api.questions import TheViews
 from dnms.domain.aggregate import Refused
 from dnms.domain.identity import INTERFACE, iaid_of
-from dnms.domain.nodes import Node
+from dnms.domain.nodes import Node, as_entered
 from dnms.events.address import AddressHeld
 from dnms.events.ip import format_address
-from dnms.events.requests import CompleteNode, EnterNode, JoinAddresses, JoinNode, PartNode
+from dnms.events.requests import CompleteNode, JoinAddresses, JoinNode, PartNode
 from dnms.projections.nodes import queries as nodes
 
 
@@ -118,17 +118,9 @@ async def _enter(into: bytes, known: Node, other: Node, interface: int, ledgers:
     """A node that nobody has entered is entered as the other one was."""
     if other.entered is None or known.entered is not None or known.identity is None:
         return
-    entered = EnterNode(
-        client=into,
-        duid=known.identity.duid,
-        name=other.entered.name,
-        iaid=interface if other.iaid_by_hardware is not None else other.entered.iaid,
-        hardware=other.entered.hardware,
-        group=other.entered.group,
-        subnets=other.entered.subnets,
-    )
+    iaid = interface if other.iaid_by_hardware is not None else other.entered.iaid
     shard = await ledgers.shard(into)
-    await shard.submit(entered)
+    await shard.submit(as_entered(other.entered, into, known.identity.duid, iaid))
     if other.ready:
         await shard.submit(CompleteNode(client=into))
 

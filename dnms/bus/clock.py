@@ -54,17 +54,23 @@ class LogClock:
     """Tells the time of a log. Nothing is known before the first `measure`, unless a former process was `told`."""
 
     def __init__(
-        self, log: TellsTime, *, elapsed: Callable[[], float] = since_boot, told: tuple[int, float] | None = None
+        self,
+        log: TellsTime,
+        *,
+        elapsed: Callable[[], float] = since_boot,
+        boot: str = "",
+        told: Told | None = None,
     ) -> None:
-        """`elapsed` is in seconds, from any moment on, and is never set."""
+        """`elapsed` is in seconds since what `boot` names, and is never set; `told` is of the same boot."""
         self._log = log
         self._elapsed = elapsed
-        self._measured = told
+        self._boot = boot
+        self._measured = None if told is None else (told.said, told.at)
 
     @property
-    def told(self) -> tuple[int, float] | None:
-        """What the log said last, and when that was by `elapsed`."""
-        return self._measured
+    def told(self) -> Told | None:
+        """What the log said last."""
+        return None if self._measured is None else Told(*self._measured, self._boot)
 
     @property
     def known(self) -> bool:

@@ -11,7 +11,7 @@ from dnms.domain.aggregate import Refused
 from dnms.domain.identity import duid_of_hardware
 from dnms.events.codec import decoder, encoder
 from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted, NodeReady
-from dnms.events.recorded import Event, Request
+from dnms.events.recorded import Event, Personal, Request
 from dnms.events.requests import CompleteNode, EnterNode, ForgetNode, IdentifyNode, JoinNode, PartNode
 from dnms.kit.overlay import Overlay
 
@@ -179,3 +179,16 @@ class NodeShard:
 
     def _note(self, client: bytes, **changes: Any) -> None:
         self.nodes[client] = msgspec.structs.replace(self.nodes.get(client, Node()), **changes)
+
+
+def as_entered(entered: NodeEntered, client: bytes, duid: Personal, iaid: int) -> EnterNode:
+    """The entry of another node as one of this node, with this DUID, for an interface."""
+    return EnterNode(
+        client=client,
+        duid=duid,
+        name=entered.name,
+        iaid=iaid,
+        hardware=entered.hardware,
+        group=entered.group,
+        subnets=entered.subnets,
+    )

@@ -215,14 +215,14 @@ class Agent:
             return self._offset + loop.time() * self._rate
 
         folds, boot = self.snapshots.folds(), str(self._boots)
-        clock, away = LogClock(log, elapsed=elapsed), False
+        clock, away = LogClock(log, elapsed=elapsed, boot=boot), False
         while not away:
             try:
                 await clock.measure()
                 break
             except Unavailable:
                 if folds is not None and folds.told is not None and folds.told.boot == boot:
-                    clock, away = LogClock(log, elapsed=elapsed, told=(folds.told.said, folds.told.at)), True
+                    clock, away = LogClock(log, elapsed=elapsed, boot=boot, told=folds.told), True
                     self.world.trace.note("without the log", by=self.name)
                 else:
                     await asyncio.sleep(CONNECT_RETRY)
@@ -230,7 +230,7 @@ class Agent:
                 return
         settings = SubnetSettings(interface="eth0", subnet=SUBNET, name=self.name, site=Path(), bus="")
         random = self._chance.randbytes
-        keeping = asyncio.create_task(self._keep_snapshots(clock, boot))
+        keeping = asyncio.create_task(self._keep_snapshots(clock))
         try:
             await attend(
                 settings,
@@ -244,18 +244,17 @@ class Agent:
                 journal=self.journal,
                 snapshots=self.snapshots,
                 folds=folds,
-                boot=boot,
                 away=away,
             )
         finally:
             keeping.cancel()
 
-    async def _keep_snapshots(self, clock: LogClock, boot: str) -> None:
+    async def _keep_snapshots(self, clock: LogClock) -> None:
         """Take one at any moment, as an agent does by itself after some thousand events, which none here lives to."""
         while True:
             await asyncio.sleep(self.snapshots.chance.uniform(5, 60))
             if self.books is not None:
-                await Keeper(self.books.folds, self.snapshots, self._whose, clock=clock, boot=boot).keep()
+                await Keeper(self.books.folds, self.snapshots, self._whose, told=lambda: clock.told).keep()
 
     def stop(self) -> None:
         if self.process is not None:

@@ -27,7 +27,7 @@ from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
 from dnms.agents.subnet.snapshot import Keeper, Snapshots, Whose
 from dnms.agents.subnet.start import reach, read_snapshot
-from dnms.bus.clock import LogClock, this_boot
+from dnms.bus.clock import LogClock
 from dnms.bus.port import Log, LogError, LogForked, Unavailable
 from dnms.disk.extensions import ExtensionError, load_strategies
 from dnms.disk.journal import Belongs, JournalError
@@ -122,7 +122,6 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
                 journal=journal,
                 snapshots=snapshots,
                 folds=folds,
-                boot=this_boot(),
                 away=reached.away,
             )
         except* (JournalError, KernelError, LogError, BrokenCommit) as errors:
@@ -147,15 +146,14 @@ async def attend(
     journal: Journal | None = None,
     snapshots: Snapshots | None = None,
     folds: Folds | None = None,
-    boot: str = "",
     away: bool = False,
 ) -> None:
     """Serve the nodes of a link out of a log, until `stop` is set. An exception group of KernelError, LogError,
     BrokenCommit.
 
     `root` is the fingerprint of the site's root certificate, `random` draws bytes. Without a `journal` nothing is given
-    while the log is away. `folds` are those of the newest of the `snapshots`, if there is one. `boot` names this start
-    of the machine. `away`: the log cannot be reached yet, and the agent begins with what the folds know.
+    while the log is away. `folds` are those of the newest of the `snapshots`, if there is one. `away`: the log cannot
+    be reached yet, and the agent begins with what the folds know.
     """
     books = Books(
         log,
@@ -171,7 +169,7 @@ async def attend(
     keeper = None
     if snapshots is not None:
         whose = Whose(site.name, settings.subnet, settings.name)
-        keeper = Keeper(books.folds, snapshots, whose, clock=clock, boot=boot)
+        keeper = Keeper(books.folds, snapshots, whose, told=lambda: clock.told)
     if away:
         books.begin_without_log()
     introduction = Introduction(settings.name, site.name, settings.subnet)

@@ -19,11 +19,11 @@ import structlog
 from dnms.agents.subnet.books import Books
 from dnms.domain.aggregate import Refused
 from dnms.domain.identity import duid_of_hardware, iaid_of, is_hardware
-from dnms.domain.nodes import Node
+from dnms.domain.nodes import Node, as_entered
 from dnms.events.configuration import Snapshot
 from dnms.events.node import NodeEntered
 from dnms.events.recorded import Personal
-from dnms.events.requests import CompleteNode, EnterNode, JoinAddresses, JoinNode
+from dnms.events.requests import CompleteNode, JoinAddresses, JoinNode
 from dnms.events.seen import HardwareContested
 
 MAX_CLAIMS: Final = 32
@@ -118,22 +118,9 @@ class Joining:
         books = self._books
         known = books.node(who.client)
         if known is None or known.entered is None:
-            await books.tell(as_entered(entered, who.client, who.duid, iaid))
+            await books.tell(as_entered(entered, who.client, Personal(who.duid), iaid))
         if any((entry, entered.iaid, kind) in books.ledger.holds for kind in (4, 6)):
             await books.decide(JoinAddresses(client=entry, iaid=entered.iaid, into=who.client, into_iaid=iaid))
         before, now = books.node(entry), books.node(who.client)
         if before is not None and before.ready and now is not None and not now.ready:
             await books.tell(CompleteNode(client=who.client))
-
-
-def as_entered(entered: NodeEntered, client: bytes, duid: bytes, iaid: int) -> EnterNode:
-    """The entry of a node that has come, as if it had been entered by the DUID that it has."""
-    return EnterNode(
-        client=client,
-        duid=Personal(duid),
-        name=entered.name,
-        iaid=iaid,
-        hardware=entered.hardware,
-        group=entered.group,
-        subnets=entered.subnets,
-    )

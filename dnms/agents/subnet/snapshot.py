@@ -8,14 +8,14 @@ is read on from the noted commit, which must be in it, and each fold takes only 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 import msgspec
 import structlog
 
 from dnms.agents.subnet.folds import Folds
-from dnms.bus.clock import LogClock, Told
+from dnms.bus.clock import Told
 from dnms.bus.reading import Position
 from dnms.disk.snapshot import SnapshotError
 from dnms.domain import ledger_dump
@@ -146,12 +146,9 @@ def restored(small: memoryview, large: memoryview, whose: Whose, *, secret: byte
 class Keeper:
     """Writes a snapshot when it is time for one."""
 
-    def __init__(
-        self, folds: Folds, snapshots: Snapshots, whose: Whose, *, clock: LogClock | None = None, boot: str = ""
-    ) -> None:
-        """Who has the log's clock, and a name of this start of the machine, can begin with it while the log is away."""
-        self._clock = clock
-        self._boot = boot
+    def __init__(self, folds: Folds, snapshots: Snapshots, whose: Whose, *, told: Callable[[], Told | None]) -> None:
+        """`told`: what the log's clock said last."""
+        self._told = told
         self._since = asyncio.get_running_loop().time()
         self._folds = folds
         self._snapshots = snapshots
@@ -180,10 +177,6 @@ class Keeper:
         self._since = asyncio.get_running_loop().time()
         leases = len(self._folds.ledger.state.leases)
         _logger.info("snapshot", events=events, leases=leases, bytes=len(small) + sum(map(len, large)))
-
-    def _told(self) -> Told | None:
-        told = self._clock.told if self._clock is not None else None
-        return Told(*told, self._boot) if told is not None and self._boot else None
 
 
 def _where(fold: Fold[S]) -> _Where:

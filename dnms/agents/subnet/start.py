@@ -57,7 +57,7 @@ async def reach(bus: str, site: Site, folds: Folds | None, *, stop: asyncio.Even
             if folds is not None and folds.read is not None and told is not None:
                 _logger.warning("no bus: it begins with what the snapshot knows", reason=str(error))
                 log = LateLog(folds.read.log_id, lambda: connect(bus, site.name, token=site.bus_token))
-                return Reached(log, LogClock(log, told=(told.said, told.at)), away=True)
+                return Reached(log, LogClock(log, boot=told.boot, told=told), away=True)
             _logger.warning("no bus yet", reason=str(error))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_RETRY):
@@ -67,7 +67,7 @@ async def reach(bus: str, site: Site, folds: Folds | None, *, stop: asyncio.Even
 
 async def _connected(bus: str, site: Site) -> Reached:
     log = await connect(bus, site.name, token=site.bus_token)
-    clock = LogClock(log)
+    clock = LogClock(log, boot=this_boot())
     try:
         await clock.measure()
     except LogError:

@@ -36,8 +36,9 @@ async def stopped(path: Path, site: Site) -> tuple[EmbeddedServer, Folds]:
         assert not reached.away
         await append(reached.log, PLAN, b"first", expected=0)
         folds.read = Position(reached.log.log_id, 1, bytes(16))
-        assert reached.clock.told is not None
-        folds.told = Told(*reached.clock.told, this_boot())
+        folds.told = reached.clock.told
+        assert folds.told is not None
+        assert folds.told.boot == this_boot()
         await reached.log.close()
     return server, folds
 

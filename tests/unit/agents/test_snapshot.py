@@ -92,7 +92,7 @@ def positions(folds: Folds) -> list[tuple[int, int]]:
 
 async def kept(books: Books) -> MemorySnapshots:
     snapshots = MemorySnapshots()
-    await Keeper(books.folds, snapshots, WHOSE).keep()
+    await Keeper(books.folds, snapshots, WHOSE, told=lambda: None).keep()
     assert books.folds.events == 0
     return snapshots
 
@@ -175,7 +175,7 @@ async def test_before_anything_was_read_there_is_none() -> None:
 
 async def test_one_is_written_when_there_is_enough_that_is_new(busy: Books) -> None:
     snapshots = MemorySnapshots()
-    keeping = asyncio.create_task(Keeper(busy.folds, snapshots, WHOSE).run())
+    keeping = asyncio.create_task(Keeper(busy.folds, snapshots, WHOSE, told=lambda: None).run())
     try:
         await pass_time(10 * snapshot.LOOK)
         assert snapshots.kept is None
