@@ -37,6 +37,8 @@ SOMETIMES = {
     "journal damaged",
     "journal restored",
     "does not start",
+    "from a snapshot",
+    "without the log",
     "doubt",
     "duplicate",
 }
