@@ -46,7 +46,7 @@ class Extending:
 
     async def _extend(self, nodes: Sequence[Node]) -> None:
         for first in range(0, len(nodes), AT_ONCE):
-            await asyncio.gather(*(tell(pump, node.extend()) for node, pump in nodes[first : first + AT_ONCE]))
+            await asyncio.gather(*(tell(pump, node.extend) for node, pump in nodes[first : first + AT_ONCE]))
             await asyncio.sleep(0)
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Set
+from collections.abc import Awaitable, Callable, Iterable, Set
 from contextlib import aclosing
-from typing import Any
 
 import structlog
 
@@ -113,7 +112,7 @@ class Sessions:
         """Tell these clients, or all, what they have now."""
         # Side by side, so that what has to be allocated anew goes into few commits.
         due = [(node, pump) for node, pump in self.nodes if clients is None or node.is_any_of(clients)]
-        await asyncio.gather(*(tell(pump, node.push()) for node, pump in due))
+        await asyncio.gather(*(tell(pump, node.push) for node, pump in due))
 
     async def _report(self) -> None:
         """Once a minute, what was dropped."""
@@ -222,10 +221,10 @@ class Sessions:
         self._alarmed.add(event)
 
 
-async def tell(pump: Pump[heard.AgentEvent], telling: Coroutine[Any, Any, None]) -> None:
+async def tell(pump: Pump[heard.AgentEvent], telling: Callable[[], Awaitable[None]]) -> None:
     """Have one session told something. LogError; a defect in one session is not the others'."""
     try:
-        await telling
+        await telling()
     except LogError:
         raise
     except Exception:
