@@ -154,7 +154,11 @@ class Fold(Generic[S]):
                 f"{stored.subject}: the commit at {stored.sequence} follows {commit.predecessor}, "
                 f"but {self.sequence} was folded last; commits are missing"
             )
-        for event in commit.events:
-            self.state.evolve(event, at=commit.time, position=stored.sequence)
+        self.evolve(commit.events, at=commit.time, position=stored.sequence)
         self.sequence, self.time = stored.sequence, commit.time
         return True
+
+    def evolve(self, events: Sequence[Event], *, at: int, position: int) -> None:
+        """Take in the events of one commit."""
+        for event in events:
+            self.state.evolve(event, at=at, position=position)

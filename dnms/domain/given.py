@@ -58,6 +58,11 @@ class Given:
             return
         self._behind[ranges] = max(self._behind.get(ranges, 0), ranges.number(int.from_bytes(address)) + 1)
 
+    @property
+    def has_indexes(self) -> bool:
+        """Whether one was needed yet."""
+        return bool(self._indexes)
+
     def hold(self, address: bytes) -> None:
         """Somebody has it."""
         if self._base is not None:

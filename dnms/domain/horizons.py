@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Iterable, Mapping, Set
+from itertools import groupby
 from typing import Final, Protocol
 
 import msgspec
@@ -77,6 +78,17 @@ class Horizons:
     def note(self, lease: Ends, leases: EndingLeases) -> None:
         """The lease, one of `leases`, has this horizon from now on."""
         self._add(lease.horizon, lease.address)
+        self._keep_few(leases)
+
+    def extend(self, ending: Iterable[Ends], leases: EndingLeases) -> None:
+        """These leases, of `leases`, have these horizons from now on."""
+        for span, together in groupby(ending, lambda each: each.horizon // SPAN):
+            addresses = [each.address for each in together]
+            self._in_span(span).extend(b"".join(addresses))
+            self._count += len(addresses)
+        self._keep_few(leases)
+
+    def _keep_few(self, leases: EndingLeases) -> None:
         if self._count > self._most:
             self._most = 2 * len(leases) + SLACK
             if self._count > self._most:
@@ -122,13 +134,16 @@ class Horizons:
         self._count = len(buffer) // _SIZE + len(self._soon)
 
     def _add(self, horizon: int, address: bytes) -> None:
-        span = horizon // SPAN
+        addresses = self._in_span(horizon // SPAN)
+        addresses += address
+        self._count += 1
+
+    def _in_span(self, span: int) -> bytearray:
         addresses = self._later.get(span)
         if addresses is None:
             addresses = self._later[span] = bytearray()
             heapq.heappush(self._spans, span)
-        addresses += address
-        self._count += 1
+        return addresses
 
     def _begin(self, leases: Mapping[bytes, Ends], now: int, limit: int) -> None:
         """Sort what stands in spans that have begun, up to `limit` that hold."""

@@ -7,13 +7,13 @@ buffers is written to a disk and read again at the speed of the disk.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import Final, TypeVar, overload
 
 import msgspec
 
 from dnms.events.address import AddressAllocated, OutageGranted
-from dnms.events.ip import family
+from dnms.events.ip import MAPPED, family
 from dnms.kit.index import Index
 
 Binding = tuple[bytes, int, int]
@@ -132,6 +132,34 @@ class Leases(MutableMapping[bytes, Lease]):
             self._free.pop()
         first = self.bindings.add(row[_CLIENT:_POOL], number)
         return address if first == number else bytes(rows[first * _WIDTH : first * _WIDTH + _CLIENT])
+
+    @property
+    def free_rows(self) -> int:
+        """How many leases the next ones take the places of that have ended."""
+        return len(self._free)
+
+    def extend(self, events: Sequence[AddressAllocated]) -> int:
+        """Put what these give behind the others, while there are no free rows; how many, up to the first whose address
+        is leased or whose binding has something.
+        """
+        rows, first, pack, pool = self._rows, len(self._rows) // _WIDTH, _ROW.pack, ""
+        number = 0
+        new: list[bytes] = []
+        for each in events:
+            if each.pool != pool:
+                pool, number = each.pool, self._pool(each.pool)
+            address = each.address
+            kind = 4 if address.startswith(MAPPED) else 6
+            new.append(
+                pack(address, each.client, each.iaid, kind, number, each.group, each.valid_until, each.horizon, 0)
+            )
+        rows += b"".join(new)
+        found = self._by_address.extend([row[:_CLIENT] for row in new], first)
+        taken = self.bindings.extend([row[_CLIENT:_POOL] for row in new[:found]], first)
+        for row in new[taken:found]:
+            self._by_address.remove(row[:_CLIENT])
+        del rows[(first + taken) * _WIDTH :]
+        return taken
 
     def _pack(self, lease: Lease) -> bytes:
         return _ROW.pack(
@@ -252,6 +280,10 @@ class Bindings(MutableMapping[Binding, bytes]):
     def add(self, key: bytes, number: int) -> int:
         """This row has the binding whose bytes are `key`, unless another has it: the number of the one that has."""
         return self._index.add(key, number)
+
+    def extend(self, keys: Sequence[bytes], first: int) -> int:
+        """See `Index.extend`."""
+        return self._index.extend(keys, first)
 
     def __delitem__(self, binding: Binding) -> None:
         try:

@@ -160,14 +160,28 @@ class Remembered:
         self._counters.pop(moved, None)  # so that it stands among the newest
         self._counters[moved] = counter
 
+    @property
+    def has_promised(self) -> bool:
+        """Whether anything is promised to somebody who lost it."""
+        return bool(self._promised)
+
+    @property
+    def has_any(self) -> bool:
+        """Whether `hold` has anything to do for any address."""
+        return bool(self._promised or self.quarantine or self.former[4] or self.former[6])
+
+    def is_due(self, at: int) -> bool:
+        """Whether `forget` has anything to do at `at`."""
+        return (
+            bool(self._ends and (self._ends[0][0] <= at or len(self._ends) > MAX_WITHHELD))
+            or len(self._counters) > MAX_MOVED
+            or len(self.former[4]) > MAX_FORMER
+            or len(self.former[6]) > MAX_FORMER
+        )
+
     def forget(self, at: int) -> Forgotten:
         """Forget what is over at `at`, and what is too much."""
-        if (
-            not (self._ends and (self._ends[0][0] <= at or len(self._ends) > MAX_WITHHELD))
-            and len(self._counters) <= MAX_MOVED
-            and len(self.former[4]) <= MAX_FORMER
-            and len(self.former[6]) <= MAX_FORMER
-        ):
+        if not self.is_due(at):
             return NOTHING
         free: list[bytes] = []
         while self._ends and (self._ends[0][0] <= at or len(self._ends) > MAX_WITHHELD):

@@ -76,6 +76,37 @@ class Index:
             segment[place] = code << 32 | number + 1
         return number
 
+    def extend(self, keys: Sequence[bytes], first: int) -> int:
+        """The rows from `first` on have these keys, up to the one that is in here already; how many were taken.
+
+        It does what `add` does, without a call for each.
+        """
+        rows, width, begin, length = self._rows, self._width, self._begin, self._length
+        segments, used = self._segments, self._used
+        number = first
+        for key in keys:
+            code = crc32(key)
+            which = code & 255
+            segment = segments[which]
+            mask = len(segment) - 1
+            place = code >> 8 & mask
+            while entry := segment[place]:
+                if entry >> 32 == code:
+                    at = ((entry & _NUMBER) - 1) * width + begin
+                    if rows[at : at + length] == key:
+                        self._count += number - first
+                        return number - first
+                place = place + 1 & mask
+            number += 1
+            used[which] += 1
+            if used[which] > FULLEST * len(segment):
+                segments[which] = segment = _larger(segment)
+                _put(segment, code << 32 | number)
+            else:
+                segment[place] = code << 32 | number
+        self._count += number - first
+        return number - first
+
     def remove(self, key: bytes) -> None:
         """The row with this key is in here no longer. KeyError."""
         number = self.find(key)

@@ -6,6 +6,7 @@ from dnms.bus.clock import Told
 from dnms.bus.committer import WriteOnly
 from dnms.bus.reading import Position
 from dnms.domain.aggregate import Fold
+from dnms.domain.filling import LedgerFold
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
@@ -36,6 +37,6 @@ class Folds:
         self.told: Told | None = None  # by the log's clock, when the snapshot was taken that they are of
         self.events = 0  # that were folded since a snapshot was written
         self.plan = Fold(PlanState())
-        self.ledger = Fold(Ledger(secret))
+        self.ledger = LedgerFold(Ledger(secret))
         self.seen = Fold(Seen())
         self.shards: dict[str, Fold[NodeShard]] = {}  # by subject
