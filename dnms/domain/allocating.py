@@ -10,6 +10,7 @@ import msgspec
 
 from dnms.domain.aggregate import Refused
 from dnms.domain.blocks import block_of
+from dnms.domain.given import MAX_INDEXED
 from dnms.domain.ranges import Ranges, of_group
 from dnms.domain.reserved import is_reserved, prefix_in
 from dnms.domain.strategies import COUNTING, STRATEGIES, Asking
@@ -221,6 +222,7 @@ class Search:
         former = ledger.remembered.former[6]
         number: int | None = 0
         counting, n, end = self._pool.strategy == COUNTING, begin, begin + TRIES
+        is_large = counting and ranges.size > MAX_INDEXED  # no index goes past them
         while n < end and (number := candidate(asking, n)) is not None:
             address = (ranges.address(number) << shift).to_bytes(16)
             # IPv6 addresses are used once: not after another client, while anything else is free.
@@ -229,7 +231,7 @@ class Search:
             if former.get(address, client) == client and not had_before and is_free(address):
                 return address, n
             n += 1
-            end += counting and address in ledger.held  # who counts goes past all that are kept
+            end += is_large and address in ledger.held  # who counts goes past all that are kept
         for address in ledger.given.reusable(ranges, shift, client=client, start=number or 0, at=self._at):
             if is_free(address):
                 return address, begin

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Iterator, MutableMapping
 
 from dnms.events.plan import Pool
 from dnms.kit.overlay import overlaid
@@ -94,6 +94,13 @@ class KeptBlocks:
         draft = KeptBlocks()
         draft._clients, draft._blocks = overlaid(self._clients), overlaid(self._blocks)
         return draft
+
+    def __contains__(self, block: bytes) -> bool:
+        """Whether anything in it is kept for somebody."""
+        return block in self._clients
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._clients)
 
     def is_open_to(self, address: bytes, client: bytes) -> bool:
         """Whether nothing in the same block is kept for another client."""

@@ -317,11 +317,11 @@ class Ledger:
                 self.planned.pop(event.address, None)
                 _without(self.holds, (event.client, event.iaid, family(event.address)), event.address)
                 self.kept_blocks.leave(event.address, event.client)
+                self.given.end_keeping(event.address)
+                self.given.end_keeping(block_of(event.address))
             case AddressBlocked():
-                if event.address in self.remembered.former[family(event.address)]:
-                    self.given.hold(
-                        event.address
-                    )  # until its quarantine is over; of one that nobody had, nothing is kept
+                if self.remembered.has_had(event.address):  # of one that nobody had, nothing is kept
+                    self.given.hold(event.address)  # until its quarantine is over
                 self.remembered.decline(event.address, event.client, event.blocked_until, durable=durable)
             case OutageGranted():
                 self._grant(event, durable=durable)
@@ -439,6 +439,7 @@ class Ledger:
         if self.held.get(address) != (client, iaid):
             self.held[address] = client, iaid
             self.holds[binding] = (*self.holds.get(binding, ()), address)
+            self.given.hold(address)
             self._keep_block(address, client)
         if planned:
             self.planned[address] = None
@@ -447,6 +448,7 @@ class Ledger:
         pool = self.pool_of(address) if self.adopted.has_special else None
         if pool is not None and pool.prefix_per_host:
             self.kept_blocks.keep(address, client)
+            self.given.hold(block_of(address))
 
     def _grant(self, event: OutageGranted, *, durable: bool) -> None:
         """A fact; who has the address in the log keeps it. Beside another one of the same client it is drained."""

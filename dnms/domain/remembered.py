@@ -122,6 +122,18 @@ class Remembered:
         withheld = (self.quarantine, self._promised)
         return (each for each in self.former[kind] if not any(each in addresses for addresses in withheld))
 
+    def has_had(self, address: bytes) -> bool:
+        """Whether it is known that somebody had the address."""
+        return address in self.former[family(address)]
+
+    def free_now(self, address: bytes) -> bool:
+        """A former address was kept for somebody until now; whether it is free therefore."""
+        if address in self.quarantine or address in self._promised:
+            return False
+        former = self.former[family(address)]
+        former[address] = former.pop(address)
+        return True
+
     def over(self, at: int) -> Iterator[bytes]:
         """Those of which `forget` will say that they are free, if it is not called so often."""
         if self._ends and self._ends[0][0] <= at:
