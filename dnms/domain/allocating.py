@@ -155,12 +155,29 @@ def _named(ledger: Ledger, request: AllocateAddress, address: bytes, *, at: int)
         raise Refused("not-in-plan", f"no pool of the subnet for IPv{request.family} has this address")
     if is_reserved(address, subnet):
         raise Refused("reserved-address", "nobody may be given this address")
+    check_block(ledger, pool, address, request.client, request.iaid)
     if not fits(ledger, pool, address, request.group):
         raise Refused("not-in-group", "it is none of the addresses of the client's group; reserve it for the client")
     search = Search(ledger, request, pool, subnet, at=at, entropy=b"")
     if not (ledger.is_open_to(address, request.client, request.iaid) and search.is_free(address)):
         raise Refused("in-use", "another client has this address, or it is kept or rests")
     return Chosen(address, pool, prefix, 0, moves=False)
+
+
+def check_block(ledger: Ledger, pool: Pool, address: bytes, client: bytes, iaid: int) -> None:
+    """Refused `other-block` where every host has a /64, and the client has or keeps another one than that of `address`.
+
+    What it has for this interface alone does not count: that goes where its new address is.
+    """
+    if not pool.prefix_per_host:
+        return
+    wanted, has, kept = block_of(address), ledger.blocks.of(client, pool), ledger.kept_blocks.of(client, pool)
+    if has is not None and has != wanted:
+        moving = sum(block_of(each.address) == has for each in ledger.leases_of(client, iaid, 6))
+        has = has if ledger.blocks.count(has) > moving else None
+    other = next((each for each in (has, kept) if each not in (None, wanted)), None)
+    if other is not None:
+        raise Refused("other-block", f"the client's addresses of pool {pool.name!r} lie in {Prefix(other, 64)}")
 
 
 def fits(ledger: Ledger, pool: Pool, address: bytes, group: int) -> bool:

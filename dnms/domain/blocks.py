@@ -41,6 +41,10 @@ class Blocks:
         owned = self._owners.get(block_of(address))
         return None if owned is None else owned[0]
 
+    def count(self, block: bytes) -> int:
+        """How many addresses its client has in it."""
+        return self._owners[block][1]
+
     def of(self, client: bytes, pool: Pool) -> bytes | None:
         """The client's block in a pool."""
         return next((block for block in self._blocks.get(client, ()) if pool.first <= block <= pool.last), None)

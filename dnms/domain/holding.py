@@ -22,7 +22,10 @@ MAX_HOLDS: Final = 8
 
 
 def hold(ledger: Ledger, request: HoldAddress, *, at: int, entropy: bytes) -> Iterator[Event]:
-    """Keep an address for a client. Refused `not-in-plan`, `reserved-address`, `held`, `in-use`, `too-many-holds`."""
+    """Keep an address for a client.
+
+    Refused `not-in-plan`, `reserved-address`, `held`, `in-use`, `other-block`, `too-many-holds`.
+    """
     who = (request.client, request.iaid)
     if request.address is not None and ledger.held.get(request.address) == who:
         return
@@ -40,6 +43,7 @@ def hold(ledger: Ledger, request: HoldAddress, *, at: int, entropy: bytes) -> It
         raise Refused("held", "the address is kept for another client")
     if not ledger.is_open_to(request.address, *who):
         raise Refused("in-use", "another client has this address, or its /64; move that client first")
+    allocating.check_block(ledger, pool, request.address, *who)
     yield AddressHeld(address=request.address, client=request.client, iaid=request.iaid)
 
 

@@ -141,7 +141,7 @@ class Ledger:
         """The outcome of one request at the instant `at`.
 
         Refused: `no-subnet`, `no-pool`, `no-strategy`, `unknown-group`, `exhausted`, `no-binding`, `not-in-plan`,
-        `in-use`, `held`, `not-held`, `reserved-address`, `not-in-group`, `too-many-holds`,
+        `in-use`, `held`, `not-held`, `reserved-address`, `not-in-group`, `other-block`, `too-many-holds`,
         `too-many-declines`, `level`, `not-for-ledger`.
         """
         if self.plan.level > LEVEL and not isinstance(request, AdoptPlan):

@@ -356,13 +356,21 @@ def _reservation_problems(request: ApplyPlan) -> Iterator[str]:
     subnets = {subnet.name: subnet for subnet in request.subnets}
     seen: set[tuple[str, bytes]] = set()
     kept: Counter[tuple[str, bytes, str, int]] = Counter()
+    hosts: dict[tuple[str, bytes], bytes] = {}  # by pool and client, where every host has a /64: the upper half of it
     for index, each in enumerate(request.reservations):
         place, text, subnet = f"$.reservation[{index}]", format_address(each.address), subnets.get(each.subnet)
         if subnet is None:
             yield f"{place}.subnet: there is no subnet {each.subnet!r}; expected one of {sorted(subnets)}"
             continue
-        if not any(pool.subnet == each.subnet and pool.first <= each.address <= pool.last for pool in request.pools):
+        pool = next((p for p in request.pools if p.subnet == each.subnet and p.first <= each.address <= p.last), None)
+        if pool is None:
             yield f"{place}.address: no pool of subnet {each.subnet!r} has {text}"
+        elif (
+            pool.prefix_per_host
+            and (other := hosts.setdefault((pool.name, each.client), each.address[:8])) != (each.address[:8])
+        ):
+            block = Prefix(other + bytes(8), 64)
+            yield f"{place}.address: {text} is not in {block}, where the plan has its host; all of a host is in one /64"
         elif is_reserved(each.address, subnet):
             yield f"{place}.address: nobody may be given {text}: it is a gateway, an end of a network, or RFC 5453's"
         if (each.subnet, each.address) in seen:

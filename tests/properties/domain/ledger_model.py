@@ -226,6 +226,12 @@ class Model:
                 assert address is not None
                 other = had is not None and (had.client, had.iaid) != who
                 assert other or (not self.is_shared(address) and not self._own_block(address, who))
+            case "other-block":
+                wanted = (request.to if isinstance(request, MoveAddress) else address) or b""
+                theirs = {a for a, each in self.holders.items() if each.client == who[0]}
+                theirs |= {a for a, each in self.kept.items() if each[0] == who[0]}
+                assert not self.is_shared(wanted)
+                assert any(a[:8] != wanted[:8] for a in theirs if family(a) == 6)
             case "unknown-group":
                 assert isinstance(request, AllocateAddress | HoldAddress)
                 assert request.group == UNKNOWN

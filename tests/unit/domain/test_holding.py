@@ -311,6 +311,26 @@ def test_the_64_in_which_an_address_is_kept_is_nobody_elses_before_its_client_co
     assert clerk.allocate(10).address[:8] == kept[3][:8]
 
 
+def test_all_that_is_kept_for_a_host_is_in_one_64(clerk: Clerk) -> None:
+    clerk.adopt(PER_HOST.format(bits=":/48", strategy="hash"))
+    clerk.ask(hold(1, "2001:db8:0:7::1"))
+    assert clerk.refused(hold(1, "2001:db8:0:8::1")) == "other-block"
+    assert clerk.refused(hold(1, "2001:db8:0:8::1", iaid=2)) == "other-block"
+    assert clerk.ask(hold(1, "2001:db8:0:7::2"))
+
+
+def test_a_host_moves_to_another_64_with_all_that_it_has_or_not_at_all(clerk: Clerk) -> None:
+    clerk.adopt(PER_HOST.format(bits=":/48", strategy="hash"))
+    lease, there = clerk.allocate(1), parse_address("2001:db8:0:8::1")
+    clerk.ask(AllocateAddress(client=client(1), iaid=2, family=6))
+    assert clerk.refused(hold(1, "2001:db8:0:8::1")) == "other-block"
+    move = MoveAddress(client=client(1), iaid=1, address=lease.address, to=there)
+    assert clerk.refused(move) == "other-block"
+    clerk.ask(ReleaseAddress(client=client(1), iaid=2, address=clerk.ledger.bindings[client(1), 2, 6]))
+    clerk.ask(move)
+    assert clerk.ledger.bindings[client(1), 1, 6] == there
+
+
 def test_as_many_hosts_as_blocks_and_a_block_is_free_again_with_its_last_address(clerk: Clerk) -> None:
     clerk.adopt(PER_HOST.format(bits=":/61", strategy="hash"))
     given = [clerk.allocate(number).address for number in range(8)]

@@ -83,6 +83,12 @@ def test_who_is_named_is_looked_up() -> None:
             reserving(*((f"2001:db8:1:1::{n}", 1) for n in range(1, MAX_HOLDS + 2))),
             f"more than {MAX_HOLDS} IPv6 addresses for one interface of a node",
         ),
+        (
+            reserving(("2001:db8:1:1::7", 1), ("2001:db8:1:2::7", 1))
+            .replace('"2001:db8:1:1::/64"', '"2001:db8:1::/48"')
+            .replace('range = "2001:db8:1::/48"', 'range = "2001:db8:1::/48"\nprefix_per_host = true'),
+            "2001:db8:1:2::7 is not in 2001:db8:1:1::/64, where the plan has its host",
+        ),
         (reserving((SIX, 1), rest='interface = "a-name-that-is-too-long"\n'), "interface"),
         (reserving((SIX, 1), rest='colour = "red"\n'), "known are address, node, interface, subnet"),
     ],
