@@ -73,6 +73,12 @@ def _of_subnet(found: SubnetForecast) -> Iterator[str]:
             f"{where}: {_count(found.moved, 'node')} would move to another address because of a group; "
             "both can be used until the old one is drained."
         )
+    if found.kept:
+        named = ", ".join(found.kept_first) + (", …" if found.kept > len(found.kept_first) else "")
+        yield (
+            f"{where}: {_count(found.kept, 'reserved address')} would stay, whatever the group of the node: {named}; "
+            "to have the node move, release it first: dnms address release."
+        )
     if found.without:
         yield f"{where}: for {found.without} of those there would be no other address."
     if found.undecided:

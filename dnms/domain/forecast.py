@@ -10,19 +10,23 @@ from typing import Final
 import msgspec
 
 from dnms.domain.aggregate import Refused
+from dnms.domain.allocating import fits
 from dnms.domain.leases import Lease
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import says_the_same
 from dnms.domain.reserved import fixed_addresses
 from dnms.domain.strategies import ENTROPY
 from dnms.events.address import AddressDeprecated, AddressWithdrawn
-from dnms.events.ip import family
+from dnms.events.ip import family, format_address
 from dnms.events.plan import AdoptedPlan, Family, PlanAdopted, Pool, Subnet
 from dnms.events.recorded import Event
 from dnms.events.requests import AllocateAddress
 
 MAX_DECIDED: Final = 10_000
 """Addresses that are chosen on one draft, half a second's work; beyond, it is counted for how many nobody looked."""
+
+MAX_NAMED: Final = 20
+"""Addresses that are named and not only counted."""
 
 EXHAUSTED: Final = "exhausted"
 
@@ -48,6 +52,8 @@ class SubnetForecast(msgspec.Struct, frozen=True, kw_only=True):
     without: int  # of those two, associations that would get no other address
     undecided: int  # of those two, associations for which nobody has looked
     unplaced: int = 0  # addresses that are kept for somebody now, and could be given to nobody any more
+    kept: int = 0  # addresses that are kept for clients that come into a group that has others
+    kept_first: tuple[str, ...] = ()  # of these the lowest, up to MAX_NAMED
     pools: tuple[PoolForecast, ...] = ()
 
 
@@ -65,6 +71,7 @@ def foresee(  # all that it depends on
     leases, placed = len(draft.leases), _placed(draft)
     ended = () if says_the_same(before, after) else _adopt(draft, after)
     leaving = [lease for lease in draft.leases.values() if groups.get(lease.client, lease.group) != lease.group]
+    kept = sorted(_staying(draft, groups))
     asking = dict.fromkeys(lease.binding for lease in (*ended, *leaving) if not lease.drained_at)
     own = {lease.client: lease.group for lease in (*ended, *leaving)}
     moved: set[bytes] = set()
@@ -87,6 +94,8 @@ def foresee(  # all that it depends on
         without=refused.total(),
         undecided=max(0, len(asking) - MAX_DECIDED),
         unplaced=max(0, placed - _placed(draft)),
+        kept=len(kept),
+        kept_first=tuple(map(format_address, kept[:MAX_NAMED])),
         pools=tuple(_pools(after, held_before, _held(draft), refused)),
     )
 
@@ -107,6 +116,14 @@ def _ask(draft: Ledger, client: bytes, iaid: int, kind: Family, group: int, *, a
     for event in events:
         draft.evolve(event, at=at, position=0)
     return events
+
+
+def _staying(ledger: Ledger, groups: Mapping[bytes, int]) -> Iterable[bytes]:
+    """The addresses that are kept for clients whose new group has others: they are given to them all the same."""
+    for address, (client, _) in ledger.held.items():
+        pool = ledger.pool_of(address) if client in groups else None
+        if pool is not None and not fits(ledger, pool, address, groups[client]):
+            yield address
 
 
 def _placed(ledger: Ledger) -> int:

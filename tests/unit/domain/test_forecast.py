@@ -7,7 +7,8 @@ from dnms.domain.document import from_toml
 from dnms.domain.forecast import SubnetForecast, foresee
 from dnms.domain.plan import PlanState
 from dnms.domain.plan_difference import differences
-from dnms.events.requests import ApplyPlan, HoldAddress
+from dnms.events.ip import format_address
+from dnms.events.requests import AllocateAddress, ApplyPlan, HoldAddress
 from tests.unit.domain.clerk import Clerk, client
 from tests.unit.domain.conftest import PLAN
 
@@ -101,3 +102,14 @@ def test_the_parts_in_which_plans_differ(document: ApplyPlan) -> None:
     assert found["subnet", "office"].fields == {"group": [None, [{"name": "voip", "mtu": 1400}]]}
     everything = differences(PlanState().document(), document)
     assert [(one.part, one.change) for one in everything][:1] == [("site", "new")]
+
+
+def test_who_has_an_address_kept_stays_with_it_in_another_group_and_is_named(clerk: Clerk) -> None:
+    address = clerk.allocate(1).address
+    for number in (1, 2):
+        clerk.ask(HoldAddress(client=client(number), iaid=1, family=6))
+        clerk.ask(HoldAddress(client=client(number), iaid=1, family=4))  # whose ranges say no group
+    found = foreseen(clerk, PLAN, {client(1): VOIP, client(3): VOIP})
+    assert (found.moved, found.kept, found.kept_first) == (0, 1, (format_address(address),))
+    assert foreseen(clerk, PLAN, {client(3): VOIP}).kept == 0
+    assert clerk.ask(AllocateAddress(client=client(1), iaid=1, family=6, group=VOIP)) == ()
