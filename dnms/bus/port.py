@@ -73,6 +73,7 @@ class LogDamaged(LogError):
     """A message is missing, or is no commit: a gap in a sequence or in a chain of predecessors. Never skipped."""
 
     why = "log-damaged"
+    advice = "`dnms log check` says what is missing, and `dnms log repair` brings it back from an archive"
 
 
 class Log(Protocol):

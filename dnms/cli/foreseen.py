@@ -6,7 +6,7 @@ import errno
 
 from dnms.archive.records import ArchiveError
 from dnms.bus.embedded import EmbeddedServerError
-from dnms.bus.port import LogError, Unanswered, Unavailable
+from dnms.bus.port import LogDamaged, LogError, Unanswered, Unavailable
 from dnms.cli.exits import MACHINE, REFUSED, UNREACHABLE, USAGE, Failure
 from dnms.disk.extensions import ExtensionError
 from dnms.disk.site import SiteError
@@ -38,7 +38,7 @@ def failure_of(error: Exception) -> Failure | None:
     """The end that an error means; None if nobody foresaw it."""
     for kind, code in CODES:
         if isinstance(error, kind):
-            return Failure(code, str(error))
+            return Failure(code, f"{error}; {error.advice}" if isinstance(error, LogDamaged) else str(error))
     if isinstance(error, OSError) and error.errno in NO_SPACE:
         return Failure(MACHINE, f"no space left on the disk{_of(error)}; make room and try again")
     if isinstance(error, OSError) and error.errno in NOT_ALLOWED:

@@ -69,7 +69,9 @@ def add(  # all that is known of a node
     duid: Annotated[str | None, Parameter(help="In hex.")] = None,
     mac: Annotated[str | None, Parameter(help="Hardware address of the interface for which its addresses are.")] = None,
     group: Annotated[str | None, Parameter(help="Wins over the patterns of the plan's groups.")] = None,
-    subnet: Annotated[tuple[str, ...], Parameter(help="Where it may come to; without it, everywhere.")] = (),
+    subnet: Annotated[
+        tuple[str, ...], Parameter(help="Where it may come to; without it, everywhere.", negative="")
+    ] = (),
     interface: Annotated[str | None, Parameter(help="For which its addresses are; with --duid, else eth0.")] = None,
     from_: Annotated[
         Path | None,

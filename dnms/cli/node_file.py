@@ -32,7 +32,12 @@ def rows(file: Path) -> list[Row]:
         raise Failure(USAGE, f"cannot read {file}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise Failure(USAGE, f"{file}: expected UTF-8; byte {error.start} is none") from error
-    return list(_of_json(text) if text.lstrip().startswith("{") else _of_csv(file, text))
+    found = list(_of_json(text) if text.lstrip().startswith("{") else _of_csv(file, text))
+    if not found:
+        raise Failure(
+            USAGE, f"{file}: there is no node in it; the first line names the columns, each other one is a node"
+        )
+    return found
 
 
 def _of_json(text: str) -> Iterator[Row]:

@@ -192,7 +192,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 def _refused(file: Path, document: dict[str, Any], problems: Sequence[tuple[str, str]]) -> Failure:
     lines = [f"{file}: {place}{_named(document, place)}: {detail}" for place, detail in problems]
-    return Failure(USAGE, "\n".join([*lines, "nothing was applied"]))
+    return Failure(USAGE, "\n".join([*lines, "nothing was changed"]))
 
 
 def _named(document: dict[str, Any], place: str) -> str:

@@ -112,8 +112,10 @@ class Runner:
                 except Unavailable as error:
                     log_events.warning("views wait for the log", error=str(error))
                     await asyncio.sleep(PAUSE)
-        except (LogForked, LogDamaged) as error:
+        except LogForked as error:
             await self._stop(writer, error.why, error)
+        except LogDamaged as error:
+            await self._stop(writer, error.why, error, advice=f"; {error.advice}")
         except UnknownToThisRelease as error:
             await self._stop(writer, "unknown-to-this-release", error)
         except (sqlite3.Error, OSError) as error:
@@ -131,10 +133,10 @@ class Runner:
                 if batch.caught_up and files.current(self._path) != store.file:
                     files.publish(self._path, store.file)
 
-    async def _stop(self, writer: Writer, why: str, error: Exception) -> None:
+    async def _stop(self, writer: Writer, why: str, error: Exception, *, advice: str = "") -> None:
         log_events.error("views stopped", why=why, error=str(error), position=writer.store.position.sequence)
         with suppress(sqlite3.Error, OSError):  # a full disk may refuse this too; it is logged above
-            await writer.call(lambda: writer.store.stop(why, str(error)))
+            await writer.call(lambda: writer.store.stop(why, f"{error}{advice}"))
             files.publish(self._path, writer.store.file)
 
 

@@ -28,7 +28,7 @@ from dnms.agents.subnet.sessions import Sessions
 from dnms.agents.subnet.snapshot import Keeper, Snapshots, Whose
 from dnms.agents.subnet.start import reach, read_snapshot
 from dnms.bus.clock import LogClock
-from dnms.bus.port import Log, LogError, LogForked, Unavailable
+from dnms.bus.port import Log, LogDamaged, LogError, LogForked, Unavailable
 from dnms.disk.extensions import ExtensionError, load_strategies
 from dnms.disk.journal import Belongs, JournalError
 from dnms.disk.journal import Journal as DiskJournal
@@ -128,6 +128,8 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
             text = one_line(errors)
             if errors.subgroup(LogForked) and settings.snapshot.exists():
                 text += f"; if this is the right log, move away what was made of the other one: {settings.snapshot}"
+            if errors.subgroup(LogDamaged):
+                text += f"; {LogDamaged.advice}"
             raise SubnetAgentError(text) from errors
         finally:
             await log.close()

@@ -58,7 +58,7 @@ async def reach(bus: str, site: Site, folds: Folds | None, *, stop: asyncio.Even
                 _logger.warning("no bus: it begins with what the snapshot knows", reason=str(error))
                 log = LateLog(folds.read.log_id, lambda: connect(bus, site.name, token=site.bus_token))
                 return Reached(log, LogClock(log, boot=told.boot, told=told), away=True)
-            _logger.warning("no bus yet", reason=str(error))
+            _logger.warning("no bus yet: --bus says where it is", reason=str(error))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_RETRY):
                 await stop.wait()

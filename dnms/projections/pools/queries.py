@@ -8,7 +8,8 @@ import aiosqlite
 import msgspec
 
 from dnms.domain.document import range_text
-from dnms.events.plan import Pool
+from dnms.domain.forecast import room
+from dnms.projections.pools.usage import pool_of, subnet_of
 
 
 class PoolRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -18,7 +19,7 @@ class PoolRow(msgspec.Struct, frozen=True, kw_only=True):
     subnet: str
     range: str
     strategy: str
-    size: int
+    size: int  # how many addresses (where each client has a /64: how many of these) can be given
     held: int
     declined: int  # whose last word was a decline, or that somebody else was seen with them
     resting: int  # of these in its range, which nobody gets yet, since their quarantine has not ended
@@ -39,13 +40,15 @@ async def pools(db: aiosqlite.Connection, *, at: int, subnet: str | None = None)
     """The plan's pools, and withdrawn ones that still have leases. `at` is now, in microseconds since 1970."""
     rows = await db.execute_fetchall(
         """
-        SELECT p.name, p.subnet, p.first, p.last, p.strategy, coalesce(c.held, 0), coalesce(c.declined, 0), p.withdrawn,
+        SELECT p.name, p.subnet, p.first, p.last, p.strategy, p.prefix_per_host, s.definition,
+            coalesce(c.held, 0), coalesce(c.declined, 0), p.withdrawn,
             (SELECT count(*) FROM address_lease a WHERE a.subnet = p.subnet AND a.state != 'held'
              AND a.address BETWEEN p.first AND p.last AND a.horizon > :at),
             (SELECT count(*) FROM address_hold h WHERE h.subnet = p.subnet AND h.address BETWEEN p.first AND p.last
              AND NOT EXISTS (SELECT 1 FROM address_lease l WHERE l.address = h.address AND l.subnet = h.subnet
                  AND (l.state = 'held' OR l.horizon > :at)))
-        FROM pool p LEFT JOIN address_count c ON c.subnet = p.subnet AND c.pool = p.name
+        FROM pool p LEFT JOIN pool_subnet s ON s.name = p.subnet
+        LEFT JOIN address_count c ON c.subnet = p.subnet AND c.pool = p.name
         WHERE (NOT p.withdrawn OR c.held > 0) AND (:subnet IS NULL OR p.subnet = :subnet)
         ORDER BY p.subnet, p.name
         """,
@@ -55,14 +58,14 @@ async def pools(db: aiosqlite.Connection, *, at: int, subnet: str | None = None)
         PoolRow(
             pool=row[0],
             subnet=row[1],
-            range=range_text(Pool(name=row[0], subnet=row[1], first=row[2], last=row[3])),
+            range=range_text(pool_of(row)),
             strategy=row[4],
-            size=int.from_bytes(row[3]) - int.from_bytes(row[2]) + 1,
-            held=row[5],
-            declined=row[6],
-            withdrawn=bool(row[7]),
-            resting=row[8],
-            reserved=row[9],
+            size=room(pool_of(row), subnet_of(row[6])),
+            held=row[7],
+            declined=row[8],
+            withdrawn=bool(row[9]),
+            resting=row[10],
+            reserved=row[11],
         )
         for row in rows
     ]

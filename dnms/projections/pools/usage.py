@@ -65,14 +65,16 @@ async def usage(reading: Reading, name: str) -> list[PoolUsage]:
         """,
         (name,),
     )
-    return [await _usage(reading, _pool(row), _subnet(row[6])) for row in rows]
+    return [await _usage(reading, pool_of(row), subnet_of(row[6])) for row in rows]
 
 
-def _pool(row: Any) -> Pool:
+def pool_of(row: Any) -> Pool:
+    """A pool by name, subnet, first, last, strategy and whether every host has a prefix."""
     return Pool(name=row[0], subnet=row[1], first=row[2], last=row[3], strategy=row[4], prefix_per_host=bool(row[5]))
 
 
-def _subnet(definition: str | None) -> Subnet | None:
+def subnet_of(definition: str | None) -> Subnet | None:
+    """A subnet by its definition, as far as it says what can be given of its pools."""
     if definition is None:
         return None
     fields = msgspec.json.decode(definition, type=dict[str, Any])

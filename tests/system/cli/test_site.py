@@ -130,7 +130,7 @@ def test_every_problem_of_a_plan_has_its_line(served: Served, tmp_path: Path) ->
     assert done.code == USAGE
     places = [line.split(": ")[2] for line in done.err.splitlines()[:-1]]
     assert places == ["$.group[0].number ('voip')", "$.pool[0].range ('office-v6')"]
-    assert done.err.splitlines()[-1] == "dnms: nothing was applied"
+    assert done.err.splitlines()[-1] == "dnms: nothing was changed"
 
 
 class Tail:

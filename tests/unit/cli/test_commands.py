@@ -129,7 +129,7 @@ def test_wrong_usage_is_one_line_on_stderr(words: str, said: str, capsys: pytest
     assert out == ""
     assert said in err
     assert err.startswith("dnms: ")
-    assert err.removesuffix("dnms: nothing was applied\n").count("\n") == 1
+    assert err.removesuffix("dnms: nothing was changed\n").count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -189,7 +189,7 @@ def test_a_plan_that_is_nested_too_deeply_is_one_line(tmp_path: Path, capsys: py
         file.write_text(text)
         assert main(["plan", "apply", str(file)]) == USAGE
         assert str(file) in (err := capsys.readouterr().err)
-        assert err.removesuffix("dnms: nothing was applied\n").count("\n") == 1
+        assert err.removesuffix("dnms: nothing was changed\n").count("\n") == 1
 
 
 def test_a_plan_that_is_too_large_as_json_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

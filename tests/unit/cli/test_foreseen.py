@@ -35,6 +35,12 @@ def test_what_is_foreseen_ends_with_a_code(error: Exception, code: int) -> None:
     assert failure.text
 
 
+def test_a_damaged_log_says_what_to_do() -> None:
+    failure = failure_of(LogDamaged("a gap"))
+    assert failure is not None
+    assert failure.text == f"a gap; {LogDamaged.advice}"
+
+
 @pytest.mark.parametrize("error", [ValueError("a defect"), OSError(errno.EIO, "Input/output error")])
 def test_a_defect_is_not_hidden(error: Exception) -> None:
     assert failure_of(error) is None

@@ -11,15 +11,21 @@ from dnms.domain.document import from_toml
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.events.address import AddressAllocated
+from dnms.events.ip import parse_address
 from dnms.events.plan import Family
 from dnms.events.recorded import Event, Request
-from dnms.events.requests import AdoptPlan, AllocateAddress
+from dnms.events.requests import AdoptPlan, AllocateAddress, HoldAddress
 
 SECOND = 1_000_000
 
 
 def client(number: int) -> bytes:
     return number.to_bytes(16)
+
+
+def hold(number: int, address: str, iaid: int = 1) -> HoldAddress:
+    packed = parse_address(address)
+    return HoldAddress(client=client(number), iaid=iaid, family=6 if ":" in address else 4, address=packed)
 
 
 class Clerk:
