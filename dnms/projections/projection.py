@@ -23,6 +23,7 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     version: int  # raise it when the schema or the fold changes: the views are then folded anew
     schema: str  # CREATE statements
+    past: tuple[str, ...] = ()  # CREATE TEMP VIEW statements, of what it has as of a moment (see `versions`)
     fold: Fold
 
 

@@ -17,10 +17,19 @@ from dnms.projections import PROJECTIONS, files
 from dnms.projections.files import ViewsError, ViewsMissing, ViewsOutdated
 from dnms.projections.projection import Projection
 from dnms.projections.store import STOPPED, versions
-from dnms.projections.text import instant
+from dnms.projections.text import instant, microseconds
+from dnms.projections.versions import MOMENT, STANDS
 
 MAX_READERS = 4  # connections, each with a thread; an answer takes a millisecond
 LOOK = 0.1  # seconds between two looks for what a caller waits for
+
+
+Moment = datetime | int
+"""An instant, for the last commit that names no later time; or the sequence of a commit."""
+
+
+class NoSuchMoment(Exception):
+    """The views know of no such moment; one line that says which they know."""
 
 
 class ViewPosition(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,7 +40,7 @@ class ViewPosition(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
     time: datetime  # of the commit there
     commits: int
-    events: int
+    events: int  # 0 as of the past, where nobody counts them
 
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,19 +71,28 @@ class Views:
     def __init__(self, path: Path, *, projections: Sequence[Projection] = PROJECTIONS) -> None:
         self._path = path
         self._versions = versions(projections)
-        self._idle: list[tuple[Path, aiosqlite.Connection]] = []
+        self._past = [statement for projection in projections for statement in projection.past]
+        self._idle: dict[bool, list[tuple[Path, aiosqlite.Connection]]] = {False: [], True: []}  # by: of the past
         self._readers = asyncio.Semaphore(MAX_READERS)
 
     @asynccontextmanager
-    async def read(self) -> AsyncGenerator[Reading, None]:
-        """A moment of the views to ask. ViewsMissing, ViewsOutdated or ViewsError if there is none."""
+    async def read(self, at: Moment | None = None) -> AsyncGenerator[Reading, None]:
+        """A moment of the views to ask: the newest, or as of an instant or a commit.
+
+        ViewsMissing, ViewsOutdated or ViewsError if there is none; NoSuchMoment if they have not come to it, or nothing
+        had happened by then.
+        """
         async with self._readers:
-            file, db = await self._connection()
+            file, db = await self._connection(past=at is not None)
             sound = False
             try:
                 await db.execute("BEGIN")
                 try:
-                    yield Reading(db, await _position(db))
+                    position = await _position(db)
+                    if at is not None:
+                        position = await _position_at(db, position, at)
+                        await db.execute("UPDATE moment SET sequence = ?", (position.sequence,))
+                    yield Reading(db, position)
                 finally:
                     await db.execute("ROLLBACK")  # nothing was written
                 sound = True
@@ -87,7 +105,7 @@ class Views:
                 raise
             finally:
                 if sound:
-                    self._idle.append((file, db))
+                    self._idle[at is not None].append((file, db))
                 else:
                     await db.close()
 
@@ -121,16 +139,18 @@ class Views:
 
     async def close(self) -> None:
         """Close every connection."""
-        while self._idle:
-            _, db = self._idle.pop()
-            await db.close()
+        for idle in self._idle.values():
+            while idle:
+                _, db = idle.pop()
+                await db.close()
 
-    async def _connection(self) -> tuple[Path, aiosqlite.Connection]:
+    async def _connection(self, *, past: bool) -> tuple[Path, aiosqlite.Connection]:
         file = files.current(self._path)
         if file is None:
             raise ViewsMissing(f"there are no views at {self._path} yet; `dnms serve` folds them from the log")
-        while self._idle:
-            known, db = self._idle.pop()
+        idle = self._idle[past]
+        while idle:
+            known, db = idle.pop()
             if known == file:
                 return known, db
             await db.close()  # the views were rebuilt
@@ -149,6 +169,10 @@ class Views:
         if found != self._versions:
             await db.close()
             raise ViewsOutdated(f"another release wrote {self._path}; `dnms view rebuild` folds them anew")
+        if past:
+            await db.execute("PRAGMA temp_store = MEMORY")
+            for statement in (MOMENT, f"INSERT INTO moment VALUES ({STANDS})", *self._past):
+                await db.execute(statement)
         return file, db
 
 
@@ -157,3 +181,25 @@ async def _position(db: aiosqlite.Connection) -> ViewPosition:
     return ViewPosition(
         site=row[0], log_id=row[1], sequence=row[2], time=instant(row[3]), commits=row[4], events=row[5]
     )
+
+
+async def _position_at(db: aiosqlite.Connection, newest: ViewPosition, at: Moment) -> ViewPosition:
+    """Where the log was at a moment. NoSuchMoment."""
+    if isinstance(at, int):
+        if not 0 < at <= newest.sequence:
+            raise NoSuchMoment(f"there is no commit {at}; the views have the commits 1 to {newest.sequence}")
+        sequence = at
+    else:
+        if at > newest.time:
+            return newest
+        sequence = await _sequence_at(db, microseconds(at))
+        if not sequence:
+            raise NoSuchMoment(f"nothing had happened by {at.isoformat()}")
+    [row] = await db.execute_fetchall("SELECT time FROM main.event_commit WHERE sequence = ?", (sequence,))
+    return msgspec.structs.replace(newest, sequence=sequence, time=instant(row[0]), commits=sequence, events=0)
+
+
+async def _sequence_at(db: aiosqlite.Connection, time: int) -> int:
+    """The last commit that names no later time; 0 if there is none."""
+    [(found,)] = await db.execute_fetchall("SELECT max(sequence) FROM main.event_commit WHERE time <= ?", (time,))
+    return found or 0

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from dnms.events.address import (
     AddressAllocated,
@@ -27,7 +27,9 @@ from dnms.events.commit import Stored
 from dnms.events.configuration import Snapshot
 from dnms.events.seen import ConfigurationRegistered
 from dnms.kit.clock import MICROSECONDS
+from dnms.projections.addresses.schema import HOLD, LEASE, SEEN
 from dnms.projections.projection import place, storable
+from dnms.projections.versions import Rows
 
 HELD, DECLINED, BLOCKED = "held", "declined", "blocked"
 RESERVED = "reserved"  # of an address that is kept for a client, and nobody has or is kept from
@@ -66,128 +68,88 @@ class _Seen(NamedTuple):
     changed_index: int
 
 
-_LeaseKey = tuple[bytes, str]
-_SeenKey = tuple[int, bytes]
+class _Hold(NamedTuple):
+    """A row of `address_hold` behind its key."""
+
+    client: bytes
+    iaid: int
+    since: int
+    sequence: int
+    event_index: int
 
 
-class _Leases:
+class _Leases(Rows[_Lease]):
     """The leases that a batch touches, and the counts that go with them."""
 
     def __init__(self, cursor: sqlite3.Cursor) -> None:
-        self._cursor = cursor
-        self._rows: dict[_LeaseKey, _Lease | None] = {}
+        super().__init__(cursor, LEASE, _Lease)
         self._held: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._declined: defaultdict[tuple[str, str], int] = defaultdict(int)
 
-    def get(self, key: _LeaseKey) -> _Lease | None:
-        if key not in self._rows:
-            self._cursor.execute(
-                f"SELECT {', '.join(_Lease._fields)} FROM address_lease WHERE address = ? AND subnet = ?", key
-            )
-            row = self._cursor.fetchone()
-            self._rows[key] = None if row is None else _Lease(*row)
-        return self._rows[key]
-
-    def set(self, key: _LeaseKey, lease: _Lease | None) -> None:
-        for row, difference in ((self.get(key), -1), (lease, 1)):
-            if row is not None:
-                counts = self._held if row.state == HELD else self._declined
-                counts[key[1], row.pool] += difference
-        self._rows[key] = lease
+    def set(self, row: _Lease | None, *key: Any, sequence: int) -> None:
+        for each, difference in ((self.get(*key), -1), (row, 1)):
+            if each is not None:
+                counts = self._held if each.state == HELD else self._declined
+                counts[key[1], each.pool] += difference
+        super().set(row, *key, sequence=sequence)
 
     def write(self) -> None:
-        cursor = self._cursor
-        cursor.executemany(
-            "DELETE FROM address_lease WHERE address = ? AND subnet = ?",
-            [key for key, lease in self._rows.items() if lease is None],
-        )
-        cursor.executemany(
-            f"INSERT OR REPLACE INTO address_lease VALUES (?, ?{', ?' * len(_Lease._fields)})",
-            [(*key, *lease) for key, lease in self._rows.items() if lease is not None],
-        )
-        cursor.executemany(
+        super().write()
+        self._cursor.executemany(
             "INSERT INTO address_count VALUES (?, ?, ?, ?) "
             "ON CONFLICT DO UPDATE SET held = held + excluded.held, declined = declined + excluded.declined",
             [(*pool, self._held[pool], self._declined[pool]) for pool in {**self._held, **self._declined}],
         )
 
 
-class _Registered:
-    """The registered addresses of the clients that a batch touches."""
-
-    def __init__(self, cursor: sqlite3.Cursor) -> None:
-        self._cursor = cursor
-        self._before: dict[bytes, dict[_SeenKey, _Seen]] = {}
-        self._now: dict[bytes, dict[_SeenKey, _Seen]] = {}
-
-    def register(self, client: bytes, snapshot: Snapshot, *, subnet: str, at: int, sequence: int, index: int) -> None:
-        if client not in self._now:
-            self._cursor.execute(
-                f"SELECT interface, address, {', '.join(_Seen._fields)} FROM address_seen WHERE client = ?", (client,)
-            )
-            self._before[client] = {(row[0], row[1]): _Seen(*row[2:]) for row in self._cursor}
-            self._now[client] = self._before[client]
-        links = {link.index: link.name for link in snapshot.links}
-        before = self._now[client]
-        self._now[client] = now = {}
-        for one in snapshot.addresses:
-            key = (storable(one.interface), one.address)
-            known = before.get(key)
-            now[key] = _Seen(
-                subnet=subnet,
-                link=links.get(one.interface, ""),
-                prefix_length=storable(one.prefix_length),
-                origin=one.origin,
-                flags=storable(one.flags),
-                preferred_until=None if one.preferred is None else storable(at + one.preferred * MICROSECONDS),
-                valid_until=None if one.valid is None else storable(at + one.valid * MICROSECONDS),
-                since=at if known is None else known.since,
-                changed_sequence=sequence,
-                changed_index=index,
-            )
-
-    def write(self) -> None:
-        self._cursor.executemany(
-            "DELETE FROM address_seen WHERE client = ? AND interface = ? AND address = ?",
-            [(client, *key) for client, rows in self._before.items() for key in rows.keys() - self._now[client].keys()],
+def _register(
+    seen: Rows[_Seen], client: bytes, snapshot: Snapshot, *, subnet: str, at: int, sequence: int, index: int
+) -> None:
+    """The addresses of a client are those of its newest registration."""
+    links = {link.index: link.name for link in snapshot.links}
+    before = seen.under(client)
+    now: set[tuple[Any, ...]] = set()
+    for one in snapshot.addresses:
+        key = (client, storable(one.interface), one.address)
+        known = before.get(key)
+        now.add(key)
+        row = _Seen(
+            subnet=subnet,
+            link=links.get(one.interface, ""),
+            prefix_length=storable(one.prefix_length),
+            origin=one.origin,
+            flags=storable(one.flags),
+            preferred_until=None if one.preferred is None else storable(at + one.preferred * MICROSECONDS),
+            valid_until=None if one.valid is None else storable(at + one.valid * MICROSECONDS),
+            since=at if known is None else known.since,
+            changed_sequence=sequence,
+            changed_index=index,
         )
-        self._cursor.executemany(
-            f"INSERT OR REPLACE INTO address_seen VALUES (?, ?, ?{', ?' * len(_Seen._fields)})",
-            [(client, *key, *row) for client, rows in self._now.items() for key, row in rows.items()],
-        )
+        seen.set(row, *key, sequence=sequence)
+    for key in before.keys() - now:
+        seen.set(None, *key, sequence=sequence)
 
 
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     """Take in leases, reservations and registrations."""
-    leases, registered = _Leases(cursor), _Registered(cursor)
-    holds: dict[_LeaseKey, tuple[bytes, int, int, int, int] | None] = {}
+    leases, seen, holds = _Leases(cursor), Rows(cursor, SEEN, _Seen), Rows(cursor, HOLD, _Hold)
     for stored in batch:
         where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):
             if isinstance(event, ConfigurationRegistered):
-                registered.register(
-                    event.client, event.snapshot, subnet=where.subnet, at=at, sequence=sequence, index=index
+                _register(
+                    seen, event.client, event.snapshot, subnet=where.subnet, at=at, sequence=sequence, index=index
                 )
             elif isinstance(event, AddressHeld):
-                holds[event.address, where.subnet] = (event.client, event.iaid, at, sequence, index)
+                hold = _Hold(event.client, event.iaid, at, sequence, index)
+                holds.set(hold, event.address, where.subnet, sequence=sequence)
             elif isinstance(event, AddressUnheld):
-                holds[event.address, where.subnet] = None
+                holds.set(None, event.address, where.subnet, sequence=sequence)
             elif isinstance(event, _OF_A_LEASE):
-                key = (event.address, where.subnet)
-                before = leases.get(key)
-                after = _after(before, event, at=at, place=(sequence, index))
-                if after != before:
-                    leases.set(key, after)
-    leases.write()
-    registered.write()
-    cursor.executemany(
-        "DELETE FROM address_hold WHERE address = ? AND subnet = ?",
-        [key for key, hold in holds.items() if hold is None],
-    )
-    cursor.executemany(
-        "INSERT OR REPLACE INTO address_hold VALUES (?, ?, ?, ?, ?, ?, ?)",
-        [(*key, *hold) for key, hold in holds.items() if hold is not None],
-    )
+                after = _after(leases.get(event.address, where.subnet), event, at=at, place=(sequence, index))
+                leases.set(after, event.address, where.subnet, sequence=sequence)
+    for rows in (leases, seen, holds):
+        rows.write()
 
 
 _Gives = AddressAllocated | OutageGranted

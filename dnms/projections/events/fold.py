@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from dnms.events.commit import Stored
 from dnms.projections.text import to_json
+from dnms.projections.versions import AS_OF
 
 INDEX_BITS = 13  # a commit holds at most 5 000 events
 """An event's row id is its commit's sequence with its index in the lowest bits: one number, in the log's order."""
@@ -36,6 +37,11 @@ CREATE INDEX event_name ON event (name);
 CREATE INDEX event_client ON event (client) WHERE client IS NOT NULL;
 CREATE INDEX event_address ON event (address) WHERE address IS NOT NULL;
 """
+
+PAST = (
+    f"CREATE TEMP VIEW event_commit AS SELECT * FROM main.event_commit WHERE sequence <= {AS_OF}",
+    f"CREATE TEMP VIEW event AS SELECT * FROM main.event WHERE position < {AS_OF} + 1 << {INDEX_BITS}",
+)
 
 
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:

@@ -16,6 +16,7 @@ from dnms.events.address import (
 from dnms.events.commit import Stored
 from dnms.events.seen import ConfigurationRegistered
 from dnms.projections.projection import place
+from dnms.projections.versions import AS_OF
 
 SCHEMA = """
 CREATE TABLE history_lease (      -- who holds the address from `since` on; client NULL: nobody
@@ -54,6 +55,11 @@ CREATE TABLE history_client (
     latest INTEGER NOT NULL       -- of its registrations
 ) WITHOUT ROWID;
 """
+
+PAST = tuple(
+    f"CREATE TEMP VIEW {table} AS SELECT * FROM main.{table} WHERE sequence <= {AS_OF}"
+    for table in ("history_lease", "history_use")
+)
 
 _Use = tuple[str, str]
 """Link and origin."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from dnms.events.commit import Stored
 from dnms.events.plan import (
@@ -17,80 +18,108 @@ from dnms.events.plan import (
 )
 from dnms.projections.projection import place
 from dnms.projections.text import to_json
+from dnms.projections.versions import Rows, Table
 
-SCHEMA = """
-CREATE TABLE pool_site (
-    one INTEGER PRIMARY KEY CHECK (one = 1),
-    name TEXT NOT NULL,
-    level INTEGER NOT NULL
-);
-CREATE TABLE pool_group (
-    name TEXT PRIMARY KEY,
-    number INTEGER NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX pool_group_number ON pool_group (number);
-CREATE TABLE pool_subnet (
-    name TEXT PRIMARY KEY,
-    realm TEXT NOT NULL,
-    definition TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE pool (
-    subnet TEXT NOT NULL,
-    name TEXT NOT NULL,
-    first BLOB NOT NULL,
-    last BLOB NOT NULL,
-    strategy TEXT NOT NULL,
-    preferred INTEGER NOT NULL,
-    valid INTEGER NOT NULL,
-    quarantine INTEGER NOT NULL,
-    prefix_per_host INTEGER NOT NULL,
-    withdrawn INTEGER NOT NULL,   -- stays in the table, for its leases end later
-    sequence INTEGER NOT NULL,
-    PRIMARY KEY (subnet, name)
-) WITHOUT ROWID;
-CREATE INDEX pool_name ON pool (name);
-"""
+SITE = Table(
+    name="pool_site", key={"one": "INTEGER NOT NULL"}, columns={"name": "TEXT NOT NULL", "level": "INTEGER NOT NULL"}
+)
+GROUP = Table(
+    name="pool_group", key={"name": "TEXT NOT NULL"}, columns={"number": "INTEGER NOT NULL"}, indexes=("number",)
+)
+SUBNET = Table(
+    name="pool_subnet",
+    key={"name": "TEXT NOT NULL"},
+    columns={"realm": "TEXT NOT NULL", "definition": "TEXT NOT NULL"},
+)
+POOL = Table(
+    name="pool",
+    key={"name": "TEXT NOT NULL", "subnet": "TEXT NOT NULL"},
+    columns={
+        "first": "BLOB NOT NULL",
+        "last": "BLOB NOT NULL",
+        "strategy": "TEXT NOT NULL",
+        "preferred": "INTEGER NOT NULL",
+        "valid": "INTEGER NOT NULL",
+        "quarantine": "INTEGER NOT NULL",
+        "prefix_per_host": "INTEGER NOT NULL",
+        "withdrawn": "INTEGER NOT NULL",  # stays in the table, for its leases end later
+        "sequence": "INTEGER NOT NULL",
+    },
+    indexes=("subnet",),
+)
+TABLES = (SITE, GROUP, SUBNET, POOL)
+SCHEMA = "".join(table.schema for table in TABLES)
+PAST = tuple(table.past for table in TABLES)
+
+
+class _Site(NamedTuple):
+    name: str
+    level: int
+
+
+class _Group(NamedTuple):
+    number: int
+
+
+class _Subnet(NamedTuple):
+    realm: str
+    definition: str
+
+
+class _Pool(NamedTuple):
+    first: bytes
+    last: bytes
+    strategy: str
+    preferred: int
+    valid: int
+    quarantine: int
+    prefix_per_host: int
+    withdrawn: int
+    sequence: int
 
 
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
-    """Take in the plan. It changes rarely, so a statement an event."""
+    """Take in the plan."""
+    sites, groups = Rows(cursor, SITE, _Site), Rows(cursor, GROUP, _Group)
+    subnets, pools = Rows(cursor, SUBNET, _Subnet), Rows(cursor, POOL, _Pool)
     for stored in batch:
         if place(stored.subject).family != "plan":
             continue
+        sequence = stored.sequence
         for event in stored.commit.events:
             match event:
                 case SiteDefined():
-                    cursor.execute("INSERT OR REPLACE INTO pool_site VALUES (1, ?, ?)", (event.name, event.level))
+                    sites.set(_Site(event.name, event.level), 1, sequence=sequence)
                 case GroupDefined(group=group):
-                    cursor.execute("INSERT OR REPLACE INTO pool_group VALUES (?, ?)", (group.name, group.number))
+                    groups.set(_Group(group.number), group.name, sequence=sequence)
                 case GroupWithdrawn():
-                    cursor.execute("DELETE FROM pool_group WHERE name = ?", (event.name,))
+                    groups.set(None, event.name, sequence=sequence)
                 case SubnetDefined(subnet=subnet):
-                    cursor.execute(
-                        "INSERT OR REPLACE INTO pool_subnet VALUES (?, ?, ?)",
-                        (subnet.name, subnet.realm, to_json(subnet)),
-                    )
+                    subnets.set(_Subnet(subnet.realm, to_json(subnet)), subnet.name, sequence=sequence)
                 case SubnetWithdrawn():
-                    cursor.execute("DELETE FROM pool_subnet WHERE name = ?", (event.name,))
+                    subnets.set(None, event.name, sequence=sequence)
                 case PoolDefined(pool=pool):
-                    # A pool that moves to another subnet leaves one behind that is withdrawn.
-                    cursor.execute("UPDATE pool SET withdrawn = 1 WHERE name = ?", (pool.name,))
-                    cursor.execute(
-                        "INSERT OR REPLACE INTO pool VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?)",
-                        (
-                            pool.subnet,
-                            pool.name,
-                            pool.first,
-                            pool.last,
-                            pool.strategy,
-                            pool.preferred,
-                            pool.valid,
-                            pool.quarantine,
-                            pool.prefix_per_host,
-                            stored.sequence,
-                        ),
+                    _withdraw(pools, pool.name, sequence)  # one that moves to another subnet leaves one behind
+                    row = _Pool(
+                        pool.first,
+                        pool.last,
+                        pool.strategy,
+                        pool.preferred,
+                        pool.valid,
+                        pool.quarantine,
+                        pool.prefix_per_host,
+                        0,
+                        sequence,
                     )
+                    pools.set(row, pool.name, pool.subnet, sequence=sequence)
                 case PoolWithdrawn():
-                    cursor.execute("UPDATE pool SET withdrawn = 1 WHERE name = ?", (event.name,))
+                    _withdraw(pools, event.name, sequence)
                 case _:
                     pass
+    for rows in (sites, groups, subnets, pools):
+        rows.write()
+
+
+def _withdraw(pools: Rows[_Pool], name: str, sequence: int) -> None:
+    for key, row in pools.under(name).items():
+        pools.set(row._replace(withdrawn=1), *key, sequence=sequence)

@@ -16,6 +16,7 @@ from dnms.projections.comparison import compare, differences
 from dnms.projections.example import SITE, Example, Happened, stored
 from dnms.projections.runner import rebuild
 from dnms.projections.verify import verify
+from dnms.projections.versions import STANDS
 from dnms.projections.views import Views
 from tests.contracts.projections.logs import logs, memory_log, write
 from tests.contracts.projections.test_folds import EXAMPLES, every_example
@@ -48,11 +49,11 @@ async def test_views_of_the_examples_agree_with_the_naive_fold(example: Example,
 
 
 WRONG = [
-    "UPDATE address_lease SET client = x'00000000000000000000000000000000'",
-    "DELETE FROM address_seen",
+    f"UPDATE address_lease_row SET client = x'00000000000000000000000000000000' WHERE until_sequence = {STANDS}",
+    "DELETE FROM address_seen_row",
     "UPDATE address_count SET held = held + 1",
-    "UPDATE node SET name = 'mallory'",
-    "UPDATE node SET subnet = 'elsewhere'",
+    f"UPDATE node_row SET name = 'mallory' WHERE until_sequence = {STANDS}",
+    f"UPDATE node_row SET subnet = 'elsewhere' WHERE until_sequence = {STANDS}",
     "UPDATE history_lease SET since = since - 1",
     "DELETE FROM history_use WHERE used = 1",
     "UPDATE view_position SET events = events + 1",

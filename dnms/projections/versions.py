@@ -1,0 +1,139 @@
+"""Tables whose rows keep their former versions, so that every question can be asked as of any commit.
+
+A table `T` is stored as `T_row`, with the sequence of the commit from which a version stands and of the one until which
+it stood; a version that stands has the largest number there. The view `T` is what stands now. Whoever asks about the
+past puts a view of the same name before it (`Table.past`), so that one SQL serves both.
+
+Of several changes of a row in one commit there is one version, the last. What is written depends on the log alone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, Final, Generic, TypeVar
+
+import msgspec
+
+STANDS: Final = (1 << 63) - 1
+"""Until which sequence a row stands that stands now."""
+
+MOMENT: Final = "CREATE TEMP TABLE moment (sequence INTEGER NOT NULL)"
+"""Of one row: as of which commit a connection is asked."""
+AS_OF: Final = "(SELECT sequence FROM moment)"
+
+R = TypeVar("R", bound=tuple[Any, ...])
+
+_Key = tuple[Any, ...]
+
+
+class Table(msgspec.Struct, frozen=True):
+    """One table: its columns with their declarations, the key first."""
+
+    name: str
+    key: dict[str, str]
+    columns: dict[str, str]
+    indexes: tuple[str, ...] = ()  # columns by which it is asked too
+
+    @property
+    def schema(self) -> str:
+        """The statements that make it."""
+        declared = ", ".join(f"{name} {kind}" for name, kind in (self.key | self.columns).items())
+        indexes = "".join(
+            f"CREATE INDEX {self.name}_by_{column} ON {self.name}_row ({column}, until_sequence);"
+            for column in self.indexes
+        )
+        return (
+            f"CREATE TABLE {self.name}_row ({declared}, from_sequence INTEGER NOT NULL, until_sequence INTEGER NOT NULL,"
+            f" PRIMARY KEY ({', '.join(self.key)}, until_sequence)) WITHOUT ROWID;"
+            f"CREATE VIEW {self.name} AS SELECT {self._names} FROM {self.name}_row WHERE until_sequence = {STANDS};"
+            f"{indexes}"
+        )
+
+    @property
+    def past(self) -> str:
+        """The view that shows it as of `moment`, in its place."""
+        return (
+            f"CREATE TEMP VIEW {self.name} AS SELECT {self._names} FROM main.{self.name}_row"
+            f" WHERE from_sequence <= {AS_OF} AND until_sequence > {AS_OF}"
+        )
+
+    @property
+    def _names(self) -> str:
+        return ", ".join(self.key | self.columns)
+
+
+class Rows(Generic[R]):
+    """What a batch of commits makes of the rows of one table: worked on in memory, then written."""
+
+    def __init__(self, cursor: sqlite3.Cursor, table: Table, make: Callable[..., R]) -> None:
+        """`make` takes the columns behind the key."""
+        self._cursor = cursor
+        self._table = table
+        self._make = make
+        self._width = len(table.key)
+        self._now: dict[_Key, tuple[R, int] | None] = {}  # each with the sequence from which it stands
+        self._keys: defaultdict[Any, list[_Key]] = defaultdict(list)  # of these, by their first part
+        self._whole: set[Any] = set()  # the first parts of which all rows are known
+        self._changed: set[_Key] = set()
+        self._past: list[tuple[Any, ...]] = []
+        names = ", ".join(table.columns)
+        self._one = (
+            f"SELECT {names}, from_sequence FROM {table.name}_row"
+            f" WHERE {' AND '.join(f'{name} = ?' for name in table.key)} AND until_sequence = {STANDS}"
+        )
+        self._several = (
+            f"SELECT {', '.join(table.key)}, {names}, from_sequence FROM {table.name}_row"
+            f" WHERE {next(iter(table.key))} = ? AND until_sequence = {STANDS}"
+        )
+
+    def get(self, *key: Any) -> R | None:
+        """The row that stands."""
+        entry = self._entry(key)
+        return None if entry is None else entry[0]
+
+    def under(self, first: Any) -> dict[_Key, R]:
+        """All rows that stand with this first part of the key."""
+        if first not in self._whole:
+            self._cursor.execute(self._several, (first,))
+            for row in self._cursor:
+                key = row[: self._width]
+                if key not in self._now:
+                    self._know(key, (self._make(*row[self._width : -1]), row[-1]))
+            self._whole.add(first)
+        return {key: entry[0] for key in self._keys[first] if (entry := self._now[key]) is not None}
+
+    def set(self, row: R | None, *key: Any, sequence: int) -> None:
+        """From the commit at `sequence` on there is this row, or none."""
+        entry = self._entry(key)
+        if (None if entry is None else entry[0]) == row:
+            return
+        if entry is not None and entry[1] < sequence:
+            self._past.append((*key, *entry[0], entry[1], sequence))
+        self._now[key] = None if row is None else (row, sequence)
+        self._changed.add(key)
+
+    def write(self) -> None:
+        """Write all that has changed."""
+        table, width = self._table, len(self._table.key) + len(self._table.columns) + 2
+        insert = f"INSERT OR REPLACE INTO {table.name}_row VALUES ({', '.join('?' * width)})"
+        changed = [(key, self._now[key]) for key in self._changed]
+        self._cursor.executemany(
+            f"DELETE FROM {table.name}_row WHERE {' AND '.join(f'{name} = ?' for name in table.key)}"
+            f" AND until_sequence = {STANDS}",
+            [key for key, entry in changed if entry is None],
+        )
+        standing = [(*key, *entry[0], entry[1], STANDS) for key, entry in changed if entry is not None]
+        self._cursor.executemany(insert, standing)
+        self._cursor.executemany(insert, self._past)
+
+    def _entry(self, key: _Key) -> tuple[R, int] | None:
+        if key not in self._now:
+            row = None if key[0] in self._whole else self._cursor.execute(self._one, key).fetchone()
+            self._know(key, None if row is None else (self._make(*row[:-1]), row[-1]))
+        return self._now[key]
+
+    def _know(self, key: _Key, entry: tuple[R, int] | None) -> None:
+        self._now[key] = entry
+        self._keys[key[0]].append(key)
