@@ -128,6 +128,7 @@ class IdentityAnswer(msgspec.Struct, frozen=True, kw_only=True):
     client: str  # hex; the node
     other: str  # hex; what is it too now, or is a node of its own
     moved: list[str]  # addresses that were kept for the other one, and are for this
+    kept: list[KeptRow] = []  # for the other one, where that is an entry that waits for its machine again
 
 
 class DiffAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from dnms.api import answers
 from dnms.api.addresses import TheLedgers
 from dnms.api.answers import IdentityAnswer
 from dnms.api.bodies import Body, body_of, client_of
+from dnms.api.inventory import complete
 from dnms.api.ledgers import Ledgers
 from dnms.api.plan import Plans
 from dnms.api.problems import NotThere, Problem
@@ -25,6 +26,7 @@ from dnms.domain.identity import INTERFACE, iaid_of
 from dnms.domain.nodes import Node, as_entered
 from dnms.events.address import AddressHeld
 from dnms.events.ip import format_address
+from dnms.events.node import NodeEntered
 from dnms.events.requests import CompleteNode, JoinAddresses, JoinNode, PartNode
 from dnms.projections.nodes import queries as nodes
 
@@ -80,11 +82,12 @@ async def join(
 
 @delete("/nodes/{node:str}/identities/{identity:str}", status_code=HTTPStatus.OK)
 async def part(
-    node: FromPath[str], identity: FromPath[str], views: TheViews, ledgers: TheLedgers
+    node: FromPath[str], identity: FromPath[str], plans: Plans, views: TheViews, ledgers: TheLedgers
 ) -> Response[IdentityAnswer]:
     """Have one of a node's identities, by its client id or the beginning of that, be a node of its own again.
 
-    What was kept for it stays with the node.
+    What was kept for it stays with the node. An entry by a hardware address waits for its machine again, and other
+    addresses are kept for it; 409 if there is none for it somewhere, and then it is parted, entered, and not ready.
     """
     client = await client_of(views, ledgers, node)
     async with views.read() as reading:
@@ -94,7 +97,9 @@ async def part(
         known = ", ".join(each.hex() for each in joined) or "none"
         raise NotThere(f"no identity of that node has the client id {identity!r}; it has {known}")
     shard = await ledgers.shard(found[0])
-    await shard.submit(PartNode(client=found[0]))
+    events = await shard.submit(PartNode(client=found[0]))
+    waits = any(isinstance(event, NodeEntered) for event in events)
+    kept = await complete(found[0], plans, ledgers) if waits else []
     position = shard.fold.sequence
     parted = IdentityAnswer(
         position=position,
@@ -102,6 +107,7 @@ async def part(
         client=client.hex(),
         other=found[0].hex(),
         moved=[],
+        kept=kept,
     )
     return answers.answer(parted, position)
 

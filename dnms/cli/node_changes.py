@@ -60,6 +60,7 @@ class Joined(msgspec.Struct, frozen=True, kw_only=True):
     client: str
     other: str
     moved: list[str]
+    kept: list[Kept] = []
 
 
 def add(  # all that is known of a node
@@ -151,10 +152,15 @@ def part(
     site: SiteDirectory = SITE,
     output: Output = "table",
 ) -> int:
-    """Say that one of a node's identities is a node of its own. What was kept for it stays with the node."""
+    """Say that one of a node's identities is a node of its own. What was kept for it stays with the node.
+
+    An entry by --mac waits for its machine again, and other addresses are kept for it.
+    """
     path = f"/nodes/{http.quoted(node)}/identities/{http.quoted(other)}"
     parted = changing.delete(api, site, path, {}, Joined)
-    answer(parted, lambda: [Text(f"{parted.other} is a node of its own.")], output)
+    waits = ", ".join(row.address for row in parted.kept)
+    told = f", and waits for its machine again; kept for it: {waits}" if waits else ""
+    answer(parted, lambda: [Text(f"{parted.other} is a node of its own{told}.")], output)
     return OK
 
 

@@ -24,6 +24,7 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
     entered: NodeEntered | None = None  # by an operator
     ready: bool = False
     joined: bytes = b""  # into this client, by which it is known; empty: it is a node of its own
+    parted: tuple[bytes, ...] = ()  # clients that an operator says it is not: no hardware address joins it into them
 
     @property
     def iaid_by_hardware(self) -> int | None:
@@ -89,7 +90,8 @@ class NodeShard:
     def decide(self, request: Request, *, at: int, entropy: bytes) -> tuple[Event, ...]:
         """What is new about the node; nothing if all is known.
 
-        Refused `entered-otherwise`, `not-entered`, `not-known`, `joined-otherwise`, `not-joined`, `not-for-node`.
+        Refused `entered-otherwise`, `not-entered`, `not-known`, `joined-otherwise`, `not-joined`, `parted`,
+        `not-for-node`.
         """
         match request:
             case IdentifyNode():
@@ -104,10 +106,7 @@ class NodeShard:
             case JoinNode():
                 return self._join(request)
             case PartNode():
-                known = self.nodes.get(request.client)
-                if known is None or not known.joined:
-                    raise Refused("not-joined", "it is a node of its own")
-                return (NodeParted(client=request.client),)
+                return self._part(request)
             case ForgetNode():
                 if request.client not in self.nodes:
                     raise Refused("not-known", "there is no such node")
@@ -157,7 +156,19 @@ class NodeShard:
                 raise Refused("not-entered", "nobody has entered a node by this hardware address")
             if known.joined or known.identity is not None:
                 raise Refused("joined-otherwise", "another node was recognised by this hardware address")
+            if request.into in known.parted:
+                raise Refused("parted", "an operator has said that this node is not the one that was entered")
         return (NodeJoined(client=request.client, into=request.into, hardware=request.hardware),)
+
+    def _part(self, request: PartNode) -> tuple[Event, ...]:
+        """An entry that waited for a machine waits for another one, entered as it was: the one that came was not it."""
+        known = self.nodes.get(request.client)
+        if known is None or not known.joined:
+            raise Refused("not-joined", "it is a node of its own")
+        parted = NodeParted(client=request.client)
+        if known.entered is None or known.iaid_by_hardware is None or known.identity is not None:
+            return (parted,)
+        return (parted, known.entered)
 
     def evolve(self, event: Event, *, at: int, position: int) -> None:
         """Take in one event."""
@@ -173,9 +184,13 @@ class NodeShard:
             case NodeReady():
                 self._note(event.client, ready=True)
             case NodeJoined():
-                self._note(event.client, joined=event.into)
+                others = self.nodes.get(event.client, Node()).parted
+                parted = tuple(each for each in others if each != event.into)
+                self._note(event.client, joined=event.into, parted=parted)
             case NodeParted():
-                self._note(event.client, joined=b"", entered=None, ready=False)
+                known = self.nodes.get(event.client, Node())
+                parted = (*known.parted, known.joined) if known.joined else known.parted
+                self._note(event.client, joined=b"", entered=None, ready=False, parted=parted)
 
     def _note(self, client: bytes, **changes: Any) -> None:
         self.nodes[client] = msgspec.structs.replace(self.nodes.get(client, Node()), **changes)

@@ -57,7 +57,10 @@ class NodeJoined(Event, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class NodeParted(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """This client is a node of its own again. What was kept for it stays with the node that it was joined into."""
+    """This client is a node of its own again. What was kept for it stays with the node that it was joined into.
+
+    Nobody has entered it any more, unless a `node.entered` follows: the entry by a hardware address waits again.
+    """
 
     NAME = "node.parted"
     client: ClientId

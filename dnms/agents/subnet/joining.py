@@ -1,7 +1,8 @@
 """A node that an operator entered by a hardware address is recognised by it when it comes, and has what is kept for it.
 
 Anybody on the link can say to have any hardware address. So nothing but an operator's entry is believed of it, that is
-used up by the first node that comes with it, and who comes with it after that is an ordinary node, and an alarm.
+used up by the first node that comes with it, and who comes with it after that is an ordinary node, and an alarm. Where
+an operator parts the two, the entry waits for the next one, and the node that it was parted from is not taken for it.
 
 A join has several steps: the entry is joined into the node, the node is entered as the entry says, and what this ledger
 keeps for the entry it keeps for the node. Each that was done is found done, and a node asks often enough for all of
@@ -92,7 +93,7 @@ class Joining:
             if entry.entered.subnets and self._books.subnet not in entry.entered.subnets:
                 continue  # nobody expects it here
             iaid = next((each for each in iaids if each in claim.iaids), None)
-            if iaid is None or claim.entry == who.client:
+            if iaid is None or claim.entry == who.client or who.client in entry.parted:
                 continue
             try:
                 if entry.joined != who.client:

@@ -212,6 +212,16 @@ def test_an_operator_joins_a_machine_that_was_installed_anew_with_what_it_was(en
     assert run(entering, "node", "join", "newer", "nobody").code == NO
     assert verified(entering)
 
+    parted = asked(entering, "node", "part", "newer", old["client"][:8])  # the entry: it waits for a machine again
+    others = {one["address"] for one in parted["kept"]}
+    assert (parted["other"], len(others)) == (old["client"], len(addresses))
+    assert not others & addresses
+    kept = {one["address"] for one in asked(entering, "address", "list") if one["client"] == old["client"]}
+    assert kept == others
+    [waiting] = [node for node in asked(entering, "node", "list") if node["client"] == old["client"]]
+    assert (waiting["name"], waiting["entered_group"], waiting["ready"]) == ("old", "voip", True)
+    assert verified(entering)
+
 
 def tell(served: Served, client: bytes, request: JoinNode) -> None:
     """Have the shard of a node decide, as an agent has it."""

@@ -20,7 +20,7 @@ from dnms.events.ip import family
 from dnms.events.node import NodeEntered, NodeJoined
 from dnms.events.plan import Family
 from dnms.events.recorded import Personal, Request
-from dnms.events.requests import CompleteNode, EnterNode, HoldAddress, JoinNode
+from dnms.events.requests import CompleteNode, EnterNode, HoldAddress, JoinNode, PartNode
 from dnms.events.seen import HardwareContested
 from dnms.wire.messages import Association
 from dnms.wire.node_session import NodeSession
@@ -224,3 +224,24 @@ async def test_a_join_that_was_interrupted_goes_on(
     assert known.ready
     assert not node.alarms
     assert sum(isinstance(event, NodeJoined) for event in log.events()) == 1
+
+
+async def test_an_entry_that_is_parted_waits_for_the_next_machine_and_not_for_the_same_one(
+    books: Books, operator: Operator, entered: frozenset[bytes]
+) -> None:
+    wrong = machine(books, "wrong")
+    await wrong.talk()
+    assert wrong.addresses == entered
+    await operator.write(subjects.node(SITE, ENTRY), NodeShard(), PartNode(client=ENTRY))
+    await operator.enter()  # as the API goes on: what was kept stays with the machine
+    await until(lambda: (entry := books.node(ENTRY)) is not None and not entry.joined and entry.ready)
+    await until(lambda: len(books.ledger.held) == 4)
+    again = machine(books, "wrong")
+    await again.talk()
+    assert again.addresses == entered
+    assert not again.alarms
+    right = machine(books, "right")
+    await right.talk()
+    assert right.addresses == frozenset(books.ledger.held) - entered
+    assert (entry := books.node(ENTRY)) is not None
+    assert entry.joined == right.client

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from dnms.domain.aggregate import Refused
+from dnms.domain.identity import duid_of_hardware
 from dnms.domain.nodes import NodeShard
 from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted, NodeReady
 from dnms.events.recorded import Personal, Request
@@ -121,3 +122,29 @@ def test_an_operator_joins_and_parts_any_two() -> None:
     assert tell(shard, PartNode(client=CLIENT)) == (NodeParted,)
     known = shard.nodes[CLIENT]
     assert (known.joined, known.entered, known.identity is not None) == (b"", None, True)
+
+
+def test_an_entry_by_a_hardware_address_waits_again_when_it_is_parted_but_not_for_the_same_machine() -> None:
+    shard = NodeShard()
+    duid = Personal(duid_of_hardware(b"\x02\x00\x5e\x10\x00\x01"))
+    entry = EnterNode(client=CLIENT, duid=duid, name=Personal("web"), iaid=1, hardware=(MAC,), group="voip")
+    tell(shard, entry), tell(shard, CompleteNode(client=CLIENT))
+    entered = shard.nodes[CLIENT].entered
+    assert tell(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == (NodeJoined,)
+    assert tell(shard, PartNode(client=CLIENT)) == (NodeParted, NodeEntered)
+    waiting = shard.nodes[CLIENT]
+    assert (waiting.joined, waiting.entered, waiting.ready) == (b"", entered, False)  # nothing is kept for it yet
+    assert refused(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == "parted"
+    assert tell(shard, JoinNode(client=CLIENT, into=SECOND, hardware=MAC)) == (NodeJoined,)
+    assert refused(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == "joined-otherwise"
+
+
+def test_an_operator_who_joins_what_was_parted_takes_the_parting_back() -> None:
+    shard = NodeShard()
+    duid = Personal(duid_of_hardware(b"\x02\x00\x5e\x10\x00\x01"))
+    tell(shard, EnterNode(client=CLIENT, duid=duid, name=Personal("web"), iaid=1, hardware=(MAC,)))
+    for into in (FIRST, SECOND):
+        tell(shard, JoinNode(client=CLIENT, into=into)), tell(shard, PartNode(client=CLIENT))
+    assert shard.nodes[CLIENT].parted == (FIRST, SECOND)
+    tell(shard, JoinNode(client=CLIENT, into=FIRST))
+    assert shard.nodes[CLIENT].parted == (SECOND,)
