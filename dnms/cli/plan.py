@@ -209,7 +209,10 @@ def _tables(applied: Applied) -> list[RenderableType]:
     if not applied.events:
         return [Text(f"The plan was so already, since position {applied.position}.")]
     rows = ((event.name, _subject(event.fields)) for event in applied.events)
-    return [table(("What changed", "Name"), rows), Text(f"The plan is at position {applied.position}.")]
+    found: list[RenderableType] = [table(("What changed", "Name"), rows)]
+    if any(event.name.startswith("pool.") for event in applied.events):
+        found.append(Text("For nodes that were entered, `dnms node add` again keeps addresses in these pools."))
+    return [*found, Text(f"The plan is at position {applied.position}.")]
 
 
 def _subject(fields: dict[str, Any]) -> object:

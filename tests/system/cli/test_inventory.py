@@ -317,6 +317,23 @@ def test_what_a_server_had_begun_the_next_one_finishes(tmp_path: Path, plan_of_b
         assert verified(served)
 
 
+def test_the_same_file_keeps_other_addresses_after_a_pool_has_moved(entering: Served, tmp_path: Path) -> None:
+    file, moved = tmp_path / "nodes.csv", tmp_path / "moved.toml"
+    file.write_text("name,duid,subnets\n" + "".join(f"host-{n},{duid(n)},lab\n" for n in range(1, 9)))
+    before = asked(entering, "node", "add", "--from", file)
+    moved.write_text(BOTH.replace("2001:db8:1:2::/64", "2001:db8:1:3::/64"))
+    assert "lab: 8 reserved addresses would be in no pool" in run(entering, "plan", "diff", moved).out
+    assert "`dnms node add` again" in run(entering, "plan", "apply", moved).out
+    after = asked(entering, "node", "add", "--from", file)
+    assert [each["name"] for each in after] == [each["name"] for each in before]
+    kept = {one["address"]: each["name"] for each in after for one in each["addresses"]}
+    assert len(kept) == 8
+    assert all(address.startswith("2001:db8:1:3:") for address in kept)
+    assert reserved(entering) == kept  # and nothing of what was
+    assert asked(entering, "node", "add", "--from", file) == after
+    assert verified(entering)
+
+
 def test_a_file_of_nodes_is_entered_and_bad_lines_are_told(entering: Served, tmp_path: Path) -> None:
     file = tmp_path / "nodes.csv"
     good = [f"host-{n},{duid(n)},{'voip' if n % 2 else ''},lab" for n in range(1, 31)]
