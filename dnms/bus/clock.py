@@ -40,6 +40,11 @@ class Told(msgspec.Struct, frozen=True):
     boot: str  # names that start
 
 
+def has_jumped(before: Told, after: Told) -> bool:
+    """Whether somebody has set the log's clock between these two, of one boot."""
+    return abs(after.said - before.said - round((after.at - before.at) * MICROSECONDS)) > MAX_JUMP
+
+
 def this_boot() -> str:
     """Names the present start of this machine. OSError."""
     return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
@@ -76,6 +81,10 @@ class LogClock:
     def known(self) -> bool:
         """Whether it was ever measured."""
         return self._measured is not None
+
+    def elapsed(self) -> float:
+        """Seconds since what its boot names."""
+        return self._elapsed()
 
     def now(self) -> int:
         """The log's time in microseconds since 1970-01-01 UTC. ValueError if it was never measured."""

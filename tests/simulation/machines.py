@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dnms.agents.node.agent import NodeAgent
-from dnms.agents.subnet.agent import SubnetSettings, attend
+from dnms.agents.subnet.agent import SubnetSettings, attend, keeper_of
 from dnms.agents.subnet.books import Books
-from dnms.agents.subnet.snapshot import Keeper, Whose
+from dnms.agents.subnet.snapshot import Whose
 from dnms.bus.clock import LogClock
 from dnms.bus.port import Unavailable
 from dnms.disk.journal import JournalError
@@ -254,7 +254,7 @@ class Agent:
         while True:
             await asyncio.sleep(self.snapshots.chance.uniform(5, 60))
             if self.books is not None:
-                await Keeper(self.books.folds, self.snapshots, self._whose, told=lambda: clock.told).keep()
+                await keeper_of(self.books, self.snapshots, self._whose, clock).keep()
 
     def stop(self) -> None:
         if self.process is not None:

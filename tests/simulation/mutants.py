@@ -8,10 +8,13 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 from unittest.mock import patch
 
+from dnms.agents.subnet import agent
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.joining import Claim, Comer, Joining
 from dnms.agents.subnet.notes import Notes
 from dnms.bus import committer
+from dnms.bus.clock import LogClock
 from dnms.bus.committer import Committer
 from dnms.bus.drafting import Draft
 from dnms.bus.port import Log, LogError, Record, Unanswered
@@ -207,6 +210,17 @@ def expiry_by_a_clock_that_was_set() -> Iterator[None]:
 
 
 @contextmanager
+def expiry_as_if_no_clock_was_set_while_it_was_away() -> Iterator[None]:
+    """An agent with a snapshot lets expire at once what has ended by the log's clock, wherever that is now."""
+
+    def waits(folds: Folds | None, clock: LogClock) -> dict[int, float] | None:
+        return None if folds is None else {4: 0.0, 6: 0.0}
+
+    with patch.object(agent, "waits", waits):
+        yield
+
+
+@contextmanager
 def withdrawn_is_free() -> Iterator[None]:
     """An address that was withdrawn or declined is given to the next who asks, whoever may use it yet."""
 
@@ -283,6 +297,7 @@ MUTANTS: Mapping[Mutant, Sequence[str]] = {
     decision_that_reads_a_clock: (),
     expiry_by_what_the_client_was_told: (),
     expiry_by_a_clock_that_was_set: ("log-clock",) * 4,
+    expiry_as_if_no_clock_was_set_while_it_was_away: ("log-clock", "stop-agent") * 4,
     withdrawn_is_free: ("operate",) * 8,
     journal_that_keeps_nothing: (),
     damaged_journal_taken_for_an_empty_one: ("cut-agent",) * 8,

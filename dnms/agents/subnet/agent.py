@@ -26,7 +26,7 @@ from dnms.agents.subnet.outage import Journal
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
 from dnms.agents.subnet.snapshot import Keeper, Snapshots, Whose
-from dnms.agents.subnet.start import reach, read_snapshot
+from dnms.agents.subnet.start import reach, read_snapshot, waits
 from dnms.bus.clock import LogClock
 from dnms.bus.port import Log, LogDamaged, LogError, LogForked, Unavailable
 from dnms.disk.extensions import ExtensionError, load_strategies
@@ -167,11 +167,12 @@ async def attend(
         random=random,
         journal=journal,
         folds=folds,
+        waits=waits(folds, clock),
     )
     keeper = None
     if snapshots is not None:
         whose = Whose(site.name, settings.subnet, settings.name)
-        keeper = Keeper(books.folds, snapshots, whose, told=lambda: clock.told)
+        keeper = keeper_of(books, snapshots, whose, clock)
     if away:
         books.begin_without_log()
     introduction = Introduction(settings.name, site.name, settings.subnet)
@@ -203,6 +204,18 @@ async def attend(
             await asyncio.wait((task,))
         if keeper is not None:
             await keeper.keep()
+
+
+def keeper_of(books: Books, snapshots: Snapshots, whose: Whose, clock: LogClock) -> Keeper:
+    """Of an agent with these books and this clock."""
+
+    def expires_from() -> dict[int, float] | None:
+        if (waits := books.waits) is None:
+            return None
+        now = clock.elapsed()
+        return {kind: now + seconds for kind, seconds in waits.items()}
+
+    return Keeper(books.folds, snapshots, whose, told=lambda: clock.told, expires_from=expires_from)
 
 
 async def _serve(link: Link, port: int, offer: Offer, books: Books, sessions: Sessions) -> None:

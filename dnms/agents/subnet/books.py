@@ -7,7 +7,7 @@ horizon has passed expire. Until the folds have reached the end of the log nothi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -72,8 +72,12 @@ class Books:
         random: Callable[[int], bytes],
         journal: Journal | None = None,
         folds: Folds | None = None,
+        waits: Mapping[int, float] | None = None,
     ) -> None:
-        """Without a journal, nothing is given while the log is away. `folds` are those of a snapshot, to be read on."""
+        """Without a journal, nothing is given while the log is away. `folds` are those of a snapshot, to be read on.
+
+        `waits`: for how many seconds nothing of what is in the folds expires yet, by family; None: that is not known.
+        """
         self.subnet = subnet
         self.caught_up = asyncio.Event()  # all that was in the log is folded
         self.ready = asyncio.Event()  # nodes can be served: so it is, or the log is away
@@ -99,6 +103,8 @@ class Books:
         self._unidentified: dict[bytes, IdentifyNode] = {}  # by client: who came while the log was away
         self._owed: set[bytes] = set()  # the clients that are due something once it is back
         self._expiring = Expiring(self._ledger, self.outage, subnet=subnet, now=now)
+        self._waits = waits
+        self._began_at = self.position
         self._tasks = asyncio.TaskGroup()
 
     @property
@@ -219,6 +225,11 @@ class Books:
     async def settled(self) -> None:
         """Wait until all that was noted is in the log."""
         await self._notes.settled()
+
+    @property
+    def waits(self) -> dict[int, float] | None:
+        """For how many seconds nothing expires yet, by family; None: that is not known yet."""
+        return self._expiring.waits
 
     def suspend_expiry(self) -> None:
         """Let nothing expire until every lease was renewed or is over by any clock: the log's was set, and the nodes'
@@ -343,8 +354,14 @@ class Books:
             self.ready.set()
 
     async def _expire(self) -> None:
+        began = asyncio.get_running_loop().time()
         await self.caught_up.wait()
-        await self._expiring.run()
+        waits = self._waits
+        if waits is not None:
+            past = asyncio.get_running_loop().time() - began
+            waits = {kind: max(0.0, seconds - past) for kind, seconds in waits.items()}
+        # What came into the ledger since was promised by a clock that may have been set, and set back again.
+        await self._expiring.run(waits if self.position == self._began_at else None)
 
     async def _come_back(self) -> None:
         await self.ready.wait()

@@ -1,7 +1,8 @@
 """Ends leases whose horizon has passed, by any agent that sees it first: the ledger's sequence makes it happen once.
 
 Leases end by the log's clock, and nodes stop using them by their own. So nothing expires for as long as it may be that
-the two do not say the same: at the start, after the log's clock was set, and after an outage.
+the two do not say the same: at the start, after the log's clock was set, and after an outage. An agent whose snapshot
+tells that nothing of this has happened since goes on where its former self was.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import structlog
 from dnms.agents.subnet.outage import Outage
 from dnms.bus.committer import Committer
 from dnms.bus.port import LostRace, Unanswered, Unavailable
+from dnms.domain import outage
 from dnms.domain.aggregate import Refused
 from dnms.domain.allocating import HORIZON
 from dnms.domain.ledger import Ledger
@@ -32,13 +34,22 @@ _logger = structlog.get_logger(__name__)
 class Expiring:
     """Of one ledger."""
 
-    def __init__(self, ledger: Committer[Ledger], outage: Outage, *, subnet: str, now: Callable[[], int]) -> None:
+    def __init__(self, ledger: Committer[Ledger], away: Outage, *, subnet: str, now: Callable[[], int]) -> None:
         """`now` is the log's clock as it is known here, in microseconds."""
         self._ledger = ledger
-        self._outage = outage
+        self._outage = away
         self._subnet = subnet
         self._now = now
         self._begins = {4: 0.0, 6: 0.0}  # by family, on the event loop's clock: nothing expires before
+        self._running = False
+
+    @property
+    def waits(self) -> dict[int, float] | None:
+        """For how many seconds nothing expires yet, by family; None: that is not known before it runs."""
+        if not self._running:
+            return None
+        now = asyncio.get_running_loop().time()
+        return {kind: max(0.0, begins - now) for kind, begins in self._begins.items()}
 
     def suspend(self) -> dict[int, int]:
         """Let nothing expire until every lease was renewed or is over by any clock; for how many seconds, by family."""
@@ -49,14 +60,24 @@ class Expiring:
         self.suspend_for(longest)
         return longest
 
-    def suspend_for(self, seconds: Mapping[int, int]) -> None:
+    def suspend_for(self, seconds: Mapping[int, float]) -> None:
         """By family; what was to wait for longer does."""
         now = asyncio.get_running_loop().time()
         self._begins = {kind: max(begins, now + seconds[kind]) for kind, begins in self._begins.items()}
 
-    async def run(self) -> None:
-        """Until cancelled. LogError, for what cannot be mended. The fold is complete."""
-        self.suspend()  # nobody can tell whether the log's clock was set while this agent was away
+    async def run(self, waits: Mapping[int, float] | None = None) -> None:
+        """Until cancelled. LogError, for what cannot be mended. The fold is complete.
+
+        `waits`: for how many seconds nothing expires, by family, as the former self of this agent had it; None: nobody
+        can tell whether the log's clock was set while it was away.
+        """
+        if waits is None:
+            self.suspend()
+        else:
+            # Another agent may come later, with what it has prolonged in an outage that this one has slept through.
+            longest = outage.longest(self._ledger.fold.state.plan)
+            self.suspend_for({4: waits[4], 6: max(waits[6], longest)})
+        self._running = True
         while True:
             await asyncio.sleep(EXPIRY_PERIOD)
             if self._outage.active:

@@ -35,6 +35,7 @@ class Folds:
     def __init__(self, secret: bytes) -> None:
         self.read: Position | None = None  # how far the log was followed; None: not at all
         self.told: Told | None = None  # by the log's clock, when the snapshot was taken that they are of
+        self.expires_from: dict[int, float] | None = None  # by family, in seconds of the boot that `told` names
         self.events = 0  # that were folded since a snapshot was written
         self.plan = Fold(PlanState())
         self.ledger = LedgerFold(Ledger(secret))

@@ -72,6 +72,7 @@ class _Small(msgspec.Struct, frozen=True, kw_only=True):
     whose: Whose
     read: Position
     told: Told | None
+    expires_from: tuple[float, float] | None = None  # of IPv4, and of IPv6
     plan: ApplyPlan
     plan_position: int
     plan_at: _Where
@@ -86,9 +87,12 @@ _small = decoder(_Small)
 _nodes = msgspec.msgpack.Decoder(tuple[tuple[bytes, bytes], ...])
 
 
-async def taken(folds: Folds, whose: Whose, told: Told | None) -> tuple[bytes, list[bytes]] | None:
+async def taken(
+    folds: Folds, whose: Whose, told: Told | None, expires_from: dict[int, float] | None = None
+) -> tuple[bytes, list[bytes]] | None:
     """The small part and the large one of a snapshot; None if nothing was read yet. `told` is of the log's clock.
 
+    `expires_from`: before then nothing expires, by family, in seconds since the start of the machine that `told` names.
     Other tasks run between one fold and the next.
     """
     if (read := folds.read) is None:
@@ -105,6 +109,7 @@ async def taken(folds: Folds, whose: Whose, told: Told | None) -> tuple[bytes, l
         whose=whose,
         read=read,
         told=told,
+        expires_from=None if expires_from is None else (expires_from[4], expires_from[6]),
         plan=folds.plan.state.document(),
         plan_position=folds.plan.state.position,
         plan_at=_where(folds.plan),
@@ -126,6 +131,8 @@ def restored(small: memoryview, large: memoryview, whose: Whose, *, secret: byte
             raise SnapshotError(f"the snapshot is {found}")
         folds = Folds(secret)
         folds.read, folds.told = dumped.read, dumped.told
+        if dumped.expires_from is not None:
+            folds.expires_from = dict(zip((4, 6), dumped.expires_from, strict=True))
         folds.plan.state.load(dumped.plan, dumped.plan_position)
         folds.seen.state.sessions.update(dumped.sessions)
         nodes = len(large) - sum(shard.size for shard in dumped.shards)
@@ -146,9 +153,18 @@ def restored(small: memoryview, large: memoryview, whose: Whose, *, secret: byte
 class Keeper:
     """Writes a snapshot when it is time for one."""
 
-    def __init__(self, folds: Folds, snapshots: Snapshots, whose: Whose, *, told: Callable[[], Told | None]) -> None:
-        """`told`: what the log's clock said last."""
+    def __init__(
+        self,
+        folds: Folds,
+        snapshots: Snapshots,
+        whose: Whose,
+        *,
+        told: Callable[[], Told | None],
+        expires_from: Callable[[], dict[int, float] | None] = lambda: None,
+    ) -> None:
+        """`told`: what the log's clock said last; `expires_from`: as `taken` has it."""
         self._told = told
+        self._expires_from = expires_from
         self._since = asyncio.get_running_loop().time()
         self._folds = folds
         self._snapshots = snapshots
@@ -165,7 +181,9 @@ class Keeper:
     async def keep(self) -> None:
         """Write one, if there is anything new. What cannot be written is said, and no reason to end."""
         events = self._folds.events
-        if not events or (parts := await taken(self._folds, self._whose, self._told())) is None:
+        if not events:
+            return
+        if (parts := await taken(self._folds, self._whose, self._told(), self._expires_from())) is None:
             return
         small, large = parts
         try:

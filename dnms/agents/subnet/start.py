@@ -10,7 +10,7 @@ import structlog
 
 from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.snapshot import Whose, restored
-from dnms.bus.clock import LogClock, Told, this_boot
+from dnms.bus.clock import LogClock, Told, has_jumped, this_boot
 from dnms.bus.jetstream import JetStreamLog, connect
 from dnms.bus.late import LateLog
 from dnms.bus.port import LogError, Unavailable
@@ -63,6 +63,19 @@ async def reach(bus: str, site: Site, folds: Folds | None, *, stop: asyncio.Even
             async with asyncio.timeout(CONNECT_RETRY):
                 await stop.wait()
                 return None
+
+
+def waits(folds: Folds | None, clock: LogClock) -> dict[int, float] | None:
+    """For how many seconds nothing expires yet, by family, as the agent knew it of which this is the snapshot.
+
+    None if nobody can tell, since the machine was started again, or the log's clock was set since then.
+    """
+    if folds is None or folds.expires_from is None or folds.told is None or clock.told is None:
+        return None
+    if folds.told.boot != clock.told.boot or has_jumped(folds.told, clock.told):
+        return None
+    now = clock.elapsed()
+    return {kind: max(0.0, begins - now) for kind, begins in folds.expires_from.items()}
 
 
 async def _connected(bus: str, site: Site) -> Reached:

@@ -178,6 +178,7 @@ class Site:
         log: FrailLog | None = None,
         journal: MemoryJournal | None = None,
         folds: Folds | None = None,
+        waits: Mapping[int, float] | None = None,
     ) -> Books:
         """Those of one process of an agent; `log`: another way to the same log, or another log."""
         self._processes += 1
@@ -191,6 +192,7 @@ class Site:
             random=random.Random(f"{name} {self._processes}").randbytes,
             journal=journal,
             folds=folds,
+            waits=waits,
         )
 
     @asynccontextmanager
