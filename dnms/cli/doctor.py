@@ -36,6 +36,11 @@ PROGRAMS: Mapping[str, tuple[Sequence[str], str]] = {
 }
 """Debian packages: the programs that are taken from each, and what for."""
 
+NEIGHBOURS = Path("/proc/sys/net/ipv6/neigh/default/gc_thresh3")
+"""How many neighbours the kernel knows at most, on all links and in all namespaces together."""
+MANY_NEIGHBOURS = 16_384
+"""Kernels begin with 1 024. An entry a node is needed, and others on the link have theirs: twice as many as nodes."""
+
 POLICY = Path("/usr/sbin/policy-rc.d")
 """Debian asks this program whether a newly installed service may start; exit code 101 is no."""
 
@@ -49,6 +54,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     needed_for: str
     get: str = ""  # how to get it; empty if it is here
     package: str = ""  # the Debian package that brings it; empty if none does
+    advice: str = ""  # nothing is missing, and with this it could do more; empty if there is nothing to say
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -91,7 +97,7 @@ def doctor(
 
 def examine() -> Report:
     """Look at this machine. Changes nothing."""
-    checks = (_kernel(), _ipv6(), *map(_package, PROGRAMS), _nats_server(), _namespaces())
+    checks = (_kernel(), _ipv6(), *map(_package, PROGRAMS), _nats_server(), _namespaces(), _neighbours())
     return Report(ok=all(check.ok for check in checks), checks=checks)
 
 
@@ -102,6 +108,8 @@ def tables(report: Report) -> Iterator[RenderableType]:
     for check in report.checks:
         if not check.ok:
             yield f"{check.name}: {check.get}"
+        elif check.advice:
+            yield f"{check.name}: {check.advice}"
     if report.packages:
         yield f"All missing packages at once, as root: dnms doctor --install  ({', '.join(report.packages)})"
 
@@ -225,4 +233,26 @@ def _namespaces() -> Check:
         found=found,
         needed_for="the lab's nodes",
         get=get,
+    )
+
+
+def _neighbours() -> Check:
+    advice = ""
+    try:
+        limit = int(NEIGHBOURS.read_text())
+    except (OSError, ValueError):  # it is the whole machine's, and is not shown in other network namespaces
+        found = "not to be seen in this network namespace"
+    else:
+        found = f"at most {limit}"
+        if limit < MANY_NEIGHBOURS:
+            advice = (
+                f"a Subnet Agent with more than about {limit // 2} nodes on its links loses some of them; as root: "
+                f"sysctl -w net.ipv6.neigh.default.gc_thresh3={MANY_NEIGHBOURS}"
+            )
+    return Check(
+        name="IPv6 neighbours",
+        ok=True,
+        found=found,
+        needed_for="a Subnet Agent of a link with very many nodes",
+        advice=advice,
     )

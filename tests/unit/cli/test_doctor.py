@@ -77,3 +77,25 @@ def test_a_machine_without_apt_get_is_told_the_names(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(doctor, "search_path", lambda: str(tmp_path))
     with pytest.raises(doctor.InstallError, match=r"no apt-get here.*radvd"):
         doctor.install_packages(["radvd"])
+
+
+@pytest.mark.parametrize(("limit", "advised"), [(1_024, True), (16_383, True), (16_384, False), (65_536, False)])
+def test_a_small_table_of_neighbours_is_told_and_is_not_missing(
+    limit: int, advised: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    table = tmp_path / "gc_thresh3"
+    table.write_text(f"{limit}\n")
+    monkeypatch.setattr(doctor, "NEIGHBOURS", table)
+    [check] = [each for each in doctor.examine().checks if each.name == "IPv6 neighbours"]
+    assert check.ok
+    assert check.found == f"at most {limit}"
+    lines = [each for each in doctor.tables(doctor.Report(ok=True, checks=(check,))) if isinstance(each, str)]
+    assert any("sysctl -w net.ipv6.neigh.default.gc_thresh3=16384" in line for line in lines) == advised
+
+
+def test_a_namespace_that_does_not_show_the_table_is_given_no_advice(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(doctor, "NEIGHBOURS", tmp_path / "nowhere")
+    [check] = [each for each in doctor.examine().checks if each.name == "IPv6 neighbours"]
+    assert (check.ok, check.advice) == (True, "")
