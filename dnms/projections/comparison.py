@@ -95,9 +95,14 @@ async def _unlike_history(db: aiosqlite.Connection, intervals: list[Interval]) -
         packed = parse_address(address)
         found += _unlike("history", map(_interval, await history.who_had(db, packed)), expected)
         for at in {interval[3] for interval in expected}:
-            then = [one for one in expected if one[3] <= at and (one[4] is None or at < one[4])]
+            then = [one for one in expected if one[3] <= at and (one[4] is None or at < one[4] or _moment(one, at))]
             found += _unlike(f"at {at}", map(_interval, await history.who_had(db, packed, at)), then)
     return found
+
+
+def _moment(interval: Interval, at: int) -> bool:
+    """Whether it is what was seen at this very moment, and not known to have lasted."""
+    return interval[2] == history.SEEN and interval[3] == interval[4] == at
 
 
 def _interval(holding: history.Holding) -> Interval:
@@ -107,6 +112,7 @@ def _interval(holding: history.Holding) -> Interval:
         holding.source,
         microseconds(holding.since),
         _or_none(holding.until),
+        holding.subnet,
     )
 
 

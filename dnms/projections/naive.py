@@ -21,8 +21,8 @@ from dnms.events.ip import format_address
 
 ENDINGS = ("address.released", "address.expired", "address.withdrawn", "address.declined")
 
-Interval = tuple[str, str, str, int, int | None]
-"""Address, client in hex, `lease` or `registered`, from and until in microseconds; None: still so."""
+Interval = tuple[str, str, str, int, int | None, str]
+"""Address, client in hex, `lease`, `registered` or `seen`, from and until in microseconds (None: still so), subnet."""
 
 
 class Naive(msgspec.Struct, kw_only=True):
@@ -57,6 +57,7 @@ def fold(commits: Iterable[Stored]) -> Naive:
             naive.events += 1
             fields = {name: getattr(event, name) for name in event.__struct_fields__}
             client = fields["client"].hex() if "client" in fields else ""
+            state.saw(event.NAME, client, fields, parts, stored)
             if event.NAME == "address.allocated" or (event.NAME == "outage.granted" and not fields["contested"]):
                 state.allocated(format_address(fields["address"]), subnet, client, fields["pool"], stored)
             elif event.NAME == "address.blocked":
@@ -76,7 +77,7 @@ def fold(commits: Iterable[Stored]) -> Naive:
             elif event.NAME == "pool.withdrawn":
                 state.defined.pop(fields["name"], None)
             elif event.NAME == "configuration.registered":
-                state.registered(client, fields["snapshot"], stored)
+                state.registered(client, fields["snapshot"], subnet, stored)
     return state.finish()
 
 
@@ -89,8 +90,9 @@ class _State:
         self.ever_defined: set[tuple[str, str]] = set()
         self._pools: dict[tuple[str, str], str] = {}
         self._leases: dict[tuple[str, str], tuple[str, int]] = {}
-        self._uses: dict[tuple[str, str], tuple[tuple[str, str], int]] = {}
+        self._uses: dict[tuple[str, str], tuple[tuple[str, str], int, str]] = {}
         self._latest: dict[str, int] = {}
+        self._sessions: dict[tuple[str, str], tuple[str, int]] = {}  # (client, subject) to peer and since when
         self._identified: set[str] = set()  # clients that have said who they are
 
     def allocated(self, address: str, subnet: str, client: str, pool: str, stored: Stored) -> None:
@@ -106,10 +108,26 @@ class _State:
         key = (address, subnet)
         if key in self._leases:
             holder, since = self._leases.pop(key)
-            self.naive.intervals.append((address, holder, "lease", since, stored.commit.time))
+            self.naive.intervals.append((address, holder, "lease", since, stored.commit.time, subnet))
         self.naive.holders.pop(key, None)
         self.naive.declined.pop(key, None)
         self.naive.blocked.pop(key, None)
+
+    def saw(self, what: str, client: str, fields: dict[str, Any], parts: list[str], stored: Stored) -> None:
+        at = stored.commit.time
+        session = (client, ".".join(parts[3:]))
+        if what in ("session.opened", "session.closed") and session in self._sessions:
+            peer, since = self._sessions.pop(session)
+            self.naive.intervals.append((peer, client, "seen", since, at, parts[3]))
+        if what == "session.opened":
+            self._sessions[session] = (format_address(fields["peer"]), at)
+        if what == "outage.granted" and fields["happened"] < at:
+            address = format_address(fields["address"])
+            self.naive.intervals.append((address, client, "seen", fields["happened"], at, parts[3]))
+        moments = {"address.blocked": ["address"], "identity.contested": ["holder", "contender"]}
+        moments["hardware.contested"] = ["contender"]
+        for address in sorted({format_address(fields[name]) for name in moments.get(what, ())}):
+            self.naive.intervals.append((address, client, "seen", at, at, parts[3]))
 
     def told(self, what: str, client: str, fields: dict[str, Any]) -> None:
         if what == "node.identified":
@@ -134,7 +152,7 @@ class _State:
         if not ends:
             self.naive.reserved[address, subnet] = client
 
-    def registered(self, client: str, snapshot: Snapshot, stored: Stored) -> None:
+    def registered(self, client: str, snapshot: Snapshot, subnet: str, stored: Stored) -> None:
         self.naive.registered[client] = {format_address(one.address) for one in snapshot.addresses}
         now = self._latest[client] = max(stored.commit.time, self._latest.get(client, 0))
         uses: dict[str, tuple[str, str]] = {}
@@ -144,10 +162,10 @@ class _State:
                 uses[format_address(one.address)] = (names[-1] if names else "", one.origin)
         for address, user in list(self._uses):
             if user == client and uses.get(address) != self._uses[address, user][0]:
-                _, since = self._uses.pop((address, user))
-                self.naive.intervals.append((address, client, "registered", since, now))
+                _, since, where = self._uses.pop((address, user))
+                self.naive.intervals.append((address, client, "registered", since, now, where))
         for address, use in uses.items():
-            self._uses.setdefault((address, client), (use, now))
+            self._uses.setdefault((address, client), (use, now, subnet))
 
     def finish(self) -> Naive:
         naive = self.naive
@@ -155,8 +173,12 @@ class _State:
             held = sum((key[1], self._pools[key]) == pool for key in naive.holders)
             if held or self.defined.get(pool[1]) == pool[0]:
                 naive.held_of_pool[pool] = held
-        naive.intervals += [(key[0], holder, "lease", since, None) for key, (holder, since) in self._leases.items()]
-        naive.intervals += [(key[0], key[1], "registered", since, None) for key, (_, since) in self._uses.items()]
+        lasting = [
+            *((key[0], holder, "lease", since, key[1]) for key, (holder, since) in self._leases.items()),
+            *((key[0], key[1], "registered", since, where) for key, (_, since, where) in self._uses.items()),
+            *((peer, key[0], "seen", since, key[1].split(".")[0]) for key, (peer, since) in self._sessions.items()),
+        ]
+        naive.intervals += [(*interval[:4], None, interval[4]) for interval in lasting]
         return naive
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from dnms.events.address import AddressAllocated, AddressDeclined, AddressReleased, AddressRenewed
+from dnms.events.address import (
+    AddressAllocated,
+    AddressBlocked,
+    AddressDeclined,
+    AddressReleased,
+    AddressRenewed,
+    OutageGranted,
+)
 from dnms.events.configuration import InterfaceAddress, Link, Snapshot
-from dnms.events.seen import ConfigurationRegistered
+from dnms.events.seen import ConfigurationRegistered, HardwareContested, SessionClosed, SessionOpened
 from dnms.projections.example import ALICE, BOB, FIRST, SECOND, Example, happened
 
 _LEASES = (
     "SELECT address, subnet, since, sequence, event_index, event, client FROM history_lease ORDER BY 1, 2, 3, 4, 5"
 )
 _USES = "SELECT address, client, since, used, subnet, link, origin FROM history_use ORDER BY 1, 2, 3, sequence"
+_SEEN = (
+    "SELECT address, client, how, agent, since, seen, until, event FROM history_seen"
+    " ORDER BY address, client, how, since, sequence, event_index, seen"
+)
 
 
 def _allocated(client: bytes) -> AddressAllocated:
@@ -78,6 +89,54 @@ EXAMPLES = (
                 (FIRST, ALICE, 20, 1, "lan", "eth0", "slaac"),
                 (FIRST, ALICE, 20, 0, "lab", "eth0", "slaac"),
             ]
+        },
+    ),
+    Example(
+        title="a node opens a session, another one from another address, and ends it",
+        log=(
+            happened("seen.lan.east", 10, SessionOpened(client=ALICE, peer=FIRST)),
+            happened("seen.lan.east", 20, SessionOpened(client=ALICE, peer=SECOND)),
+            happened("seen.lan.west", 25, SessionClosed(client=ALICE, why="bye")),  # which began before the log
+            happened("seen.lan.east", 30, SessionClosed(client=ALICE, why="bye")),
+        ),
+        rows={
+            _SEEN: [
+                (FIRST, ALICE, "session", "east", 10, 1, None, "session.opened"),
+                (FIRST, ALICE, "session", "east", 20, 0, None, "session.opened"),
+                (SECOND, ALICE, "session", "east", 20, 1, None, "session.opened"),
+                (SECOND, ALICE, "session", "east", 30, 0, None, "session.closed"),
+            ],
+            "SELECT * FROM history_session": [],
+            "SELECT client, address FROM history_had": [(ALICE, FIRST), (ALICE, SECOND)],
+        },
+    ),
+    Example(
+        title="given in an outage and contested; met with the address of another, and with the hardware of an entry",
+        log=(
+            happened(
+                "ledger.lan",
+                50,
+                OutageGranted(
+                    address=FIRST,
+                    client=ALICE,
+                    iaid=1,
+                    pool="six",
+                    valid_until=90,
+                    horizon=95,
+                    happened=30,
+                    contested=True,
+                ),
+                AddressBlocked(address=FIRST, client=BOB, blocked_until=900, cause=1),
+            ),
+            happened("seen.lan.east", 60, HardwareContested(client=ALICE, entered=BOB, contender=SECOND)),
+        ),
+        rows={
+            _SEEN: [
+                (FIRST, ALICE, "outage", "", 30, 1, 50, "outage.granted"),
+                (FIRST, BOB, "blocked", "", 50, 1, 50, "address.blocked"),
+                (SECOND, ALICE, "contested", "east", 60, 1, 60, "hardware.contested"),
+            ],
+            _LEASES: [],
         },
     ),
 )

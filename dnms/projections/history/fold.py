@@ -15,10 +15,12 @@ from dnms.events.address import (
 )
 from dnms.events.commit import Stored
 from dnms.events.seen import ConfigurationRegistered
+from dnms.projections.history import seen
 from dnms.projections.projection import place
 from dnms.projections.versions import AS_OF
 
-SCHEMA = """
+SCHEMA = (
+    """
 CREATE TABLE history_lease (      -- who holds the address from `since` on; client NULL: nobody
     address BLOB NOT NULL,
     subnet TEXT NOT NULL,
@@ -30,7 +32,6 @@ CREATE TABLE history_lease (      -- who holds the address from `since` on; clie
     pool TEXT NOT NULL,
     PRIMARY KEY (address, subnet, since, sequence, event_index)
 ) WITHOUT ROWID;
-CREATE INDEX history_lease_client ON history_lease (client) WHERE client IS NOT NULL;
 CREATE TABLE history_use (        -- whether the client registers the address from `since` on
     address BLOB NOT NULL,
     client BLOB NOT NULL,
@@ -54,7 +55,14 @@ CREATE TABLE history_client (
     client BLOB PRIMARY KEY,
     latest INTEGER NOT NULL       -- of its registrations
 ) WITHOUT ROWID;
+CREATE TABLE history_had (        -- every address that the client ever had by any of the others
+    client BLOB NOT NULL,
+    address BLOB NOT NULL,
+    PRIMARY KEY (client, address)
+) WITHOUT ROWID;
 """
+    + seen.SCHEMA
+)
 
 PAST = tuple(
     f"CREATE TEMP VIEW {table} AS SELECT * FROM main.{table} WHERE sequence <= {AS_OF}"
@@ -74,6 +82,11 @@ class _Uses:
         self._now: dict[bytes, dict[bytes, _Use]] = {}
         self._latest: dict[bytes, int] = {}
         self._rows: list[tuple[bytes, bytes, int, int, int, int, str, str, str]] = []
+
+    @property
+    def pairs(self) -> set[tuple[bytes, bytes]]:
+        """Clients and the addresses that they registered otherwise than before."""
+        return {(row[1], row[0]) for row in self._rows}
 
     def register(self, event: ConfigurationRegistered, *, subnet: str, at: int, sequence: int, index: int) -> None:
         client = event.client
@@ -117,12 +130,13 @@ class _Uses:
 
 
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
-    """Take in who holds and who uses addresses."""
+    """Take in who holds addresses, who uses them, and who is seen with them."""
     held: list[tuple[bytes, str, int, int, int, str, bytes | None, str]] = []
-    uses = _Uses(cursor)
+    uses, sightings = _Uses(cursor), seen.Sightings(cursor)
     for stored in batch:
         where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):
+            sightings.take(event, where=where, at=at, sequence=sequence, index=index)
             match event:
                 case OutageGranted() if event.contested:
                     pass  # another keeps it
@@ -137,3 +151,7 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                     pass
     cursor.executemany("INSERT OR REPLACE INTO history_lease VALUES (?, ?, ?, ?, ?, ?, ?, ?)", held)
     uses.write()
+    sightings.write()
+    holders = {(row[6], row[0]) for row in held if row[6] is not None}
+    pairs = holders | uses.pairs | sightings.pairs
+    cursor.executemany("INSERT OR IGNORE INTO history_had VALUES (?, ?)", sorted(pairs))

@@ -1,83 +1,204 @@
-"""Questions about who had an address."""
+"""Questions about who had an address, and which addresses somebody had."""
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from datetime import datetime
-from itertools import pairwise
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import aiosqlite
 import msgspec
 
 from dnms.events.ip import format_address
+from dnms.projections.history.holding import LEASE, REGISTERED, SEEN, Holding, judged
 from dnms.projections.text import instant, position
 
-LEASE, REGISTERED = "lease", "registered"
+__all__ = ["LEASE", "REGISTERED", "SEEN", "Holding"]
 
 MAX_SCOPES = 1_000  # subnets, or clients, that ever had one address; a site has one address on every machine sometimes
-MAX_ROWS = 10_000  # of the history of one address in one subnet, or at one client
+MAX_ROWS = 10_000  # of each address by one source; the newest are answered
+MAX_ADDRESSES = 1_000  # in one answer; a caller pages on
+AT_ONCE = 500  # values in one statement
+
+EVER = (-(1 << 63), (1 << 63) - 1)
+"""From and to of what has no bounds, in microseconds."""
+
+_Times = tuple[int, int]
+"""From and to in microseconds, both included."""
 
 
-class Holding(msgspec.Struct, frozen=True, kw_only=True):
-    """A time in which one client had an address, by a lease or as it registered."""
+class _Row(msgspec.Struct, frozen=True):
+    """One holding as it is read."""
 
-    address: str
-    client: str  # hex
-    node: str | None  # its name, as it is now
-    source: str  # lease, registered
+    address: bytes
+    client: bytes
     subnet: str
-    pool: str | None  # of a lease
-    interface: str | None  # as registered
-    origin: str | None  # as registered
-    since: datetime
-    until: datetime | None  # None: still so
-    opened: str  # position of the event that began it
-    opened_by: str  # its name
-    closed: str | None
-    closed_by: str | None
-
-
-class _Change(msgspec.Struct, frozen=True):
-    """A row: what is so from an instant on. `client` is None where the address is free."""
-
     since: int
-    sequence: int
-    index: int
-    event: str
-    client: bytes | None
-    subnet: str
+    opened: tuple[int, int]
+    opened_by: str
+    until: int | None
+    closed: tuple[int, int] | None
+    closed_by: str | None
     pool: str | None = None
     link: str | None = None
     origin: str | None = None
+    how: str | None = None
+    agent: str | None = None
 
 
-_LEASE = "SELECT since, sequence, event_index, event, client, subnet, pool FROM history_lease"
-_USE = (
-    "SELECT since, sequence, event_index, 'configuration.registered', CASE used WHEN 1 THEN client END, subnet, NULL,"
-    " link, origin FROM history_use"
-)
-_SOURCES = ((LEASE, "history_lease", "subnet", _LEASE), (REGISTERED, "history_use", "client", _USE))
+_NEXT = """
+    SELECT *, lead(since) OVER after AS ends, lead(sequence) OVER after AS end_sequence,
+        lead(event_index) OVER after AS end_index, {event}
+    FROM {table} WHERE {where}
+    WINDOW after AS (PARTITION BY {scope} ORDER BY since, sequence, event_index{last})
+"""
+"""Each row with the one that ends what it says. The key has them in this order, so nothing is sorted."""
+
+_COLUMNS = "address, client, subnet, since, sequence, event_index"
+_ENDS = "ends, end_sequence, end_index, end_event"
+
+_LEASE = f"""
+    SELECT {_COLUMNS}, event, {_ENDS}, pool, NULL, NULL, NULL, NULL FROM ({{next}})
+    WHERE client IS NOT NULL AND since <= ? AND (ends IS NULL OR ends > ?)
+"""
+_USE = f"""
+    SELECT {_COLUMNS}, 'configuration.registered', {_ENDS}, NULL, link, origin, NULL, NULL FROM ({{next}})
+    WHERE used AND since <= ? AND (ends IS NULL OR ends > ?)
+"""
+_SEEN = f"""
+    SELECT {_COLUMNS}, event, ended, iif(until IS NULL, end_sequence, NULL), end_index, end_event, NULL, NULL, NULL,
+        how, nullif(agent, '')
+    FROM (SELECT *, coalesce(until, ends) AS ended FROM ({{next}}))
+    WHERE seen AND since <= ? AND (ended IS NULL OR ended > ? OR (ended = since AND since >= ?))
+"""
+_ENDED_BY_EVENT = "lead(event) OVER after AS end_event"
+_ENDED_BY_REGISTRATION = "iif(lead(since) OVER after IS NULL, NULL, 'configuration.registered') AS end_event"
 
 
 async def who_had(db: aiosqlite.Connection, address: bytes, at: int | None = None) -> list[Holding]:
     """Who had the address at an instant (microseconds), or, without one, everybody who ever had it; newest first.
 
-    Leases come before registrations. One seek in the key for each subnet and each client that ever had it.
+    Leases come before registrations, and these before what was seen.
     """
+    times = EVER if at is None else (at, at)
+    if at is None:
+        rows = await _rows(db, "address = ?", [address], times, addresses=1)
+    else:  # seeks, since an address may have been given a thousand times
+        rows = [
+            *await _at(db, "history_lease", "subnet", address, at),
+            *await _at(db, "history_use", "client", address, at),
+            *await _seen(db, "address = ?", [address], times, addresses=1),
+        ]
+    return await _holdings(db, rows)
+
+
+async def holdings(
+    db: aiosqlite.Connection, first: bytes, last: bytes, times: _Times = EVER, *, after: bytes = b"", limit: int = 100
+) -> tuple[list[Holding], bytes | None]:
+    """Who had the addresses from `first` to `last` in a time; and behind which address the answer goes on.
+
+    Of at most `limit` addresses that anybody ever had, in their order, behind the address `after`; of each as
+    `who_had`. An answer can be empty and go on.
+    """
+    limit = max(1, min(limit, MAX_ADDRESSES))
+    page = await _addresses(db, max(first, after), last, above=first <= after, limit=limit)
+    if not page:
+        return [], None
+    rows = await _rows(db, "address BETWEEN ? AND ?", [page[0], page[-1]], times, addresses=len(page))
+    return await _holdings(db, rows), page[-1] if len(page) == limit else None
+
+
+async def of_clients(db: aiosqlite.Connection, clients: Sequence[bytes], times: _Times = EVER) -> list[Holding]:
+    """Which addresses these clients had in a time, in the order of the addresses; of each as `who_had`.
+
+    How sure that is says what these clients' own sources and those of others say of the same addresses.
+    """
+    marks = _marks(clients)
+    pairs = await db.execute_fetchall(
+        f"SELECT DISTINCT address FROM history_had WHERE client IN ({marks}) ORDER BY address", list(clients)
+    )
     found: list[Holding] = []
-    for source, table, scope, select in _SOURCES:
-        holdings: list[tuple[_Change, _Change | None]] = []
-        for value in await _scopes(db, table, scope, address):
-            where = f"{select} WHERE address = ? AND {scope} = ?"
-            if at is None:
-                holdings += await _ever(db, where, (address, value))
-            else:
-                holdings += await _at(db, where, (address, value), at)
-        holdings.sort(key=lambda pair: (pair[0].since, pair[0].sequence, pair[0].index), reverse=True)
-        names = await _names(db, {begin.client for begin, _ in holdings if begin.client is not None})
-        found += [_holding(address, source, begin, end, names) for begin, end in holdings]
+    for addresses in _parts([row[0] for row in pairs]):
+        where, number = f"address IN ({_marks(addresses)})", len(addresses)
+        rows = await _rows(db, where, addresses, times, addresses=number)
+        # Some addresses are on every machine, and those of these clients are not to be lost among the others.
+        where, values = f"{where} AND client IN ({marks})", [*addresses, *clients]
+        rows += await _used(db, where, values, times, addresses=number)
+        rows += await _seen(db, where, values, times, addresses=number)
+        found += await _holdings(db, set(rows))
+    own = {client.hex() for client in clients}
+    return [holding for holding in found if holding.client in own]
+
+
+async def _addresses(db: aiosqlite.Connection, first: bytes, last: bytes, *, above: bool, limit: int) -> list[bytes]:
+    """The lowest addresses of a range that anybody ever had, a seek each; `above`: without the first of the range."""
+    found: set[bytes] = set()
+    for table in ("history_lease", "history_use", "history_seen"):
+        rows = await db.execute_fetchall(
+            f"""
+            WITH RECURSIVE had (address) AS (
+                SELECT min(address) FROM {table} WHERE address {">" if above else ">="} :first AND address <= :last
+                UNION ALL
+                SELECT (SELECT min(address) FROM {table} WHERE address > had.address AND address <= :last)
+                FROM had WHERE had.address IS NOT NULL
+            )
+            SELECT address FROM had WHERE address IS NOT NULL LIMIT :limit
+            """,
+            {"first": first, "last": last, "limit": limit},
+        )
+        found.update(row[0] for row in rows)
+    return sorted(found)[:limit]
+
+
+async def _rows(
+    db: aiosqlite.Connection, where: str, values: Sequence[Any], times: _Times, *, addresses: int
+) -> list[_Row]:
+    inner = _NEXT.format(table="history_lease", where=where, scope="address, subnet", event=_ENDED_BY_EVENT, last="")
+    return [
+        *await _read(db, _LEASE.format(next=inner), [*values, times[1], times[0]], addresses),
+        *await _used(db, where, values, times, addresses=addresses),
+        *await _seen(db, where, values, times, addresses=addresses),
+    ]
+
+
+async def _used(
+    db: aiosqlite.Connection, where: str, values: Sequence[Any], times: _Times, *, addresses: int
+) -> list[_Row]:
+    scope = "address, client"
+    inner = _NEXT.format(table="history_use", where=where, scope=scope, event=_ENDED_BY_REGISTRATION, last="")
+    return await _read(db, _USE.format(next=inner), [*values, times[1], times[0]], addresses)
+
+
+async def _seen(
+    db: aiosqlite.Connection, where: str, values: Sequence[Any], times: _Times, *, addresses: int
+) -> list[_Row]:
+    scope = "address, client, how, subnet, agent"
+    inner = _NEXT.format(table="history_seen", where=where, scope=scope, event=_ENDED_BY_EVENT, last=", seen")
+    return await _read(db, _SEEN.format(next=inner), [*values, times[1], times[0], times[0]], addresses)
+
+
+async def _read(db: aiosqlite.Connection, select: str, values: Sequence[Any], addresses: int) -> list[_Row]:
+    rows = await db.execute_fetchall(f"{select} ORDER BY since DESC LIMIT {MAX_ROWS * addresses}", values)
+    return [_row(row) for row in rows]
+
+
+async def _at(db: aiosqlite.Connection, table: str, scope: str, address: bytes, at: int) -> list[_Row]:
+    """Those of one instant: two seeks for each subnet, or client, that ever had the address."""
+    lease = table == "history_lease"
+    columns = "event, pool, NULL, NULL, client IS NOT NULL" if lease else "'', NULL, link, origin, used"
+    found: list[_Row] = []
+    for value in await _scopes(db, table, scope, address):
+        select = f"SELECT {_COLUMNS}, {columns} FROM {table} WHERE address = ? AND {scope} = ?"
+        order = "since {0}, sequence {0}, event_index {0} LIMIT 1"
+        own = (address, value, at)
+        [*rows] = await db.execute_fetchall(f"{select} AND since <= ? ORDER BY {order.format('DESC')}", own)
+        if not rows or not rows[0][10]:
+            continue
+        [*later] = await db.execute_fetchall(f"{select} AND since > ? ORDER BY {order.format('ASC')}", own)
+        begin, end = rows[0], later[0] if later else (None,) * 7
+        event, end_event = (begin[6], end[6]) if lease else ("configuration.registered",) * 2
+        ended_by = end_event if later else None
+        found.append(_row((*begin[:6], event, *end[3:6], ended_by, *begin[7:10], None, None)))
     return found
 
 
@@ -98,56 +219,66 @@ async def _scopes(db: aiosqlite.Connection, table: str, scope: str, address: byt
     return [row[0] for row in rows]
 
 
-async def _at(
-    db: aiosqlite.Connection, where: str, scope: tuple[Any, ...], at: int
-) -> list[tuple[_Change, _Change | None]]:
-    order = "since {0}, sequence {0}, event_index {0} LIMIT 1"
-    [*rows] = await db.execute_fetchall(f"{where} AND since <= ? ORDER BY {order.format('DESC')}", (*scope, at))
-    if not rows or rows[0][4] is None:
-        return []
-    [*later] = await db.execute_fetchall(f"{where} AND since > ? ORDER BY {order.format('ASC')}", (*scope, at))
-    return [(_change(rows[0]), _change(later[0]) if later else None)]
+def _row(row: sqlite3.Row | Sequence[Any]) -> _Row:
+    address, client, subnet, since, sequence, index, event, ends, end_sequence, end_index, end_event, *more = row
+    if ends is not None and end_sequence is None:  # what began it says when it ended, too
+        end_sequence, end_index, end_event = sequence, index, event
+    closed = None if ends is None else (end_sequence, end_index)
+    return _Row(address, client, subnet, since, (sequence, index), event, ends, closed, end_event, *more)
 
 
-async def _ever(db: aiosqlite.Connection, where: str, scope: tuple[Any, ...]) -> list[tuple[_Change, _Change | None]]:
-    rows = await db.execute_fetchall(
-        f"{where} ORDER BY since DESC, sequence DESC, event_index DESC LIMIT {MAX_ROWS}", scope
-    )
-    changes = [None, *(_change(row) for row in rows)]
-    return [(begin, end) for end, begin in pairwise(changes) if begin is not None and begin.client is not None]
+async def _holdings(db: aiosqlite.Connection, rows: Iterable[_Row]) -> list[Holding]:
+    """By address, source, and the newest first."""
+    ordered = sorted(rows, key=lambda row: (row.since, row.opened), reverse=True)
+    ordered.sort(key=lambda row: (row.address, _source(row)))
+    names = await _names(db, {row.client for row in ordered})
+    known_as = {client.hex(): known.hex() for client, (known, _) in names.items()}
+    return judged([_holding(row, names[row.client][1]) for row in ordered], known_as)
 
 
-async def _names(db: aiosqlite.Connection, clients: set[bytes]) -> dict[bytes, str | None]:
-    names: dict[bytes, str | None] = {}
-    for client in clients:
-        known_as = "coalesce((SELECT into_client FROM node_join WHERE client = :client), :client)"
-        select = f"SELECT name FROM node WHERE client = {known_as}"
-        rows = list(await db.execute_fetchall(select, {"client": client}))
-        names[client] = rows[0][0] if rows else None
-    return names
+async def _names(db: aiosqlite.Connection, clients: set[bytes]) -> dict[bytes, tuple[bytes, str | None]]:
+    """By what client the node of each is known, and its name."""
+    found: dict[bytes, tuple[bytes, str | None]] = {client: (client, None) for client in clients}
+    for part in _parts(sorted(clients)):
+        joined = await db.execute_fetchall(
+            f"SELECT client, into_client FROM node_join WHERE client IN ({_marks(part)})", part
+        )
+        known_as = {client: client for client in part} | {row[0]: row[1] for row in joined}
+        into = sorted(set(known_as.values()))
+        rows = await db.execute_fetchall(f"SELECT client, name FROM node WHERE client IN ({_marks(into)})", into)
+        names = {row[0]: row[1] for row in rows}
+        found |= {client: (known, names.get(known)) for client, known in known_as.items()}
+    return found
 
 
-def _change(row: sqlite3.Row | Sequence[Any]) -> _Change:
-    return _Change(*row)
-
-
-def _holding(
-    address: bytes, source: str, begin: _Change, end: _Change | None, names: dict[bytes, str | None]
-) -> Holding:
-    client = begin.client or b""
+def _holding(row: _Row, name: str | None) -> Holding:
     return Holding(
-        address=format_address(address),
-        client=client.hex(),
-        node=names.get(client),
-        source=source,
-        subnet=begin.subnet,
-        pool=begin.pool,
-        interface=begin.link,
-        origin=begin.origin,
-        since=instant(begin.since),
-        until=None if end is None else instant(end.since),
-        opened=position(begin.sequence, begin.index),
-        opened_by=begin.event,
-        closed=None if end is None else position(end.sequence, end.index),
-        closed_by=None if end is None else end.event,
+        address=format_address(row.address),
+        client=row.client.hex(),
+        node=name,
+        source=(LEASE, REGISTERED, SEEN)[_source(row)],
+        subnet=row.subnet,
+        pool=row.pool,
+        interface=row.link,
+        origin=row.origin,
+        how=row.how,
+        agent=row.agent,
+        since=instant(row.since),
+        until=None if row.until is None else instant(row.until),
+        opened=position(*row.opened),
+        opened_by=row.opened_by,
+        closed=None if row.closed is None else position(*row.closed),
+        closed_by=row.closed_by,
     )
+
+
+def _source(row: _Row) -> int:
+    return 2 if row.how is not None else 1 if row.link is not None else 0
+
+
+def _marks(values: Sequence[Any]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    return (values[first : first + AT_ONCE] for first in range(0, len(values), AT_ONCE))

@@ -35,6 +35,8 @@ from dnms.events.seen import (
     AppliedItem,
     ConfigurationApplied,
     ConfigurationRegistered,
+    HardwareContested,
+    IdentityContested,
     SessionClosed,
     SessionOpened,
 )
@@ -167,9 +169,14 @@ def node_event(draw: st.DrawFn, client: bytes) -> Event:
 def seen_event(draw: st.DrawFn) -> Event:
     """The next event that an agent saw."""
     client = draw(st.sampled_from(CLIENTS))
-    what = draw(st.sampled_from(["opened", "closed", "registered", "registered", "applied"]))
+    what = draw(st.sampled_from(["opened", "closed", "registered", "registered", "applied", "contested"]))
+    peer = draw(st.sampled_from(ADDRESSES[:2]))
     if what == "opened":
-        return SessionOpened(client=client, peer=ADDRESSES[0])
+        return SessionOpened(client=client, peer=peer)
+    if what == "contested":
+        if draw(st.booleans()):
+            return HardwareContested(client=client, entered=CLIENTS[0], contender=peer)
+        return IdentityContested(client=client, holder=peer, contender=ADDRESSES[1])
     if what == "closed":
         return SessionClosed(client=client, why="bye")
     if what == "applied":

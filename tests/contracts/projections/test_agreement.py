@@ -56,6 +56,7 @@ WRONG = [
     f"UPDATE node_row SET subnet = 'elsewhere' WHERE until_sequence = {STANDS}",
     "UPDATE history_lease SET since = since - 1",
     "DELETE FROM history_use WHERE used = 1",
+    "UPDATE history_seen SET since = since - 1",
     "UPDATE view_position SET events = events + 1",
 ]
 
@@ -63,7 +64,8 @@ WRONG = [
 @pytest.mark.parametrize("wrong", WRONG)
 async def test_a_wrong_row_is_found_both_ways(wrong: str, tmp_path: Path) -> None:
     log = memory_log()
-    for example in (*EXAMPLES["pools"][:1], *EXAMPLES["nodes"][:1], *EXAMPLES["addresses"]):
+    logs_ = (*EXAMPLES["pools"][:1], *EXAMPLES["nodes"][:1], *EXAMPLES["addresses"], EXAMPLES["history"][3])
+    for example in logs_:
         await write(log, *example.log)
     path = tmp_path / "views.db"
     await rebuild(log, path, site=SITE)

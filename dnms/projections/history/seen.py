@@ -1,0 +1,131 @@
+"""Who was seen with which address: in a session, given in an outage, or met where another was to be."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+from dnms.events.address import AddressBlocked, OutageGranted
+from dnms.events.recorded import Event
+from dnms.events.seen import HardwareContested, IdentityContested, SessionClosed, SessionOpened
+from dnms.projections.projection import Place, storable
+
+SCHEMA = """
+CREATE TABLE history_seen (       -- whether the client is seen with the address from `since` on
+    address BLOB NOT NULL,
+    client BLOB NOT NULL,
+    how TEXT NOT NULL,            -- session, outage, blocked, contested
+    subnet TEXT NOT NULL,
+    agent TEXT NOT NULL,          -- who saw it; empty: the ledger says so
+    since INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    event_index INTEGER NOT NULL,
+    seen INTEGER NOT NULL,
+    until INTEGER,                -- where the event itself says it; NULL: the next row
+    event TEXT NOT NULL,
+    PRIMARY KEY (address, client, how, subnet, agent, since, sequence, event_index, seen)
+) WITHOUT ROWID;
+CREATE TABLE history_session (    -- open now
+    client BLOB NOT NULL,
+    subnet TEXT NOT NULL,
+    agent TEXT NOT NULL,
+    peer BLOB NOT NULL,
+    PRIMARY KEY (client, subnet, agent)
+) WITHOUT ROWID;
+"""
+
+SESSION, OUTAGE, BLOCKED, CONTESTED = "session", "outage", "blocked", "contested"
+
+_Session = tuple[bytes, str, str]
+"""Client, subnet, agent."""
+
+_Row = tuple[bytes, bytes, str, str, str, int, int, int, int, int | None, str]
+"""As in the table."""
+
+
+class Sightings:
+    """What a batch of commits saw."""
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._cursor = cursor
+        self._open: dict[_Session, bytes | None] = {}  # of the sessions that the batch touches: the peer's address
+        self._rows: list[_Row] = []
+
+    @property
+    def pairs(self) -> set[tuple[bytes, bytes]]:
+        """Clients and the addresses that they were seen with."""
+        return {(row[1], row[0]) for row in self._rows}
+
+    def take(self, event: Event, *, where: Place, at: int, sequence: int, index: int) -> None:
+        """Take in an event, whatever it is."""
+        match event:
+            case SessionOpened():
+                self._session(event, event.peer, where=where, at=at, sequence=sequence, index=index)
+            case SessionClosed():
+                self._session(event, None, where=where, at=at, sequence=sequence, index=index)
+            case OutageGranted() if event.happened < at:
+                # Since when it was used; from the commit on the lease says so, if there is one.
+                since = storable(event.happened)
+                row = (event.address, event.client, OUTAGE, where.subnet, "", since)
+                self._rows.append((*row, sequence, index, 1, at, event.NAME))
+            case AddressBlocked():
+                row = (event.address, event.client, BLOCKED, where.subnet, "", at)
+                self._rows.append((*row, sequence, index, 1, at, event.NAME))
+            case IdentityContested():
+                for address in (event.holder, event.contender):
+                    self._met(event, address, where=where, at=at, sequence=sequence, index=index)
+            case HardwareContested():
+                self._met(event, event.contender, where=where, at=at, sequence=sequence, index=index)
+            case _:
+                pass
+
+    def write(self) -> None:
+        """Write it all down."""
+        self._cursor.executemany(
+            "INSERT OR REPLACE INTO history_seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._rows
+        )
+        ended = [session for session, peer in self._open.items() if peer is None]
+        self._cursor.executemany(
+            "DELETE FROM history_session WHERE client = ? AND subnet = ? AND agent = ?",
+            ended,
+        )
+        self._cursor.executemany(
+            "INSERT OR REPLACE INTO history_session VALUES (?, ?, ?, ?)",
+            [(*session, peer) for session, peer in self._open.items() if peer is not None],
+        )
+
+    def _session(
+        self,
+        event: SessionOpened | SessionClosed,
+        peer: bytes | None,
+        *,
+        where: Place,
+        at: int,
+        sequence: int,
+        index: int,
+    ) -> None:
+        session = (event.client, where.subnet, where.agent)
+        before = self._open[session] if session in self._open else self._load(session)
+        self._open[session] = peer
+        for address, seen in ((before, 0), (peer, 1)):
+            if address is not None:
+                row = (address, event.client, SESSION, where.subnet, where.agent, at)
+                self._rows.append((*row, sequence, index, seen, None, event.NAME))
+
+    def _met(
+        self,
+        event: IdentityContested | HardwareContested,
+        address: bytes,
+        *,
+        where: Place,
+        at: int,
+        sequence: int,
+        index: int,
+    ) -> None:
+        row = (address, event.client, CONTESTED, where.subnet, where.agent, at)
+        self._rows.append((*row, sequence, index, 1, at, event.NAME))
+
+    def _load(self, session: _Session) -> bytes | None:
+        select = "SELECT peer FROM history_session WHERE client = ? AND subnet = ? AND agent = ?"
+        rows: Sequence[tuple[bytes]] = self._cursor.execute(select, session).fetchall()
+        return rows[0][0] if rows else None
