@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,8 @@ import msgspec
 from cyclopts import Parameter, Token
 
 from dnms.bus import urls
+from dnms.cli import times
+from dnms.cli.rendering import say
 from dnms.events.ip import format_address, parse_address
 
 SITE = Path("/var/lib/dnms/site")
@@ -45,7 +47,11 @@ def _address(_: Any, tokens: list[Token]) -> str:
 
 
 def _moment(_: Any, tokens: list[Token]) -> datetime:
-    return parse_moment(tokens[0].value)
+    text = tokens[0].value
+    moment = times.parse_moment(text)
+    if (how := times.understood(text, moment)) is not None:
+        say(how)
+    return moment
 
 
 def _endpoint(_: Any, tokens: list[Token]) -> Endpoint:
@@ -71,29 +77,13 @@ def parse_endpoint(text: str) -> Endpoint:
     return Endpoint(host.strip("[]"), int(port))
 
 
-def parse_moment(text: str) -> datetime:
-    """An instant in ISO 8601, in UTC unless it names a zone, or as seconds since 1970-01-01 UTC; ValueError."""
-    try:
-        seconds = float(text)
-    except ValueError:
-        pass
-    else:
-        try:
-            return datetime.fromtimestamp(seconds, UTC)
-        except (OverflowError, OSError, ValueError):
-            raise ValueError("it lies outside of the years 1 to 9999") from None
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        raise ValueError("expected ISO 8601 such as 2026-03-01T12:00:00Z, or seconds since 1970") from None
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
 AddressText = Annotated[str, Parameter(converter=_address)]
 """An address, as `parse_address_text` reads it."""
 
 Moment = Annotated[datetime, Parameter(converter=_moment)]
-"""An instant, as `parse_moment` reads it."""
+"""An instant, as `times.parse_moment` reads it. How words were understood is said on stderr."""
+
+WHEN = "ISO 8601 (UTC unless it names a zone), seconds since 1970, or words such as 'last tuesday 14:03' (local time)."
 
 EndpointText = Annotated[Endpoint, Parameter(converter=_endpoint)]
 """A host and a port, as `parse_endpoint` reads them."""

@@ -17,8 +17,9 @@ from dnms.bus.port import Log
 from dnms.cli.event import NOT_SHOWN, what
 from dnms.cli.exits import NO, OK, USAGE, Failure
 from dnms.cli.located import Bus, opened_log
-from dnms.cli.options import SITE, SiteDirectory, parse_moment
+from dnms.cli.options import SITE, SiteDirectory
 from dnms.cli.rendering import Output, json_line, line, moment, say
+from dnms.cli.times import parse_moment
 from dnms.disk.extensions import load_strategies
 from dnms.disk.site import Site
 from dnms.domain.replay import Divergence, Outcome

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dnms.projections import addresses, events, history, nodes, pools
+from dnms.projections import activity, addresses, events, history, nodes, pools
 
 PROJECTIONS = (
     events.PROJECTION,
@@ -14,5 +14,6 @@ PROJECTIONS = (
     addresses.PROJECTION,
     pools.PROJECTION,
     history.PROJECTION,
+    activity.PROJECTION,
 )
 """Every view."""

@@ -1,6 +1,9 @@
-"""Which events happened: every one by its position, with its commit; by kind and by node, and how many there are."""
+"""Which events happened: every one by its position, with its commit.
+
+They are found by kind, node, address, part of the plan, subnet, writer, cause, time and any text in them: `audit`.
+"""
 
 from dnms.projections.events.fold import PAST, SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="event", version=2, schema=SCHEMA, past=PAST, fold=fold)
+PROJECTION = Projection(name="event", version=3, schema=SCHEMA, past=PAST, fold=fold)

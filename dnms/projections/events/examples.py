@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dnms.events.address import AddressReleased
+from dnms.events.ip import parse_prefix
 from dnms.events.node import NodeArrived, NodeIdentified
+from dnms.events.plan import Pool, PoolDefined, PoolWithdrawn, Subnet, SubnetDefined
 from dnms.events.recorded import Personal
-from dnms.projections.example import ALICE, FIRST, Example, happened
+from dnms.projections.example import ALICE, FIRST, SECOND, Example, happened
 
 _EVENTS = "SELECT position >> 13, position & 8191, name, client, address, fields FROM event ORDER BY 1, 2"
+
+_WORDS = "SELECT text, position >> 13 FROM event_word JOIN event_text ON word = id ORDER BY id, position"
+_PREFIX = parse_prefix("2001:db8::/64")
+_LAST = _PREFIX.last.to_bytes(16)
 
 EXAMPLES = (
     Example(
@@ -47,6 +53,32 @@ EXAMPLES = (
                     f'{{"address":"2001:db8::1","client":"{ALICE.hex()}","iaid":7}}',
                 ),
             ],
+        },
+    ),
+    Example(
+        title="words lead to the events in which they stand; what was withdrawn is about what it was before",
+        log=(
+            happened("plan", 10, SubnetDefined(subnet=Subnet(name="lan", realm="Home", prefixes=(_PREFIX,)))),
+            happened("plan", 20, PoolDefined(pool=Pool(name="six", subnet="lan", first=FIRST, last=SECOND))),
+            happened("plan", 30, PoolWithdrawn(name="six")),
+        ),
+        rows={
+            _WORDS: [
+                ("lan", 1),
+                ("lan", 2),
+                ("home", 1),
+                (str(_PREFIX), 1),
+                ("six", 2),
+                ("six", 3),
+                ("2001:db8::1", 2),
+                ("2001:db8::2", 2),
+            ],
+            "SELECT part, position >> 13, subnet, first, last FROM event_part ORDER BY position": [
+                ("subnet/lan", 1, "lan", _PREFIX.network, _LAST),
+                ("pool/six", 2, "lan", FIRST, SECOND),
+                ("pool/six", 3, "lan", FIRST, SECOND),
+            ],
+            "SELECT * FROM event_hour": [(0, 1, 3)],
         },
     ),
 )

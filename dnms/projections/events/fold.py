@@ -1,18 +1,28 @@
-"""One row a commit and one row an event, in the log's order."""
+"""One row a commit and one row an event, in the log's order, and by what an event is found."""
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
 
-from dnms.events.commit import Stored
-from dnms.projections.text import to_json
+import msgspec
+
+from dnms.events.address import AddressBlocked
+from dnms.events.commit import Commit, Stored
+from dnms.events.plan import PlanAdopted
+from dnms.events.recorded import Event
+from dnms.projections.events import parts, words
+from dnms.projections.projection import storable
+from dnms.projections.text import plain
 from dnms.projections.versions import AS_OF
 
 INDEX_BITS = 13  # a commit holds at most 5 000 events
 """An event's row id is its commit's sequence with its index in the lowest bits: one number, in the log's order."""
 
-SCHEMA = """
+HOUR = 3_600_000_000  # microseconds
+
+SCHEMA = (
+    """
 CREATE TABLE event_commit (
     sequence INTEGER PRIMARY KEY,
     id BLOB NOT NULL,
@@ -26,17 +36,30 @@ CREATE TABLE event_commit (
     events INTEGER NOT NULL,
     size INTEGER NOT NULL
 );
+CREATE INDEX event_commit_subject ON event_commit (subject);
+CREATE INDEX event_commit_actor ON event_commit (actor);
 CREATE TABLE event (
     position INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
     client BLOB,
     address BLOB,
+    request INTEGER,              -- the word that is the name of what was asked for; NULL: it was merely seen
+    cause INTEGER,                -- sequence of the commit that it names as its cause
     fields TEXT NOT NULL
 );
 CREATE INDEX event_name ON event (name);
 CREATE INDEX event_client ON event (client) WHERE client IS NOT NULL;
 CREATE INDEX event_address ON event (address) WHERE address IS NOT NULL;
+CREATE INDEX event_cause ON event (cause) WHERE cause IS NOT NULL;
+CREATE TABLE event_hour (         -- a time is found by it: writers' clocks differ, so times are not in the log's order
+    hour INTEGER PRIMARY KEY,     -- since 1970-01-01 UTC
+    first INTEGER NOT NULL,       -- sequences of the first and the last commit with a time in it
+    last INTEGER NOT NULL
+);
 """
+    + words.SCHEMA
+    + parts.SCHEMA
+)
 
 PAST = (
     f"CREATE TEMP VIEW event_commit AS SELECT * FROM main.event_commit WHERE sequence <= {AS_OF}",
@@ -65,17 +88,56 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
             for stored in batch
         ],
     )
+    hours: dict[int, tuple[int, int]] = {}
+    found, about = words.Words(cursor), parts.Parts(cursor)
+    rows: list[tuple[int, Event, str | None, bytes]] = []
+    for stored in batch:
+        hour = stored.commit.time // HOUR
+        hours[hour] = (hours.get(hour, (stored.sequence, 0))[0], stored.sequence)
+        for index, (event, request) in enumerate(zip(stored.commit.events, requests(stored.commit), strict=True)):
+            position = stored.sequence << INDEX_BITS | index
+            fields = plain(event)
+            found.take(words.words_of(fields if request is None else [request, fields]), position)
+            about.take(event, position)
+            rows.append((position, event, request, msgspec.json.encode(fields)))
+    numbers = found.write()
+    about.write()
     cursor.executemany(
-        "INSERT INTO event VALUES (?, ?, ?, ?, ?)",
+        "INSERT INTO event_hour VALUES (?, ?, ?) ON CONFLICT (hour) DO UPDATE SET last = excluded.last",
+        [(hour, *ends) for hour, ends in hours.items()],
+    )
+    cursor.executemany(
+        "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)",
         [
             (
-                stored.sequence << INDEX_BITS | index,
+                position,
                 event.NAME,
                 getattr(event, "client", None),
                 getattr(event, "address", None),
-                to_json(event),
+                None if request is None else numbers[request],
+                cause_of(event),
+                fields.decode(),
             )
-            for stored in batch
-            for index, event in enumerate(stored.commit.events)
+            for position, event, request, fields in rows
         ],
     )
+
+
+def requests(commit: Commit) -> list[str | None]:
+    """Of each event of a commit the name of the request that it came of."""
+    found: list[str | None] = [None] * len(commit.events)
+    for decision in commit.decisions:
+        for index in range(decision.first, min(decision.first + decision.count, len(found))):
+            found[index] = decision.request.NAME
+    return found
+
+
+def cause_of(event: Event) -> int | None:
+    """The sequence of the commit that an event names as its cause."""
+    match event:
+        case AddressBlocked() if event.cause:
+            return storable(event.cause)
+        case PlanAdopted():
+            return storable(event.plan.position)
+        case _:
+            return None

@@ -25,6 +25,7 @@ from dnms.projections.runner import rebuild
 from dnms.projections.text import microseconds
 from dnms.projections.views import Views
 from tests.contracts.projections.logs import ADDRESSES, CLIENTS, logs, memory_log, write
+from tests.contracts.projections.test_audit import MEMORY
 
 Answer = tuple[Interval, str]
 """An interval, and how sure it is."""
@@ -101,7 +102,7 @@ async def test_who_had_is_what_a_list_of_intervals_says(
 ) -> None:
     told = naive.fold(stored(tuple(log)))
     inside = [address for address in ADDRESSES if bounds[0] <= address <= bounds[1]]
-    with tempfile.TemporaryDirectory() as directory:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
         path = Path(directory) / "views.db"
         await folded(path, *log)
         views = Views(path)
