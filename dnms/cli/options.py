@@ -12,7 +12,7 @@ from cyclopts import Parameter, Token
 from dnms.bus import urls
 from dnms.cli import times
 from dnms.cli.rendering import say
-from dnms.events.ip import format_address, parse_address
+from dnms.events.ip import format_address, parse_address, parse_prefix
 
 SITE = Path("/var/lib/dnms/site")
 """Where a site's directory lies if nobody says otherwise."""
@@ -46,6 +46,14 @@ def _address(_: Any, tokens: list[Token]) -> str:
     return parse_address_text(tokens[0].value)
 
 
+def _address_or_prefix(_: Any, tokens: list[Token]) -> str:
+    return parse_address_or_prefix(tokens[0].value)
+
+
+def _prefix(_: Any, tokens: list[Token]) -> str:
+    return str(parse_prefix(tokens[0].value))
+
+
 def _moment(_: Any, tokens: list[Token]) -> datetime:
     text = tokens[0].value
     moment = times.parse_moment(text)
@@ -68,6 +76,14 @@ def parse_address_text(text: str) -> str:
     return format_address(parse_address(text if slash and not length.isdecimal() else address))
 
 
+def parse_address_or_prefix(text: str) -> str:
+    """A prefix, or an address; one with a length behind it whose other bits are not zero is an address. ValueError."""
+    try:
+        return str(parse_prefix(text)) if "/" in text else parse_address_text(text)
+    except ValueError:
+        return parse_address_text(text)
+
+
 def parse_endpoint(text: str) -> Endpoint:
     """`HOST:PORT`, an IPv6 address in brackets; ValueError."""
     host, colon, port = text.rpartition(":")
@@ -79,6 +95,12 @@ def parse_endpoint(text: str) -> Endpoint:
 
 AddressText = Annotated[str, Parameter(converter=_address)]
 """An address, as `parse_address_text` reads it."""
+
+AddressOrPrefix = Annotated[str, Parameter(converter=_address_or_prefix)]
+"""An address or a prefix, as `parse_address_or_prefix` reads it."""
+
+PrefixText = Annotated[str, Parameter(converter=_prefix)]
+"""A prefix in the form of the log's answers; the bits behind it are zero."""
 
 Moment = Annotated[datetime, Parameter(converter=_moment)]
 """An instant, as `times.parse_moment` reads it. How words were understood is said on stderr."""

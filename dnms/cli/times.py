@@ -55,10 +55,10 @@ def _exact(text: str) -> datetime | None:
 
 
 def _words(text: str, now: datetime | None) -> datetime:
-    if len(text) > MAX_TEXT or not _WORD.search(text):
-        raise ValueError(EXPECTED)
     if _EITHER.search(text):
         raise ValueError("it may have the day or the month first; write it as 2026-03-01")
+    if len(text) > MAX_TEXT or not _WORD.search(text):
+        raise ValueError(EXPECTED)
     import dateparser  # noqa: PLC0415  # 0.1 s that only words cost
 
     base = (now or datetime.now(UTC)).astimezone().replace(tzinfo=None)  # in the zone of this machine
