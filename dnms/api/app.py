@@ -11,7 +11,7 @@ from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 
 import dnms
-from dnms.api import addresses, events, identities, inventory, plan, problems, questions
+from dnms.api import addresses, events, histories, identities, inventory, plan, problems, questions
 from dnms.api.access import bearer
 from dnms.api.ledgers import Ledgers
 from dnms.bus.committer import Committer
@@ -39,6 +39,7 @@ def create_app(  # all that it asks
         "/api/v1",
         route_handlers=[
             *questions.HANDLERS,
+            *histories.HANDLERS,
             *events.HANDLERS,
             *plan.HANDLERS,
             *addresses.HANDLERS,
@@ -53,6 +54,8 @@ def create_app(  # all that it asks
             "plans": Provide(lambda: plan_committer, sync_to_thread=False),
             "streams": Provide(lambda: streams, sync_to_thread=False),
             "wanted": Provide(events.wanted, sync_to_thread=False),
+            "times": Provide(histories.times, sync_to_thread=False),
+            "page": Provide(histories.page, sync_to_thread=False),
         },
     )
     return Litestar(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime
 from typing import Annotated
 
 from litestar import Response, get
@@ -18,14 +17,11 @@ from dnms.events.ip import format_address, parse_address
 from dnms.kit.clock import SystemClock
 from dnms.projections.addresses import queries as addresses_
 from dnms.projections.addresses.queries import AddressRow
-from dnms.projections.history import queries as history
-from dnms.projections.history.queries import Holding
 from dnms.projections.nodes import queries as nodes_
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools import queries as pools_
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage, usage
-from dnms.projections.text import microseconds
 from dnms.projections.views import Views
 
 LOG_PATIENCE = 2.0  # seconds for the log to say where it ends
@@ -152,17 +148,6 @@ async def pool(views: TheViews, pool: FromPath[str]) -> Response[Page[PoolUsage]
         return answers.page(reading, found)
 
 
-@get("/who-had/{address:str}")
-async def who_had(
-    views: TheViews, address: FromPath[str], at: FromQuery[datetime | None] = None
-) -> Response[Page[Holding]]:
-    """Who had the address at an instant (RFC 3339; UTC without a zone), or everybody who ever had it."""
-    packed = _address(address, "address")
-    async with views.read() as reading:
-        found = await history.who_had(reading.db, packed, None if at is None else microseconds(at))
-        return answers.page(reading, found)
-
-
 def _address(text: str, path: str) -> bytes:
     try:
         return parse_address(text)
@@ -170,4 +155,4 @@ def _address(text: str, path: str) -> bytes:
         raise Invalid(path, str(error)) from None
 
 
-HANDLERS = (site, status, nodes, node, addresses, address, pools, pool, who_had)
+HANDLERS = (site, status, nodes, node, addresses, address, pools, pool)

@@ -14,11 +14,13 @@ from dnms.cli import changing
 from dnms.cli.answers import AddressAnswer
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import OK
+from dnms.cli.listing import Listing, listed
 from dnms.cli.options import API, SITE, AddressText, ApiUrl, SiteDirectory
 from dnms.cli.rendering import Output, answer, facts, say_if_none, table
 from dnms.projections.addresses.queries import AddressRow
 
 app = App(name="address", help="The addresses: who holds which now; reserve, release and move them.")
+app.command("dnms.cli.audit:of_address", name="history")
 
 IN_SUBNET = "The subnet, where several realms have the address."
 Subnet = Annotated[str | None, Parameter(help=IN_SUBNET)]
@@ -31,12 +33,12 @@ def list_(
     *,
     subnet: Annotated[str | None, Parameter(help="Those of this subnet only.")] = None,
     asking: Asking = NOWHERE_ELSE,
-    output: Output = "table",
+    output: Listing = "table",
 ) -> int:
     """All addresses that are leased or reserved, and those that rest because a client found them in use."""
     addresses = asking.ask(lambda answers: answers.addresses(subnet=subnet))
     say_if_none("address", addresses, subnet=subnet)
-    answer(addresses, lambda: [table(COLUMNS, map(_row, addresses))], output)
+    listed(addresses, AddressRow, lambda: [table(COLUMNS, map(_row, addresses))], output)
     return OK
 
 

@@ -6,14 +6,13 @@ The forms are those of `dnms.api.answers`, but for the position; that module tak
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
-from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
 
+from dnms.cli.histories import Histories
 from dnms.projections.addresses.queries import AddressRow, NodeAddressRow, RegisteredRow
 from dnms.projections.events.queries import EventRow
-from dnms.projections.history.queries import Holding
 from dnms.projections.nodes.queries import NodeRow, SessionRow
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage
@@ -47,6 +46,11 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 class Answers(Protocol):
     """Who answers questions. What there is not is a Failure with code NO, whoever answers."""
 
+    @property
+    def histories(self) -> Histories:
+        """Who answers those about what was."""
+        ...
+
     async def nodes(self, *, subnet: str | None) -> list[NodeRow]:
         """Every node."""
         ...
@@ -69,10 +73,6 @@ class Answers(Protocol):
 
     async def pool(self, name: str) -> list[PoolUsage]:
         """All about the pool of this name; several where leases last in a subnet from which it was moved."""
-        ...
-
-    async def who_had(self, address: str, at: datetime | None) -> list[Holding]:
-        """Who had the address at an instant; without one, everybody who ever had it."""
         ...
 
     async def events(self, wanted: Wanted, *, limit: int) -> list[EventRow]:

@@ -13,8 +13,9 @@ from cyclopts import App, Parameter, validators
 from dnms.cli.answers import Wanted
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import OK
+from dnms.cli.listing import Listing, listed
 from dnms.cli.options import AddressText
-from dnms.cli.rendering import Output, answer, cell, json_line, line, moment, table
+from dnms.cli.rendering import Output, cell, json_line, line, moment, table
 from dnms.projections.events.queries import MAX_EVENTS, EventRow
 from dnms.projections.text import INSTANTS, instant
 
@@ -37,12 +38,12 @@ def list_(
     address: About = None,
     limit: Annotated[int, Parameter(help="How many.", validator=validators.Number(gte=1, lte=MAX_EVENTS))] = 100,
     asking: Asking = NOWHERE_ELSE,
-    output: Output = "table",
+    output: Listing = "table",
 ) -> int:
     """The newest events, in the order of the log."""
     wanted = Wanted(kind=kind, node=node, address=address)
     events = asking.ask(lambda answers: answers.events(wanted, limit=limit))
-    answer(events, lambda: [table(COLUMNS, map(_row, events))], output)
+    listed(events, EventRow, lambda: [table(COLUMNS, map(_row, events))], output)
     return OK
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -17,9 +16,9 @@ from dnms.cli import http, rendering
 from dnms.cli.answers import AddressAnswer, NodeAnswer, Wanted
 from dnms.cli.exits import Failure
 from dnms.cli.freshness import Doubt, Teller, doubt
+from dnms.cli.histories_from_api import ApiHistories
 from dnms.projections.addresses.queries import AddressRow
 from dnms.projections.events.queries import EventRow
-from dnms.projections.history.queries import Holding
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage
@@ -57,6 +56,7 @@ class ApiAnswers:
     def __init__(self, api: http.Api) -> None:
         self._api = api
         self._teller = Teller()
+        self.histories = ApiHistories(api)
 
     async def look(self) -> None:
         """Tell people if the answers may be older than the log. Failure, httpx.TransportError."""
@@ -85,11 +85,6 @@ class ApiAnswers:
     async def pool(self, name: str) -> list[PoolUsage]:
         """All about the pool of this name."""
         return (await self._api.get(f"/pools/{quote(name, safe='')}", Page[PoolUsage])).items
-
-    async def who_had(self, address: str, at: datetime | None) -> list[Holding]:
-        """Who had the address."""
-        instant = None if at is None else at.isoformat()
-        return (await self._api.get(f"/who-had/{address}", Page[Holding], {"at": instant})).items
 
     async def events(self, wanted: Wanted, *, limit: int) -> list[EventRow]:
         """The newest events that are wanted, in the log's order."""

@@ -5,23 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import datetime
 from pathlib import Path
 
 from dnms.cli.answers import AddressAnswer, NodeAnswer, Wanted
 from dnms.cli.exits import NO, USAGE, Failure
 from dnms.cli.freshness import Teller, doubt
+from dnms.cli.histories_from_views import ViewHistories
 from dnms.disk.site import Site
 from dnms.events.ip import parse_address
 from dnms.kit.clock import SystemClock
 from dnms.projections.addresses import queries as addresses
 from dnms.projections.events import queries as events
 from dnms.projections.events.queries import EventRow
-from dnms.projections.history import queries as history
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.pools import queries as pools
 from dnms.projections.pools.usage import PoolUsage, usage
-from dnms.projections.text import microseconds
 from dnms.projections.views import Reading, Views
 
 LOOK = 0.2  # seconds between two looks for new events
@@ -33,6 +31,7 @@ class ViewAnswers:
     def __init__(self, views: Views) -> None:
         self._views = views
         self._teller = Teller()
+        self.histories = ViewHistories(views)
 
     async def look(self) -> None:
         """Tell people if the views are kept up no more. The end of the log is not known here."""
@@ -91,12 +90,6 @@ class ViewAnswers:
         if not found:
             raise Failure(NO, f"there is no pool {name!r}")
         return found
-
-    async def who_had(self, address: str, at: datetime | None) -> list[history.Holding]:
-        """Who had the address."""
-        instant = None if at is None else microseconds(at)
-        async with self._views.read() as reading:
-            return await history.who_had(reading.db, parse_address(address), instant)
 
     async def events(self, wanted: Wanted, *, limit: int) -> list[EventRow]:
         """The newest events that are wanted, in the log's order."""

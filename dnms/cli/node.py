@@ -13,12 +13,15 @@ from dnms.cli import node_changes
 from dnms.cli.answers import NodeAnswer
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import OK, USAGE, Failure
+from dnms.cli.listing import Listing, listed
 from dnms.cli.rendering import Output, answer, facts, say_if_none, table
+from dnms.cli.who_had import of_node
 from dnms.projections.addresses.queries import NodeAddressRow
 from dnms.projections.nodes.queries import SHORT, NodeRow, ambiguous
 
 app = App(name="node", help="The machines: who is there, how one is configured; enter, join and forget them.")
 node_changes.register(app)
+app.command(of_node, name="history")
 
 USABLE = "usable"  # the outcome that needs no word
 
@@ -28,13 +31,13 @@ def list_(
     *,
     subnet: Annotated[str | None, Parameter(help="Those on this subnet only.")] = None,
     asking: Asking = NOWHERE_ELSE,
-    output: Output = "table",
+    output: Listing = "table",
 ) -> int:
     """All nodes, with what their kernels said of the addresses that they were given."""
     nodes = asking.ask(lambda answers: answers.nodes(subnet=subnet))
     say_if_none("node", nodes, subnet=subnet)
     columns = ("Node", "Subnet", "Session", "Agent", "Addresses", "Last seen")
-    answer(nodes, lambda: [table(columns, _rows(nodes))], output)
+    listed(nodes, NodeRow, lambda: [table(columns, _rows(nodes))], output)
     return OK
 
 

@@ -9,6 +9,7 @@ from cyclopts import App, Parameter
 
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import OK
+from dnms.cli.listing import Listing, listed
 from dnms.cli.rendering import Output, answer, facts, say_if_none, table
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage
@@ -21,13 +22,14 @@ def list_(
     *,
     subnet: Annotated[str | None, Parameter(help="Those of this subnet only.")] = None,
     asking: Asking = NOWHERE_ELSE,
-    output: Output = "table",
+    output: Listing = "table",
 ) -> int:
     """All pools with their size and use. What rests was found in use by somebody else: nobody gets it for a while."""
     pools = asking.ask(lambda answers: answers.pools(subnet=subnet))
     say_if_none("pool", pools, subnet=subnet)
-    answer(
+    listed(
         pools,
+        PoolRow,
         lambda: [
             table(("Pool", "Subnet", "Range", "Strategy", "Size", "Held", "Resting", "Reserved"), map(_row, pools))
         ],

@@ -1,4 +1,4 @@
-"""`dnms who-had`: who had an address when."""
+"""`dnms who-had` and `dnms node history`: who had an address when, and which addresses a node had."""
 
 from __future__ import annotations
 
@@ -8,34 +8,85 @@ from cyclopts import Parameter
 
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import NO, OK
-from dnms.cli.options import AddressText, Moment
-from dnms.cli.rendering import Output, answer, moment, say, table
-from dnms.projections.history.queries import Holding
+from dnms.cli.histories import Times
+from dnms.cli.listing import Listing, listed
+from dnms.cli.options import AddressOrPrefix
+from dnms.cli.rendering import moment, say, table
+from dnms.cli.since import EVER, FromTo
+from dnms.projections.history.holding import SEEN, Holding
 from dnms.projections.nodes.queries import SHORT
+
+COLUMNS = ("Address", "Node", "Client", "By", "Subnet", "Since", "Until", "Sure", "Opened", "Closed")
 
 
 def who_had(
-    address: Annotated[AddressText, Parameter(help="IPv4 or IPv6.")],
+    address: Annotated[AddressOrPrefix, Parameter(help="An address, or a prefix for all that are in it.")],
     /,
     *,
-    at: Annotated[
-        Moment | None,
-        Parameter(help="When: ISO 8601 (UTC unless it names a zone) or seconds since 1970. Without it: ever."),
-    ] = None,
+    when: FromTo = EVER,
     asking: Asking = NOWHERE_ELSE,
-    output: Output = "table",
+    output: Listing = "table",
 ) -> int:
-    """Who had an address, by a lease or as a machine registered it. Exit code 1: nobody, as far as the log knows."""
-    holdings = asking.ask(lambda answers: answers.who_had(address, at))
-    if holdings or output == "json":
-        columns = ("Node", "Client", "By", "Subnet", "Since", "Until", "Position")
-        answer(holdings, lambda: [table(columns, map(_row, holdings))], output)
-    if not holdings:
-        say(f"nobody had {address} {'at any time' if at is None else f'at {moment(at)}'}, as far as the log knows")
-    return OK if holdings else NO
+    """Who had an address: by a lease, as a machine registered it, or as an agent saw it. Times are in UTC.
+
+    Each is confirmed by another source, contradicted by one, or single. Exit code 1: nobody, as far as the log knows.
+    """
+    times = when.times
+    return _told(asking.ask(lambda answers: answers.histories.who_had(address, times)), address, times, output)
+
+
+def of_node(
+    node: Annotated[str, Parameter(help=f"Its name, or its client id or the first {SHORT} digits of that.")],
+    /,
+    *,
+    when: FromTo = EVER,
+    asking: Asking = NOWHERE_ELSE,
+    output: Listing = "table",
+) -> int:
+    """Which addresses a node had, and when, as `who-had` says. Exit code 1: none, as far as the log knows."""
+    times = when.times
+    found = asking.ask(lambda answers: answers.histories.of_node(node, times))
+    if not found:
+        say(f"{node} had no address {_when(times)}, as far as the log knows")
+    if found or output != "table":
+        listed(found, Holding, lambda: [table(COLUMNS, map(_row, found))], output)
+    return OK if found else NO
+
+
+def _told(found: list[Holding], address: str, times: Times, output: Listing) -> int:
+    if found or output != "table":
+        listed(found, Holding, lambda: [table(COLUMNS, map(_row, found))], output)
+    if not found:
+        of = f"any address of {address}" if "/" in address else address
+        say(f"nobody had {of} {_when(times)}, as far as the log knows")
+    return OK if found else NO
+
+
+def _when(times: Times) -> str:
+    if times.since is None and times.until is None:
+        return "at any time"
+    if times.since is not None and times.since == times.until:
+        return f"at {moment(times.since)}"
+    begin = "" if times.since is None else f"from {moment(times.since)} "
+    return f"{begin}to {'now' if times.until is None else moment(times.until)}"
 
 
 def _row(held: Holding) -> tuple[object, ...]:
-    by = f"lease from {held.pool}" if held.pool else f"registered, {held.origin} on {held.interface}"
-    until = held.until or "now"
-    return (held.node, held.client[:SHORT], by, held.subnet, held.since, until, held.opened)
+    return (
+        held.address,
+        held.node,
+        held.client[:SHORT],
+        _by(held),
+        held.subnet,
+        held.since,
+        held.until or "now",
+        held.sure,
+        f"{held.opened} {held.opened_by}",
+        f"{held.closed} {held.closed_by}" if held.closed else None,
+    )
+
+
+def _by(held: Holding) -> str:
+    if held.source == SEEN:
+        return f"seen, {held.how}" + (f" with {held.agent}" if held.agent else "")
+    return f"lease from {held.pool}" if held.pool else f"registered, {held.origin} on {held.interface}"

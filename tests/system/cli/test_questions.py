@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import time
 from pathlib import Path
@@ -50,6 +52,126 @@ class Asked:
 @pytest.fixture
 def ask(folded: Served, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Asked:
     return Asked(folded, capfd, monkeypatch)
+
+
+LISTS = [
+    ("who-had 2001:db8:1:1::/64", OK),
+    ("who-had 2001:db8:1:1::/64 --from 2026-03-01T13:00:00Z --to 2026-03-01T13:30:00Z", OK),
+    ("who-had 2001:db8:1:1::5 --to 2026-03-01T12:30:00Z", OK),
+    ("who-had 2001:db8:1:1::5 --from 2026-03-01T13:30:00Z --to 2026-03-01T13:40:00Z", NO),
+    ("who-had 192.0.2.0/24", NO),
+    ("who-had 2001:db8:1:1::5/64", OK),
+    ("node history alpha", OK),
+    ("node history alpha --at 2026-03-01T12:30:00Z", OK),
+    ("node history alpha --to 2026-02-01", NO),
+    ("node history beta", USAGE),
+    ("node history nobody", NO),
+    ("address history 2001:db8:1:1::5", OK),
+    ("address history 2001:db8:1:1::ff --since 2026-03-01", OK),
+    ("address history 192.0.2.200", NO),
+    ("prefix history 2001:db8:1:1::/64", OK),
+    ("prefix history 2001:db8:9::/48", NO),
+    ("subnet changes office", OK),
+    ("subnet changes office --until 2026-03-01T12:30:00Z", OK),
+    ("subnet changes nowhere", NO),
+    ("audit", OK),
+    ("audit --limit 3", OK),
+    ("audit --actor agent/east --kind address", OK),
+    ("audit --actor agent/nobody", NO),
+    ("audit --entity alpha", OK),
+    ("audit --entity office-v6", OK),
+    ("audit --entity alpha --since 2026-03-01 --until 2026-03-02", OK),
+    ("audit --entity nowhere", NO),
+    ("audit --grep PHONE --grep voip", OK),
+    ("audit --cause plan.apply", OK),
+    ("audit --cause address.release", NO),
+    ("audit --cause nothing", USAGE),
+    ("audit --kind adress", USAGE),
+    ("activity", OK),
+    ("activity --by kind --by subnet --kind address", OK),
+    ("activity --each day --subnet office", OK),
+    ("activity --kind adress", USAGE),
+]
+
+
+@pytest.mark.parametrize("output", ["table", "json", "jsonl", "csv"])
+@pytest.mark.parametrize(("words", "code"), LISTS)
+def test_histories_of_the_api_and_the_views_are_the_same(ask: Asked, words: str, code: int, output: str) -> None:
+    over_api, from_views = ask.api(f"{words} -o {output}"), ask.data(f"{words} -o {output}")
+    assert over_api == from_views
+    assert over_api[0] == code, over_api
+    assert "Traceback" not in over_api[2]
+
+
+def test_a_list_is_the_same_as_json_as_lines_and_as_csv(ask: Asked) -> None:
+    for words in ("audit", "who-had 2001:db8:1:1::/64", "event list", "node list", "address list", "pool list"):
+        rows = ask.json(words)
+        lines = ask.api(f"{words} -o jsonl")[1].splitlines()
+        assert [json.loads(line) for line in lines] == rows
+        table = list(csv.reader(io.StringIO(ask.api(f"{words} -o csv")[1])))
+        assert table[0] == list(rows[0])
+        assert len(table) == len(rows) + 1
+        for cells, row in zip(table[1:], rows, strict=True):
+            for cell, value in zip(cells, row.values(), strict=True):
+                assert cell == (value or "") if value is None or isinstance(value, str) else json.loads(cell) == value
+    assert ask.api("who-had 192.0.2.9 -o csv")[1].startswith("address,client,node,source,subnet,")
+
+
+@pytest.mark.usefixtures("ask")
+def test_words_for_a_time_are_said_back(capfd: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "--limit", "1", "--until", "1 march 2030 UTC"]) == OK
+    out, err = capfd.readouterr()
+    assert "2026-" in out
+    assert err == "dnms: '1 march 2030 UTC' is Friday 2030-03-01 00:00:00+00:00 (UTC), 2030-03-01 00:00:00Z\n"
+
+
+def test_who_had_a_prefix_in_a_time(ask: Asked) -> None:
+    found = ask.json("who-had 2001:db8:1:1::/64 --from 2026-03-01T12:30:00Z --to 2026-03-01T13:00:00Z")
+    assert [(one["address"], one["node"], one["source"], one["sure"]) for one in found] == [
+        ("2001:db8:1:1::5", "beta", "lease", "single"),
+        ("2001:db8:1:1::a", "alpha", "lease", "single"),
+    ]
+    now = ask.json("who-had 2001:db8:1:1::a --at 2026-03-01T15:00:00Z")
+    assert [(one["source"], one["sure"]) for one in now] == [("lease", "confirmed"), ("registered", "confirmed")]
+    assert [one["node"] for one in ask.json("who-had fe80::a")] == ["alpha"]
+
+
+def test_what_a_node_had_at_a_time(ask: Asked) -> None:
+    then = ask.json("node history alpha --at 2026-03-01T12:30:00Z")
+    assert [(one["address"], one["source"]) for one in then] == [("2001:db8:1:1::a", "lease")]
+    later = ask.json("node history alpha --at 2026-03-01T16:00:00Z")
+    assert {one["address"] for one in later} == {f"2001:db8:1:1::{last}" for last in ("5", "a", "ff")} | {"fe80::a"}
+
+
+def test_what_happened_to_an_address(ask: Asked) -> None:
+    names = [(one["name"], one["node"]) for one in ask.json("address history 2001:db8:1:1::5")]
+    assert names == [
+        ("subnet.defined", None),
+        ("pool.defined", None),
+        ("address.allocated", "beta"),
+        ("address.released", "beta"),
+        ("address.allocated", "alpha"),
+    ]
+
+
+def test_an_audit_says_who_asked_for_what(ask: Asked) -> None:
+    defined = ask.json("audit --entity office-v6 --kind pool.defined")
+    assert [(one["request"], one["actor"], one["fields"]["pool"]["name"]) for one in defined] == [
+        ("plan.apply", "operator/api", "office-v6")
+    ]
+    assert {one["name"] for one in ask.json("audit --grep phone-")} == {"group.defined"}
+
+
+def test_activity_by_hour_adds_up(ask: Asked) -> None:
+    hours = ask.json("activity --subnet office --since 2026-03-01 --until 2026-03-02")
+    assert [(one["time"], one["events"]) for one in hours] == [
+        ("2026-03-01T12:00:00Z", 4),
+        ("2026-03-01T13:00:00Z", 1),
+        ("2026-03-01T14:00:00Z", 1),
+        ("2026-03-01T15:00:00Z", 3),
+    ]
+    [day] = ask.json("activity --each day --subnet office --since 2026-03-01 --until 2026-03-02")
+    assert day["events"] == 9
 
 
 @pytest.mark.parametrize("output", ["table", "json"])
