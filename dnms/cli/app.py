@@ -39,6 +39,7 @@ COMMANDS = (
     (ASK, "audit", "dnms.cli.audit:audit", "Every event, searched: who did what, when, and why."),
     (ASK, "activity", "dnms.cli.audit:activity", "How much happened by hour, for plots."),
     (ASK, "event", "dnms.cli.event:app", "What happened, and what happens."),
+    (CHECK, "evidence", "dnms.cli.evidence:app", "Who had an address, in a signed file; such a file against the log."),
     (CHECK, "view", "dnms.cli.view:app", "The views: fold them anew, compare them with the log."),
     (CHECK, "log", "dnms.cli.log:app", "The log itself: copy it, archive it, check it against its archive, repair it."),
     (CHECK, "replay", "dnms.cli.replay:replay", "Step through the log; decide again what was asked."),

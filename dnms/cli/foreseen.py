@@ -13,10 +13,12 @@ from dnms.disk.site import SiteError
 from dnms.disk.subscriber_state import SubscriberStateError
 from dnms.domain.replay import Unfoldable
 from dnms.events.codec import UnknownToThisRelease
+from dnms.projections.evidence.document import EvidenceError
 from dnms.projections.files import ViewsError
 
 CODES: tuple[tuple[type[Exception], int], ...] = (
     (ArchiveError, USAGE),
+    (EvidenceError, USAGE),
     (ExtensionError, MACHINE),
     (SiteError, MACHINE),
     (ViewsError, MACHINE),

@@ -49,13 +49,13 @@ def of_node(
     if not found:
         say(f"{node} had no address {_when(times)}, as far as the log knows")
     if found or output != "table":
-        listed(found, Holding, lambda: [table(COLUMNS, map(_row, found))], output)
+        listed(found, Holding, lambda: [table(COLUMNS, map(row, found))], output)
     return OK if found else NO
 
 
 def _told(found: list[Holding], address: str, times: Times, output: Listing) -> int:
     if found or output != "table":
-        listed(found, Holding, lambda: [table(COLUMNS, map(_row, found))], output)
+        listed(found, Holding, lambda: [table(COLUMNS, map(row, found))], output)
     if not found:
         of = f"any address of {address}" if "/" in address else address
         say(f"nobody had {of} {_when(times)}, as far as the log knows")
@@ -71,7 +71,8 @@ def _when(times: Times) -> str:
     return f"{begin}to {'now' if times.until is None else moment(times.until)}"
 
 
-def _row(held: Holding) -> tuple[object, ...]:
+def row(held: Holding) -> tuple[object, ...]:
+    """A holding under COLUMNS."""
     return (
         held.address,
         held.node,

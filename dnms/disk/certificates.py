@@ -1,4 +1,4 @@
-"""The site's root certificate, and the one that Subnet Agents show to nodes.
+"""The site's root certificate, the one that Subnet Agents show to nodes, and that of who signs for the site.
 
 Client certificates will have their place here.
 """
@@ -10,9 +10,10 @@ import datetime
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from dnms.disk.signing import SIGNER
 from dnms.wire.messages import AGENT_NAME
 
 _DAY = datetime.timedelta(days=1)
@@ -55,9 +56,31 @@ def issue(site: str) -> tuple[Issued, Issued]:
     return _issued(root, root_key), _issued(agent, agent_key)
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePrivateKey, now: datetime.datetime
-) -> x509.CertificateBuilder:
+def issue_signer(root: Issued) -> Issued:
+    """A certificate for who signs what the site says, as long as the root's. ValueError if that is damaged."""
+    now = datetime.datetime.now(datetime.UTC)
+    issuer = x509.load_pem_x509_certificate(root.certificate)
+    root_key = serialization.load_pem_private_key(root.key, password=None)
+    if not isinstance(root_key, ec.EllipticCurvePrivateKey):
+        raise ValueError("the root's key is of another kind")
+    root_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
+    key = ed25519.Ed25519PrivateKey.generate()
+    certificate = (
+        _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SIGNER)]), issuer.subject, key, now)
+        .not_valid_after(issuer.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(root_id), critical=False)
+        .sign(root_key, hashes.SHA256())
+    )
+    return _issued(certificate, key)
+
+
+_Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+
+def _builder(subject: x509.Name, issuer: x509.Name, key: _Key, now: datetime.datetime) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -82,7 +105,7 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _issued(certificate: x509.Certificate, key: ec.EllipticCurvePrivateKey) -> Issued:
+def _issued(certificate: x509.Certificate, key: _Key) -> Issued:
     return Issued(
         certificate.public_bytes(serialization.Encoding.PEM),
         key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()),

@@ -4,6 +4,7 @@ site.toml          version of this layout, name of the site
 secret             32 bytes in hex: keys client ids and address hashes; without it the log's clients have no names
 root.pem, root.key the site's root certificate; nodes are given root.pem
 agent.pem, .key    what Subnet Agents show to nodes
+evidence.pem, .key what signs evidence; made when it is first needed
 bus.token          lets writers onto the bus        api.token   lets callers into the API
 log/               JetStream's data                 views.db    views, disposable
 subscribers/       by which log each subscriber of this machine acted last
@@ -22,7 +23,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dnms.disk import atomic
-from dnms.disk.certificates import issue
+from dnms.disk.certificates import Issued, issue, issue_signer
+from dnms.disk.signing import Signer
 
 LAYOUT = 1
 """The version of this directory's layout."""
@@ -34,6 +36,8 @@ PARTS = (
     "root.key",
     "agent.pem",
     "agent.key",
+    "evidence.pem",
+    "evidence.key",
     "bus.token",
     "api.token",
     "log",
@@ -131,6 +135,23 @@ class Site:
     def api_token(self) -> str:
         """What the API asks its callers for. SiteError."""
         return self._read("api.token")
+
+    def signer(self) -> Signer:
+        """Who signs what the site says; made where the directory has none yet, as of an older release. SiteError."""
+        certificate, key = self.path / "evidence.pem", self.path / "evidence.key"
+        try:
+            if not certificate.exists():  # written last: an interrupted making is begun anew
+                root = Issued(self.root_certificate.read_bytes(), (self.path / "root.key").read_bytes())
+                made = issue_signer(root)
+                atomic.write(key, made.key, mode=0o600)
+                atomic.write(certificate, made.certificate)
+            return Signer(key.read_bytes(), certificate.read_bytes())
+        except OSError as error:
+            raise SiteError(
+                f"cannot sign for the site in {self.path}: {error.filename}: {error.strerror or error}"
+            ) from error
+        except ValueError as error:
+            raise SiteError(f"the root of the site in {self.path} is damaged: {error}") from error
 
     @contextmanager
     def attended(self, subnet: str, agent: str) -> Iterator[None]:

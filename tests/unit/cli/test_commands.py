@@ -63,6 +63,8 @@ def test_all_commands_are_known() -> None:
         "activity",
         "event list",
         "event tail",
+        "evidence",
+        "evidence verify",
         "view rebuild",
         "view verify",
         "log export",

@@ -3,11 +3,13 @@ from __future__ import annotations
 import errno
 import stat
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 
+from dnms.disk import signing
 from dnms.disk.site import LAYOUT, PARTS, Site, SiteError
 from dnms.wire.messages import AGENT_NAME
 
@@ -41,6 +43,24 @@ def test_what_was_made_is_loaded(made: Site) -> None:
     assert loaded.bus_token == made.bus_token != loaded.api_token
     assert loaded.client_id(b"duid") == made.client_id(b"duid") != made.client_id(b"other")
     assert len(loaded.client_id(b"duid")) == 16
+
+
+def test_who_signs_is_made_once_and_when_it_is_needed(copy: Path) -> None:
+    """A directory of an older release has none."""
+    assert not (copy / "evidence.key").exists()
+    signer = Site.load(copy).signer()
+    assert Site.load(copy).signer() == signer
+    assert stat.S_IMODE((copy / "evidence.key").stat().st_mode) == 0o600
+    (copy / "evidence.pem").unlink()  # as when it was interrupted
+    again = Site.load(copy).signer()
+    assert again != signer
+    signing.check(
+        b"said",
+        again.sign(b"said"),
+        certificate=again.certificate,
+        root=(copy / "root.pem").read_bytes(),
+        at=datetime.now(UTC),
+    )
 
 
 def test_two_sites_have_nothing_in_common(made: Site, tmp_path: Path) -> None:

@@ -1,0 +1,187 @@
+"""`dnms evidence`: who had an address at a time, in a file that the site signs, and whether such a file holds."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+from cyclopts import App, Parameter
+
+import dnms
+from dnms.cli.exits import NO, OK, USAGE, Failure
+from dnms.cli.located import Bus, opened_log
+from dnms.cli.options import SITE, WHEN, AddressText, Moment, SiteDirectory
+from dnms.cli.rendering import Output, answer, facts, moment, say, table
+from dnms.cli.who_had import COLUMNS, row
+from dnms.disk import atomic
+from dnms.disk.site import Site
+from dnms.events.ip import parse_address
+from dnms.kit import logging
+from dnms.projections.evidence import checking, document
+from dnms.projections.evidence.document import Evidence, EvidenceError, Refuted, Statement
+from dnms.projections.history.holding import Holding
+
+app = App(name="evidence", help="Who had an address, in a file that the site signs; such a file against the log.")
+
+HOLDS = "holds"
+
+
+class Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What was written."""
+
+    file: str
+    address: str
+    at: datetime
+    answer: list[Holding]
+    log_id: str
+    last: int
+
+
+class Verified(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether evidence holds; `verdict` is `holds`, or a stable word for why not."""
+
+    holds: bool
+    verdict: str
+    explanation: str
+    compared_with_log: bool
+    statement: Statement
+
+
+@app.default
+def make(
+    address: Annotated[AddressText, Parameter(help="IPv4 or IPv6.")],
+    /,
+    *,
+    at: Annotated[Moment, Parameter(help=f"At this instant: {WHEN}")],
+    file: Annotated[Path, Parameter(help="Where to write it; no file that is there is written over.")],
+    site: SiteDirectory = SITE,
+    bus: Bus = None,
+    output: Output = "table",
+) -> int:
+    """Write who had an address at a time, with the events that say so, signed by the site. Reads the whole log.
+
+    Exit code 1 if nobody had it, as far as the log knows; the file then says that.
+    """
+    logging.configure()
+    if file.exists():
+        raise Failure(USAGE, f"{file} is there already; give another --file")
+    local = at.astimezone()
+
+    async def made() -> Statement:
+        opened = Site.load(site)
+        signer = opened.signer()  # who cannot sign hears it before the log is read
+        async with opened_log(opened, bus) as log:
+            said = await checking.make(
+                log,
+                opened.name,
+                parse_address(address),
+                at,
+                asked=at.isoformat(),
+                zone=f"{local.tzname()} ({local:%z})",
+                made=datetime.now(UTC),
+                release=dnms.__version__,
+            )
+        atomic.write(file, document.encode(said, signer), mode=0o600)
+        return said
+
+    said = asyncio.run(made())
+    done = Made(
+        file=str(file), address=said.address, at=said.at, answer=said.answer, log_id=said.log_id, last=said.log.last
+    )
+    answer(
+        done,
+        lambda: [
+            facts([("evidence", done.file), ("address", done.address), ("at", done.at), ("log", _log(said))]),
+            *([table(COLUMNS, map(row, said.answer))] if said.answer else []),
+        ],
+        output,
+    )
+    if said.at > said.log.time:
+        say(f"the log ends at {moment(said.log.time)}, before the time that is asked for")
+    if not said.answer:
+        say(f"nobody had {address} at {moment(at)}, as far as the log knows")
+    return OK if said.answer else NO
+
+
+@app.command
+def verify(
+    file: Path,
+    /,
+    *,
+    offline: Annotated[
+        bool, Parameter(help="Look at the signature and the file alone, and not at the log.", negative=())
+    ] = False,
+    root: Annotated[
+        Path | None, Parameter(help="The site's root certificate, root.pem. Without it: of the site's directory.")
+    ] = None,
+    site: SiteDirectory = SITE,
+    bus: Bus = None,
+    output: Output = "table",
+) -> int:
+    """Whether a file of evidence holds: who signed it, and whether the log says the same. Exit code 1 if not."""
+    logging.configure()
+    try:
+        content = file.read_bytes() if file.stat().st_size <= document.MAX_BYTES else b""
+    except OSError as error:
+        raise Failure(USAGE, f"cannot read {file}: {error.strerror or error}") from error
+    try:
+        evidence = document.decode(content)
+    except EvidenceError as error:
+        raise Failure(USAGE, f"{file}: {error}") from None
+
+    why, text = HOLDS, "the site signed it" + ("" if offline else ", and the log says the same")
+    try:
+        asyncio.run(_check(evidence, root=root, site=site, bus=bus, offline=offline))
+    except Refuted as error:
+        why, text = error.why, str(error)
+    said = evidence.statement
+    found = Verified(holds=why == HOLDS, verdict=why, explanation=text, compared_with_log=not offline, statement=said)
+    answer(
+        found,
+        lambda: [
+            facts(
+                [
+                    ("verdict", f"{why}: {text}"),
+                    ("address", said.address),
+                    ("at", said.at),
+                    ("asked for as", f"{said.asked}, {said.zone}"),
+                    ("made", said.made),
+                    ("site", said.site),
+                    ("log", _log(said)),
+                ]
+            ),
+            table(COLUMNS, map(row, said.answer)),
+            table(
+                ("Position", "Time", "Where", "Actor", "Event", "SHA-256 of the message"),
+                ((one.position, one.time, one.subject, one.actor, one.name, one.sha256) for one in said.events),
+                title="Events",
+            ),
+        ],
+        output,
+    )
+    if not found.holds:
+        say(f"{file} does NOT hold: {why}: {text}")
+    return OK if found.holds else NO
+
+
+async def _check(evidence: Evidence, *, root: Path | None, site: Path, bus: str | None, offline: bool) -> None:
+    opened = Site.load(site) if root is None or not offline else None
+    path = root or (opened.root_certificate if opened is not None else None)
+    assert path is not None
+    try:
+        certificate = path.read_bytes()
+    except OSError as error:
+        raise Failure(USAGE, f"cannot read {path}: {error.strerror or error}") from error
+    document.check_signature(evidence, certificate)
+    checking.check_itself(evidence.statement)
+    if offline or opened is None:
+        return
+    async with opened_log(opened, bus) as log:
+        await checking.check_log(evidence, log, opened.name)
+
+
+def _log(said: Statement) -> str:
+    return f"{said.log_id} up to position {said.log.last}"
