@@ -8,7 +8,7 @@ from dnms.events.seen import SessionClosed
 from dnms.projections.activity.fold import HOUR
 from dnms.projections.example import ALICE, BOB, Example, happened
 
-_ROWS = "SELECT * FROM activity ORDER BY 1, 2, 3"
+_ROWS = "SELECT hour, subnet, name, events FROM activity JOIN activity_series ON id = series ORDER BY 1, 2, 3"
 
 EXAMPLES = (
     Example(

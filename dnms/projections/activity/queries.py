@@ -72,8 +72,8 @@ async def activity(
         terms.append("(name = ? OR (name > ? AND name < ?))")
         values += [kind_of(kind), f"{kind}.", f"{kind}/"]  # "/" is the character after "."
     rows = await db.execute_fetchall(
-        f"SELECT {', '.join(columns)}, sum(events) FROM activity WHERE {' AND '.join(terms)}"
-        " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT ?",
+        f"SELECT {', '.join(columns)}, sum(events) FROM activity JOIN activity_series ON id = series"
+        f" WHERE {' AND '.join(terms)} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3 LIMIT ?",
         [*values, max(0, min(limit, MAX_ROWS))],
     )
     return [ActivityRow(time=instant(row[0] * HOUR), subnet=row[1], kind=row[2], events=row[3]) for row in rows]

@@ -97,7 +97,7 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
         for index, (event, request) in enumerate(zip(stored.commit.events, requests(stored.commit), strict=True)):
             position = stored.sequence << INDEX_BITS | index
             fields = plain(event)
-            found.take(words.words_of(fields if request is None else [request, fields]), position)
+            found.take(fields, request, position)
             about.take(event, position)
             rows.append((position, event, request, msgspec.json.encode(fields)))
     numbers = found.write()
