@@ -160,10 +160,11 @@ def _within(key: Key, low: int, high: int) -> str:
 
 async def _rarest(db: aiosqlite.Connection, terms: Sequence[Term], low: int, high: int) -> Term | None:
     """The term with the fewest events, as far as they are counted; of equals the first."""
+    keyed = [term for term in terms if term.keys]  # others lead to none, and take some away
+    if len(keyed) < 2:
+        return keyed[0] if keyed else None
     best: tuple[int, Term] | None = None
-    for term in terms:
-        if not term.keys:  # which leads to none, and takes some away
-            continue
+    for term in keyed:
         count = 0
         for key in term.keys:
             [row] = await db.execute_fetchall(

@@ -24,7 +24,7 @@ from dnms.bus.reading import decode
 from dnms.events import subjects
 from dnms.events.commit import Stored
 from dnms.events.ip import format_address
-from dnms.events.node import NodeJoined
+from dnms.events.node import NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted
 from dnms.events.recorded import Event
 from dnms.events.seen import ConfigurationRegistered, SessionOpened
 from dnms.projections import history, nodes
@@ -33,6 +33,8 @@ from dnms.projections.history import queries
 from dnms.projections.history.holding import Holding
 
 MAX_USERS = 1_000  # an address that is on every machine, as that of a bridge of containers, tells nobody who had it
+
+NAMING = (NodeIdentified, NodeEntered, NodeJoined, NodeParted, NodeForgotten)
 
 _EVENTS = 7  # where they stand in a commit
 
@@ -115,6 +117,7 @@ async def _naming(log: Log, site: str, sources: dict[int, Source], last: int) ->
         for sequence, source in sorted(sources.items())
         if source.record.subject in read
         for index, event in enumerate(source.stored.commit.events)
+        if isinstance(event, NAMING)
     ]
 
 

@@ -301,5 +301,9 @@ async def test_an_address_of_every_machine_is_no_evidence(log: MemoryLog, monkey
 
 
 async def test_names_come_from_the_shards_of_all_identities(log: MemoryLog) -> None:
-    await write(log, happened("node.10", 70, NodeArrived(client=BOB, subnet="lan")))
-    assert [one.position for one in (await said(log)).events][-1] == "10.0"
+    """And not where a node went: that is another question."""
+    renamed = NodeIdentified(client=BOB, duid=Personal(b"\0\4"), name=Personal("robert"))
+    await write(log, happened("node.10", 70, renamed, NodeArrived(client=BOB, subnet="lan")))
+    statement = await said(log)
+    assert {one.node for one in statement.answer} == {"robert"}
+    assert [one.position for one in statement.events] == ["1.0", "2.0", "5.0", "6.0", "8.0", "9.0", "10.0"]
