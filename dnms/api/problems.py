@@ -15,6 +15,7 @@ from dnms.bus.port import LogError
 from dnms.domain.aggregate import Refused
 from dnms.domain.document import MAX_DOCUMENT, DocumentError
 from dnms.projections.files import ViewsError
+from dnms.projections.views import NoSuchMoment
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -117,6 +118,10 @@ def _unavailable(_: _Request, error: ViewsError | LogError) -> Response[Document
     return response(Problem(HTTPStatus.SERVICE_UNAVAILABLE, error.why, str(error)), {"Retry-After": "1"})
 
 
+def _no_such_moment(_: _Request, error: NoSuchMoment) -> Response[Document]:
+    return response(Problem(HTTPStatus.NOT_FOUND, "no-such-moment", str(error)))
+
+
 def _invalid(_: _Request, error: ValidationException) -> Response[Document]:
     entries: list[dict[str, str]] = [entry for entry in error.extra or [] if isinstance(entry, dict)]
     places = [Place(entry.get("key", "$"), entry.get("message", "")) for entry in entries]
@@ -147,6 +152,7 @@ HANDLERS: ExceptionHandlersMap = {
     Problem: _problem,
     Refused: _refused,
     ViewsError: _unavailable,
+    NoSuchMoment: _no_such_moment,
     LogError: _unavailable,
     ValidationException: _invalid,
     HTTPException: _http,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Annotated
 
 from litestar import Response, get
@@ -22,11 +23,16 @@ from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools import queries as pools_
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage, usage
-from dnms.projections.views import Views
+from dnms.projections.text import microseconds
+from dnms.projections.views import Moment, Views
 
 LOG_PATIENCE = 2.0  # seconds for the log to say where it ends
 
 TheViews = NamedDependency[SkipValidation[Views]]
+At = Annotated[datetime | None, QueryParameter(description="As it was at this instant; in UTC if it names no zone.")]
+AtSequence = Annotated[
+    int | None, QueryParameter(ge=1, description="As it was when the commit at this sequence had been folded.")
+]
 TheLog = NamedDependency[SkipValidation[Log]]
 Limit = Annotated[int, QueryParameter(ge=1, le=10_000)]
 
@@ -64,22 +70,30 @@ async def status(views: TheViews, log: TheLog) -> StatusAnswer:
 
 @get("/nodes")
 async def nodes(
-    views: TheViews, subnet: FromQuery[str | None] = None, after: FromQuery[str] = "", limit: Limit = 1_000
+    views: TheViews,
+    *,
+    subnet: FromQuery[str | None] = None,
+    after: FromQuery[str] = "",
+    limit: Limit = 1_000,
+    at: At = None,
+    at_sequence: AtSequence = None,
 ) -> Response[Page[NodeRow]]:
     """Nodes in the order of their client ids; `after` is one of those."""
     try:
         behind = bytes.fromhex(after)
     except ValueError:
         raise Invalid("after", "expected a client id in hex") from None
-    async with views.read() as reading:
+    async with views.read(moment(at, at_sequence)) as reading:
         rows = await nodes_.nodes(reading.db, subnet=subnet, after=behind, limit=limit)
         return answers.page(reading, rows, rows[-1].client if len(rows) == limit else None)
 
 
 @get("/nodes/{node:str}")
-async def node(views: TheViews, node: FromPath[str]) -> Response[Page[NodeAnswer]]:
+async def node(
+    views: TheViews, node: FromPath[str], at: At = None, at_sequence: AtSequence = None
+) -> Response[Page[NodeAnswer]]:
     """The nodes of a name, which can be several, or the one with a client id: all about each."""
-    async with views.read() as reading:
+    async with views.read(moment(at, at_sequence)) as reading:
         found = []
         for row in await nodes_.find(reading.db, node):
             client = bytes.fromhex(row.client)
@@ -99,26 +113,31 @@ async def node(views: TheViews, node: FromPath[str]) -> Response[Page[NodeAnswer
 @get("/addresses")
 async def addresses(
     views: TheViews,
+    *,
     subnet: FromQuery[str | None] = None,
     pool: FromQuery[str | None] = None,
     after: FromQuery[str | None] = None,
     limit: Limit = 1_000,
+    at: At = None,
+    at_sequence: AtSequence = None,
 ) -> Response[Page[AddressRow]]:
     """Leased, declined and reserved addresses in their order; `after` is an address, `@` and its subnet."""
     behind = (b"", "")
     if after is not None:
         text, _, of_subnet = after.partition("@")
         behind = (_address(text, "after"), of_subnet)
-    async with views.read() as reading:
+    async with views.read(moment(at, at_sequence)) as reading:
         rows = await addresses_.addresses(reading.db, subnet=subnet, pool=pool, after=behind, limit=limit)
         return answers.page(reading, rows, f"{rows[-1].address}@{rows[-1].subnet}" if len(rows) == limit else None)
 
 
 @get("/addresses/{address:str}")
-async def address(views: TheViews, address: FromPath[str]) -> Response[AddressAnswer]:
+async def address(
+    views: TheViews, address: FromPath[str], at: At = None, at_sequence: AtSequence = None
+) -> Response[AddressAnswer]:
     """One address: its leases, and the nodes that registered it."""
     packed = _address(address, "address")
-    async with views.read() as reading:
+    async with views.read(moment(at, at_sequence)) as reading:
         sequence = reading.position.sequence
         found = AddressAnswer(
             position=sequence,
@@ -127,25 +146,41 @@ async def address(views: TheViews, address: FromPath[str]) -> Response[AddressAn
             registered=await addresses_.registered(reading.db, packed),
         )
     if not found.leases and not found.registered:
-        raise NotThere(f"nobody has {found.address} now; `who-had` knows of former times")
+        then = "has {} now" if at is None and at_sequence is None else "had {} then"
+        raise NotThere(f"nobody {then.format(found.address)}; `who-had` knows of other times")
     return answers.answer(found, sequence)
 
 
 @get("/pools")
-async def pools(views: TheViews, subnet: FromQuery[str | None] = None) -> Response[Page[PoolRow]]:
+async def pools(
+    views: TheViews, subnet: FromQuery[str | None] = None, at: At = None, at_sequence: AtSequence = None
+) -> Response[Page[PoolRow]]:
     """Every pool of the plan, and withdrawn ones that still have leases."""
-    async with views.read() as reading:
-        return answers.page(reading, await pools_.pools(reading.db, at=SystemClock().now(), subnet=subnet))
+    async with views.read(moment(at, at_sequence)) as reading:
+        is_past = at is not None or at_sequence is not None
+        now = microseconds(reading.position.time) if is_past else SystemClock().now()
+        return answers.page(reading, await pools_.pools(reading.db, at=now, subnet=subnet))
 
 
 @get("/pools/{pool:str}")
-async def pool(views: TheViews, pool: FromPath[str]) -> Response[Page[PoolUsage]]:
+async def pool(
+    views: TheViews, pool: FromPath[str], at: At = None, at_sequence: AtSequence = None
+) -> Response[Page[PoolUsage]]:
     """All about the pool of a name: use, rate, and how likely hashes meet in it. Several where it was moved."""
-    async with views.read() as reading:
+    async with views.read(moment(at, at_sequence)) as reading:
         found = await usage(reading, pool)
         if not found:
             raise NotThere(f"there is no pool {pool!r}")
         return answers.page(reading, found)
+
+
+def moment(at: datetime | None, at_sequence: int | None) -> Moment | None:
+    """As of when is asked; Invalid if it is both."""
+    if at is not None and at_sequence is not None:
+        raise Invalid("at_sequence", "give one of `at` and `at_sequence`")
+    if at is not None and at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return at if at is not None else at_sequence
 
 
 def _address(text: str, path: str) -> bytes:

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from dnms.cli import changing
 from dnms.cli.answers import AddressAnswer
-from dnms.cli.asking import NOWHERE_ELSE, Asking
+from dnms.cli.asking import NOW, AskingThen
 from dnms.cli.exits import OK
 from dnms.cli.listing import Listing, listed
 from dnms.cli.options import API, SITE, AddressText, ApiUrl, SiteDirectory
@@ -32,7 +32,7 @@ COLUMNS = ("Address", "Node", "Subnet", "Pool", "Group", "State", "Valid until")
 def list_(
     *,
     subnet: Annotated[str | None, Parameter(help="Those of this subnet only.")] = None,
-    asking: Asking = NOWHERE_ELSE,
+    asking: AskingThen = NOW,
     output: Listing = "table",
 ) -> int:
     """All addresses that are leased or reserved, and those that rest because a client found them in use."""
@@ -47,7 +47,7 @@ def show(
     address: Annotated[AddressText, Parameter(help="IPv4 or IPv6.")],
     /,
     *,
-    asking: Asking = NOWHERE_ELSE,
+    asking: AskingThen = NOW,
     output: Output = "table",
 ) -> int:
     """One address: who holds it, and who registered it as its own. Exit code 1 if nobody does."""

@@ -7,7 +7,7 @@ import errno
 from dnms.archive.records import ArchiveError
 from dnms.bus.embedded import EmbeddedServerError
 from dnms.bus.port import LogDamaged, LogError, Unanswered, Unavailable
-from dnms.cli.exits import MACHINE, REFUSED, UNREACHABLE, USAGE, Failure
+from dnms.cli.exits import MACHINE, NO, REFUSED, UNREACHABLE, USAGE, Failure
 from dnms.disk.extensions import ExtensionError
 from dnms.disk.site import SiteError
 from dnms.disk.subscriber_state import SubscriberStateError
@@ -15,6 +15,7 @@ from dnms.domain.replay import Unfoldable
 from dnms.events.codec import UnknownToThisRelease
 from dnms.projections.evidence.document import EvidenceError
 from dnms.projections.files import ViewsError
+from dnms.projections.views import NoSuchMoment
 
 CODES: tuple[tuple[type[Exception], int], ...] = (
     (ArchiveError, USAGE),
@@ -22,6 +23,7 @@ CODES: tuple[tuple[type[Exception], int], ...] = (
     (ExtensionError, MACHINE),
     (SiteError, MACHINE),
     (ViewsError, MACHINE),
+    (NoSuchMoment, NO),
     (SubscriberStateError, MACHINE),
     (EmbeddedServerError, MACHINE),
     (Unavailable, UNREACHABLE),

@@ -22,7 +22,7 @@ from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage
-from dnms.projections.views import Status
+from dnms.projections.views import Moment, Status
 
 PAGE = 1_000  # rows in one answer
 AGAIN = 1.0  # seconds until a stream that broke off is asked for again
@@ -43,6 +43,10 @@ class Page(msgspec.Struct, Generic[T], frozen=True):
     next: str | None = None
 
 
+class _Address(AddressAnswer, frozen=True, kw_only=True):
+    position: int
+
+
 class StatusAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """How the views are, and where the log ends; None if it cannot be reached."""
 
@@ -53,8 +57,10 @@ class StatusAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class ApiAnswers:
     """Implements `answers.Answers` over the API."""
 
-    def __init__(self, api: http.Api) -> None:
+    def __init__(self, api: http.Api, at: Moment | None = None) -> None:
+        """`at`: lists, and what is shown, are as of then."""
         self._api = api
+        self._then = _then(at)
         self._teller = Teller()
         self.histories = ApiHistories(api)
 
@@ -64,27 +70,29 @@ class ApiAnswers:
 
     async def nodes(self, *, subnet: str | None) -> list[NodeRow]:
         """Every node."""
-        return await self._all("/nodes", Page[NodeRow], {"subnet": subnet})
+        return await self._all("/nodes", Page[NodeRow], {"subnet": subnet, **self._then})
 
     async def node(self, name_or_client: str) -> list[NodeAnswer]:
         """All about the nodes of this name, or the one with this client id."""
-        return (await self._api.get(f"/nodes/{quote(name_or_client, safe='')}", Page[NodeAnswer])).items
+        return (await self._page(f"/nodes/{quote(name_or_client, safe='')}", Page[NodeAnswer], self._then)).items
 
     async def addresses(self, *, subnet: str | None) -> list[AddressRow]:
         """Every address that is leased or reserved, or rests after a decline."""
-        return await self._all("/addresses", Page[AddressRow], {"subnet": subnet})
+        return await self._all("/addresses", Page[AddressRow], {"subnet": subnet, **self._then})
 
     async def address(self, address: str) -> AddressAnswer:
         """One address."""
-        return await self._api.get(f"/addresses/{address}", AddressAnswer)
+        found = await self._api.get(f"/addresses/{address}", _Address, self._then)
+        self._say_when(found.position)
+        return AddressAnswer(address=found.address, leases=found.leases, registered=found.registered)
 
     async def pools(self, *, subnet: str | None) -> list[PoolRow]:
         """Every pool."""
-        return (await self._api.get("/pools", Page[PoolRow], {"subnet": subnet})).items
+        return (await self._page("/pools", Page[PoolRow], {"subnet": subnet, **self._then})).items
 
     async def pool(self, name: str) -> list[PoolUsage]:
         """All about the pool of this name."""
-        return (await self._api.get(f"/pools/{quote(name, safe='')}", Page[PoolUsage])).items
+        return (await self._page(f"/pools/{quote(name, safe='')}", Page[PoolUsage], self._then)).items
 
     async def events(self, wanted: Wanted, *, limit: int) -> list[EventRow]:
         """The newest events that are wanted, in the log's order."""
@@ -131,15 +139,31 @@ class ApiAnswers:
         parameters = {**msgspec.to_builtins(wanted), "limit": limit, "newest": True}
         return await self._api.get("/events", Page[EventRow], parameters)
 
+    async def _page(self, path: str, kind: type[Page[T]], parameters: Mapping[str, Any]) -> Page[T]:
+        page = await self._api.get(path, kind, parameters)
+        if parameters.get("after") is None:
+            self._say_when(page.position)
+        return page
+
+    def _say_when(self, position: int) -> None:
+        if self._then:
+            rendering.say(f"as of commit {position}")
+
     async def _all(self, path: str, kind: type[Page[T]], parameters: Mapping[str, Any]) -> list[T]:
         found: list[T] = []
         after: str | None = None
         while True:
-            page = await self._api.get(path, kind, {**parameters, "limit": PAGE, "after": after})
+            page = await self._page(path, kind, {**parameters, "limit": PAGE, "after": after})
             found += page.items
             after = page.next
             if after is None:
                 return found
+
+
+def _then(at: Moment | None) -> dict[str, Any]:
+    if at is None:
+        return {}
+    return {"at_sequence": at} if isinstance(at, int) else {"at": at.isoformat()}
 
 
 async def doubtful(api: http.Api) -> Doubt | None:
@@ -161,9 +185,12 @@ def _unread(views: Status, end: int | None) -> int | None:
 
 
 @asynccontextmanager
-async def opened(url: str, site: Path) -> AsyncGenerator[ApiAnswers, None]:
-    """Answers from the API at `url`; people are told if they may be older than the log. Failure."""
+async def opened(url: str, site: Path, at: Moment | None = None) -> AsyncGenerator[ApiAnswers, None]:
+    """Answers from the API at `url`, of lists as of `at`; people are told if they may be older than the log.
+
+    Failure.
+    """
     async with http.opened(url, site) as api:
-        answers = ApiAnswers(api)
+        answers = ApiAnswers(api, at)
         await answers.look()
         yield answers

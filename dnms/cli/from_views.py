@@ -11,6 +11,7 @@ from dnms.cli.answers import AddressAnswer, NodeAnswer, Wanted
 from dnms.cli.exits import NO, USAGE, Failure
 from dnms.cli.freshness import Teller, doubt
 from dnms.cli.histories_from_views import ViewHistories
+from dnms.cli.rendering import moment, say
 from dnms.disk.site import Site
 from dnms.events.ip import parse_address
 from dnms.kit.clock import SystemClock
@@ -20,7 +21,8 @@ from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.pools import queries as pools
 from dnms.projections.pools.usage import PoolUsage, usage
-from dnms.projections.views import Reading, Views
+from dnms.projections.text import microseconds
+from dnms.projections.views import Moment, Reading, Views
 
 LOOK = 0.2  # seconds between two looks for new events
 
@@ -28,8 +30,10 @@ LOOK = 0.2  # seconds between two looks for new events
 class ViewAnswers:
     """Implements `answers.Answers` over open views."""
 
-    def __init__(self, views: Views) -> None:
+    def __init__(self, views: Views, at: Moment | None = None) -> None:
+        """`at`: lists, and what is shown, are as of then."""
         self._views = views
+        self._at = at
         self._teller = Teller()
         self.histories = ViewHistories(views)
 
@@ -37,10 +41,17 @@ class ViewAnswers:
         """Tell people if the views are kept up no more. The end of the log is not known here."""
         self._teller.tell(doubt(await self._views.status()))
 
+    @asynccontextmanager
+    async def _reading(self) -> AsyncGenerator[Reading, None]:
+        async with self._views.read(self._at) as reading:
+            if self._at is not None:
+                say(f"as of commit {reading.position.sequence}, {moment(reading.position.time)}")
+            yield reading
+
     async def nodes(self, *, subnet: str | None) -> list[nodes.NodeRow]:
         """Every node."""
         found: list[nodes.NodeRow] = []
-        async with self._views.read() as reading:
+        async with self._reading() as reading:
             while page := await nodes.nodes(
                 reading.db,
                 subnet=subnet,
@@ -52,13 +63,13 @@ class ViewAnswers:
 
     async def node(self, name_or_client: str) -> list[NodeAnswer]:
         """All about the nodes of this name, or the one with this client id."""
-        async with self._views.read() as reading:
+        async with self._reading() as reading:
             return [await _all_about(reading, node) for node in await _found(reading, name_or_client)]
 
     async def addresses(self, *, subnet: str | None) -> list[addresses.AddressRow]:
         """Every address that is leased or reserved, or rests after a decline."""
         found: list[addresses.AddressRow] = []
-        async with self._views.read() as reading:
+        async with self._reading() as reading:
             while page := await addresses.addresses(
                 reading.db,
                 subnet=subnet,
@@ -71,21 +82,26 @@ class ViewAnswers:
     async def address(self, address: str) -> AddressAnswer:
         """One address."""
         packed = parse_address(address)
-        async with self._views.read() as reading:
+        async with self._reading() as reading:
             leases = await addresses.leases_of(reading.db, packed)
             registered = await addresses.registered(reading.db, packed)
         if not leases and not registered:
-            raise Failure(NO, f"nobody has {address} now; `who-had` knows of former times")
+            then = "has {} now" if self._at is None else "had {} then"
+            raise Failure(NO, f"nobody {then.format(address)}; `who-had` knows of other times")
         return AddressAnswer(address=address, leases=leases, registered=registered)
 
     async def pools(self, *, subnet: str | None) -> list[pools.PoolRow]:
         """Every pool."""
-        async with self._views.read() as reading:
-            return await pools.pools(reading.db, at=SystemClock().now(), subnet=subnet)
+        async with self._reading() as reading:
+            return await pools.pools(
+                reading.db,
+                at=microseconds(reading.position.time) if self._at is not None else SystemClock().now(),
+                subnet=subnet,
+            )
 
     async def pool(self, name: str) -> list[PoolUsage]:
         """All about the pool of this name."""
-        async with self._views.read() as reading:
+        async with self._reading() as reading:
             found = await usage(reading, name)
         if not found:
             raise Failure(NO, f"there is no pool {name!r}")
@@ -126,11 +142,11 @@ class ViewAnswers:
 
 
 @asynccontextmanager
-async def opened(directory: Path) -> AsyncGenerator[ViewAnswers, None]:
-    """Answers from a site's directory. SiteError, ViewsError."""
+async def opened(directory: Path, at: Moment | None = None) -> AsyncGenerator[ViewAnswers, None]:
+    """Answers from a site's directory, of lists as of `at`. SiteError, ViewsError."""
     views = Views(Site.load(directory).views)
     try:
-        answers = ViewAnswers(views)
+        answers = ViewAnswers(views, at)
         await answers.look()
         yield answers
     finally:

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 
 from dnms.cli import node_changes
 from dnms.cli.answers import NodeAnswer
-from dnms.cli.asking import NOWHERE_ELSE, Asking
+from dnms.cli.asking import NOW, AskingThen
 from dnms.cli.exits import OK, USAGE, Failure
 from dnms.cli.listing import Listing, listed
 from dnms.cli.rendering import Output, answer, facts, say_if_none, table
@@ -30,7 +30,7 @@ USABLE = "usable"  # the outcome that needs no word
 def list_(
     *,
     subnet: Annotated[str | None, Parameter(help="Those on this subnet only.")] = None,
-    asking: Asking = NOWHERE_ELSE,
+    asking: AskingThen = NOW,
     output: Listing = "table",
 ) -> int:
     """All nodes, with what their kernels said of the addresses that they were given."""
@@ -46,7 +46,7 @@ def show(
     node: Annotated[str, Parameter(help=f"Its name, or its client id or the first {SHORT} digits of that.")],
     /,
     *,
-    asking: Asking = NOWHERE_ELSE,
+    asking: AskingThen = NOW,
     output: Output = "table",
 ) -> int:
     """One node: who it is, every address that it has, its sessions."""

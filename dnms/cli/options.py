@@ -62,6 +62,11 @@ def _moment(_: Any, tokens: list[Token]) -> datetime:
     return moment
 
 
+def _as_of(kind: Any, tokens: list[Token]) -> datetime | int:
+    text = tokens[0].value
+    return int(text[1:]) if text.startswith("#") and text[1:].isdecimal() else _moment(kind, tokens)
+
+
 def _endpoint(_: Any, tokens: list[Token]) -> Endpoint:
     return parse_endpoint(tokens[0].value)
 
@@ -104,6 +109,9 @@ PrefixText = Annotated[str, Parameter(converter=_prefix)]
 
 Moment = Annotated[datetime, Parameter(converter=_moment)]
 """An instant, as `times.parse_moment` reads it. How words were understood is said on stderr."""
+
+AsOf = Annotated[datetime | int, Parameter(converter=_as_of)]
+"""An instant, or `#` and the sequence of a commit."""
 
 WHEN = "ISO 8601 (UTC unless it names a zone), seconds since 1970, or words such as 'last tuesday 14:03' (local time)."
 

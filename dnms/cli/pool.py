@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from dnms.cli.asking import NOWHERE_ELSE, Asking
+from dnms.cli.asking import NOW, AskingThen
 from dnms.cli.exits import OK
 from dnms.cli.listing import Listing, listed
 from dnms.cli.rendering import Output, answer, facts, say_if_none, table
@@ -21,7 +21,7 @@ app = App(name="pool", help="The pools, and how much of them is in use.")
 def list_(
     *,
     subnet: Annotated[str | None, Parameter(help="Those of this subnet only.")] = None,
-    asking: Asking = NOWHERE_ELSE,
+    asking: AskingThen = NOW,
     output: Listing = "table",
 ) -> int:
     """All pools with their size and use. What rests was found in use by somebody else: nobody gets it for a while."""
@@ -40,7 +40,7 @@ def list_(
 
 @app.command
 def show(
-    pool: Annotated[str, Parameter(help="Its name.")], /, *, asking: Asking = NOWHERE_ELSE, output: Output = "table"
+    pool: Annotated[str, Parameter(help="Its name.")], /, *, asking: AskingThen = NOW, output: Output = "table"
 ) -> int:
     """One pool: its use, how fast it fills, and how likely it is that hashes of clients meet in it."""
     found = asking.ask(lambda answers: answers.pool(pool))

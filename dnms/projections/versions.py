@@ -44,9 +44,10 @@ class Table(msgspec.Struct, frozen=True):
             f"CREATE INDEX {self.name}_by_{column} ON {self.name}_row ({column}, until_sequence);"
             for column in self.indexes
         )
+        key = ", ".join(self.key)
         return (
-            f"CREATE TABLE {self.name}_row ({declared}, from_sequence INTEGER NOT NULL, until_sequence INTEGER NOT NULL,"
-            f" PRIMARY KEY ({', '.join(self.key)}, until_sequence)) WITHOUT ROWID;"
+            f"CREATE TABLE {self.name}_row ({declared}, from_sequence INTEGER NOT NULL,"
+            f" until_sequence INTEGER NOT NULL, PRIMARY KEY ({key}, until_sequence)) WITHOUT ROWID;"
             f"CREATE VIEW {self.name} AS SELECT {self._names} FROM {self.name}_row WHERE until_sequence = {STANDS};"
             f"{indexes}"
         )

@@ -14,6 +14,7 @@ import aiosqlite
 import msgspec
 
 from dnms.projections import PROJECTIONS, files
+from dnms.projections.events.fold import HOUR
 from dnms.projections.files import ViewsError, ViewsMissing, ViewsOutdated
 from dnms.projections.projection import Projection
 from dnms.projections.store import STOPPED, versions
@@ -201,5 +202,11 @@ async def _position_at(db: aiosqlite.Connection, newest: ViewPosition, at: Momen
 
 async def _sequence_at(db: aiosqlite.Connection, time: int) -> int:
     """The last commit that names no later time; 0 if there is none."""
-    [(found,)] = await db.execute_fetchall("SELECT max(sequence) FROM main.event_commit WHERE time <= ?", (time,))
-    return found or 0
+    hour = time // HOUR
+    [(before,)] = await db.execute_fetchall("SELECT max(last) FROM event_hour WHERE hour < ?", (hour,))
+    [(within,)] = await db.execute_fetchall(
+        "SELECT max(c.sequence) FROM event_hour h JOIN main.event_commit c ON c.sequence BETWEEN h.first AND h.last"
+        " WHERE h.hour = ? AND c.time <= ?",
+        (hour, time),
+    )
+    return max(before or 0, within or 0)

@@ -58,7 +58,7 @@ EXAMPLES = (
     Example(
         title="words lead to the events in which they stand; what was withdrawn is about what it was before",
         log=(
-            happened("plan", 10, SubnetDefined(subnet=Subnet(name="lan", realm="Home", prefixes=(_PREFIX,)))),
+            happened("plan", 10, SubnetDefined(subnet=Subnet(name="lan", realm="home", prefixes=(_PREFIX,)))),
             happened("plan", 20, PoolDefined(pool=Pool(name="six", subnet="lan", first=FIRST, last=SECOND))),
             happened("plan", 30, PoolWithdrawn(name="six")),
         ),

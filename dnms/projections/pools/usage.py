@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from math import fsum
 from typing import Any
 
 import aiosqlite
@@ -190,6 +191,6 @@ def _collisions(groups: dict[Any, int], pool: Pool, size: int) -> Collisions:
     return Collisions(
         space=space,
         next=next_meets(max(groups.values(), default=0), space),
-        expected=sum(expected_meetings(count, space) for count in groups.values()),
-        any=any_of(sum(expected_meetings(count, space) for count in groups.values())),
+        expected=fsum(expected_meetings(count, space) for count in groups.values()),
+        any=any_of(fsum(expected_meetings(count, space) for count in groups.values())),
     )

@@ -76,6 +76,17 @@ async def test_addresses(api: httpx.AsyncClient) -> None:
     ] == 0  # the example says 64, of 128
 
 
+async def test_a_moment_is_an_instant_or_a_commit(api: httpx.AsyncClient) -> None:
+    newest = await get(api, "/addresses")
+    assert await get(api, "/addresses", at_sequence=newest["position"]) == newest
+    assert await get(api, "/addresses", at="2100-01-01T00:00:00") == newest
+    assert (await get(api, "/nodes", at_sequence=1))["position"] == 1
+    both = await api.get("/addresses", params={"at": "2100-01-01T00:00:00Z", "at_sequence": 1})
+    assert (both.status_code, both.json()["why"]) == (400, "invalid-parameter")
+    never = await api.get("/pools", params={"at": "1960-01-01T00:00:00Z"})
+    assert (never.status_code, never.json()["why"]) == (404, "no-such-moment")
+
+
 async def test_who_had(api: httpx.AsyncClient) -> None:
     ever = (await get(api, "/who-had/2001:db8::1"))["items"]
     assert [(one["client"], one["source"]) for one in ever if one["source"] == "lease"] == [
@@ -164,7 +175,7 @@ async def test_a_plan_is_applied_and_shown(api: httpx.AsyncClient, served: Serve
     assert shown["position"] == applied["position"]
     assert shown["plan"]["pool"][0]["range"] == "2001:db8::/64"
     [pool] = (await get(api, "/pools"))["items"]
-    assert (pool["pool"], pool["size"], pool["held"], pool["declined"]) == ("six", 1 << 64, 1, 1)
+    assert (pool["pool"], pool["size"], pool["held"], pool["declined"]) == ("six", (1 << 64) - 1, 1, 1)
     assert (await get(api, "/site"))["plan"]["groups"] == {"sales": 23_070}
     same = (await api.post("/plan", json=shown["plan"])).json()
     assert (same["position"], same["events"]) == (applied["position"], [])
