@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from cyclopts import App, Parameter, validators
+from rich.console import RenderableType
 
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.event import Kind, what
@@ -20,7 +21,7 @@ from dnms.projections.events.searching import AuditRow
 
 MAX_LIMIT = 10_000_000
 
-COLUMNS = ("Position", "Time", "Where", "Actor", "Node", "What", "Asked for", "Cause")
+COLUMNS = ("Position", "Time", "Actor", "Node", "What")
 
 Limit = Annotated[int, Parameter(help="The newest so many.", validator=validators.Number(gte=1, lte=MAX_LIMIT))]
 
@@ -126,23 +127,23 @@ def activity(
 
 def _told(found: Sequence[AuditRow], output: Listing) -> int:
     if found or output != "table":
-        listed(found, AuditRow, lambda: [table(COLUMNS, map(_row, found))], output)
+        listed(found, AuditRow, lambda: [_table(found)], output)
     if not found:
         say("nothing of that happened, as far as the log knows")
     return OK if found else NO
 
 
+def _table(found: Sequence[AuditRow]) -> RenderableType:
+    """Why something happened has its column where anything says so."""
+    reasons = [event.request or (f"of commit {event.cause}" if event.cause else None) for event in found]
+    why = any(reason is not None for reason in reasons)
+    rows = [(*_row(event), reason) if why else _row(event) for event, reason in zip(found, reasons, strict=True)]
+    return table((*COLUMNS, "Why") if why else COLUMNS, rows)
+
+
 def _row(event: AuditRow) -> tuple[object, ...]:
-    return (
-        event.position,
-        event.time,
-        event.subject.split(".", 2)[-1],  # without what all subjects of a site begin with
-        event.actor,
-        event.node or event.client,
-        f"{event.name} {what(event.fields)}".strip(),
-        event.request,
-        event.cause,
-    )
+    who = event.node or event.client
+    return (event.position, event.time, event.actor, who, f"{event.name} {what(event.fields)}".strip())
 
 
 def _counted(row: ActivityRow) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from dnms.cli.exits import NO, OK, USAGE, Failure
 from dnms.cli.located import Bus, opened_log
 from dnms.cli.options import SITE, WHEN, AddressText, Moment, SiteDirectory
 from dnms.cli.rendering import Output, answer, facts, moment, say, table
-from dnms.cli.who_had import COLUMNS, row
+from dnms.cli.who_had import tables
 from dnms.disk import atomic
 from dnms.disk.site import Site
 from dnms.events.ip import parse_address
@@ -95,7 +95,7 @@ def make(
         done,
         lambda: [
             facts([("evidence", done.file), ("address", done.address), ("at", done.at), ("log", _log(said))]),
-            *([table(COLUMNS, map(row, said.answer))] if said.answer else []),
+            *tables(said.answer),
         ],
         output,
     )
@@ -153,10 +153,10 @@ def verify(
                     ("log", _log(said)),
                 ]
             ),
-            table(COLUMNS, map(row, said.answer)),
+            *tables(said.answer),
             table(
-                ("Position", "Time", "Where", "Actor", "Event", "SHA-256 of the message"),
-                ((one.position, one.time, one.subject, one.actor, one.name, one.sha256) for one in said.events),
+                ("Position", "Time", "Subject", "Actor", "Event"),
+                ((one.position, one.time, one.subject, one.actor, one.name) for one in said.events),
                 title="Events",
             ),
         ],

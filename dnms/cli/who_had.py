@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence, Set
+from itertools import groupby
 from typing import Annotated
 
 from cyclopts import Parameter
+from rich.console import RenderableType
 
 from dnms.cli.asking import NOWHERE_ELSE, Asking
 from dnms.cli.exits import NO, OK
@@ -16,7 +19,7 @@ from dnms.cli.since import EVER, FromTo
 from dnms.projections.history.holding import SEEN, Holding
 from dnms.projections.nodes.queries import SHORT
 
-COLUMNS = ("Address", "Node", "Client", "By", "Subnet", "Since", "Until", "Sure", "Opened", "Closed")
+COLUMNS = ("Node", "By", "Subnet", "Since", "Until", "Sure", "Events")
 
 
 def who_had(
@@ -49,13 +52,13 @@ def of_node(
     if not found:
         say(f"{node} had no address {_when(times)}, as far as the log knows")
     if found or output != "table":
-        listed(found, Holding, lambda: [table(COLUMNS, map(row, found))], output)
+        listed(found, Holding, lambda: tables(found), output)
     return OK if found else NO
 
 
 def _told(found: list[Holding], address: str, times: Times, output: Listing) -> int:
     if found or output != "table":
-        listed(found, Holding, lambda: [table(COLUMNS, map(row, found))], output)
+        listed(found, Holding, lambda: tables(found), output)
     if not found:
         of = f"any address of {address}" if "/" in address else address
         say(f"nobody had {of} {_when(times)}, as far as the log knows")
@@ -71,20 +74,21 @@ def _when(times: Times) -> str:
     return f"{begin}to {'now' if times.until is None else moment(times.until)}"
 
 
-def row(held: Holding) -> tuple[object, ...]:
-    """A holding under COLUMNS."""
-    return (
-        held.address,
-        held.node,
-        held.client[:SHORT],
-        _by(held),
-        held.subnet,
-        held.since,
-        held.until or "now",
-        held.sure,
-        f"{held.opened} {held.opened_by}",
-        f"{held.closed} {held.closed_by}" if held.closed else None,
-    )
+def tables(found: Sequence[Holding]) -> Iterable[RenderableType]:
+    """Holdings for people, a table an address: with all in one, no terminal is wide enough for it."""
+    clients: dict[str | None, set[str]] = {}
+    for held in found:
+        clients.setdefault(held.node, set()).add(held.client)
+    for address, holdings in groupby(found, lambda held: held.address):
+        yield table(COLUMNS, [_row(held, clients[held.node]) for held in holdings], title=address)
+
+
+def _row(held: Holding, namesakes: Set[str]) -> tuple[object, ...]:
+    who = held.node or held.client
+    if held.node is not None and len(namesakes) > 1:
+        who = f"{held.node} ({held.client[:SHORT]})"
+    events = held.opened if held.closed in (None, held.opened) else f"{held.opened} {held.closed}"
+    return (who, _by(held), held.subnet, held.since, held.until or "now", held.sure, events)
 
 
 def _by(held: Holding) -> str:
