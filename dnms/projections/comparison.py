@@ -11,6 +11,8 @@ import aiosqlite
 from dnms.bus.port import Log
 from dnms.events.ip import parse_address
 from dnms.projections import naive
+from dnms.projections.activity import queries as activity
+from dnms.projections.activity.fold import HOUR
 from dnms.projections.addresses import queries as addresses
 from dnms.projections.history import queries as history
 from dnms.projections.naive import Interval, Naive
@@ -64,6 +66,9 @@ async def compare(expected: Naive, reading: Reading) -> list[str]:
         found += _unlike(f"address of {row.client}", set(mine), expected.registered.get(row.client, set()))
     listed = {(row.subnet, row.pool): row.held for row in await pools.pools(db, at=0)}
     found += _unlike("held of pool", listed.items(), expected.held_of_pool.items())
+    counted = await activity.activity(db, by=("kind", "subnet"))
+    hours = {(microseconds(row.time) // HOUR, row.subnet, row.kind): row.events for row in counted}
+    found += _unlike("activity", hours.items(), expected.activity.items())
     return found + await _unlike_history(db, expected.intervals)
 
 

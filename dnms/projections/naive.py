@@ -41,6 +41,7 @@ class Naive(msgspec.Struct, kw_only=True):
     registered: dict[str, set[str]] = {}  # addresses of each client
     held_of_pool: dict[tuple[str, str], int] = {}  # by subnet and pool: those of the plan, and others with leases
     intervals: list[Interval] = []
+    activity: dict[tuple[int, str, str], int] = {}  # how many events by hour, subnet and name
     duplicates: list[str] = []  # allocations of an address that another client held; there is no such log
 
 
@@ -57,6 +58,10 @@ def fold(commits: Iterable[Stored]) -> Naive:
             naive.events += 1
             fields = {name: getattr(event, name) for name in event.__struct_fields__}
             client = fields["client"].hex() if "client" in fields else ""
+            hour, where = stored.commit.time // 3_600_000_000, subnet
+            if event.NAME == "node.arrived":
+                where = fields["subnet"]
+            naive.activity[hour, where, event.NAME] = naive.activity.get((hour, where, event.NAME), 0) + 1
             state.saw(event.NAME, client, fields, parts, stored)
             if event.NAME == "address.allocated" or (event.NAME == "outage.granted" and not fields["contested"]):
                 state.allocated(format_address(fields["address"]), subnet, client, fields["pool"], stored)

@@ -57,6 +57,8 @@ WRONG = [
     "UPDATE history_lease SET since = since - 1",
     "DELETE FROM history_use WHERE used = 1",
     "UPDATE history_seen SET since = since - 1",
+    "UPDATE activity SET hour = hour + 1",
+    "UPDATE activity_series SET name = 'node.ready' WHERE name = 'session.opened'",
     "UPDATE view_position SET events = events + 1",
 ]
 

@@ -100,6 +100,72 @@ async def test_who_had(api: httpx.AsyncClient) -> None:
     assert (await get(api, "/who-had/2001:db8::99"))["items"] == []
 
 
+async def test_who_had_a_prefix_comes_in_pages_of_addresses(api: httpx.AsyncClient) -> None:
+    whole = await get(api, "/who-had", prefix="2001:db8::/64")
+    assert whole["next"] is None
+    found, after = [], None
+    while True:
+        page = await get(api, "/who-had", prefix="2001:db8::/64", limit=1, **({"after": after} if after else {}))
+        found += page["items"]
+        after = page["next"]
+        if after is None:
+            break
+    assert found == whole["items"]
+    assert len({one["address"] for one in found}) > 1
+
+
+async def test_histories_come_in_pages_from_both_ends(api: httpx.AsyncClient) -> None:
+    for path, asked in (
+        ("/audit", {}),
+        ("/addresses/2001:db8::1/history", {}),
+        ("/prefixes/history", {"prefix": "2001:db8::/32"}),
+        ("/subnets/lan/changes", {}),
+    ):
+        oldest = (await get(api, path, order="oldest", limit=1000, **asked))["items"]
+        newest = (await get(api, path, limit=1000, **asked))["items"]
+        assert newest == oldest[::-1]
+        assert len(newest) > 2
+        first = await get(api, path, limit=2, **asked)
+        assert first["next"] == newest[1]["position"]
+        behind = await get(api, path, limit=1000, beyond=first["next"], **asked)
+        assert (behind["items"], behind["next"]) == (newest[2:], None)
+
+
+async def test_activity_adds_up_to_all_events(api: httpx.AsyncClient) -> None:
+    rows = (await get(api, "/activity", by=["kind", "subnet"]))["items"]
+    assert sum(row["events"] for row in rows) == (await get(api, "/site"))["events"]
+    assert {row["subnet"] for row in rows} >= {"", "lan"}
+
+
+@pytest.mark.parametrize(
+    ("path", "asked", "status", "place"),
+    [
+        ("/who-had", {"prefix": "2001:db8::1/64"}, 400, "prefix"),
+        ("/who-had", {}, 400, None),
+        ("/who-had/nowhere", {}, 400, "address"),
+        ("/who-had/2001:db8::1", {"at": "1970-01-01T00:00:00Z", "until": "1970-01-01T00:00:00Z"}, 400, "at"),
+        ("/who-had/2001:db8::1", {"since": "1970-01-02T00:00:00Z", "until": "1970-01-01T00:00:00Z"}, 400, "since"),
+        ("/who-had/2001:db8::1", {"at": "yesterday"}, 400, "at"),
+        ("/nodes/nobody/history", {}, 404, None),
+        ("/subnets/nowhere/changes", {}, 404, None),
+        ("/audit", {"entity": "nowhere"}, 404, None),
+        ("/audit", {"kind": "adress"}, 400, "audit"),
+        ("/audit", {"beyond": "12"}, 400, "beyond"),
+        ("/audit", {"order": "random"}, 400, "order"),
+        ("/audit", {"limit": 1001}, 400, "limit"),
+        ("/activity", {"by": "address"}, 400, "by"),
+        ("/activity", {"kind": "adress"}, 400, "kind"),
+    ],
+)
+async def test_a_history_that_cannot_be_had_says_why(
+    api: httpx.AsyncClient, path: str, asked: dict[str, Any], status: int, place: str | None
+) -> None:
+    answer = await api.get(path, params=asked)
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert [error["path"] for error in answer.json().get("errors", [])] == ([] if place is None else [place])
+
+
 async def test_events(api: httpx.AsyncClient, served: Served) -> None:
     everything = (await get(api, "/events"))["items"]
     assert [(one["sequence"], one["index"]) for one in everything[:4]] == [(1, 0), (1, 1), (2, 0), (2, 1)]
