@@ -63,7 +63,10 @@ CREATE TABLE event_hour (         -- a time is found by it: writers' clocks diff
 
 PAST = (
     f"CREATE TEMP VIEW event_commit AS SELECT * FROM main.event_commit WHERE sequence <= {AS_OF}",
-    f"CREATE TEMP VIEW event AS SELECT * FROM main.event WHERE position < {AS_OF} + 1 << {INDEX_BITS}",
+    *(
+        f"CREATE TEMP VIEW {table} AS SELECT * FROM main.{table} WHERE position < {AS_OF} + 1 << {INDEX_BITS}"
+        for table in ("event", "event_text", "event_part")
+    ),
 )
 
 

@@ -66,7 +66,7 @@ CREATE TABLE history_had (        -- every address that the client ever had by a
 
 PAST = tuple(
     f"CREATE TEMP VIEW {table} AS SELECT * FROM main.{table} WHERE sequence <= {AS_OF}"
-    for table in ("history_lease", "history_use")
+    for table in ("history_lease", "history_use", "history_seen")
 )
 
 _Use = tuple[str, str]

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 
 from dnms.projections.addresses import queries as addresses
 from dnms.projections.events import queries as events
+from dnms.projections.events.audit import Page, Wanted, audit, of_addresses
 from dnms.projections.example import SITE, Happened
+from dnms.projections.history import queries as history
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.pools import queries as pools
 from dnms.projections.pools.usage import usage
@@ -47,6 +49,11 @@ async def answers(reading: Reading) -> dict[str, Any]:
         "site": await pools.site(db),
         "subnets": await pools.subnets(db),
         "events": await events.events(db),
+        "holdings": [await history.holdings(db, bytes(16), b"\xff" * 16, limit=1_000)],
+        "of clients": [await history.of_clients(db, [client]) for client in clients],
+        "audit": await audit(db, SITE, Wanted(), Page(newest=False)),
+        "happened": await of_addresses(db, bytes(16), b"\xff" * 16, Page(newest=False)),
+        "texts": [await audit(db, SITE, Wanted(texts=(text,)), Page()) for text in ("a", "lan", "bye")],
     }
 
 
