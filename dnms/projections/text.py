@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 import msgspec
+from msgspec.structs import astuple
 
 from dnms.events.ip import MAPPED_BITS, Prefix, family, format_address
 from dnms.events.recorded import Personal
@@ -20,6 +22,7 @@ INSTANTS = frozenset(
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _LATEST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_AS_THEY_ARE = frozenset({str, int, bool, float, type(None)})
 _ADDRESS = re.compile(r"\bAddress\b")
 
 S = TypeVar("S", bound=msgspec.Struct)
@@ -52,32 +55,13 @@ def prefix_length(address: bytes, length: int) -> int:
     return max(0, length - MAPPED_BITS) if family(address) == 4 else length  # what a node told may be nonsense
 
 
-def plain(value: Any, *, whole: bool = False) -> Any:  # noqa: PLR0911  # one kind of value a line
+def plain(value: Any, *, whole: bool = False) -> Any:
     """A recorded value as JSON can hold it: fields that hold their default are left out, as in the log.
 
     With `whole` those are there too.
     """
-    if isinstance(value, Prefix):
-        return str(value)
-    if isinstance(value, msgspec.Struct):
-        addresses = _addresses(type(value))
-        shown = {
-            field: _address(held) if field in addresses else plain(held, whole=whole)
-            for field, held, default in _fields(value)
-            if whole or held != default
-        }
-        if "prefix_length" in shown:
-            shown["prefix_length"] = prefix_length(value.address, value.prefix_length)  # type: ignore[attr-defined]
-        return shown
-    if isinstance(value, Personal):
-        return value.text
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, tuple | list):
-        return [plain(one, whole=whole) for one in value]
-    if isinstance(value, dict):
-        return {key: plain(one, whole=whole) for key, one in value.items()}
-    return value
+    kind = type(value)
+    return value if kind in _AS_THEY_ARE else _how(kind)(value, whole)
 
 
 def to_json(value: Any) -> str:
@@ -85,28 +69,71 @@ def to_json(value: Any) -> str:
     return msgspec.json.encode(plain(value)).decode()
 
 
-def _address(value: Any) -> Any:
-    if isinstance(value, bytes):
-        return format_address(value)
-    return None if value is None else [format_address(one) for one in value]
-
-
-def _fields(value: msgspec.Struct) -> list[tuple[str, Any, Any]]:
-    return [(name, getattr(value, name), default) for name, default in _defaults(type(value))]
-
-
+# Every event comes through here when the views are folded, so nothing is asked twice of a type.
 @cache
-def _defaults(kind: type[msgspec.Struct]) -> list[tuple[str, Any]]:
-    defaults: list[tuple[str, Any]] = []
+def _how(kind: type) -> Callable[[Any, bool], Any]:  # noqa: PLR0911  # one kind of value a line
+    """How a value of this type is shown; the second argument is `whole`."""
+    if issubclass(kind, Prefix):
+        return lambda value, whole: _prefix(value.network, value.length)
+    if issubclass(kind, msgspec.Struct):
+        return _how_struct(kind)
+    if issubclass(kind, Personal):
+        return lambda value, whole: value.text
+    if issubclass(kind, bytes):
+        return lambda value, whole: value.hex()
+    if issubclass(kind, tuple | list):
+        return lambda value, whole: [plain(one, whole=whole) for one in value]
+    if issubclass(kind, dict):
+        return lambda value, whole: {key: plain(one, whole=whole) for key, one in value.items()}
+    return lambda value, whole: value
+
+
+def _how_struct(kind: type[msgspec.Struct]) -> Callable[[Any, bool], dict[str, Any]]:
+    fields = _fields(kind)
+    is_prefix = any(name == "prefix_length" for name, _, _ in fields)
+
+    def struct(value: Any, whole: bool) -> dict[str, Any]:
+        shown: dict[str, Any] = {}
+        for (name, default, is_address), held in zip(fields, astuple(value), strict=True):
+            if not whole and (held is default or held == default):
+                continue
+            held_kind = type(held)
+            if held_kind in _AS_THEY_ARE:
+                shown[name] = held
+            else:
+                shown[name] = _address(held) if is_address else _how(held_kind)(held, whole)
+        if is_prefix and "prefix_length" in shown:
+            shown["prefix_length"] = prefix_length(value.address, value.prefix_length)
+        return shown
+
+    return struct
+
+
+def _address(value: bytes | Iterable[bytes]) -> Any:
+    return _formatted(value) if isinstance(value, bytes) else [_formatted(one) for one in value]
+
+
+# An address comes several times in a short while: it is given, registered, applied, and renewed.
+_formatted = lru_cache(maxsize=8_192)(format_address)
+
+
+@lru_cache(maxsize=8_192)
+def _prefix(network: bytes, length: int) -> str:
+    return str(Prefix(network, length))
+
+
+def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, Any, bool], ...]:
+    """Of each field: its name, its default, and whether it holds addresses."""
+    addresses = _addresses(kind)
+    found: list[tuple[str, Any, bool]] = []
     for field in msgspec.structs.fields(kind):
         default = field.default
         if field.default_factory is not msgspec.NODEFAULT:
             default = field.default_factory()
-        defaults.append((field.name, default))
-    return defaults
+        found.append((field.name, default, field.name in addresses))
+    return tuple(found)
 
 
-@cache
 def _addresses(kind: type[msgspec.Struct]) -> frozenset[str]:
     """The fields that hold addresses. Other bytes look the same, so it is read from the annotation."""
     return frozenset(
