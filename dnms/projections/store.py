@@ -55,9 +55,10 @@ def versions(projections: Sequence[Projection]) -> dict[str, int]:
 class Store:
     """An open file of views, for its writer."""
 
-    def __init__(self, file: Path, projections: Sequence[Projection]) -> None:
-        """Open an existing file; `made_by` says whether its rows can be used. sqlite3.Error if it is damaged."""
+    def __init__(self, file: Path, projections: Sequence[Projection], *, building: bool = False) -> None:
+        """Open an existing file; `usable` says whether its rows can be used. sqlite3.Error if it is damaged."""
         self.file = file
+        self._building = building
         self._projections = projections
         self._versions: dict[str, int] = {}
         self._heads: dict[str, int] = {}
@@ -65,23 +66,26 @@ class Store:
         self._position = Position("")
         self._db = sqlite3.connect(file, isolation_level=None)
         try:
-            self._db.execute("PRAGMA journal_mode = WAL")
-            # A power cut may take the last transactions, rows and position together: they are folded again.
-            self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA cache_size = -65536")
-            self._db.execute("PRAGMA wal_autocheckpoint = 4000")
-            self._db.execute("PRAGMA journal_size_limit = 67108864")
             self._load()
+            if building:
+                self._db.execute("PRAGMA journal_mode = MEMORY")  # a fold that fails is rolled back
+                self._db.execute("PRAGMA synchronous = OFF")
+            else:
+                self._finish()
         except BaseException:
             self._db.close()
             raise
 
     @classmethod
     def create(cls, file: Path, projections: Sequence[Projection], *, site: str, log_id: str) -> Store:
-        """Make an empty file for the log of a site."""
+        """Make an empty file for the log of a site.
+
+        Until the first end of the log nobody reads it, and whatever stops us, it is begun anew: so it has no indexes
+        yet that no fold needs, and waits for no disk.
+        """
         db = sqlite3.connect(file)
         try:
-            db.execute("PRAGMA journal_mode = WAL")
             db.executescript(SCHEMA + "".join(projection.schema for projection in projections))
             db.execute("INSERT INTO view_position VALUES (1, ?, ?, 0, x'', 0, 0, 0)", (site, log_id))
             db.execute("INSERT INTO view_state VALUES (1, ?, '', '')", (FOLDING,))
@@ -89,7 +93,7 @@ class Store:
             db.commit()
         finally:
             db.close()
-        return cls(file, projections)
+        return cls(file, projections, building=True)
 
     @property
     def usable(self) -> bool:
@@ -122,17 +126,34 @@ class Store:
             raise
         self._state = state
         self._heads.update(heads)
+        if caught_up and self._building:
+            self._finish()
         if batch:
             self._position = Position(self._position.log_id, batch[-1].sequence, batch[-1].commit.id)
 
     def stop(self, why: str, explanation: str) -> None:
         """Write down that and why the log is not followed any further."""
+        if self._building:
+            self._finish()
         self._db.execute("UPDATE view_state SET state = ?, why = ?, explanation = ?", (STOPPED, why, explanation))
         self._state = STOPPED
 
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def _finish(self) -> None:
+        """Make it one that others read, and that outlives a power cut."""
+        if self.usable:
+            for index in (index for projection in self._projections for index in projection.indexes):
+                self._db.execute(index.replace("CREATE INDEX", "CREATE INDEX IF NOT EXISTS", 1))
+        # A power cut may take the last transactions, rows and position together: they are folded again.
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        # Where it was none, this is a transaction: it waits until all that was written before it is on disk.
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA wal_autocheckpoint = 4000")
+        self._db.execute("PRAGMA journal_size_limit = 67108864")
+        self._building = False
 
     def _load(self) -> None:
         try:

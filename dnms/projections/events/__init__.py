@@ -3,7 +3,7 @@
 They are found by kind, node, address, part of the plan, subnet, writer, cause, time and any text in them: `audit`.
 """
 
-from dnms.projections.events.fold import PAST, SCHEMA, fold
+from dnms.projections.events.fold import INDEXES, PAST, SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="event", version=3, schema=SCHEMA, past=PAST, fold=fold)
+PROJECTION = Projection(name="event", version=3, schema=SCHEMA, past=PAST, fold=fold, indexes=INDEXES)

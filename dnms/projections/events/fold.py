@@ -36,8 +36,6 @@ CREATE TABLE event_commit (
     events INTEGER NOT NULL,
     size INTEGER NOT NULL
 );
-CREATE INDEX event_commit_subject ON event_commit (subject);
-CREATE INDEX event_commit_actor ON event_commit (actor);
 CREATE TABLE event (
     position INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
@@ -47,10 +45,6 @@ CREATE TABLE event (
     cause INTEGER,                -- sequence of the commit that it names as its cause
     fields TEXT NOT NULL
 );
-CREATE INDEX event_name ON event (name);
-CREATE INDEX event_client ON event (client) WHERE client IS NOT NULL;
-CREATE INDEX event_address ON event (address) WHERE address IS NOT NULL;
-CREATE INDEX event_cause ON event (cause) WHERE cause IS NOT NULL;
 CREATE TABLE event_hour (         -- a time is found by it: writers' clocks differ, so times are not in the log's order
     hour INTEGER PRIMARY KEY,     -- since 1970-01-01 UTC
     first INTEGER NOT NULL,       -- sequences of the first and the last commit with a time in it
@@ -67,6 +61,15 @@ PAST = (
         f"CREATE TEMP VIEW {table} AS SELECT * FROM main.{table} WHERE position < {AS_OF} + 1 << {INDEX_BITS}"
         for table in ("event", "event_text", "event_part")
     ),
+)
+
+INDEXES = (
+    "CREATE INDEX event_commit_subject ON event_commit (subject)",
+    "CREATE INDEX event_commit_actor ON event_commit (actor)",
+    "CREATE INDEX event_name ON event (name)",
+    "CREATE INDEX event_client ON event (client) WHERE client IS NOT NULL",
+    "CREATE INDEX event_address ON event (address) WHERE address IS NOT NULL",
+    "CREATE INDEX event_cause ON event (cause) WHERE cause IS NOT NULL",
 )
 
 
