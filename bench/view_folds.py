@@ -1,0 +1,216 @@
+"""What it takes to fold a log into the views, by parts that take turns, some thousand events at a time.
+
+- `decode`: bytes to commits, checked as every reader checks them.
+- `views`: `Store.fold`, which is all of the rebuild but reading and decoding.
+- `fold`: the same folds on a cursor that answers what SQLite answered, and writes nothing: Python alone.
+- `sqlite`: the rows that the folds wrote, by the same statements in transactions as large, and nothing else.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from bench.visits import SITE
+from dnms.bus.port import Record
+from dnms.bus.reading import Checked
+from dnms.events import subjects
+from dnms.events.commit import Stored
+from dnms.projections import PROJECTIONS
+from dnms.projections.runner import MAX_EVENTS
+from dnms.projections.store import Store
+
+
+class Part(msgspec.Struct, frozen=True):
+    """One side."""
+
+    cpu_us: float  # an event, over all of them
+    per_second: float  # events, of its CPU
+    slowest: float  # the same in the slowest tenth of the turns, by their median
+
+
+class Folds(msgspec.Struct, frozen=True):
+    """All of them."""
+
+    events: int
+    rebuild: float  # events a second of CPU: decode and views
+    decode: Part
+    views: Part
+    fold: Part
+    sqlite: Part
+    by_view: dict[str, float]  # microseconds of `fold` an event
+    rows_an_event: float
+    bytes_an_event: float  # of the file
+
+
+class Recorder:
+    """A cursor that keeps what was asked with the answers, and what was written."""
+
+    def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._cursor = cursor
+        self.answers: list[list[Any]] = []
+        self.written: list[tuple[str, list[Any]]] = []
+        self._rows: Iterator[Any] = iter(())
+
+    def execute(self, sql: str, values: Any = ()) -> Recorder:
+        """One statement."""
+        rows = self._cursor.execute(sql, values).fetchall()
+        if sql.lstrip().startswith(("SELECT", "WITH")):
+            self.answers.append(rows)
+            self._rows = iter(rows)
+        else:
+            self.written.append((sql, [values]))
+        return self
+
+    def executemany(self, sql: str, values: Iterable[Any]) -> Recorder:
+        """One statement for many rows."""
+        rows = list(values)
+        self._cursor.executemany(sql, rows)
+        if rows:
+            self.written.append((sql, rows))
+        return self
+
+    def fetchone(self) -> Any:
+        """The next row."""
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[Any]:
+        """All rows that are left."""
+        return list(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+
+class Replayer:
+    """A cursor that gives the answers of a recorder, and drops what is written."""
+
+    def __init__(self, answers: Sequence[list[Any]]) -> None:
+        self._answers = iter(answers)
+        self._rows: Iterator[Any] = iter(())
+
+    def execute(self, sql: str, _: Any = ()) -> Replayer:
+        """One statement."""
+        if sql.lstrip().startswith(("SELECT", "WITH")):
+            self._rows = iter(next(self._answers))
+        return self
+
+    def executemany(self, _: str, values: Iterable[Any]) -> Replayer:
+        """Rows that are made, as they would be to be written."""
+        for _row in values:
+            pass
+        return self
+
+    def fetchone(self) -> Any:
+        """The next row."""
+        return next(self._rows, None)
+
+    def fetchall(self) -> list[Any]:
+        """All rows that are left."""
+        return list(self._rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return self._rows
+
+
+class Turns:
+    """The sides with their files, and how long each took so far."""
+
+    def __init__(self, folder: Path, log_id: str) -> None:
+        self.file = folder / "views.sqlite"
+        self.store = Store.create(self.file, PROJECTIONS, site=SITE, log_id=log_id)
+        self._checked = Checked([subjects.everything(SITE)], after=0)
+        self._recorded = _empty(folder / "recorded.sqlite")
+        self._bare = _empty(folder / "bare.sqlite")
+        self._took: dict[str, list[float]] = {name: [] for name in ("decode", "views", "fold", "sqlite")}
+        self._by_view = {projection.name: 0.0 for projection in PROJECTIONS}
+        self._events: list[int] = []
+        self._rows = 0
+
+    def take(self, records: Sequence[Record]) -> None:
+        """Everybody's turn."""
+        began = time.thread_time()
+        batch = [self._checked.take(record) for record in records]
+        self._took["decode"].append(time.thread_time() - began)
+        self._events.append(sum(len(stored.commit.events) for stored in batch))
+        began = time.thread_time()
+        self.store.fold(batch, caught_up=False)
+        self._took["views"].append(time.thread_time() - began)
+        self._python_and_sqlite(batch)
+
+    def _python_and_sqlite(self, batch: Sequence[Stored]) -> None:
+        fold, written = 0.0, list[tuple[str, list[Any]]]()
+        self._recorded.execute("BEGIN")
+        for projection in PROJECTIONS:
+            recorder = Recorder(self._recorded.cursor())
+            projection.fold(cast("sqlite3.Cursor", recorder), batch)
+            written += recorder.written
+            replayer = cast("sqlite3.Cursor", Replayer(recorder.answers))
+            began = time.thread_time()
+            projection.fold(replayer, batch)
+            took = time.thread_time() - began
+            fold += took
+            self._by_view[projection.name] += took
+        self._recorded.execute("COMMIT")
+        self._took["fold"].append(fold)
+        self._rows += sum(len(rows) for _, rows in written)
+        began = time.thread_time()
+        self._bare.execute("BEGIN")
+        for sql, rows in written:
+            self._bare.executemany(sql, rows)
+        self._bare.execute("COMMIT")
+        self._took["sqlite"].append(time.thread_time() - began)
+
+    def outcome(self) -> Folds:
+        """What all turns came to; closes the files."""
+        self.store.close()
+        for db in (self._recorded, self._bare):
+            db.close()
+        events = sum(self._events)
+        parts = {name: self._part(took, events) for name, took in self._took.items()}
+        return Folds(
+            events=events,
+            rebuild=1e6 / (parts["decode"].cpu_us + parts["views"].cpu_us),
+            by_view={name: 1e6 * took / events for name, took in self._by_view.items()},
+            rows_an_event=self._rows / events,
+            bytes_an_event=self.file.stat().st_size / events,
+            **parts,
+        )
+
+    def _part(self, took: Sequence[float], events: int) -> Part:
+        rates = sorted(count / seconds for count, seconds in zip(self._events, took, strict=True))
+        slowest = statistics.median(rates[: max(1, len(rates) // 10)])
+        return Part(cpu_us=1e6 * sum(took) / events, per_second=events / sum(took), slowest=slowest)
+
+
+def measure(folder: Path, log_id: str, records: Iterable[Record], events_a_record: float) -> Folds:
+    """Fold a log, and leave its views in `folder / "views.sqlite"`."""
+    size = max(1, int(MAX_EVENTS / events_a_record))
+    with tempfile.TemporaryDirectory(dir=folder) as beside:
+        turns = Turns(folder, log_id) if beside else None
+        assert turns is not None
+        batch: list[Record] = []
+        for record in records:
+            batch.append(record)
+            if len(batch) == size:
+                turns.take(batch)
+                batch = []
+        if batch:
+            turns.take(batch)
+        return turns.outcome()
+
+
+def _empty(file: Path) -> sqlite3.Connection:
+    """A file with the views' tables, written as the views are."""
+    Store.create(file, PROJECTIONS, site=SITE, log_id="").close()
+    db = sqlite3.connect(file, isolation_level=None)
+    for setting in ("journal_mode = MEMORY", "synchronous = OFF", "cache_size = -65536"):
+        db.execute(f"PRAGMA {setting}")
+    return db
