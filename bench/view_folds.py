@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import sqlite3
 import statistics
-import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -28,6 +27,9 @@ from dnms.projections.runner import MAX_EVENTS
 from dnms.projections.store import Store
 
 
+FILE = "views.db.00000000"
+
+
 class Part(msgspec.Struct, frozen=True):
     """One side."""
 
@@ -40,11 +42,12 @@ class Folds(msgspec.Struct, frozen=True):
     """All of them."""
 
     events: int
-    rebuild: float  # events a second of CPU: decode and views
+    rebuild: float  # events a second of CPU: decode, views, and what is done at the end
     decode: Part
     views: Part
     fold: Part
     sqlite: Part
+    finish_us: float  # an event: the indexes that are made at the end
     by_view: dict[str, float]  # microseconds of `fold` an event
     rows_an_event: float
     bytes_an_event: float  # of the file
@@ -62,10 +65,9 @@ class Recorder:
     def execute(self, sql: str, values: Any = ()) -> Recorder:
         """One statement."""
         rows = self._cursor.execute(sql, values).fetchall()
-        if sql.lstrip().startswith(("SELECT", "WITH")):
-            self.answers.append(rows)
-            self._rows = iter(rows)
-        else:
+        self.answers.append(rows)
+        self._rows = iter(rows)
+        if not sql.lstrip().startswith("SELECT"):
             self.written.append((sql, [values]))
         return self
 
@@ -96,10 +98,9 @@ class Replayer:
         self._answers = iter(answers)
         self._rows: Iterator[Any] = iter(())
 
-    def execute(self, sql: str, _: Any = ()) -> Replayer:
+    def execute(self, _: str, __: Any = ()) -> Replayer:
         """One statement."""
-        if sql.lstrip().startswith(("SELECT", "WITH")):
-            self._rows = iter(next(self._answers))
+        self._rows = iter(next(self._answers))
         return self
 
     def executemany(self, _: str, values: Iterable[Any]) -> Replayer:
@@ -124,7 +125,7 @@ class Turns:
     """The sides with their files, and how long each took so far."""
 
     def __init__(self, folder: Path, log_id: str) -> None:
-        self.file = folder / "views.sqlite"
+        self.file = folder / FILE
         self.store = Store.create(self.file, PROJECTIONS, site=SITE, log_id=log_id)
         self._checked = Checked([subjects.everything(SITE)], after=0)
         self._recorded = _empty(folder / "recorded.sqlite")
@@ -164,12 +165,18 @@ class Turns:
         began = time.thread_time()
         self._bare.execute("BEGIN")
         for sql, rows in written:
-            self._bare.executemany(sql, rows)
+            if "RETURNING" in sql:
+                self._bare.execute(sql, rows[0]).fetchall()
+            else:
+                self._bare.executemany(sql, rows)
         self._bare.execute("COMMIT")
         self._took["sqlite"].append(time.thread_time() - began)
 
     def outcome(self) -> Folds:
         """What all turns came to; closes the files."""
+        began = time.thread_time()
+        self.store.fold((), caught_up=True)
+        finishing = time.thread_time() - began
         self.store.close()
         for db in (self._recorded, self._bare):
             db.close()
@@ -177,7 +184,8 @@ class Turns:
         parts = {name: self._part(took, events) for name, took in self._took.items()}
         return Folds(
             events=events,
-            rebuild=1e6 / (parts["decode"].cpu_us + parts["views"].cpu_us),
+            rebuild=events / (sum(self._took["decode"]) + sum(self._took["views"]) + finishing),
+            finish_us=1e6 * finishing / events,
             by_view={name: 1e6 * took / events for name, took in self._by_view.items()},
             rows_an_event=self._rows / events,
             bytes_an_event=self.file.stat().st_size / events,
@@ -191,20 +199,16 @@ class Turns:
 
 
 def measure(folder: Path, log_id: str, records: Iterable[Record], events_a_record: float) -> Folds:
-    """Fold a log, and leave its views in `folder / "views.sqlite"`."""
-    size = max(1, int(MAX_EVENTS / events_a_record))
-    with tempfile.TemporaryDirectory(dir=folder) as beside:
-        turns = Turns(folder, log_id) if beside else None
-        assert turns is not None
-        batch: list[Record] = []
-        for record in records:
-            batch.append(record)
-            if len(batch) == size:
-                turns.take(batch)
-                batch = []
-        if batch:
+    """Fold a log into files in this folder; the views are `folder / FILE` then."""
+    turns, size, batch = Turns(folder, log_id), max(1, int(MAX_EVENTS / events_a_record)), list[Record]()
+    for record in records:
+        batch.append(record)
+        if len(batch) == size:
             turns.take(batch)
-        return turns.outcome()
+            batch = []
+    if batch:
+        turns.take(batch)
+    return turns.outcome()
 
 
 def _empty(file: Path) -> sqlite3.Connection:
