@@ -53,8 +53,8 @@ async def apply(
 ) -> Response[AppliedAnswer]:
     """Want exactly this plan. 422 with every place if it is none, 409 if it cannot be now.
 
-    With `If-Match` (RFC 9110, 13.1.1) and the tag of `/plan` or `/plan/diff` it is refused, with 409, if the plan has
-    changed since.
+    With `If-Match` (RFC 9110, 13.1.1) and the tag of `/plan` or `/plan/diff` it is refused, with 412, if the plan has
+    changed since. Without it, whatever the plan was is replaced.
     """
     wanted = await _wanted(request, views, ledgers)
     tag = request.headers.get("if-match", "*").strip()

@@ -21,6 +21,12 @@ MEDIA_TYPE = "application/problem+json"
 
 _Request = Request[Any, Any, Any]
 
+_STATUS = {"plan-changed": HTTPStatus.PRECONDITION_FAILED}
+"""Refusals that are no conflict of what is asked with what is there: `If-Match` failed (RFC 9110, 15.5.13)."""
+
+_CALLED = {"in_state": "state"}
+"""What callers know by another name than the handler's argument, of which Litestar tells."""
+
 log_events = structlog.get_logger(__name__)
 
 
@@ -95,7 +101,7 @@ def of_document(error: DocumentError) -> Problem:
 def of_refusal(refused: Refused) -> Problem:
     """A request that the domain refused: an invalid plan has a problem a line, each behind its place."""
     if refused.why != "invalid-plan":
-        return Problem(HTTPStatus.CONFLICT, refused.why, str(refused))
+        return Problem(_STATUS.get(refused.why, HTTPStatus.CONFLICT), refused.why, str(refused))
     lines = [line.partition(": ") for line in refused.text.splitlines()]
     return Problem(
         HTTPStatus.UNPROCESSABLE_ENTITY,
@@ -124,7 +130,7 @@ def _no_such_moment(_: _Request, error: NoSuchMoment) -> Response[Document]:
 
 def _invalid(_: _Request, error: ValidationException) -> Response[Document]:
     entries: list[dict[str, str]] = [entry for entry in error.extra or [] if isinstance(entry, dict)]
-    places = [Place(entry.get("key", "$"), entry.get("message", "")) for entry in entries]
+    places = [Place(_CALLED.get(key := entry.get("key", "$"), key), entry.get("message", "")) for entry in entries]
     return response(Problem(HTTPStatus.BAD_REQUEST, "invalid-parameter", _details(places) or error.detail, places))
 
 

@@ -38,7 +38,7 @@ async def test_a_plan_that_changed_meanwhile_is_not_replaced(api: httpx.AsyncCli
     assert compared.headers["etag"] == '"0"'
     first = await apply(PLAN, compared.headers["etag"])
     assert first.status_code == 200, first.text
-    found = problem(await apply(other, compared.headers["etag"]), 409, "plan-changed")
+    found = problem(await apply(other, compared.headers["etag"]), 412, "plan-changed")
     assert f"is at position {first.json()['position']}" in found["detail"]
     shown = await api.get("/plan")
     assert shown.headers["etag"] == first.headers["etag"]
@@ -57,7 +57,7 @@ async def test_of_two_at_once_one_is_applied(api: httpx.AsyncClient) -> None:
     tag = (await api.post("/plan/diff", json=PLAN)).headers["etag"]
     plans = [without(PLAN, group=[{"name": f"g-{n}", "number": 100 + n}]) for n in range(4)]
     answers = await asyncio.gather(*(api.post("/plan", json=plan, headers={"If-Match": tag}) for plan in plans))
-    assert sorted(each.status_code for each in answers) == [200, 409, 409, 409]
+    assert sorted(each.status_code for each in answers) == [200, 412, 412, 412]
 
 
 async def test_what_it_would_do_to_leases_is_told(api: httpx.AsyncClient) -> None:
