@@ -18,15 +18,15 @@ from dnms.projections.views import Reading, Status, Views
 FOLD_PATIENCE = 2.0  # seconds for the views to have what was changed, so that who changed it sees it
 
 POSITION = "DNMS-Position"
-"""The header with the sequence of the last commit that is folded in the answer."""
+"""The header with the watermark of an answer from the views, or the position of what was changed."""
 
 T = TypeVar("T")
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
-    """A list, or as much of it as was asked for; `next` is the `after` of the page behind it."""
+    """A list, or as much of it as was asked for; `next` is the `cursor` of the page behind it (of events: `after`)."""
 
-    position: int
+    watermark: int  # sequence of the last commit that is folded in it
     items: list[T]
     next: str | None = None
 
@@ -43,7 +43,7 @@ class NodeAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class AddressAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """All about one address now: its lease in each subnet that has it, and the nodes that registered it."""
 
-    position: int
+    watermark: int
     address: str
     leases: list[AddressRow]
     registered: list[RegisteredRow]
@@ -52,7 +52,7 @@ class AddressAnswer(msgspec.Struct, frozen=True, kw_only=True):
 class SiteAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The site, its log, and how much is in it."""
 
-    position: int
+    watermark: int
     name: str
     log_id: str
     commits: int
@@ -155,4 +155,4 @@ async def folded(views: Views, position: int) -> bool:
 def page(reading: Reading, items: list[T], next_: str | None = None) -> Response[Page[T]]:
     """A page of what was read."""
     sequence = reading.position.sequence
-    return answer(Page(position=sequence, items=items, next=next_), sequence)
+    return answer(Page(watermark=sequence, items=items, next=next_), sequence)

@@ -13,6 +13,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 import dnms
 from dnms.api import addresses, events, histories, identities, inventory, plan, problems, questions
 from dnms.api.access import bearer
+from dnms.api.freshness import views_at_least
 from dnms.api.ledgers import Ledgers
 from dnms.bus.committer import Committer
 from dnms.bus.port import Log
@@ -48,7 +49,7 @@ def create_app(  # all that it asks
         ],
         guards=[bearer(token)],
         dependencies={
-            "views": Provide(lambda: views, sync_to_thread=False),
+            "views": Provide(views_at_least(views)),
             "log": Provide(lambda: log, sync_to_thread=False),
             "ledgers": Provide(lambda: ledgers, sync_to_thread=False),
             "plans": Provide(lambda: plan_committer, sync_to_thread=False),

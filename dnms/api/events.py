@@ -17,12 +17,11 @@ from litestar.response.sse import ServerSentEventMessage
 
 from dnms.api import answers
 from dnms.api.answers import Page
-from dnms.api.problems import Invalid, NotThere, Problem
-from dnms.api.questions import TheViews
+from dnms.api.problems import Invalid, Problem
+from dnms.api.questions import TheViews, one_node
 from dnms.events.ip import parse_address
 from dnms.projections.events import queries
 from dnms.projections.events.queries import MAX_EVENTS, EventRow
-from dnms.projections.nodes.queries import ambiguous, find
 from dnms.projections.views import Reading, Views
 
 KEEPALIVE = 15.0  # seconds; proxies close what is silent for a minute
@@ -135,14 +134,7 @@ async def _messages(
 async def _matching(
     reading: Reading, wanted: Filter, cursor: int, *, limit: int, newest: bool = False
 ) -> list[EventRow]:
-    client: bytes | None = None
-    if wanted.node is not None:
-        found = await find(reading.db, wanted.node)
-        if not found:
-            raise NotThere(f"there is no node with the name or client id {wanted.node!r}")
-        if len(found) > 1:
-            raise Invalid("node", ambiguous(wanted.node, found))
-        client = bytes.fromhex(found[0].client)
+    client = None if wanted.node is None else await one_node(reading, wanted.node)
     return await queries.events(
         reading.db, after=cursor, limit=limit, kind=wanted.kind, client=client, address=wanted.address, newest=newest
     )

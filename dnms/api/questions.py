@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from litestar import Response, get
 from litestar.di import NamedDependency
@@ -12,6 +12,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter, SkipValidation
 
 from dnms.api import answers
 from dnms.api.answers import AddressAnswer, NodeAnswer, Page, SiteAnswer, StatusAnswer
+from dnms.api.cursors import cursor_of, key_of
 from dnms.api.problems import Invalid, NotThere
 from dnms.bus.port import Log, LogError
 from dnms.events.ip import format_address, parse_address
@@ -24,7 +25,7 @@ from dnms.projections.pools import queries as pools_
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage, usage
 from dnms.projections.text import microseconds
-from dnms.projections.views import Moment, Views
+from dnms.projections.views import Moment, Reading, Views
 
 LOG_PATIENCE = 2.0  # seconds for the log to say where it ends
 
@@ -35,6 +36,12 @@ AtSequence = Annotated[
 ]
 TheLog = NamedDependency[SkipValidation[Log]]
 Limit = Annotated[int, QueryParameter(ge=1, le=10_000)]
+NodeOrder = Literal["client", "-client", "name", "-name", "last_seen", "-last_seen"]
+
+# Litestar keeps the name `state` of an argument to itself.
+InState = Annotated[Literal["held", "declined", "blocked", "reserved"] | None, QueryParameter(name="state")]
+
+_NODE_KEYS: dict[str, Any] = {"client": tuple[bytes], "name": tuple[str, bytes], "last_seen": tuple[int, bytes]}
 
 
 @get("/site")
@@ -43,7 +50,7 @@ async def site(views: TheViews) -> Response[SiteAnswer]:
     async with views.read() as reading:
         position = reading.position
         found = SiteAnswer(
-            position=position.sequence,
+            watermark=position.sequence,
             name=position.site,
             log_id=position.log_id,
             commits=position.commits,
@@ -73,19 +80,37 @@ async def nodes(
     views: TheViews,
     *,
     subnet: FromQuery[str | None] = None,
-    after: FromQuery[str] = "",
+    agent: FromQuery[str | None] = None,
+    session: FromQuery[Literal["open", "closed", "none"] | None] = None,
+    name: FromQuery[str | None] = None,
+    order: FromQuery[NodeOrder] = "client",
+    cursor: FromQuery[str | None] = None,
     limit: Limit = 1_000,
     at: At = None,
     at_sequence: AtSequence = None,
 ) -> Response[Page[NodeRow]]:
-    """Nodes in the order of their client ids; `after` is one of those."""
-    try:
-        behind = bytes.fromhex(after)
-    except ValueError:
-        raise Invalid("after", "expected a client id in hex") from None
+    """Nodes, those of a subnet, with a session to an agent or in a state, or whose name is like `phone-*`.
+
+    In the order of their client ids, of their names, or of when they were seen last; with `-` before it, the other
+    way round. `cursor` is the `next` of the page before.
+    """
+    by, descending = order.removeprefix("-"), order.startswith("-")
+    question = {"of": "nodes", "subnet": subnet, "agent": agent, "session": session, "name": name, "order": order, **_as_of(at, at_sequence)}
+    after: tuple[Any, ...] = () if cursor is None else key_of(cursor, question, _NODE_KEYS[by])
     async with views.read(moment(at, at_sequence)) as reading:
-        rows = await nodes_.nodes(reading.db, subnet=subnet, after=behind, limit=limit)
-        return answers.page(reading, rows, rows[-1].client if len(rows) == limit else None)
+        rows = await nodes_.nodes(
+            reading.db,
+            subnet=subnet,
+            agent=agent,
+            session=session,
+            name=name,
+            order=by,
+            descending=descending,
+            after=after,
+            limit=limit,
+        )
+        more = len(rows) == limit
+        return answers.page(reading, rows, cursor_of(question, nodes_.key_of(rows[-1], by)) if more else None)
 
 
 @get("/nodes/{node:str}")
@@ -116,19 +141,34 @@ async def addresses(
     *,
     subnet: FromQuery[str | None] = None,
     pool: FromQuery[str | None] = None,
-    after: FromQuery[str | None] = None,
+    node: FromQuery[str | None] = None,
+    in_state: InState = None,
+    order: FromQuery[Literal["address", "-address"]] = "address",
+    cursor: FromQuery[str | None] = None,
     limit: Limit = 1_000,
     at: At = None,
     at_sequence: AtSequence = None,
 ) -> Response[Page[AddressRow]]:
-    """Leased, declined and reserved addresses in their order; `after` is an address, `@` and its subnet."""
-    behind = (b"", "")
-    if after is not None:
-        text, _, of_subnet = after.partition("@")
-        behind = (_address(text, "after"), of_subnet)
+    """Leased, declined and reserved addresses, those of a subnet, a pool, a node (name or client id) or in a state.
+
+    In their order, or with `-` the other way round. `cursor` is the `next` of the page before.
+    """
+    question = {"of": "addresses", "subnet": subnet, "pool": pool, "node": node, "state": in_state, "order": order, **_as_of(at, at_sequence)}
+    after = (b"", "") if cursor is None else key_of(cursor, question, tuple[bytes, str])
     async with views.read(moment(at, at_sequence)) as reading:
-        rows = await addresses_.addresses(reading.db, subnet=subnet, pool=pool, after=behind, limit=limit)
-        return answers.page(reading, rows, f"{rows[-1].address}@{rows[-1].subnet}" if len(rows) == limit else None)
+        rows = await addresses_.addresses(
+            reading.db,
+            subnet=subnet,
+            pool=pool,
+            client=None if node is None else await one_node(reading, node),
+            state=in_state,
+            after=after,
+            descending=order.startswith("-"),
+            limit=limit,
+        )
+        more = len(rows) == limit
+        behind = (parse_address(rows[-1].address), rows[-1].subnet) if more else None
+        return answers.page(reading, rows, cursor_of(question, behind) if more else None)
 
 
 @get("/addresses/{address:str}")
@@ -140,7 +180,7 @@ async def address(
     async with views.read(moment(at, at_sequence)) as reading:
         sequence = reading.position.sequence
         found = AddressAnswer(
-            position=sequence,
+            watermark=sequence,
             address=format_address(packed),
             leases=await addresses_.leases_of(reading.db, packed),
             registered=await addresses_.registered(reading.db, packed),
@@ -181,6 +221,21 @@ def moment(at: datetime | None, at_sequence: int | None) -> Moment | None:
     if at is not None and at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
     return at if at is not None else at_sequence
+
+
+def _as_of(at: datetime | None, at_sequence: int | None) -> dict[str, Any]:
+    """What a cursor of a page as of a moment is bound to."""
+    return {"at": None if at is None else at.isoformat(), "at_sequence": at_sequence}
+
+
+async def one_node(reading: Reading, node: str) -> bytes:
+    """The client of the one node of this name or client id. NotThere, Invalid if there are several."""
+    found = await nodes_.find(reading.db, node)
+    if not found:
+        raise NotThere(f"there is no node with the name or client id {node!r}")
+    if len(found) > 1:
+        raise Invalid("node", nodes_.ambiguous(node, found))
+    return bytes.fromhex(found[0].client)
 
 
 def _address(text: str, path: str) -> bytes:

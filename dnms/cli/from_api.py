@@ -36,15 +36,15 @@ T = TypeVar("T")
 
 
 class Page(msgspec.Struct, Generic[T], frozen=True):
-    """A list, or a part of it; `next` is the `after` of the part behind it."""
+    """A list, or a part of it; `next` is the `cursor` of the part behind it."""
 
-    position: int
+    watermark: int
     items: list[T]
     next: str | None = None
 
 
 class _Address(AddressAnswer, frozen=True, kw_only=True):
-    position: int
+    watermark: int
 
 
 class StatusAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -83,7 +83,7 @@ class ApiAnswers:
     async def address(self, address: str) -> AddressAnswer:
         """One address."""
         found = await self._api.get(f"/addresses/{address}", _Address, self._then)
-        self._say_when(found.position)
+        self._say_when(found.watermark)
         return AddressAnswer(address=found.address, leases=found.leases, registered=found.registered)
 
     async def pools(self, *, subnet: str | None) -> list[PoolRow]:
@@ -100,7 +100,7 @@ class ApiAnswers:
 
     async def tail(self, wanted: Wanted) -> AsyncGenerator[EventRow, None]:
         """The events that are wanted from now on. A stream that breaks off is taken up where it ended."""
-        after = str((await self._newest(wanted, 1)).position)
+        after = str((await self._newest(wanted, 1)).watermark)
         watching = asyncio.create_task(self._watch())
         try:
             async with aclosing(self._stream(wanted, after)) as events:
@@ -141,8 +141,8 @@ class ApiAnswers:
 
     async def _page(self, path: str, kind: type[Page[T]], parameters: Mapping[str, Any]) -> Page[T]:
         page = await self._api.get(path, kind, parameters)
-        if parameters.get("after") is None:
-            self._say_when(page.position)
+        if parameters.get("cursor") is None:
+            self._say_when(page.watermark)
         return page
 
     def _say_when(self, position: int) -> None:
@@ -151,12 +151,12 @@ class ApiAnswers:
 
     async def _all(self, path: str, kind: type[Page[T]], parameters: Mapping[str, Any]) -> list[T]:
         found: list[T] = []
-        after: str | None = None
+        cursor: str | None = None
         while True:
-            page = await self._page(path, kind, {**parameters, "limit": PAGE, "after": after})
+            page = await self._page(path, kind, {**parameters, "limit": PAGE, "cursor": cursor})
             found += page.items
-            after = page.next
-            if after is None:
+            cursor = page.next
+            if cursor is None:
                 return found
 
 

@@ -89,12 +89,12 @@ _ROWS = """
         LEFT JOIN pool p ON p.subnet = h.subnet AND NOT p.withdrawn AND h.address BETWEEN p.first AND p.last
         WHERE NOT EXISTS (SELECT 1 FROM address_lease l WHERE l.address = h.address AND l.subnet = h.subnet)
             AND {holds}
-        ORDER BY 1, 2 LIMIT ?
+        ORDER BY 1 {direction}, 2 {direction} LIMIT ?
     ) l
     LEFT JOIN node_join j ON j.client = l.client
     LEFT JOIN node n ON n.client = coalesce(j.into_client, l.client)
     LEFT JOIN pool_group g ON l.member_of != 0 AND g.number = l.member_of
-    ORDER BY l.address, l.subnet
+    ORDER BY l.address {direction}, l.subnet {direction}
 """
 """Leases, and reservations where no lease is: each part by the terms that are put in, in their order by a key."""
 
@@ -107,22 +107,31 @@ async def addresses(
     client: bytes | None = None,
     state: str | None = None,
     after: tuple[bytes, str] = (b"", ""),
+    descending: bool = False,
     limit: int = 1_000,
 ) -> list[AddressRow]:
-    """Leases, declined and reserved addresses in the order of their bytes, behind the address and subnet `after`."""
-    leases, holds = ["(l.address, l.subnet) > (?, ?)"], ["(h.address, h.subnet) > (?, ?)"]
+    """Leases, declined and reserved addresses in the order of their bytes, behind the address and subnet `after`.
+
+    Those of a client are also those of what was joined into it.
+    """
+    behind = "<" if descending and after[0] else ">"  # the beginning is before all, in either direction
+    leases, holds = [f"(l.address, l.subnet) {behind} (?, ?)"], [f"(h.address, h.subnet) {behind} (?, ?)"]
     values = list[Any](after)
     for lease, hold, wanted in (
         ("l.subnet", "h.subnet", subnet),
         ("l.pool", "p.name", pool),
-        ("l.client", "h.client", client),
         ("l.state", "'reserved'", state),
     ):
         if wanted is not None:
             leases.append(f"{lease} = ?")
             holds.append(f"{hold} = ?")
             values.append(wanted)
-    return await _selected(db, leases, holds, values, limit)
+    if client is not None:
+        own = "IN (SELECT ? UNION ALL SELECT client FROM node_join WHERE into_client = ?)"
+        leases.append(f"l.client {own}")
+        holds.append(f"h.client {own}")
+        values += (client, client)
+    return await _selected(db, leases, holds, values, limit, descending=descending)
 
 
 async def leases_of(db: aiosqlite.Connection, address: bytes) -> list[AddressRow]:
@@ -131,10 +140,17 @@ async def leases_of(db: aiosqlite.Connection, address: bytes) -> list[AddressRow
 
 
 async def _selected(
-    db: aiosqlite.Connection, leases: list[str], holds: list[str], values: list[Any], limit: int
+    db: aiosqlite.Connection,
+    leases: list[str],
+    holds: list[str],
+    values: list[Any],
+    limit: int,
+    *,
+    descending: bool = False,
 ) -> list[AddressRow]:
     """`values` are those of either part."""
-    select = _ROWS.format(leases=" AND ".join(leases), holds=" AND ".join(holds))
+    direction = "DESC" if descending else "ASC"
+    select = _ROWS.format(leases=" AND ".join(leases), holds=" AND ".join(holds), direction=direction)
     rows = await db.execute_fetchall(select, (*values, *values, max(0, min(limit, MAX_ADDRESSES))))
     return [_lease(row) for row in rows]
 

@@ -12,7 +12,7 @@ import aiosqlite
 import msgspec
 
 from dnms.events.ip import format_address
-from dnms.projections.text import instant, instant_or_none
+from dnms.projections.text import instant, instant_or_none, microseconds
 
 MAX_NODES = 10_000  # in one answer; a caller pages on with `after`
 
@@ -85,6 +85,15 @@ _NODES = """
 """
 """With the newest of the open sessions, or else of the closed ones."""
 
+ORDERS = {
+    "client": ("n.client",),
+    "name": ("coalesce(n.name, '')", "n.client"),
+    "last_seen": ("n.last_seen", "n.client"),
+}
+"""By what nodes can be ordered, which no two of them share."""
+
+_SESSIONS = {"open": "s.open = 1", "closed": "s.open = 0", "none": "s.open IS NULL"}
+
 _OF_ITS_OWN = """NOT EXISTS (
     SELECT 1 FROM node_join j JOIN node known ON known.client = j.into_client WHERE j.client = n.client
 )"""
@@ -95,18 +104,43 @@ async def nodes(
     db: aiosqlite.Connection,
     *,
     subnet: str | None = None,
-    after: bytes = b"",
+    agent: str | None = None,
+    session: str | None = None,
+    name: str | None = None,
+    order: str = "client",
+    descending: bool = False,
+    after: bytes | tuple[Any, ...] = b"",
     limit: int = 1_000,
     joined: bool = False,
 ) -> list[NodeRow]:
-    """Nodes in the order of their client ids, behind the client `after`. `joined`: also identities of other nodes."""
-    where, values = "n.client > ?" if joined else f"n.client > ? AND {_OF_ITS_OWN}", list[Any]([after])
-    if subnet is not None:
-        where += " AND n.subnet = ?"
-        values.append(subnet)
+    """Nodes in an order of ORDERS, behind the client or the key (`key_of`) `after`.
+
+    `agent` and `session` (open, closed, none) are those of its newest session, `name` is a pattern such as `phone-*`.
+    `joined`: also identities of other nodes.
+    """
+    where, values = ["TRUE"] if joined else [_OF_ITS_OWN], list[Any]()
+    key, behind, direction = ORDERS[order], "<" if descending else ">", "DESC" if descending else "ASC"
+    if after:
+        values += [after] if isinstance(after, bytes) else after
+        where.append(f"({', '.join(key)}) {behind} ({', '.join('?' * len(key))})")
+    for term, wanted in (("n.subnet = ?", subnet), ("s.agent = ?", agent), ("n.name GLOB ?", name)):
+        if wanted is not None:
+            where.append(term)
+            values.append(wanted)
+    if session is not None:
+        where.append(_SESSIONS[session])
     values.append(max(0, min(limit, MAX_NODES)))
-    rows = await db.execute_fetchall(f"{_NODES} WHERE {where} ORDER BY n.client LIMIT ?", values)
+    by = ", ".join(f"{part} {direction}" for part in key)
+    rows = await db.execute_fetchall(f"{_NODES} WHERE {' AND '.join(where)} ORDER BY {by} LIMIT ?", values)
     return [_node(row) for row in rows]
+
+
+def key_of(row: NodeRow, order: str) -> tuple[Any, ...]:
+    """The key of a row in an order: `after` of the rows behind it."""
+    client = bytes.fromhex(row.client)
+    if order == "client":
+        return (client,)
+    return (row.name or "" if order == "name" else microseconds(row.last_seen), client)
 
 
 async def find(db: aiosqlite.Connection, name_or_client: str) -> list[NodeRow]:

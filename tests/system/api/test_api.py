@@ -28,15 +28,15 @@ async def get(api: httpx.AsyncClient, path: str, **parameters: Any) -> Any:
     answer = await api.get(path, params=parameters)
     assert answer.status_code == 200, answer.text
     found = answer.json()
-    if "position" in found:
-        assert answer.headers["dnms-position"] == str(found["position"])
+    if (at := found.get("watermark", found.get("position"))) is not None:
+        assert answer.headers["dnms-position"] == str(at)
     return found
 
 
 async def test_site_and_status(api: httpx.AsyncClient, served: Served) -> None:
     end = len(served.log.records)
     site = await get(api, "/site")
-    assert (site["position"], site["name"], site["commits"], site["plan"]) == (end, SITE, end, None)
+    assert (site["watermark"], site["name"], site["commits"], site["plan"]) == (end, SITE, end, None)
     status = await get(api, "/status")
     assert (status["log_end"], status["behind"]) == (end, 0)
     assert (status["views"]["state"], status["views"]["running"]) == ("following", True)
@@ -46,8 +46,7 @@ async def test_nodes(api: httpx.AsyncClient) -> None:
     everyone = await get(api, "/nodes")
     assert [(one["client"], one["name"]) for one in everyone["items"]] == [(ALICE.hex(), "new"), (BOB.hex(), None)]
     first = await get(api, "/nodes", limit=1)
-    assert first["next"] == ALICE.hex()
-    assert (await get(api, "/nodes", after=first["next"]))["items"] == everyone["items"][1:]
+    assert (await get(api, "/nodes", cursor=first["next"]))["items"] == everyone["items"][1:]
     assert [one["name"] for one in (await get(api, "/nodes", subnet="lab"))["items"]] == ["new"]
     [by_name] = (await get(api, "/nodes/new"))["items"]
     assert by_name["configuration"]["links"] == [{"index": 2, "name": "eth0"}]
@@ -62,8 +61,7 @@ async def test_addresses(api: httpx.AsyncClient) -> None:
         ("2001:db8::2", "declined"),
     ]
     first = await get(api, "/addresses", limit=1)
-    assert first["next"] == "2001:db8::1@lan"
-    assert (await get(api, "/addresses", after=first["next"]))["items"] == everything["items"][1:]
+    assert (await get(api, "/addresses", cursor=first["next"]))["items"] == everything["items"][1:]
     assert (await get(api, "/addresses", pool="other"))["items"] == []
     one = await get(api, "/addresses/2001:DB8:0::1")
     assert [lease["client"] for lease in one["leases"]] == [BOB.hex()]
@@ -306,7 +304,10 @@ async def test_the_position_of_a_plan_is_that_of_its_newest_change(api: httpx.As
         ("/who-had/2001:db8::1", {"at": "yesterday"}, "at"),
         ("/nodes", {"limit": "0"}, "limit"),
         ("/nodes", {"limit": "many"}, "limit"),
-        ("/nodes", {"after": "xyz"}, "after"),
+        ("/nodes", {"cursor": "xyz"}, "cursor"),
+        ("/addresses", {"state": "lost"}, "state"),
+        ("/nodes", {"order": "size"}, "order"),
+        ("/nodes", {"min_seq": "-1"}, "min_seq"),
         ("/events", {"after": "1.2.3"}, "after"),
         ("/events", {"address": "x"}, "address"),
     ],
