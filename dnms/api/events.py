@@ -26,6 +26,8 @@ from dnms.projections.views import Reading, Views
 
 KEEPALIVE = 15.0  # seconds; proxies close what is silent for a minute
 MAX_STREAMS = 100  # each looks for news ten times a second
+AGAIN = 1_000  # milliseconds until a client whose stream broke off comes again
+BATCH = 200  # rows that a stream holds while its reader is slow; it reads no more before they are sent
 PATIENCE = 0.5  # seconds until a stream looks whether the server stops
 
 _POSITION = re.compile(r"(\d{1,15})(?:\.(\d{1,4}))?")
@@ -88,7 +90,8 @@ async def stream(
 ) -> ServerSentEvent:
     """Events behind a position, then those to come, as server-sent events; without a position, those to come.
 
-    The id of each is its position, and a client that comes back goes on behind the last one that it names.
+    The id of each is its position, and a client that comes back goes on behind the last one that it names. The first
+    message, and each that keeps a silent stream open, is an id alone: so who has heard nothing yet misses nothing.
     """
     if streams.open >= MAX_STREAMS:
         raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "too-many-streams", f"{MAX_STREAMS} streams are open; try later")
@@ -116,19 +119,25 @@ async def _messages(
 ) -> AsyncGenerator[ServerSentEventMessage, None]:
     loop = asyncio.get_running_loop()
     spoken = loop.time()
+    yield _here(cursor)
     while not stopping.is_set():
         async with views.read() as reading:
-            rows = await _matching(reading, wanted, cursor, limit=MAX_EVENTS)
+            rows = await _matching(reading, wanted, cursor, limit=BATCH)
             folded = reading.position.sequence
         for row in rows:
             yield ServerSentEventMessage(data=msgspec.json.encode(row).decode(), id=row.position)
             cursor, spoken = queries.after_event(row.sequence, row.index), loop.time()
-        if len(rows) < MAX_EVENTS:
+        if len(rows) < BATCH:
             cursor = max(cursor, queries.after_commit(folded))
             await views.reached(folded + 1, within=PATIENCE)
         if loop.time() - spoken > KEEPALIVE:
-            yield ServerSentEventMessage(comment="still here")
+            yield _here(cursor)
             spoken = loop.time()
+
+
+def _here(cursor: int) -> ServerSentEventMessage:
+    """How far the stream is. Without data it is no event to a client, which keeps the id (HTML, 9.2.6)."""
+    return ServerSentEventMessage(data=None, id=queries.position_of(cursor), retry=AGAIN)
 
 
 async def _matching(

@@ -64,6 +64,12 @@ def after_event(sequence: int, index: int) -> int:
     return sequence << INDEX_BITS | index
 
 
+def position_of(cursor: int) -> str:
+    """The position that `cursor` is behind: of a commit where it is behind all of one."""
+    sequence, index = cursor >> INDEX_BITS, cursor & (1 << INDEX_BITS) - 1
+    return str(sequence) if cursor == after_commit(sequence) else position(sequence, index)
+
+
 async def events(
     db: aiosqlite.Connection,
     *,
