@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo check test other bench bench-alloc golden clean
+.PHONY: help venv packages demo check test other bench bench-alloc golden openapi clean
 
 help:
 	@echo 'make demo    runs the main job on this machine: $(NODES) nodes and $(AGENTS) Subnet Agents in network namespaces'
@@ -22,6 +22,7 @@ help:
 	@echo 'make bench   measures, beside bare loops in the same run; docs/performance.md says how to read it'
 	@echo 'make bench-alloc  measures allocation with a million leases, for some minutes'
 	@echo 'make golden  writes the golden bytes that new events and requests lack; never changes any'
+	@echo 'make openapi writes docs/openapi.json, the description of the API'
 	@echo 'make venv    makes .venv with DNMS and its tools in it'
 	@echo 'make clean   removes .venv and all caches'
 
@@ -69,6 +70,9 @@ bench-alloc: venv
 golden: venv
 	$(BIN)/python -m tests.unit.events.golden_bytes
 	$(BIN)/python -m tests.unit.wire.golden_bytes
+
+openapi: venv
+	$(BIN)/python -m tests.house.openapi
 
 clean:
 	rm -rf .venv .venv-other .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

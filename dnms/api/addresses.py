@@ -12,6 +12,7 @@ from litestar.params import FromPath, FromQuery, SkipValidation
 from dnms.api import answers
 from dnms.api.answers import LedgerAnswer
 from dnms.api.bodies import Body, body_of, client_of
+from dnms.api.description import BODY
 from dnms.api.ledgers import Ledgers
 from dnms.api.plan import Plans
 from dnms.api.problems import Invalid, NotThere
@@ -45,7 +46,7 @@ class Move(Body, frozen=True, kw_only=True):
     subnet: str | None = None
 
 
-@post("/addresses/{address:str}/reservation", status_code=HTTPStatus.OK)
+@post("/addresses/{address:str}/reservation", status_code=HTTPStatus.OK, opt={BODY: Reserve})
 async def reserve(
     request: Request[Any, Any, Any], address: FromPath[str], plans: Plans, views: TheViews, ledgers: TheLedgers
 ) -> Response[LedgerAnswer]:
@@ -100,7 +101,7 @@ async def release(
     return await _changed(views, where, ledger, client, tuple(events))
 
 
-@post("/addresses/{address:str}/move", status_code=HTTPStatus.OK)
+@post("/addresses/{address:str}/move", status_code=HTTPStatus.OK, opt={BODY: Move})
 async def move(
     request: Request[Any, Any, Any], address: FromPath[str], plans: Plans, views: TheViews, ledgers: TheLedgers
 ) -> Response[LedgerAnswer]:

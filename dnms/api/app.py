@@ -7,14 +7,12 @@ import asyncio
 from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 
-import dnms
-from dnms.api import addresses, events, histories, identities, inventory, plan, problems, questions
+from dnms.api import addresses, description, events, histories, identities, inventory, plan, problems, questions
 from dnms.api.access import bearer
 from dnms.api.freshness import views_at_least
 from dnms.api.ledgers import Ledgers
+from dnms.api.parameters import no_null
 from dnms.bus.committer import Committer
 from dnms.bus.port import Log
 from dnms.domain.document import MAX_DOCUMENT
@@ -47,7 +45,7 @@ def create_app(  # all that it asks
             *inventory.HANDLERS,
             *identities.HANDLERS,
         ],
-        guards=[bearer(token)],
+        guards=[bearer(token), no_null],
         dependencies={
             "views": Provide(views_at_least(views)),
             "log": Provide(lambda: log, sync_to_thread=False),
@@ -62,12 +60,7 @@ def create_app(  # all that it asks
     return Litestar(
         [api],
         exception_handlers=problems.HANDLERS,
-        openapi_config=OpenAPIConfig(
-            title=f"DNMS, site {site}",
-            version=dnms.__version__,
-            path="/api/v1/schema",
-            render_plugins=[JsonRenderPlugin()],
-        ),
+        openapi_config=description.config("/api/v1/schema"),
         request_max_body_size=MAX_DOCUMENT,
         logging_config=None,
         state=State({"stopping": streams.stopping}),

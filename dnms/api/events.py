@@ -80,7 +80,7 @@ async def events(
         return answers.page(reading, rows, rows[-1].position if len(rows) == limit and not newest else None)
 
 
-@get("/events/stream")
+@get("/events/stream", media_type="text/event-stream")
 async def stream(
     request: Request[Any, Any, Any],
     views: TheViews,

@@ -17,6 +17,7 @@ from dnms.api.addresses import TheLedgers
 from dnms.api.answers import IdentityAnswer
 from dnms.api.bodies import Body, body_of, client_of
 from dnms.api.inventory import complete
+from dnms.api.description import BODY
 from dnms.api.ledgers import Ledgers
 from dnms.api.plan import Plans
 from dnms.api.problems import NotThere, Problem
@@ -38,7 +39,7 @@ class Join(Body, frozen=True, kw_only=True):
     interface: str = INTERFACE  # of this node: for it is kept what was kept for an entry by a hardware address
 
 
-@post("/nodes/{node:str}/identities", status_code=HTTPStatus.OK)
+@post("/nodes/{node:str}/identities", status_code=HTTPStatus.OK, opt={BODY: Join})
 async def join(
     request: Request[Any, Any, Any], node: FromPath[str], plans: Plans, views: TheViews, ledgers: TheLedgers
 ) -> Response[IdentityAnswer]:

@@ -20,6 +20,7 @@ from dnms.api import answers
 from dnms.api.addresses import TheLedgers
 from dnms.api.answers import EnteredAnswer, ForgottenAnswer, KeptRow
 from dnms.api.bodies import Body, body_of, client_of
+from dnms.api.description import BODY
 from dnms.api.ledgers import Ledgers
 from dnms.api.plan import Plans
 from dnms.api.problems import Invalid, Problem
@@ -74,7 +75,7 @@ class _Who(msgspec.Struct, frozen=True):
     hardware: tuple[Personal, ...] = ()
 
 
-@post("/nodes", status_code=HTTPStatus.OK)
+@post("/nodes", status_code=HTTPStatus.OK, opt={BODY: Enter})
 async def enter(
     request: Request[Any, Any, Any], plans: Plans, views: TheViews, ledgers: TheLedgers
 ) -> Response[EnteredAnswer]:

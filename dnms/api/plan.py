@@ -15,6 +15,7 @@ from litestar.params import SkipValidation
 
 from dnms.api import answers, bodies, problems
 from dnms.api.answers import AppliedAnswer, DiffAnswer, PlanAnswer
+from dnms.api.description import BODY, PLAN
 from dnms.api.ledgers import Ledgers
 from dnms.api.problems import Invalid, NotThere, Problem
 from dnms.api.questions import TheViews
@@ -47,7 +48,7 @@ async def show(plans: Plans) -> Response[PlanAnswer]:
     return answers.answer(PlanAnswer(position=position, plan=to_builtins(state.document())), position, etag=True)
 
 
-@post("/plan", status_code=HTTPStatus.OK)
+@post("/plan", status_code=HTTPStatus.OK, opt={BODY: PLAN})
 async def apply(
     request: Request[Any, Any, Any], plans: Plans, views: TheViews, ledgers: TheLedgers
 ) -> Response[AppliedAnswer]:
@@ -73,7 +74,7 @@ async def apply(
     return answers.answer(found, position, etag=True)
 
 
-@post("/plan/diff", status_code=HTTPStatus.OK)
+@post("/plan/diff", status_code=HTTPStatus.OK, opt={BODY: PLAN})
 async def diff(
     request: Request[Any, Any, Any], plans: Plans, views: TheViews, ledgers: TheLedgers
 ) -> Response[DiffAnswer]:

@@ -63,6 +63,13 @@ class _RangeText:
             self.first, self.last = prefix.network, prefix.last.to_bytes(16)
 
 
+_EXAMPLES: dict[type, str] = {
+    _AddressText: "2001:db8::1",
+    _PrefixText: "2001:db8::/64",
+    _RangeText: "192.0.2.10-192.0.2.99",
+}
+
+
 class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A table of the document; a key that it does not have is a mistake of the writer."""
 
@@ -210,6 +217,22 @@ def from_builtins(document: Any, *, client_of: Callable[[str], bytes] = client_i
             for index, each in enumerate(parsed.reservation)
         ),
     )
+
+
+def json_schema(reference: str) -> dict[str, Any]:
+    """The JSON Schema (2020-12) of each table of a document, by its name; the whole is `Document`.
+
+    `reference` is how one refers to another, with `{name}` in it.
+    """
+
+    def as_text(kind: type) -> dict[str, Any]:
+        return {"type": "string", "examples": [_EXAMPLES[kind]]}
+
+    _, found = msgspec.json.schema_components([_Document], schema_hook=as_text, ref_template=reference)
+    # Python's end of a text is `$` to JSON Schema's regular expressions (ECMA-262).
+    text = msgspec.json.encode(found).decode().replace(r"\\Z", "$")
+    written: dict[str, Any] = msgspec.json.decode(re.sub(r'_([A-Z][A-Za-z]*")', r"\1", text))
+    return written
 
 
 def to_builtins(plan: ApplyPlan) -> dict[str, Any]:

@@ -308,6 +308,7 @@ async def test_the_position_of_a_plan_is_that_of_its_newest_change(api: httpx.As
         ("/addresses", {"state": "lost"}, "state"),
         ("/nodes", {"order": "size"}, "order"),
         ("/nodes", {"min_seq": "-1"}, "min_seq"),
+        ("/nodes", {"subnet": "null"}, "subnet"),
         ("/events", {"after": "1.2.3"}, "after"),
         ("/events", {"address": "x"}, "address"),
     ],

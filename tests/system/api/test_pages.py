@@ -124,7 +124,7 @@ async def test_what_is_not_folded_in_time_is_said(
 ) -> None:
     monkeypatch.setattr(freshness, "PATIENCE", 0.0)
     end = len(served.log.records)
-    found = problem(await api.get("/pools", params={"min_seq": end + 1}), 504, "not-folded")
+    found = problem(await api.get("/pools", params={"min_seq": end + 1}), 409, "not-folded")
     assert f"the commit at {end}, not yet {end + 1}" in found["detail"]
     assert (await get(api, "/pools", min_seq=end))["watermark"] == end
 
