@@ -8,7 +8,7 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 
-from dnms.api import addresses, description, events, histories, identities, inventory, plan, problems, questions
+from dnms.api import addresses, description, events, health, histories, identities, inventory, metrics, plan, problems, questions
 from dnms.api.access import bearer
 from dnms.api.freshness import views_at_least
 from dnms.api.ledgers import Ledgers
@@ -29,11 +29,13 @@ def create_app(  # all that it asks
     ledgers: Ledgers,
     token: str,
 ) -> Litestar:
-    """The API of a site, under `/api/v1`. Its description is at `/api/v1/schema/openapi.json`.
+    """The API of a site, under `/api/v1`, with its metrics and its health at the root.
+
+    Its description is at `/api/v1/schema/openapi.json`.
 
     The caller runs the committer and the ledgers, follows the plan, and closes the views.
     """
-    streams = events.Streams(asyncio.Event())
+    streams, requests = events.Streams(asyncio.Event()), metrics.Requests()
     api = Router(
         "/api/v1",
         route_handlers=[
@@ -45,20 +47,24 @@ def create_app(  # all that it asks
             *inventory.HANDLERS,
             *identities.HANDLERS,
         ],
-        guards=[bearer(token), no_null],
+        guards=[bearer(token)],
+    )
+    scraped = Router("/", route_handlers=[*metrics.HANDLERS], guards=[bearer(token)])
+    return Litestar(
+        [api, scraped, *health.HANDLERS],
         dependencies={
             "views": Provide(views_at_least(views)),
             "log": Provide(lambda: log, sync_to_thread=False),
             "ledgers": Provide(lambda: ledgers, sync_to_thread=False),
             "plans": Provide(lambda: plan_committer, sync_to_thread=False),
             "streams": Provide(lambda: streams, sync_to_thread=False),
+            "requests": Provide(lambda: requests, sync_to_thread=False),
             "wanted": Provide(events.wanted, sync_to_thread=False),
             "times": Provide(histories.times, sync_to_thread=False),
             "page": Provide(histories.page, sync_to_thread=False),
         },
-    )
-    return Litestar(
-        [api],
+        guards=[no_null],
+        middleware=[requests],
         exception_handlers=problems.HANDLERS,
         openapi_config=description.config("/api/v1/schema"),
         request_max_body_size=MAX_DOCUMENT,

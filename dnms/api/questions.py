@@ -62,7 +62,12 @@ async def site(views: TheViews) -> Response[SiteAnswer]:
 
 @get("/status")
 async def status(views: TheViews, log: TheLog) -> StatusAnswer:
-    """How the views are. The one place where the log is asked: where it ends."""
+    """How the views are. Here and for metrics alone the log is asked: where it ends."""
+    return await looked_at(views, log)
+
+
+async def looked_at(views: Views, log: Log) -> StatusAnswer:
+    """How the views are, and how far the log is ahead of them, if it says so within LOG_PATIENCE."""
     found = await views.status()
     end: int | None = None
     try:

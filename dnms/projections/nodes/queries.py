@@ -60,6 +60,14 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     why: str  # it was closed
 
 
+class SessionCount(msgspec.Struct, frozen=True):
+    """How many sessions an agent has open."""
+
+    subnet: str
+    agent: str
+    open: int
+
+
 class Identity(msgspec.Struct, frozen=True):
     """By what a node is put into a group; what cannot be read is left out."""
 
@@ -221,6 +229,20 @@ async def sessions(db: aiosqlite.Connection, client: bytes) -> list[SessionRow]:
         )
         for row in rows
     ]
+
+
+async def count(db: aiosqlite.Connection) -> int:
+    """How many nodes there are, those counted once that are several identities."""
+    [row] = await db.execute_fetchall(f"SELECT count(*) FROM node n WHERE {_OF_ITS_OWN}")
+    return int(row[0])
+
+
+async def open_sessions(db: aiosqlite.Connection) -> list[SessionCount]:
+    """The sessions that each agent has open."""
+    rows = await db.execute_fetchall(
+        "SELECT subnet, agent, count(*) FROM node_session WHERE open GROUP BY subnet, agent ORDER BY subnet, agent"
+    )
+    return [SessionCount(*row) for row in rows]
 
 
 async def snapshot(db: aiosqlite.Connection, client: bytes) -> dict[str, Any] | None:
