@@ -8,7 +8,23 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 
+<<<<<<< HEAD
 from dnms.api import addresses, description, events, health, histories, identities, inventory, metrics, plan, problems, questions
+=======
+from dnms.api import (
+    addresses,
+    description,
+    discovery,
+    events,
+    health,
+    identities,
+    inventory,
+    metrics,
+    plan,
+    problems,
+    questions,
+)
+>>>>>>> f67ed98 (api, cli: give Prometheus its targets and Ansible its inventory)
 from dnms.api.access import bearer
 from dnms.api.freshness import views_at_least
 from dnms.api.ledgers import Ledgers
@@ -46,6 +62,7 @@ def create_app(  # all that it asks
             *addresses.HANDLERS,
             *inventory.HANDLERS,
             *identities.HANDLERS,
+            *discovery.HANDLERS,
         ],
         guards=[bearer(token)],
     )
@@ -60,8 +77,12 @@ def create_app(  # all that it asks
             "streams": Provide(lambda: streams, sync_to_thread=False),
             "requests": Provide(lambda: requests, sync_to_thread=False),
             "wanted": Provide(events.wanted, sync_to_thread=False),
+<<<<<<< HEAD
             "times": Provide(histories.times, sync_to_thread=False),
             "page": Provide(histories.page, sync_to_thread=False),
+=======
+            "which": Provide(discovery.which, sync_to_thread=False),
+>>>>>>> f67ed98 (api, cli: give Prometheus its targets and Ansible its inventory)
         },
         guards=[no_null],
         middleware=[requests],

@@ -38,6 +38,7 @@ COMMANDS = (
     (ASK, "prefix", "dnms.cli.audit:prefix_app", "The prefixes: what happened to one."),
     (ASK, "audit", "dnms.cli.audit:audit", "Every event, searched: who did what, when, and why."),
     (ASK, "activity", "dnms.cli.audit:activity", "How much happened by hour, for plots."),
+    (ASK, "inventory", "dnms.cli.inventory:app", "The nodes for Ansible and Prometheus."),
     (ASK, "event", "dnms.cli.event:app", "What happened, and what happens."),
     (CHECK, "evidence", "dnms.cli.evidence:app", "Who had an address, in a signed file; such a file against the log."),
     (CHECK, "view", "dnms.cli.view:app", "The views: fold them anew, compare them with the log."),

@@ -61,6 +61,8 @@ def test_all_commands_are_known() -> None:
         "prefix history",
         "audit",
         "activity",
+        "inventory ansible",
+        "inventory prometheus",
         "event list",
         "event tail",
         "evidence",
