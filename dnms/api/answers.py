@@ -110,6 +110,24 @@ class EnteredAnswer(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[KeptRow]
 
 
+class BulkRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One of several nodes that were entered."""
+
+    client: str  # hex
+    name: str
+    ready: bool  # it has addresses wherever it was entered for
+    addresses: list[KeptRow]
+    detail: str = ""  # why it is not ready
+
+
+class BulkAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Several nodes that were entered together, in the order in which they were given."""
+
+    position: int  # of the last commit that entered them
+    folded: bool  # the views have it
+    nodes: list[BulkRow]
+
+
 class ForgottenAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """A node that is no more, and what has ended with it."""
 

@@ -13,6 +13,7 @@ from dnms.api import addresses, description, events, health, histories, identiti
 =======
 from dnms.api import (
     addresses,
+    bulk,
     description,
     discovery,
     events,
@@ -61,6 +62,7 @@ def create_app(  # all that it asks
             *plan.HANDLERS,
             *addresses.HANDLERS,
             *inventory.HANDLERS,
+            *bulk.HANDLERS,
             *identities.HANDLERS,
             *discovery.HANDLERS,
         ],

@@ -84,35 +84,38 @@ async def enter(
     409 if it is entered otherwise, or if there is no address for it somewhere; then it is entered, and not ready.
     """
     wanted = await body_of(request, Enter)
-    plan, who = plans.fold.state, _who(wanted)
+    asked = entry_of(wanted, plans.fold.state, ledgers)
+    shard = await ledgers.shard(asked.client)
+    await shard.submit(asked)
+    addresses = await complete(asked.client, plans, ledgers)
+    position = shard.fold.sequence
+    found = EnteredAnswer(
+        position=position,
+        folded=await answers.folded(views, position),
+        client=asked.client.hex(),
+        name=wanted.name,
+        addresses=addresses,
+    )
+    return answers.answer(found, position)
+
+
+def entry_of(wanted: Enter, plan: PlanState, ledgers: Ledgers) -> EnterNode:
+    """What the nodes are asked for to enter one; Invalid."""
+    who = _who(wanted)
     if wanted.group is not None and wanted.group not in plan.groups:
         raise Invalid("group", f"the plan has no group {wanted.group!r}; expected one of {sorted(plan.groups)}")
     for name in wanted.subnets:
         if name not in plan.subnets:
             raise Invalid("subnets", f"the plan has no subnet {name!r}; expected one of {sorted(plan.subnets)}")
-    client = ledgers.client_id(who.duid)
-    shard = await ledgers.shard(client)
-    await shard.submit(
-        EnterNode(
-            client=client,
-            duid=Personal(who.duid),
-            name=Personal(wanted.name),
-            iaid=who.iaid,
-            hardware=who.hardware,
-            group=wanted.group or "",
-            subnets=tuple(sorted(set(wanted.subnets))),
-        )
+    return EnterNode(
+        client=ledgers.client_id(who.duid),
+        duid=Personal(who.duid),
+        name=Personal(wanted.name),
+        iaid=who.iaid,
+        hardware=who.hardware,
+        group=wanted.group or "",
+        subnets=tuple(sorted(set(wanted.subnets))),
     )
-    addresses = await complete(client, plans, ledgers)
-    position = shard.fold.sequence
-    found = EnteredAnswer(
-        position=position,
-        folded=await answers.folded(views, position),
-        client=client.hex(),
-        name=wanted.name,
-        addresses=addresses,
-    )
-    return answers.answer(found, position)
 
 
 def _who(wanted: Enter) -> _Who:
