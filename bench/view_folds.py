@@ -26,7 +26,6 @@ from dnms.projections import PROJECTIONS
 from dnms.projections.runner import MAX_EVENTS
 from dnms.projections.store import Store
 
-
 FILE = "views.db.00000000"
 
 

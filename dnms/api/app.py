@@ -8,9 +8,6 @@ from litestar import Litestar, Router
 from litestar.datastructures import State
 from litestar.di import Provide
 
-<<<<<<< HEAD
-from dnms.api import addresses, description, events, health, histories, identities, inventory, metrics, plan, problems, questions
-=======
 from dnms.api import (
     addresses,
     bulk,
@@ -18,6 +15,7 @@ from dnms.api import (
     discovery,
     events,
     health,
+    histories,
     identities,
     inventory,
     metrics,
@@ -25,7 +23,6 @@ from dnms.api import (
     problems,
     questions,
 )
->>>>>>> f67ed98 (api, cli: give Prometheus its targets and Ansible its inventory)
 from dnms.api.access import bearer
 from dnms.api.freshness import views_at_least
 from dnms.api.ledgers import Ledgers
@@ -79,12 +76,9 @@ def create_app(  # all that it asks
             "streams": Provide(lambda: streams, sync_to_thread=False),
             "requests": Provide(lambda: requests, sync_to_thread=False),
             "wanted": Provide(events.wanted, sync_to_thread=False),
-<<<<<<< HEAD
             "times": Provide(histories.times, sync_to_thread=False),
             "page": Provide(histories.page, sync_to_thread=False),
-=======
             "which": Provide(discovery.which, sync_to_thread=False),
->>>>>>> f67ed98 (api, cli: give Prometheus its targets and Ansible its inventory)
         },
         guards=[no_null],
         middleware=[requests],

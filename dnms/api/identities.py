@@ -16,8 +16,8 @@ from dnms.api import answers
 from dnms.api.addresses import TheLedgers
 from dnms.api.answers import IdentityAnswer
 from dnms.api.bodies import Body, body_of, client_of
-from dnms.api.inventory import complete
 from dnms.api.description import BODY
+from dnms.api.inventory import complete
 from dnms.api.ledgers import Ledgers
 from dnms.api.plan import Plans
 from dnms.api.problems import NotThere, Problem

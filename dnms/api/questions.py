@@ -100,7 +100,15 @@ async def nodes(
     way round. `cursor` is the `next` of the page before.
     """
     by, descending = order.removeprefix("-"), order.startswith("-")
-    question = {"of": "nodes", "subnet": subnet, "agent": agent, "session": session, "name": name, "order": order, **_as_of(at, at_sequence)}
+    question = {
+        "of": "nodes",
+        "subnet": subnet,
+        "agent": agent,
+        "session": session,
+        "name": name,
+        "order": order,
+        **_as_of(at, at_sequence),
+    }
     after: tuple[Any, ...] = () if cursor is None else key_of(cursor, question, _NODE_KEYS[by])
     async with views.read(moment(at, at_sequence)) as reading:
         rows = await nodes_.nodes(
@@ -158,7 +166,15 @@ async def addresses(
 
     In their order, or with `-` the other way round. `cursor` is the `next` of the page before.
     """
-    question = {"of": "addresses", "subnet": subnet, "pool": pool, "node": node, "state": in_state, "order": order, **_as_of(at, at_sequence)}
+    question = {
+        "of": "addresses",
+        "subnet": subnet,
+        "pool": pool,
+        "node": node,
+        "state": in_state,
+        "order": order,
+        **_as_of(at, at_sequence),
+    }
     after = (b"", "") if cursor is None else key_of(cursor, question, tuple[bytes, str])
     async with views.read(moment(at, at_sequence)) as reading:
         rows = await addresses_.addresses(
@@ -228,9 +244,9 @@ def moment(at: datetime | None, at_sequence: int | None) -> Moment | None:
     return at if at is not None else at_sequence
 
 
-def _as_of(at: datetime | None, at_sequence: int | None) -> dict[str, Any]:
+def _as_of(at: datetime | None, at_sequence: int | None) -> dict[str, str | None]:
     """What a cursor of a page as of a moment is bound to."""
-    return {"at": None if at is None else at.isoformat(), "at_sequence": at_sequence}
+    return {"at": at.isoformat() if at is not None else None if at_sequence is None else f"#{at_sequence}"}
 
 
 async def one_node(reading: Reading, node: str) -> bytes:

@@ -26,8 +26,8 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     past: tuple[str, ...] = ()  # CREATE TEMP VIEW statements, of what it has as of a moment (see `versions`)
     fold: Fold
     indexes: tuple[str, ...] = ()
-    """CREATE INDEX statements, of those that no fold reads: while a log is folded from its beginning they are not there,
-    and are made in the end, each by one sort."""
+    """CREATE INDEX statements, of those that no fold reads: while a log is folded from its beginning they are not
+    there, and are made in the end, each by one sort."""
 
 
 MAX_INTEGER = (1 << 63) - 1

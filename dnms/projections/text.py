@@ -60,7 +60,7 @@ def plain(value: Any, *, whole: bool = False) -> Any:
 
     With `whole` those are there too.
     """
-    kind = type(value)
+    kind: Any = type(value)
     return value if kind in _AS_THEY_ARE else _how(kind)(value, whole)
 
 
@@ -97,7 +97,7 @@ def _how_struct(kind: type[msgspec.Struct]) -> Callable[[Any, bool], dict[str, A
         for (name, default, is_address), held in zip(fields, astuple(value), strict=True):
             if not whole and (held is default or held == default):
                 continue
-            held_kind = type(held)
+            held_kind: Any = type(held)
             if held_kind in _AS_THEY_ARE:
                 shown[name] = held
             else:
