@@ -76,9 +76,9 @@ async def test_addresses(api: httpx.AsyncClient) -> None:
 
 async def test_a_moment_is_an_instant_or_a_commit(api: httpx.AsyncClient) -> None:
     newest = await get(api, "/addresses")
-    assert await get(api, "/addresses", at_sequence=newest["position"]) == newest
+    assert await get(api, "/addresses", at_sequence=newest["watermark"]) == newest
     assert await get(api, "/addresses", at="2100-01-01T00:00:00") == newest
-    assert (await get(api, "/nodes", at_sequence=1))["position"] == 1
+    assert (await get(api, "/nodes", at_sequence=1))["watermark"] == 1
     both = await api.get("/addresses", params={"at": "2100-01-01T00:00:00Z", "at_sequence": 1})
     assert (both.status_code, both.json()["why"]) == (400, "invalid-parameter")
     never = await api.get("/pools", params={"at": "1960-01-01T00:00:00Z"})
