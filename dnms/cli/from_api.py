@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -17,6 +17,7 @@ from dnms.cli.answers import AddressAnswer, NodeAnswer, Wanted
 from dnms.cli.exits import Failure
 from dnms.cli.freshness import Doubt, Teller, doubt
 from dnms.cli.histories_from_api import ApiHistories
+from dnms.cli.http import Page
 from dnms.projections.addresses.queries import AddressRow
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import NodeRow
@@ -24,8 +25,6 @@ from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage
 from dnms.projections.views import Moment, Status
 
-PAGE = 1_000  # rows in one answer
-AGAIN = 1.0  # seconds until a stream that broke off is asked for again
 PATIENCE = (
     1.0  # seconds for the views to have what was in the log when they were asked; a busy log is always ahead a bit
 )
@@ -33,14 +32,6 @@ LOOK = 0.1  # seconds between two looks for that
 WATCH = 5.0  # seconds between two looks whether what a stream shows is still the log
 
 T = TypeVar("T")
-
-
-class Page(msgspec.Struct, Generic[T], frozen=True):
-    """A list, or a part of it; `next` is the `cursor` of the part behind it."""
-
-    watermark: int
-    items: list[T]
-    next: str | None = None
 
 
 class _Address(AddressAnswer, frozen=True, kw_only=True):
@@ -70,7 +61,7 @@ class ApiAnswers:
 
     async def nodes(self, *, subnet: str | None) -> list[NodeRow]:
         """Every node."""
-        return await self._all("/nodes", Page[NodeRow], {"subnet": subnet, **self._then})
+        return await self._all("/nodes", NodeRow, {"subnet": subnet, **self._then})
 
     async def node(self, name_or_client: str) -> list[NodeAnswer]:
         """All about the nodes of this name, or the one with this client id."""
@@ -78,7 +69,7 @@ class ApiAnswers:
 
     async def addresses(self, *, subnet: str | None) -> list[AddressRow]:
         """Every address that is leased or reserved, or rests after a decline."""
-        return await self._all("/addresses", Page[AddressRow], {"subnet": subnet, **self._then})
+        return await self._all("/addresses", AddressRow, {"subnet": subnet, **self._then})
 
     async def address(self, address: str) -> AddressAnswer:
         """One address."""
@@ -117,23 +108,13 @@ class ApiAnswers:
                 await self.look()
 
     async def _stream(self, wanted: Wanted, after: str) -> AsyncGenerator[EventRow, None]:
-        told = False
-        while True:
-            try:
-                parameters = {**msgspec.to_builtins(wanted), "after": after}
-                async with self._api.lines("/events/stream", parameters) as lines:
-                    told = False
-                    async for line in lines:
-                        field, _, value = line.partition(":")
-                        if field == "data":
-                            event = msgspec.json.decode(value, type=EventRow)
-                            yield event
-                            after = event.position
-            except httpx.TransportError as error:
-                if not told:
-                    rendering.say(f"the API does not answer ({str(error) or type(error).__name__}); waiting for it")
-                    told = True
-            await asyncio.sleep(AGAIN)
+        def broken(error: httpx.TransportError) -> None:
+            rendering.say(f"the API does not answer ({str(error) or type(error).__name__}); waiting for it")
+
+        stream = self._api.follow(EventRow, msgspec.to_builtins(wanted), after=after, broken=broken)
+        async with aclosing(stream) as events:
+            async for event in events:
+                yield event
 
     async def _newest(self, wanted: Wanted, limit: int) -> Page[EventRow]:
         parameters = {**msgspec.to_builtins(wanted), "limit": limit, "newest": True}
@@ -141,23 +122,17 @@ class ApiAnswers:
 
     async def _page(self, path: str, kind: type[Page[T]], parameters: Mapping[str, Any]) -> Page[T]:
         page = await self._api.get(path, kind, parameters)
-        if parameters.get("cursor") is None:
-            self._say_when(page.watermark)
+        self._say_when(page.watermark)
         return page
 
     def _say_when(self, position: int) -> None:
         if self._then:
             rendering.say(f"as of commit {position}")
 
-    async def _all(self, path: str, kind: type[Page[T]], parameters: Mapping[str, Any]) -> list[T]:
-        found: list[T] = []
-        cursor: str | None = None
-        while True:
-            page = await self._page(path, kind, {**parameters, "limit": PAGE, "cursor": cursor})
-            found += page.items
-            cursor = page.next
-            if cursor is None:
-                return found
+    async def _all(self, path: str, kind: type[T], parameters: Mapping[str, Any]) -> list[T]:
+        pages = [page async for page in self._api.pages(path, kind, parameters)]
+        self._say_when(pages[0].watermark)
+        return [row for page in pages for row in page.items]
 
 
 def _then(at: Moment | None) -> dict[str, Any]:
