@@ -122,6 +122,8 @@ def _parameter(written: dict[str, Any]) -> dict[str, Any]:
         schema["type"] = kinds[0] if len(kinds) == 1 else kinds
     if "enum" in schema:
         schema["enum"] = [one for one in schema["enum"] if one is not None]
+    if schema.get("format") == "date-time":  # msgspec reads a number as seconds since 1970, as the command line does
+        schema = {"anyOf": [{"type": "string", "format": "date-time"}, {"type": "number"}]}
     for bound in ("minimum", "maximum"):
         if isinstance(schema.get(bound), float):
             schema[bound] = int(schema[bound])

@@ -87,14 +87,32 @@ async def test_addresses_are_filtered_and_paged_both_ways(api: httpx.AsyncClient
 async def test_a_cursor_goes_on_with_its_own_question_only(api: httpx.AsyncClient, nodes: Served) -> None:
     cursor = (await get(api, "/nodes", limit=2, subnet="hall"))["next"]
     assert len((await get(api, "/nodes", limit=9, subnet="hall", cursor=cursor))["items"]) == 1
-    for path, parameters in [
+    others: list[tuple[str, dict[str, Any]]] = [
         ("/nodes", {}),
         ("/nodes", {"subnet": "lab"}),
         ("/nodes", {"subnet": "hall", "order": "name"}),
+        ("/nodes", {"subnet": "hall", "at_sequence": 9}),
+        ("/nodes", {"subnet": "hall", "at": "2100-01-01T00:00:00Z"}),
         ("/addresses", {"subnet": "hall"}),
-    ]:
+    ]
+    for path, parameters in others:
         found = problem(await api.get(path, params={**parameters, "cursor": cursor}), 400, "invalid-parameter")
         assert "of another question" in found["detail"]
+
+
+async def test_pages_of_one_moment_do_not_move(api: httpx.AsyncClient, nodes: Served) -> None:
+    then = (await get(api, "/site"))["watermark"]
+    whole = (await get(api, "/nodes", at_sequence=then))["items"]
+    page = await get(api, "/nodes", at_sequence=then, limit=2)
+    known = NodeIdentified(client=b"\xee" * 16, duid=Personal(b"E"), name=Personal("late"), kernel="6.1")
+    await write(nodes.log, happened("node.ee", 3_000, known))
+    found = page["items"]
+    while page["next"] is not None:
+        page = await get(api, "/nodes", at_sequence=then, limit=2, cursor=page["next"], min_seq=then + 1)
+        assert page["watermark"] == then
+        found += page["items"]
+    assert found == whole
+    assert len((await get(api, "/nodes"))["items"]) == len(whole) + 1
 
 
 @pytest.mark.parametrize("cursor", ["", "x", "!", "WzEsIiIsMV0", "W1tbW1tbW1s", "a" * 10_000, "WzIsImEiLFtdXQ", "é"])
