@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 from litestar import Litestar, Router
 from litestar.datastructures import State
@@ -14,6 +15,7 @@ from dnms.api import (
     description,
     discovery,
     events,
+    evidence,
     health,
     histories,
     identities,
@@ -29,6 +31,7 @@ from dnms.api.ledgers import Ledgers
 from dnms.api.parameters import no_null
 from dnms.bus.committer import Committer
 from dnms.bus.port import Log
+from dnms.disk.signing import Signer
 from dnms.domain.document import MAX_DOCUMENT
 from dnms.domain.plan import PlanState
 from dnms.projections.views import Views
@@ -42,19 +45,21 @@ def create_app(  # all that it asks
     plan_committer: Committer[PlanState],
     ledgers: Ledgers,
     token: str,
+    signer: Callable[[], Signer] | None = None,
 ) -> Litestar:
     """The API of a site, under `/api/v1`, with its metrics and its health at the root.
 
-    Its description is at `/api/v1/schema/openapi.json`.
-
+    Its description is at `/api/v1/schema/openapi.json`. `signer`: who signs for the site; without it, no evidence.
     The caller runs the committer and the ledgers, follows the plan, and closes the views.
     """
     streams, requests = events.Streams(asyncio.Event()), metrics.Requests()
+    notary = evidence.Notary(site, signer, asyncio.Lock())
     api = Router(
         "/api/v1",
         route_handlers=[
             *questions.HANDLERS,
             *histories.HANDLERS,
+            *evidence.HANDLERS,
             *events.HANDLERS,
             *plan.HANDLERS,
             *addresses.HANDLERS,
@@ -79,6 +84,7 @@ def create_app(  # all that it asks
             "times": Provide(histories.times, sync_to_thread=False),
             "page": Provide(histories.page, sync_to_thread=False),
             "which": Provide(discovery.which, sync_to_thread=False),
+            "notary": Provide(lambda: notary, sync_to_thread=False),
         },
         guards=[no_null],
         middleware=[requests],

@@ -102,7 +102,13 @@ async def serve(settings: ServeSettings, *, stop: asyncio.Event, ready: Callable
             random=secrets.token_bytes,
         )
         app = create_app(
-            site=site.name, views=views, log=log, plan_committer=plan, ledgers=ledgers, token=site.api_token
+            site=site.name,
+            views=views,
+            log=log,
+            plan_committer=plan,
+            ledgers=ledgers,
+            token=site.api_token,
+            signer=site.signer,
         )
 
         ending = asyncio.Event()

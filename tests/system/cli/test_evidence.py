@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import httpx
 import pytest
 
 from dnms.cli.exits import MACHINE, NO, OK, USAGE
-from tests.system.cli.conftest import ALPHA, BETA, Served, dnms
+from tests.system.cli.conftest import ALPHA, BETA, PATIENCE, Served, dnms
 
 AT = "2026-03-01T12:30:00Z"
 
@@ -49,6 +50,19 @@ def test_it_holds_against_the_log_and_by_itself(served: Served, evidence: Path, 
     said = dnms("evidence", "verify", evidence, "--bus", served.bus, environment=served.environment).out
     assert "holds: the site signed it, and the log says the same" in said
     assert "address.allocated" in said
+
+
+def test_it_can_be_had_over_the_api(served: Served, tmp_path: Path) -> None:
+    token = (served.directory / "api.token").read_text()
+    with httpx.Client(base_url=f"{served.api}/api/v1", headers={"Authorization": f"Bearer {token}"}) as api:
+        made = api.get("/evidence/2001:db8:1:1::5", params={"at": AT}, timeout=PATIENCE)
+        assert made.status_code == 200, made.text
+        assert api.get("/evidence/nowhere", params={"at": AT}).json()["why"] == "invalid-parameter"
+        assert api.get("/evidence/2001:db8:1:1::5").status_code == 400
+    file = tmp_path / "evidence"
+    file.write_bytes(made.content)
+    assert verify(served, file, "--bus", served.bus) == (OK, "holds")
+    assert [one["client"] for one in json.loads(made.content.splitlines()[0])["answer"]] == [BETA.hex()]
 
 
 def test_a_forgery_does_not(served: Served, evidence: Path, tmp_path: Path) -> None:
