@@ -44,6 +44,7 @@ COMMANDS = (
     (CHECK, "view", "dnms.cli.view:app", "The views: fold them anew, compare them with the log."),
     (CHECK, "log", "dnms.cli.log:app", "The log itself: copy it, archive it, check it against its archive, repair it."),
     (CHECK, "replay", "dnms.cli.replay:replay", "Step through the log; decide again what was asked."),
+    (CHECK, "what-if", "dnms.cli.what_if:what_if", "Run a changed plan over what really happened."),
     (CHECK, "lab", "dnms.cli.lab:app", "A network of namespaces on this machine, with real agents in it."),
     (CHECK, "doctor", "dnms.cli.doctor:doctor", "What this machine lacks, and how to get it."),
 )

@@ -70,7 +70,7 @@ def apply(
     output: Output = "table",
 ) -> int:
     """Make the plan exactly this one, all of it or nothing."""
-    document = _read(file)
+    document = read(file)
 
     async def post() -> Applied:
         async with http.opened(api, site) as opened:
@@ -85,7 +85,7 @@ def apply(
     except http.Refusal as refusal:
         problem = refusal.problem
         if problem.errors:
-            raise _refused(file, document, [(place.path, place.detail) for place in problem.errors]) from refusal
+            raise refused(file, document, [(place.path, place.detail) for place in problem.errors]) from refusal
         if problem.why == "plan-changed":
             text = f"nothing was applied: {problem.detail}: `dnms plan diff {file}`"
             raise Failure(refusal.code, text) from refusal
@@ -102,7 +102,7 @@ def apply(
 @app.command
 def diff(file: WholePlan, /, *, api: ApiUrl = API, site: SiteDirectory = SITE, output: Output = "table") -> int:
     """What this plan would change, and what that would do to the leases that there are. Changes nothing."""
-    document = _read(file)
+    document = read(file)
 
     async def post() -> Diff:
         async with http.opened(api, site) as opened:
@@ -113,7 +113,7 @@ def diff(file: WholePlan, /, *, api: ApiUrl = API, site: SiteDirectory = SITE, o
     except http.Refusal as refusal:
         if refusal.problem.errors:
             places = [(place.path, place.detail) for place in refusal.problem.errors]
-            raise _refused(file, document, places) from refusal
+            raise refused(file, document, places) from refusal
         raise
     answer(found, lambda: plan_diff.tables(found, str(file)), output)
     return OK
@@ -166,7 +166,7 @@ def _get(api: str, site: Path) -> Shown:
     return asyncio.run(get())
 
 
-def _read(file: Path) -> dict[str, Any]:
+def read(file: Path) -> dict[str, Any]:
     """The document in a file, checked as far as it can be without the plan that is there; Failure."""
     document: dict[str, Any] = {}
     try:
@@ -186,11 +186,12 @@ def _read(file: Path) -> dict[str, Any]:
         raise Failure(USAGE, f"{file}: nested too deeply for a plan") from error
     except DocumentError as error:
         expected, _, place = str(error).partition(" - at `")
-        raise _refused(file, document, [(place.removesuffix("`"), expected)]) from error
+        raise refused(file, document, [(place.removesuffix("`"), expected)]) from error
     return document
 
 
-def _refused(file: Path, document: dict[str, Any], problems: Sequence[tuple[str, str]]) -> Failure:
+def refused(file: Path, document: dict[str, Any], problems: Sequence[tuple[str, str]]) -> Failure:
+    """What is wrong at which places of a plan, as the end of a command."""
     lines = [f"{file}: {place}{_named(document, place)}: {detail}" for place, detail in problems]
     return Failure(USAGE, "\n".join([*lines, "nothing was changed"]))
 
