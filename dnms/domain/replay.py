@@ -52,7 +52,7 @@ class Replay:
     def __init__(self, site: str, secret: bytes) -> None:
         """`secret` is the site's, 32 bytes: it keys the hash strategy."""
         self._secret = secret
-        self._plan_subject = subjects.plan(site)
+        self.plan_subject = subjects.plan(site)
         self._shards_begin = subjects.nodes(site).rstrip("*")
         self._ledgers_begin = subjects.ledger(site, "")
         self.plan = PlanState(site)
@@ -69,7 +69,7 @@ class Replay:
             if subject not in self.shards:
                 self.shards[subject] = NodeShard()
             return cast("State", self.shards[subject])
-        return cast("State", self.plan) if subject == self._plan_subject else None
+        return cast("State", self.plan) if subject == self.plan_subject else None
 
     def evolve(self, stored: Stored, event: Event) -> None:
         """Take in one of a commit's events, after those before it. Unfoldable."""
