@@ -9,6 +9,7 @@ from typing import cast
 
 import msgspec
 
+from dnms.archive import slices
 from dnms.archive.records import ArchiveError, Encoder, Header, LogFile
 from dnms.archive.segments import Archive
 from dnms.bus.importing import import_log
@@ -39,7 +40,7 @@ async def export(log: Log, path: Path, *, site: str) -> Copied:
 
     The file is there when it is whole, and not before. ArchiveError if there is one; LogError, OSError.
     """
-    _check_new(path)
+    check_new(path)
     end = await log.end()
     encoder = Encoder(Header(site, log.log_id))
     with atomic.replacing(path, mode=0o600) as file:
@@ -68,6 +69,8 @@ def source(path: Path) -> Source:
     if path.is_dir():
         archive = Archive.open(path)
         return _whole(Source(archive.site, archive.log_id, archive.end, archive.all))
+    if slices.is_slice(path):
+        raise ArchiveError(f"{path} is a slice, and not a whole log; `dnms replay {path}` steps through it")
     file = LogFile(path)
     if file.header.first != 1:
         raise ArchiveError(f"{path} begins at {file.header.first}: it is one segment, and not a whole log")
@@ -80,7 +83,8 @@ async def import_source(found: Source, url: str, *, token: str | None) -> Copied
     return Copied(found.site, found.log_id, found.last)
 
 
-def _check_new(path: Path) -> None:
+def check_new(path: Path) -> None:
+    """ArchiveError if a new file cannot be made there."""
     if not path.parent.is_dir():
         raise ArchiveError(f"there is no directory {path.parent}")
     if path.exists():

@@ -20,16 +20,20 @@ from dnms.archive.records import ArchiveError
 from dnms.archive.repair import Repaired
 from dnms.archive.repair import repair as repair_store
 from dnms.archive.segments import Archive
+from dnms.archive.slices import Written
 from dnms.archive.stores import served_copy, unserved
 from dnms.bus import jetstream
 from dnms.bus.embedded import EmbeddedServer
 from dnms.bus.survey import survey
+from dnms.cli import slicing
 from dnms.cli.exits import NO, OK, USAGE, Failure
 from dnms.cli.located import Bus, is_served, located, opened_log
 from dnms.cli.options import BUS_PORT, HOST, SITE, BusText, SiteDirectory
 from dnms.cli.rendering import Output, answer, facts, say
+from dnms.cli.replay import Place
 from dnms.disk.site import Site
 from dnms.kit import logging
+from dnms.projections.replay.wanted import Bound
 
 app = App(name="log", help="The log itself: copy it, archive it, check it against its archive, repair it.")
 
@@ -52,12 +56,26 @@ def export(
     file: Annotated[Path, Parameter(help="A file that is not there yet.")],
     /,
     *,
+    first: Annotated[
+        Place | None,
+        Parameter(name="--from", help="Only a slice: from this position or time on, with the state before it."),
+    ] = None,
+    last: Annotated[Place | None, Parameter(name="--to", help="Only a slice: up to this position or time.")] = None,
+    pseudonymise: Annotated[
+        bool,
+        Parameter(help="Replace names, DUIDs, hardware addresses and addresses; only of a slice.", negative=()),
+    ] = False,
     site: SiteDirectory = SITE,
     bus: Bus = None,
     output: Output = "table",
 ) -> int:
-    """Copy the whole log, up to its end now, to a file. It holds personal data, and is readable by its owner alone."""
+    """Copy the whole log, up to its end now, to a file, or a slice of it for `dnms replay FILE`.
+
+    It holds personal data unless that is pseudonymised, and is readable by its owner alone.
+    """
     logging.configure()
+    if first is not None or last is not None or pseudonymise:
+        return _slice(file, first or Bound(), last, pseudonymise=pseudonymise, site=site, bus=bus, output=output)
 
     async def copied() -> Copied:
         opened = Site.load(site)
@@ -201,6 +219,28 @@ def repair(
         return [facts([("messages", done.messages), ("restored", done.restored), ("the old log", done.kept)])]
 
     answer(done, tables, output)
+    return OK
+
+
+def _slice(  # as `export`
+    file: Path, first: Bound, last: Bound | None, *, pseudonymise: bool, site: Path, bus: str | None, output: Output
+) -> int:
+    async def written() -> Written:
+        opened = Site.load(site)
+        async with opened_log(opened, bus) as log:
+            return await slicing.write(
+                log,
+                file,
+                site=opened.name,
+                secret=opened.secret,
+                first=first,
+                last=last,
+                pseudonymise=pseudonymise,
+            )
+
+    done = _run(written())
+    named = ("site", "first", "last", "messages", "pseudonymised")
+    answer(done, lambda: [facts([(name, getattr(done, name)) for name in named])], output)
     return OK
 
 

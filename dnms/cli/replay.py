@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter, Token
 
 from dnms.bus.port import Log
+from dnms.cli import slicing
 from dnms.cli.event import NOT_SHOWN, what
 from dnms.cli.exits import NO, OK, USAGE, Failure
 from dnms.cli.located import Bus, opened_log
@@ -58,7 +60,11 @@ class DecidedOtherwise(msgspec.Struct, frozen=True, kw_only=True):
     decided: dict[str, Any]
 
 
-def replay(
+def replay(  # each is an option
+    file: Annotated[
+        Path | None, Parameter(help="A slice that `dnms log export --from` wrote. Without it: the site's log.")
+    ] = None,
+    /,
     *,
     first: Annotated[
         Place | None,
@@ -96,6 +102,9 @@ def replay(
     logging.configure()
     if decide and (first or last or only or step or until):
         raise Failure(USAGE, "--decide looks at all of the log; it has no --from, --to, --only, --step and --until")
+    if decide and file is not None:
+        why = "what was known before it is not all there, and pseudonyms are not what was decided"
+        raise Failure(USAGE, f"{file} is a slice: {why}; --decide takes a site's own log")
     try:
         condition = None if until is None else Condition(until, reading.NAMES)
     except ConditionError as error:
@@ -103,23 +112,32 @@ def replay(
     selection = Selection(first=first or Bound(), last=last, only=tuple(map(Only, only or ())), until=condition)
 
     async def replayed() -> int:
+        keys = Keys() if step else None
+        if file is not None:
+            try:
+                return await _show(slicing.steps(file, selection), selection, keys, output)
+            except FileNotFoundError as error:
+                raise Failure(USAGE, f"{file}: {error.strerror}") from error
+            except ConditionError as error:
+                raise Failure(USAGE, f"--until: {error}") from error
         opened = Site.load(site)
         async with opened_log(opened, bus) as log:
             if decide:
                 load_strategies()
                 return await _decide(log, opened, output)
             try:
-                return await _show(log, opened, selection, Keys() if step else None, output)
+                found = reading.steps(log, opened.name, opened.secret, selection)
+                return await _show(found, selection, keys, output)
             except ConditionError as error:
                 raise Failure(USAGE, f"--until: {error}") from error
 
     return asyncio.run(replayed())
 
 
-async def _show(log: Log, site: Site, selection: Selection, keys: Keys | None, output: Output) -> int:
+async def _show(found: AsyncGenerator[Step, None], selection: Selection, keys: Keys | None, output: Output) -> int:
     shown = 0
     asked: tuple[str, int] | None = None  # what was shown last: one decision can have many events
-    async with aclosing(reading.steps(log, site.name, site.secret, selection)) as steps:
+    async with aclosing(found) as steps:
         async for step in steps:
             shown += 1
             if output == "json":

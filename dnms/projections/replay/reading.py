@@ -102,8 +102,16 @@ async def steps(log: Log, site: str, secret: bytes, selection: Selection) -> Asy
 
     Unfoldable, ConditionError, and what is wrong with the log.
     """
-    states = States(site, secret)
-    async with aclosing(commits(log, site)) as whole:
+    async with aclosing(stepped(States(site, secret), commits(log, site), selection)) as found:
+        async for step in found:
+            yield step
+
+
+async def stepped(
+    states: States, commits: AsyncGenerator[Stored, None], selection: Selection
+) -> AsyncGenerator[Step, None]:
+    """As `steps`, of commits that come after what `states` have taken in already."""
+    async with aclosing(commits) as whole:
         async for stored in whole:
             for index, event in enumerate(stored.commit.events):
                 if is_ahead(stored, index, selection.first):
