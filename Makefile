@@ -70,6 +70,7 @@ bench-alloc: venv
 golden: venv
 	$(BIN)/python -m tests.unit.events.golden_bytes
 	$(BIN)/python -m tests.unit.wire.golden_bytes
+	$(BIN)/python -m tests.system.evolution.golden_log
 
 openapi: venv
 	$(BIN)/python -m tests.house.openapi
