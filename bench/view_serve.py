@@ -91,7 +91,8 @@ async def _serving(site: Site, log: Path) -> AsyncIterator[tuple[int, Serving]]:
         said = b""
         while not said.rstrip().endswith(b"}"):
             if not (line := await process.stdout.readline()):
-                raise RuntimeError(f"dnms serve has ended, see {log}")
+                said_why = await asyncio.to_thread(log.read_text)
+                raise RuntimeError(f"dnms serve has ended:\n{said_why[-4_000:]}")
             said += line
         yield process.pid, msgspec.json.decode(said, type=Serving)
     finally:

@@ -6,7 +6,7 @@
 - Who had an address, in process and over REST; beside them PostgreSQL and grep over Kea's legal log.
 - A page of nodes as of a time.
 
-It writes to the directory for temporary files (`TMPDIR`), of 10 000 000 events about 30 GB. `docs/performance.md` says
+It writes to the directory for temporary files (`TMPDIR`), several KB an event. `docs/performance.md` says
 how to read it.
 """
 
