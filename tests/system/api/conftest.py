@@ -18,6 +18,8 @@ from dnms.api import Ledgers, create_app, serve_api
 from dnms.bus.committer import Committer
 from dnms.bus.memory import MemoryLog
 from dnms.bus.reading import read
+from dnms.disk.certificates import issue, issue_signer
+from dnms.disk.signing import Signer
 from dnms.domain.aggregate import Fold
 from dnms.domain.plan import PlanState
 from dnms.events import subjects
@@ -80,7 +82,16 @@ async def served(tmp_path: Path) -> AsyncIterator[Served]:
         now=clock.now,
         random=os.urandom,
     )
-    app = create_app(site=SITE, views=views, log=log, plan_committer=committer, ledgers=ledgers, token=TOKEN)
+    signing = issue_signer(issue(SITE)[0])
+    app = create_app(
+        site=SITE,
+        views=views,
+        log=log,
+        plan_committer=committer,
+        ledgers=ledgers,
+        token=TOKEN,
+        signer=lambda: Signer(signing.key, signing.certificate),
+    )
     port = free_port()
 
     async def follow() -> None:
