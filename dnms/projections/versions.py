@@ -40,16 +40,19 @@ class Table(msgspec.Struct, frozen=True):
     def schema(self) -> str:
         """The statements that make it."""
         declared = ", ".join(f"{name} {kind}" for name, kind in (self.key | self.columns).items())
-        indexes = "".join(
-            f"CREATE INDEX {self.name}_by_{column} ON {self.name}_row ({column}, until_sequence);"
-            for column in self.indexes
-        )
         key = ", ".join(self.key)
         return (
             f"CREATE TABLE {self.name}_row ({declared}, from_sequence INTEGER NOT NULL,"
             f" until_sequence INTEGER NOT NULL, PRIMARY KEY ({key}, until_sequence)) WITHOUT ROWID;"
             f"CREATE VIEW {self.name} AS SELECT {self._names} FROM {self.name}_row WHERE until_sequence = {STANDS};"
-            f"{indexes}"
+        )
+
+    @property
+    def asked_by(self) -> tuple[str, ...]:
+        """The statements that make its indexes, which no fold reads."""
+        return tuple(
+            f"CREATE INDEX {self.name}_by_{column} ON {self.name}_row ({column}, until_sequence)"
+            for column in self.indexes
         )
 
     @property

@@ -1,7 +1,7 @@
 """Who has which address now: leases and reservations of the ledgers, and what nodes registered, whoever gave it."""
 
 from dnms.projections.addresses.fold import fold
-from dnms.projections.addresses.schema import PAST, SCHEMA
+from dnms.projections.addresses.schema import INDEXES, PAST, SCHEMA
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="address", version=4, schema=SCHEMA, past=PAST, fold=fold)
+PROJECTION = Projection(name="address", version=4, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold)

@@ -1,6 +1,6 @@
 """The tables of the addresses."""
 
-from dnms.projections.versions import AS_OF, Table
+from dnms.projections.versions import AS_OF, STANDS, Table
 
 LEASE = Table(  # an address is unique in its realm, so in its subnet, and not in the site
     name="address_lease",
@@ -62,11 +62,13 @@ CREATE TABLE address_count (       -- a count of rows would cost milliseconds
     PRIMARY KEY (subnet, pool)
 ) WITHOUT ROWID;
 """
-RESTING = f"""
-CREATE INDEX address_lease_by_rest ON address_lease_row (subnet, address)
-    WHERE state != 'held' AND until_sequence = {(1 << 63) - 1};
-CREATE INDEX address_lease_by_pool ON address_lease_row (subnet, pool, until_sequence);
-"""
+_NOW = f"WHERE until_sequence = {STANDS}"
+INDEXES = (
+    *(statement for table in TABLES for statement in table.asked_by),
+    f"CREATE INDEX address_lease_by_subnet ON address_lease_row (subnet, address) {_NOW}",
+    f"CREATE INDEX address_lease_by_pool ON address_lease_row (subnet, pool, address) {_NOW}",
+    f"CREATE INDEX address_lease_by_rest ON address_lease_row (subnet, address) {_NOW} AND state != 'held'",
+)
 
 _PAST_COUNT = f"""
 CREATE TEMP VIEW address_count AS
@@ -74,5 +76,5 @@ CREATE TEMP VIEW address_count AS
     WHERE from_sequence <= {AS_OF} AND until_sequence > {AS_OF} GROUP BY subnet, pool
 """
 
-SCHEMA = "".join(table.schema for table in TABLES) + COUNT + RESTING
+SCHEMA = "".join(table.schema for table in TABLES) + COUNT
 PAST = (*(table.past for table in TABLES), _PAST_COUNT)

@@ -67,4 +67,5 @@ APPLICATION = Table(
 )
 TABLES = (NODE, JOIN, SESSION, REGISTRATION, APPLICATION)
 SCHEMA = "".join(table.schema for table in TABLES)
+INDEXES = tuple(statement for table in TABLES for statement in table.asked_by)
 PAST = tuple(table.past for table in TABLES)

@@ -49,6 +49,7 @@ POOL = Table(
 )
 TABLES = (SITE, GROUP, SUBNET, POOL)
 SCHEMA = "".join(table.schema for table in TABLES)
+INDEXES = tuple(statement for table in TABLES for statement in table.asked_by)
 PAST = tuple(table.past for table in TABLES)
 
 

@@ -181,7 +181,8 @@ SEEKS = [
 
 @pytest.mark.parametrize("select", SEEKS)
 def test_it_is_found_by_a_key(select: str, tmp_path: Path) -> None:
-    Store.create(tmp_path / "views", PROJECTIONS, site=SITE, log_id="one").close()
+    with closing(Store.create(tmp_path / "views", PROJECTIONS, site=SITE, log_id="one")) as store:
+        store.fold([], caught_up=True)  # by then it has its indexes
     with closing(sqlite3.connect(tmp_path / "views")) as db:
         steps = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {select}", [1] * select.count("?"))]
     assert len(steps) == 1

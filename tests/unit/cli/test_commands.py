@@ -57,6 +57,7 @@ def test_all_commands_are_known() -> None:
         "pool list",
         "pool show",
         "who-had",
+        "what-if",
         "subnet changes",
         "prefix history",
         "audit",
