@@ -99,15 +99,7 @@ EXAMPLES = (
             ),
         ),
         rows={
-            "SELECT client, time, sequence, event_index, snapshot FROM node_registration": [
-                (
-                    ALICE,
-                    20,
-                    2,
-                    0,
-                    '{"addresses":[{"interface":2,"address":"2001:db8::1","prefix_length":64,"origin":"managed"}]}',
-                )
-            ],
+            "SELECT client, time, sequence, event_index FROM node_registration": [(ALICE, 20, 2, 0)],
             "SELECT client, time, plan, ledger, items FROM node_application": [
                 (ALICE, 20, 3, (1 << 63) - 1, '[{"address":"2001:db8::1","outcome":"usable"}]')
             ],

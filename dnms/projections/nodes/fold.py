@@ -53,7 +53,6 @@ class _Registration(NamedTuple):
     subnet: str
     agent: str
     digest: bytes
-    snapshot: str
     sequence: int
     event_index: int
 
@@ -127,9 +126,7 @@ class _Nodes:
                 session = _Session(0, b"" if before is None else before.peer, at, event.why, sequence, index)
                 self.sessions.set(session, event.client, where.subnet, where.agent, sequence=sequence)
             case ConfigurationRegistered():
-                registration = _Registration(
-                    at, where.subnet, where.agent, event.digest, to_json(event.snapshot), sequence, index
-                )
+                registration = _Registration(at, where.subnet, where.agent, event.digest, sequence, index)
                 self.registrations.set(registration, event.client, sequence=sequence)
             case ConfigurationApplied():
                 epoch, plan, ledger = map(storable, msgspec.structs.astuple(event.generation))

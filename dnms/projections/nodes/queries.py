@@ -78,6 +78,12 @@ class Identity(msgspec.Struct, frozen=True):
     entered_group: str
 
 
+class _Registered(msgspec.Struct, frozen=True):
+    """What is asked of such an event."""
+
+    snapshot: dict[str, Any]
+
+
 _NODES = """
     SELECT n.client, n.name, n.subnet, s.open, s.agent, s.since, s.why, n.kernel, n.hardware, n.duid, n.arrived,
         n.first_seen, n.last_seen, r.time, a.time, a.epoch, a.plan, a.ledger, a.items,
@@ -247,8 +253,12 @@ async def open_sessions(db: aiosqlite.Connection) -> list[SessionCount]:
 
 async def snapshot(db: aiosqlite.Connection, client: bytes) -> dict[str, Any] | None:
     """The whole configuration that a node registered last."""
-    rows = list(await db.execute_fetchall("SELECT snapshot FROM node_registration WHERE client = ?", (client,)))
-    return msgspec.json.decode(rows[0][0], type=dict[str, Any]) if rows else None
+    select = (
+        "SELECT e.fields FROM node_registration r JOIN event e ON e.position = r.sequence << 13 | r.event_index"
+        " WHERE r.client = ?"
+    )
+    rows = list(await db.execute_fetchall(select, (client,)))
+    return msgspec.json.decode(rows[0][0], type=_Registered).snapshot if rows else None
 
 
 def _node(row: sqlite3.Row | Sequence[Any]) -> NodeRow:

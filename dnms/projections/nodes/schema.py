@@ -47,8 +47,7 @@ REGISTRATION = Table(
         "subnet": "TEXT NOT NULL",
         "agent": "TEXT NOT NULL",
         "digest": "BLOB NOT NULL",
-        "snapshot": "TEXT NOT NULL",
-        "sequence": "INTEGER NOT NULL",
+        "sequence": "INTEGER NOT NULL",  # of the event, which has all that was registered
         "event_index": "INTEGER NOT NULL",
     },
 )
