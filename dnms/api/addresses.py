@@ -59,7 +59,7 @@ async def reserve(
     client = await client_of(views, ledgers, wanted.node)
     subnet = subnet_of(plans.fold.state, packed, wanted.subnet)
     ledger = await ledgers.current(subnet, plans.fold.state)
-    known = (await ledgers.shard(client)).fold.state.nodes.get(client)
+    known = await ledgers.node(client)
     by_hardware = known.iaid_by_hardware if known is not None else None
     hold = HoldAddress(
         client=client,

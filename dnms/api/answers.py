@@ -136,6 +136,8 @@ class ForgottenAnswer(msgspec.Struct, frozen=True, kw_only=True):
     client: str
     unheld: list[str]  # addresses that were kept for it
     withdrawn: list[str]  # its leases
+    personal: bool  # what is personal of it is forgotten too
+    in_clear: int  # of the events that said who it is: those that were written before anything was sealed, and stay
 
 
 class IdentityAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -25,6 +25,7 @@ from dnms.api.ledgers import Ledgers
 from dnms.api.plan import Plans
 from dnms.api.problems import Place, Problem
 from dnms.api.questions import TheViews
+from dnms.bus.append import PATIENCE
 from dnms.bus.committer import Committer
 from dnms.domain.aggregate import Refused
 from dnms.domain.nodes import NodeShard
@@ -56,7 +57,8 @@ async def enter_many(
     One that is entered and has no address somewhere is not `ready`, and says why. The same again changes nothing.
     """
     wanted = (await body_of(request, EnterMany)).nodes
-    asked = _entries(wanted, plans.fold.state, ledgers)
+    # Sealed as a shard has them, since what it has is compared here too.
+    asked = await ledgers.keys.seal(_entries(wanted, plans.fold.state, ledgers), patience=PATIENCE)
     shards = await _shards(asked, ledgers)
     _decide(asked, shards, ledgers)
     places = {each.client: f"$.nodes[{number}]" for number, each in enumerate(asked)}

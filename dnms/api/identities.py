@@ -115,7 +115,7 @@ async def part(
 
 async def _known(client: bytes, ledgers: Ledgers) -> Node:
     """Refused `not-known`."""
-    known = (await ledgers.shard(client)).fold.state.nodes.get(client)
+    known = await ledgers.node(client)
     if known is None:
         raise Refused("not-known", f"no node {client.hex()} was entered, or has said who it is")
     return known

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 import structlog
 from litestar import Request, Response, delete, post
-from litestar.params import FromPath
+from litestar.params import FromPath, FromQuery
 
 from dnms.api import answers
 from dnms.api.addresses import TheLedgers
@@ -23,13 +23,14 @@ from dnms.api.bodies import Body, body_of, client_of
 from dnms.api.description import BODY
 from dnms.api.ledgers import Ledgers
 from dnms.api.plan import Plans
-from dnms.api.problems import Invalid, Problem
+from dnms.api.problems import Invalid, NotThere, Problem
 from dnms.api.questions import TheViews
 from dnms.bus.committer import Committer
 from dnms.bus.port import Log, LogError
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import group_of
 from dnms.domain.identity import INTERFACE, duid_of_hardware, iaid_of, iaid_of_hardware, parse_duid, parse_hardware
+from dnms.domain.nodes import as_asked
 from dnms.domain.plan import PlanState
 from dnms.domain.strategies import STRATEGIES
 from dnms.events.ip import family, format_address
@@ -48,6 +49,8 @@ from dnms.events.requests import (
 from dnms.projections.files import ViewsError
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.views import Views
+
+CLIENT_BYTES = 16
 
 LOOK = 10.0  # seconds for the views to reach the end of the log, in one look for nodes that are to be resumed
 
@@ -86,7 +89,10 @@ async def enter(
     wanted = await body_of(request, Enter)
     asked = entry_of(wanted, plans.fold.state, ledgers)
     shard = await ledgers.shard(asked.client)
-    await shard.submit(asked)
+    known = await ledgers.node(asked.client)
+    # An entry from before anything was sealed is not the same in the log, where it is compared, though it is in clear.
+    if known is None or known.entered != as_asked(asked):
+        await shard.submit(asked)
     addresses = await complete(asked.client, plans, ledgers)
     position = shard.fold.sequence
     found = EnteredAnswer(
@@ -172,11 +178,11 @@ async def complete(client: bytes, plans: Committer[PlanState], ledgers: Ledgers)
 
 async def _come(client: bytes, ledgers: Ledgers) -> tuple[bytes, NodeEntered]:
     """The entry of a client, or else of the one that it was joined into. Refused."""
-    known = (await ledgers.shard(client)).fold.state.nodes.get(client)
+    known = await ledgers.node(client)
     if known is None or known.entered is None:
         raise Refused("not-entered", "nobody has entered this node")
     if known.joined:
-        into = (await ledgers.shard(known.joined)).fold.state.nodes.get(known.joined)
+        into = await ledgers.node(known.joined)
         if into is not None and into.entered is not None:  # else its agent is about to say so
             return known.joined, into.entered
     return client, known.entered
@@ -196,15 +202,21 @@ async def _inheriting(entered: NodeEntered, ledgers: Ledgers) -> list[JoinAddres
 
 
 @delete("/nodes/{node:str}", status_code=HTTPStatus.OK)
-async def forget(node: FromPath[str], plans: Plans, views: TheViews, ledgers: TheLedgers) -> Response[ForgottenAnswer]:
-    """End all that is kept for a node and leased to it, and forget it. 409 if it has an open session."""
-    client = await client_of(views, ledgers, node)
+async def forget(
+    node: FromPath[str], plans: Plans, views: TheViews, ledgers: TheLedgers, personal: FromQuery[bool] = False
+) -> Response[ForgottenAnswer]:
+    """End all that is kept for a node and leased to it, and forget it. 409 if it has an open session.
+
+    With `personal` the keys are destroyed with which the log has what is personal of it, under all its identities; so
+    too of a node that was forgotten before, which is named by its DUID or its client id.
+    """
+    client = await _forgettable(node, views, ledgers, personal=personal)
     async with views.read() as reading:
         if any(session.open for session in await nodes.sessions(reading.db, client)):
             raise Problem(HTTPStatus.CONFLICT, "node-here", "the node has an open session; stop its agent first")
         joined = await nodes.joined_into(reading.db, client)
     shard = await ledgers.shard(client)
-    if client not in shard.fold.state.nodes:
+    if client not in shard.fold.state.nodes and not (personal and await ledgers.keys.of(client)):
         raise Refused("not-known", "no such node was entered, or has said who it is")
     unheld: list[str] = []
     withdrawn: list[str] = []
@@ -219,11 +231,21 @@ async def forget(node: FromPath[str], plans: Plans, views: TheViews, ledgers: Th
             if lease.client == client or lease.client in joined:
                 await ledger.submit(WithdrawAddress(client=lease.client, iaid=lease.iaid, address=lease.address))
                 withdrawn.append(format_address(lease.address))
-    for identity in joined:
-        with suppress(Refused):  # forgotten already
-            await (await ledgers.shard(identity)).submit(ForgetNode(client=identity))
-    # Last, so that who is interrupted can ask again by the same name.
-    await shard.submit(ForgetNode(client=client))
+    in_clear = 0
+    # The node itself is the last, so that who is interrupted can ask again by the same name.
+    for identity in (*joined, client):
+        of_identity = await ledgers.shard(identity)
+        key = await ledgers.keys.of(identity) if personal else None
+        forgetting = ForgetNode(client=identity, personal=personal, key=key.id if key is not None else b"")
+        try:
+            await of_identity.submit(forgetting)
+        except Refused:  # forgotten already
+            if identity == client:
+                raise
+        if key is not None:
+            await ledgers.keys.destroy(identity, key.id)
+        if personal:
+            in_clear += await ledgers.in_clear(identity)
     position = shard.fold.sequence
     found = ForgottenAnswer(
         position=position,
@@ -231,13 +253,30 @@ async def forget(node: FromPath[str], plans: Plans, views: TheViews, ledgers: Th
         client=client.hex(),
         unheld=unheld,
         withdrawn=withdrawn,
+        personal=personal,
+        in_clear=in_clear,
     )
     return answers.answer(found, position)
 
 
-async def resume(log: Log, views: Views, plans: Committer[PlanState], ledgers: Ledgers) -> None:
-    """Finish what a former server had begun when it ended: nodes that are entered and not ready."""
+async def _forgettable(node: str, views: Views, ledgers: Ledgers, *, personal: bool) -> bytes:
+    """The client of a node that is to be forgotten. NotThere, Invalid; LogError."""
     try:
+        return await client_of(views, ledgers, node)
+    except NotThere:
+        with suppress(ValueError):
+            client = bytes.fromhex(node)
+            if personal and len(client) == CLIENT_BYTES and await ledgers.keys.of(client):
+                return client
+        raise
+
+
+async def resume(log: Log, views: Views, plans: Committer[PlanState], ledgers: Ledgers) -> None:
+    """Finish what a former server had begun when it ended: nodes that are entered and not ready, and keys that are to
+    be destroyed.
+    """
+    try:
+        await ledgers.finish_forgetting()
         end = await log.end()
         while not await views.reached(end, within=LOOK):
             pass

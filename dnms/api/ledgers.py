@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from dnms.bus.committer import Committer
 from dnms.bus.port import Log
+from dnms.bus.reading import learn_forgotten, read
 from dnms.domain.aggregate import Fold, State
 from dnms.domain.ledger import Ledger
-from dnms.domain.nodes import NodeShard
+from dnms.domain.nodes import Node, NodeShard
 from dnms.domain.plan import PlanState, says_the_same
 from dnms.events import subjects
 from dnms.events.requests import AdoptPlan
+from dnms.events.sealing import is_in_clear
 
 S = TypeVar("S", bound=State)
 
@@ -40,6 +43,7 @@ class Ledgers:
         self.client_id = client_id
         self.now = now
         self.copying = asyncio.Lock()  # held by who has a copy of a ledger
+        self.keys = log.keys
         self._log = log
         self._site = site
         self._secret = secret
@@ -88,6 +92,28 @@ class Ledgers:
         shard = self._shards[subject]
         await shard.catch_up()
         return shard
+
+    async def in_clear(self, client: bytes) -> int:
+        """How many events of a client's shard have something personal of it that was never sealed. LogError."""
+        found = 0
+        async with aclosing(read(self._log, [subjects.node(self._site, client)])) as batches:
+            async for batch in batches:
+                for event in (event for stored in batch.stored for event in stored.commit.events):
+                    found += getattr(event, "client", None) == client and is_in_clear(event)
+                if batch.caught_up:
+                    break
+        return found
+
+    async def finish_forgetting(self) -> None:
+        """Destroy the keys of which the log says that they are: a server may have been killed after it said so."""
+        await self.keys.load()
+        await learn_forgotten(self._log, self._site)
+
+    async def node(self, client: bytes) -> Node | None:
+        """What is known of a node, in clear; None: nothing. LogError."""
+        shard = await self.shard(client)
+        known = shard.fold.state.nodes.get(client)
+        return None if known is None else await self.keys.opened(known, client)
 
     def _committer(self, subject: str, state: S) -> Committer[S]:
         made = Committer(self._log, subject, Fold(state), actor=self._actor, now=self.now, random=self._random)

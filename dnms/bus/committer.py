@@ -23,6 +23,8 @@ A subject may be one process's alone, as `seen` is. What others commit there, as
 `foreign`. After a commit of its own that proves that a second process takes itself for this one: what a killed one had
 under way expects an older commit, and the log refuses it.
 
+What is personal is sealed before it is decided, with keys that are stored before the commit (`keys`).
+
 What does not need the log does not wait for it. A grant without an event is answered at once, unless an event before
 it in the same draft is still to be committed. A refusal that was recorded in the last minute is counted and not
 written again; the next one that is written says how many it stands for.
@@ -34,6 +36,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
+from itertools import islice
 from typing import Generic, Self, TypeVar, cast
 
 import structlog
@@ -46,6 +49,7 @@ from dnms.bus.turns import MAX_WAIT, Turns
 from dnms.domain.aggregate import ChainBroken, Fold, Question, Refused, State
 from dnms.events.commit import MAX_EVENTS, Stored
 from dnms.events.recorded import Event, Request
+from dnms.events.sealing import is_personal
 
 MAX_ASKED = 1_000
 """Questions in one commit. Deciding them keeps the event loop for some 50 ms; more would make nothing faster."""
@@ -169,6 +173,7 @@ class Committer(Generic[S]):
         except ChainBroken as error:
             raise LogDamaged(str(error)) from error
         if taken:
+            self._log.keys.take(stored)
             ours = stored.commit.id in self._drafted
             now = asyncio.get_running_loop().time()
             if ours:
@@ -246,6 +251,12 @@ class Committer(Generic[S]):
         """Decide the batch, append it and answer; what is still in it afterwards is to be decided again."""
         self._began = asyncio.get_running_loop().time()
         try:
+            await self._seal()
+        except Unavailable as error:
+            _logger.warning("no keys", subject=self.subject, text=str(error))
+            self._fail(error)
+            return
+        try:
             drafted = self._draft()
         except Exception as error:  # what cannot be decided or written must not stop the others
             self._halve(error)
@@ -279,6 +290,21 @@ class Committer(Generic[S]):
     def _patience(self) -> float:
         """What is left of it: who has waited behind a commit that failed does not wait as long once more."""
         return max(0.0, self._batch[0].since + PATIENCE - asyncio.get_running_loop().time())
+
+    async def _seal(self) -> None:
+        """Seal what is personal in the batch, each time anew: a node may have been forgotten since. Unavailable."""
+        personal = [asked for asked in self._batch if any(map(is_personal, asked.clear))]
+        if not personal:
+            return
+        sealed = iter(
+            await self._log.keys.seal([each for asked in personal for each in asked.clear], patience=self._patience())
+        )
+        for asked in personal:
+            its = tuple(islice(sealed, len(asked.clear)))
+            if asked.question is None:
+                asked.observed = cast("tuple[Event, ...]", its)
+            else:
+                asked.question = Question(cast("Request", its[0]), asked.question.entropy)
 
     def _draft(self) -> Draft:
         for asked in self._batch:

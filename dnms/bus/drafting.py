@@ -12,7 +12,7 @@ import msgspec
 from dnms.domain.aggregate import Answer, Fold, Question, Refused, State, settle
 from dnms.events import codec
 from dnms.events.commit import MAX_EVENTS, Commit, Decision
-from dnms.events.recorded import Event, Request
+from dnms.events.recorded import Event, Recorded, Request
 from dnms.kit.clock import MICROSECONDS
 
 MAX_REFUSALS = 1_024  # remembered; who invents new requests to be refused makes us forget, not grow
@@ -22,11 +22,12 @@ REFUSAL_PERIOD = 60 * MICROSECONDS  # in which the same refusal of the same requ
 class Asked:
     """A question, or events that were seen, and who waits for what becomes of it: its events, and where they are."""
 
-    __slots__ = ("answered", "observed", "question", "since")
+    __slots__ = ("answered", "clear", "observed", "question", "since")
 
     def __init__(self, question: Question | None, observed: tuple[Event, ...] = ()) -> None:
         self.question = question
         self.observed = observed
+        self.clear: tuple[Recorded, ...] = observed if question is None else (question.request,)  # before it was sealed
         loop = asyncio.get_running_loop()
         self.since = loop.time()
         self.answered: asyncio.Future[tuple[tuple[Event, ...], int]] = loop.create_future()

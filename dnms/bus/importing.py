@@ -23,19 +23,13 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from dnms.bus.connection import STORED_AT, Connection, Link
-from dnms.bus.jetstream import (
-    CONNECT_PATIENCE,
-    IMPORTED,
-    LOG_ID,
-    MIN_PAYLOAD,
+from dnms.bus.jetstream import CONNECT_PATIENCE, IMPORTED, LOG_ID, MIN_PAYLOAD, create, id_of, imported
+from dnms.bus.jetstream_api import (
     NAME_IN_USE,
     WRONG_LAST_SEQUENCE,
     Acknowledgement,
     Misconfigured,
     Stream,
-    create,
-    id_of,
-    imported,
     text,
 )
 from dnms.bus.port import LogError, Record, Unanswered, Unavailable

@@ -19,23 +19,37 @@ import base64
 import uuid
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any
 
 import msgspec
 import structlog
-from nats.aio.msg import Msg
 
 from dnms.bus.append import FIRST_PAUSE, LONGEST_PAUSE
 from dnms.bus.connection import Connection, stored_at_header
 from dnms.bus.following import Consumer
+from dnms.bus.jetstream_api import (
+    IN_FLIGHT,
+    NAME_IN_USE,
+    NO_MESSAGE,
+    NO_STREAM,
+    Acknowledgement,
+    Found,
+    Misconfigured,
+    Stream,
+    ask,
+    create_stream,
+    refusal,
+    text,
+)
+from dnms.bus.key_stream import JetStreamKeyStore
+from dnms.bus.keys import Keys
 from dnms.bus.patterns import check_patterns, check_subject
-from dnms.bus.port import Batch, LogDamaged, LogError, LogForked, LostRace, Record, Unanswered, Unavailable
-from dnms.bus.wholeness import State, damage
+from dnms.bus.port import Batch, LogDamaged, LogForked, Record, Unanswered, Unavailable
+from dnms.bus.wholeness import damage
 from dnms.events import subjects as names
 
 CONNECT_PATIENCE = 5.0  # seconds; a server that is just starting is there by then
 STORE_TIMEOUT = 3.0  # seconds; a disk that takes longer to sync leaves us in doubt
-ASK_TIMEOUT = 3.0
 
 MIN_PAYLOAD = 8 << 20
 """Bytes that the server must take in one message; a commit stays under it."""
@@ -47,60 +61,7 @@ IMPORTED = "dnms-imported"
 
 DETAILS = b'{"deleted_details": true}'  # of a state: only so the server tells what it lost
 
-WRONG_LAST_SEQUENCE = 10071
-_IN_FLIGHT = 10164  # another write on the subject has not ended yet; it may still fail, so this is no loss
-NO_STREAM = 10059
-_NO_MESSAGE = 10037
-_NO_CLUSTER = 10074  # one server keeps one replica; a cluster keeps three
-NAME_IN_USE = 10058
-_UNCERTAIN = frozenset({10008, 10009})  # temporarily unavailable, no leader: it may have been passed on
-_NO_ROOM = frozenset({10023, 10028, 10047, 10077, 10122})  # resources, storage, and what a failed write says
-
 _logger = structlog.get_logger(__name__)
-
-
-class Misconfigured(LogError):
-    """The server or the stream is not set up as a log must be; nothing is written to it."""
-
-    why = "misconfigured"
-
-
-class _Error(msgspec.Struct):
-    code: int = 0
-    err_code: int = 0
-    description: str = ""
-
-
-class Acknowledgement(msgspec.Struct):
-    """What JetStream answers to a message that was to be stored."""
-
-    seq: int = 0
-    error: _Error | None = None
-
-
-class Stream(msgspec.Struct):
-    """What JetStream says of a stream."""
-
-    config: dict[str, Any] = {}
-    state: State = msgspec.field(default_factory=State)
-    ts: str = ""  # the server's time
-    error: _Error | None = None
-
-
-class _Message(msgspec.Struct):
-    subject: str
-    seq: int
-    time: str
-    data: str = ""
-    hdrs: str = ""
-
-
-class _Found(msgspec.Struct):
-    message: _Message | None = None
-    error: _Error | None = None
-
-
-A = TypeVar("A", Acknowledgement, Stream, _Found)
 
 
 def configuration(site: str) -> dict[str, Any]:
@@ -155,6 +116,8 @@ class JetStreamLog:
         self._stream = names.stream(site)
         self._log_id = ""
         self._imported = 0
+        self._key_store = JetStreamKeyStore(connection, site)
+        self.keys = Keys(self._key_store)
 
     @property
     def log_id(self) -> str:
@@ -196,9 +159,11 @@ class JetStreamLog:
                 f"stream {self._stream}: an import was interrupted after {stream.state.last_seq} of {self._imported} "
                 "messages; run it again (had it ended, then the log is damaged)"
             )
+        await self._key_store.open()
 
     async def close(self) -> None:
         """End the connection. What is being followed ends with Unavailable."""
+        await self.keys.close()
         await self._connection.close()
 
     async def store(self, subject: str, data: bytes, *, expected: int) -> int:
@@ -220,8 +185,8 @@ class JetStreamLog:
             refused = acknowledged.error
             if refused is None:
                 return acknowledged.seq
-            if refused.err_code != _IN_FLIGHT:
-                raise _refusal(subject, refused)
+            if refused.err_code != IN_FLIGHT:
+                raise refusal(subject, refused)
             if asyncio.get_running_loop().time() + pause > deadline:
                 raise Unavailable(f"{subject}: another write does not end: {text(refused)}")
             await asyncio.sleep(pause)
@@ -230,8 +195,8 @@ class JetStreamLog:
     async def first_after(self, subject: str, sequence: int) -> Record | None:
         """The first message on `subject` with a higher sequence, or None. Unavailable."""
         request = msgspec.json.encode({"seq": sequence + 1, "next_by_subj": subject})
-        found = await ask(self._connection, f"STREAM.MSG.GET.{self._stream}", request, _Found)
-        if found.error is not None and found.error.err_code == _NO_MESSAGE:
+        found = await ask(self._connection, f"STREAM.MSG.GET.{self._stream}", request, Found)
+        if found.error is not None and found.error.err_code == NO_MESSAGE:
             return None
         if found.error is not None or found.message is None:
             raise Unavailable(f"{self._stream}: no message: {text(found.error)}")
@@ -311,45 +276,13 @@ class JetStreamLog:
 
 async def create(connection: Connection, site: str, metadata: dict[str, str]) -> Stream:
     """Make a site's stream, on three replicas or on the one that there is; the answer may be an error. Unavailable."""
-    name = names.stream(site)
-    config = configuration(site) | {"metadata": metadata, "num_replicas": 3}
-    stream = await ask(connection, f"STREAM.CREATE.{name}", msgspec.json.encode(config), Stream)
-    if stream.error is not None and stream.error.err_code == _NO_CLUSTER:
-        config["num_replicas"] = 1
-        stream = await ask(connection, f"STREAM.CREATE.{name}", msgspec.json.encode(config), Stream)
-    return stream
-
-
-async def ask(connection: Connection, subject: str, payload: bytes, kind: type[A]) -> A:
-    """Call JetStream's API; its answer may be an error. Unavailable."""
-    try:
-        answer: Msg = await connection.request(f"$JS.API.{subject}", payload, timeout=ASK_TIMEOUT)
-        return msgspec.json.decode(answer.data, type=kind)
-    except Unanswered as error:
-        raise Unavailable(str(error)) from error
-    except msgspec.MsgspecError as error:
-        raise Unavailable(f"{subject}: the bus answers what is not understood: {error}") from error
+    return await create_stream(connection, configuration(site) | {"metadata": metadata})
 
 
 def id_of(stream: Stream) -> str:
     """The log's id; empty if DNMS has not made the stream."""
     metadata = stream.config.get("metadata") or {}
     return str(metadata.get(LOG_ID, ""))
-
-
-def text(error: _Error | None) -> str:
-    """An error of JetStream's API for people."""
-    return f"{error.description} ({error.err_code})" if error is not None else "an empty answer"
-
-
-def _refusal(subject: str, error: _Error) -> LogError:
-    if error.err_code == WRONG_LAST_SEQUENCE:
-        return LostRace(f"{subject}: {error.description}")
-    if error.err_code in _UNCERTAIN:
-        return Unanswered(f"{subject}: {text(error)}")
-    if error.err_code in _NO_ROOM:
-        return Unavailable(f"{subject}: the bus has no room to store it, is its disk full? {text(error)}")
-    return Unavailable(f"{subject}: the bus refuses to store it: {text(error)}")
 
 
 def _microseconds(time: str) -> int:

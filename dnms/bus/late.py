@@ -10,7 +10,9 @@ from typing import Final
 import structlog
 
 from dnms.bus.jetstream import JetStreamLog
+from dnms.bus.keys import Keys
 from dnms.bus.port import Batch, LogForked, Record, Unavailable
+from dnms.events.sealing import Key
 
 RETRY: Final = 2.0  # seconds between two attempts to reach it
 
@@ -25,22 +27,23 @@ class LateLog:
         self.log_id = log_id
         self._connect = connect
         self._log: JetStreamLog | None = None
+        self.keys = Keys(_LateKeyStore(self))
 
     async def store(self, subject: str, data: bytes, *, expected: int) -> int:
         """See `port.Log`."""
-        return await self._there().store(subject, data, expected=expected)
+        return await self.there().store(subject, data, expected=expected)
 
     async def first_after(self, subject: str, sequence: int) -> Record | None:
         """See `port.Log`."""
-        return await self._there().first_after(subject, sequence)
+        return await self.there().first_after(subject, sequence)
 
     async def end(self) -> int:
         """See `port.Log`."""
-        return await self._there().end()
+        return await self.there().end()
 
     async def clock(self) -> int:
         """See `clock.TellsTime`."""
-        return await self._there().clock()
+        return await self.there().clock()
 
     async def follow(self, subjects: Sequence[str], *, after: int = 0) -> AsyncGenerator[Batch, None]:
         """See `port.Log`; nothing comes before it can be reached. LogError as `connect`; LogForked if it is another."""
@@ -55,7 +58,8 @@ class LateLog:
         if self._log is not None:
             await self._log.close()
 
-    def _there(self) -> JetStreamLog:
+    def there(self) -> JetStreamLog:
+        """The log, once it was reached; Unavailable."""
         if self._log is None:
             raise Unavailable("the log was not reached yet")
         return self._log
@@ -72,3 +76,22 @@ class LateLog:
                 await log.close()
                 raise LogForked(f"this is the log {log.log_id}, and {self.log_id} was read before")
             return log
+
+
+class _LateKeyStore:
+    """Implements `keys.KeyStore`: the one beside the log, which is there when that is."""
+
+    def __init__(self, log: LateLog) -> None:
+        self._log = log
+
+    async def create(self, key: Key) -> None:
+        await self._log.there().keys.store.create(key)
+
+    async def find(self, client: bytes) -> Key | None:
+        return await self._log.there().keys.store.find(client)
+
+    async def since(self, place: int) -> tuple[Sequence[Key], int]:
+        return await self._log.there().keys.store.since(place)
+
+    async def destroy(self, key: bytes, client: bytes) -> None:
+        await self._log.there().keys.store.destroy(key, client)

@@ -9,7 +9,9 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, Callable, Sequence
+from random import Random
 
+from dnms.bus.keys import Keys, MemoryKeyStore
 from dnms.bus.patterns import check_patterns, check_subject, matches
 from dnms.bus.port import Batch, LogForked, LostRace, Record
 
@@ -23,6 +25,8 @@ class MemoryLog:
         """`now` is the log's own clock: microseconds since 1970-01-01 UTC."""
         self.site = site
         self.records: list[Record] = []
+        # Foreseeable, so that the same test makes the same log: what it seals is no secret.
+        self.keys = Keys(MemoryKeyStore(), random=Random(log_id).randbytes)
         self._log_id = log_id
         self._now = now
         self._sequences: dict[str, list[int]] = {}  # of each subject
@@ -67,7 +71,7 @@ class MemoryLog:
         if after > len(self.records):
             raise LogForked(f"the log ends at {len(self.records)}, and was read up to {after} before")
         wanted: dict[str, bool] = {}
-        first = True
+        first = behind = True  # who follows few subjects is told of the end too
         while True:
             grown = self._grown
             records: list[Record] = []
@@ -78,8 +82,8 @@ class MemoryLog:
                 after = record.sequence
                 if wanted[record.subject]:
                     records.append(record)
-            if records or first:
-                first = False
-                yield Batch(tuple(records), caught_up=after == len(self.records))
+            if records or first or (behind and after == len(self.records)):
+                first, behind = False, after < len(self.records)
+                yield Batch(tuple(records), caught_up=not behind)
             elif after == len(self.records):
                 await grown.wait()

@@ -6,9 +6,12 @@ Two implementations, `memory.MemoryLog` and `jetstream.JetStreamLog`, pass the s
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
+
+if TYPE_CHECKING:
+    from dnms.bus.keys import Keys
 
 
 class Record(msgspec.Struct, frozen=True):
@@ -82,6 +85,11 @@ class Log(Protocol):
     @property
     def log_id(self) -> str:
         """Drawn when the stream was made; another one is another log."""
+        ...
+
+    @property
+    def keys(self) -> Keys:
+        """With what the personal values in it are sealed; kept beside the stream, since a key can be destroyed."""
         ...
 
     async def store(self, subject: str, data: bytes, *, expected: int) -> int:

@@ -17,6 +17,7 @@ from dnms.bus.patterns import covers_site
 from dnms.bus.port import Batch, Log, LogDamaged, LogForked, Record
 from dnms.events import codec
 from dnms.events.commit import Stored
+from dnms.events.subjects import nodes
 from dnms.kit.clock import MICROSECONDS
 
 MAX_DEVIATION = 2 * MICROSECONDS
@@ -105,6 +106,28 @@ async def read(log: Log, subjects: Sequence[str], *, after: Position | int = 0) 
                 _check_position(resumed, records[0] if records else None)
                 records, resumed = records[1:], None
             yield Commits(tuple(map(checked.take, records)), batch.caught_up)
+
+
+async def read_opened(log: Log, subjects: Sequence[str], *, after: Position | int = 0) -> AsyncGenerator[Commits, None]:
+    """As `read`, with what is personal in clear, but for what is forgotten: for who shows it to people.
+
+    Decisions are taken, and compared, by what is in the log. Waits while the store of keys cannot be reached.
+    """
+    async with aclosing(read(log, subjects, after=after)) as batches:
+        async for batch in batches:
+            yield Commits(await log.keys.open_all(batch.stored), batch.caught_up)
+
+
+async def learn_forgotten(log: Log, site: str) -> int:
+    """Have `read_opened` show of nodes that are forgotten nothing of what was before; up to which sequence it does."""
+    end = await log.end()
+    async with aclosing(read(log, [nodes(site)])) as batches:
+        async for batch in batches:
+            for stored in batch.stored:
+                log.keys.take(stored)
+            if batch.caught_up:
+                break
+    return end
 
 
 def _check_position(position: Position, record: Record | None) -> None:

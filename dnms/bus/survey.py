@@ -11,7 +11,8 @@ from contextlib import aclosing, asynccontextmanager
 
 from dnms.bus.connection import Connection
 from dnms.bus.following import Consumer
-from dnms.bus.jetstream import CONNECT_PATIENCE, DETAILS, NO_STREAM, Stream, ask, id_of, imported, text
+from dnms.bus.jetstream import CONNECT_PATIENCE, DETAILS, id_of, imported
+from dnms.bus.jetstream_api import NO_STREAM, Stream, ask, text
 from dnms.bus.port import LogError, Record, Unavailable
 from dnms.bus.wholeness import State
 from dnms.events import subjects

@@ -108,9 +108,10 @@ class NodeShard:
             case PartNode():
                 return self._part(request)
             case ForgetNode():
-                if request.client not in self.nodes:
+                # One that was forgotten before may still have a key.
+                if request.client not in self.nodes and not request.key:
                     raise Refused("not-known", "there is no such node")
-                return (NodeForgotten(client=request.client),)
+                return (NodeForgotten(client=request.client, personal=request.personal, key=request.key),)
         raise Refused("not-for-node", f"a shard of nodes does not decide {request.NAME}")
 
     def _identify(self, request: IdentifyNode) -> tuple[Event, ...]:
@@ -131,7 +132,7 @@ class NodeShard:
         return tuple(events)
 
     def _enter(self, request: EnterNode) -> tuple[Event, ...]:
-        entered = NodeEntered(**{name: getattr(request, name) for name in request.__struct_fields__})
+        entered = as_asked(request)
         known = self.nodes.get(request.client)
         if known is None or known.entered is None:
             return (entered,)
@@ -152,7 +153,7 @@ class NodeShard:
         if known.joined == request.into:
             return ()
         if request.hardware is not None:
-            if known.entered is None or request.hardware not in known.entered.hardware:
+            if known.entered is None or not _has(known.entered, request.hardware):
                 raise Refused("not-entered", "nobody has entered a node by this hardware address")
             if known.joined or known.identity is not None:
                 raise Refused("joined-otherwise", "another node was recognised by this hardware address")
@@ -194,6 +195,19 @@ class NodeShard:
 
     def _note(self, client: bytes, **changes: Any) -> None:
         self.nodes[client] = msgspec.structs.replace(self.nodes.get(client, Node()), **changes)
+
+
+def _has(entered: NodeEntered, hardware: Personal) -> bool:
+    """Whether a node was entered by this hardware address. A sealed one, and one of an entry that was written before
+    anything was sealed, cannot be compared here: who asks has done it.
+    """
+    from_before = hardware.key_id is not None and any(each.key_id is None for each in entered.hardware)
+    return hardware in entered.hardware or from_before
+
+
+def as_asked(request: EnterNode) -> NodeEntered:
+    """What a request to enter a node leads to."""
+    return NodeEntered(**{name: getattr(request, name) for name in request.__struct_fields__})
 
 
 def as_entered(entered: NodeEntered, client: bytes, duid: Personal, iaid: int) -> EnterNode:

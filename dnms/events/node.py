@@ -71,6 +71,8 @@ class NodeForgotten(Event, frozen=True, kw_only=True, omit_defaults=True):
 
     NAME = "node.forgotten"
     client: ClientId
+    personal: bool = False  # what is personal of it is to be nowhere any more
+    key: bytes = b""  # with `personal`: the id of the key with which that is sealed, and which is destroyed
 
 
 EVENTS = (NodeIdentified, NodeArrived, NodeEntered, NodeReady, NodeJoined, NodeParted, NodeForgotten)

@@ -52,16 +52,22 @@ def share_defaults(value: msgspec.Struct) -> None:
             msgspec.structs.force_setattr(value, name, default)
 
 
+FORGOTTEN = "(forgotten)"
+"""Is shown to people in the place of a value that nobody can read any more."""
+
+
 class Personal:
     """A value about a person or a machine of theirs: a name, a DUID, a hardware address.
 
     It is written as an extension type of its own, so that it can be found in any commit, sealed with a key a node, and
-    forgotten by destroying the key. The first byte of the extension says how the rest is written: 0, in clear (the only
-    one of version 1). A value written in another way is kept as it is, and `value` is None.
+    forgotten by destroying the key. The first byte of the extension says how the rest is written: 0, in clear; 1,
+    sealed (`sealing`). What is sealed, or written in another way, is kept as it is, and `value` is None.
     """
 
     EXTENSION: ClassVar[int] = 1
     CLEAR: ClassVar[int] = 0
+    SEALED: ClassVar[int] = 1
+    KEY_ID_BYTES: ClassVar[int] = 8
     __slots__ = ("payload",)
 
     def __init__(self, value: str | bytes) -> None:
@@ -92,9 +98,21 @@ class Personal:
 
     @property
     def text(self) -> str:
-        """The value for people: a string as it is, bytes in hex, and `(sealed)` for what cannot be read."""
+        """The value for people: a string as it is, bytes in hex, `(forgotten)` for what cannot be read any more.
+
+        `(sealed)` is what this program cannot read, but a newer one may.
+        """
         value = self.value
-        return "(sealed)" if value is None else value if isinstance(value, str) else value.hex(":")
+        if value is None:
+            return FORGOTTEN if self.key_id is not None else "(sealed)"
+        return value if isinstance(value, str) else value.hex(":")
+
+    @property
+    def key_id(self) -> bytes | None:
+        """Names the key with which it is sealed; None if it is not."""
+        begin = 1 + self.KEY_ID_BYTES
+        sealed = self.payload[0] == self.SEALED and len(self.payload) >= begin
+        return self.payload[1:begin] if sealed else None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Personal) and self.payload == other.payload

@@ -212,6 +212,8 @@ class ForgetNode(Request, frozen=True, kw_only=True, omit_defaults=True):
 
     NAME = "node.forget"
     client: ClientId
+    personal: bool = False  # what is personal of it too
+    key: bytes = b""  # with `personal`: the id of the key that its client has; empty: none
 
 
 REQUESTS = (

@@ -8,6 +8,16 @@ def stream(site: str) -> str:
     return f"DNMS_{site}"
 
 
+def key_stream(site: str) -> str:
+    """The stream beside the log that holds the keys of what is personal in it."""
+    return f"DNMS-KEYS_{site}"
+
+
+def key(site: str, client: bytes) -> str:
+    """The key of one client; no subject of the log."""
+    return f"dnms-keys.{site}.{client.hex()}"
+
+
 def everything(site: str) -> str:
     """Matches every subject of a site."""
     return f"dnms.{site}.>"

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from dnms.bus.port import Log
-from dnms.bus.reading import read
+from dnms.bus.reading import read_opened
 from dnms.events import subjects
 from dnms.events.commit import Stored
 from dnms.events.configuration import Snapshot
@@ -190,7 +190,7 @@ class _State:
 async def fold_log(log: Log, site: str, *, until: int) -> Naive:
     """Fold the log of a site from its beginning up to the sequence `until`, or to its end."""
     commits: list[Stored] = []
-    async with aclosing(read(log, [subjects.everything(site)])) as batches:
+    async with aclosing(read_opened(log, [subjects.everything(site)])) as batches:
         async for batch in batches:
             commits += [stored for stored in batch.stored if stored.sequence <= until]
             if batch.caught_up or len(commits) >= until:

@@ -14,9 +14,10 @@ from typing import TypeVar
 import structlog
 
 from dnms.bus.port import Log, LogDamaged, LogForked, Unavailable
-from dnms.bus.reading import Position, read
+from dnms.bus.reading import Position, learn_forgotten, read_opened
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import Stored
+from dnms.events.node import NodeForgotten
 from dnms.events.subjects import everything
 from dnms.projections import PROJECTIONS, files
 from dnms.projections.files import ViewsError
@@ -66,6 +67,10 @@ async def opened(make: Callable[[], Store]) -> AsyncGenerator[Writer, None]:
             await asyncio.shield(loop.run_in_executor(thread, store.close))
 
 
+class _Forgotten(Exception):
+    """The views have something personal of a node that is forgotten now."""
+
+
 class Runner:
     """Keeps the views at `path` up with the log of a site."""
 
@@ -74,6 +79,7 @@ class Runner:
         self._path = path
         self._site = site
         self._projections = projections
+        self._anew = False  # the file in use is not to be used any more
 
     async def run(self, stop: asyncio.Event) -> None:
         """Fold until `stop` is set, or until the log cannot be trusted: then the views say that they stopped, and why.
@@ -81,21 +87,31 @@ class Runner:
         ViewsError if the views cannot be written. What a fold raises beside that is a defect, and is raised on.
         """
         with files.writing(self._path):
-            async with opened(self._open) as writer:
-                folding = asyncio.ensure_future(self._fold(writer))
-                stopping = asyncio.ensure_future(stop.wait())
+            while not stop.is_set():
                 try:
-                    await asyncio.wait({folding, stopping}, return_when=asyncio.FIRST_COMPLETED)
-                finally:
-                    stopping.cancel()
-                    folding.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await folding
+                    await self._run(stop)
+                    return
+                except _Forgotten:
+                    # Whatever any of them has of it, in whatever form: another file never had it.
+                    log_events.info("views are rebuilt, since a node is forgotten", path=str(self._path))
+                    self._anew = True
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        async with opened(self._open) as writer:
+            folding = asyncio.ensure_future(self._fold(writer))
+            stopping = asyncio.ensure_future(stop.wait())
+            try:
+                await asyncio.wait({folding, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                stopping.cancel()
+                folding.cancel()
+                with suppress(asyncio.CancelledError):
+                    await folding
 
     def _open(self) -> Store:
         files.sweep(self._path)
         file = files.current(self._path)
-        if file is not None:
+        if file is not None and not self._anew:
             with suppress(sqlite3.DatabaseError):  # what cannot be read is folded anew
                 store = Store(file, self._projections)
                 if store.usable:
@@ -121,14 +137,19 @@ class Runner:
         except (sqlite3.Error, OSError) as error:
             await self._stop(writer, "storage", error)
             raise ViewsError(f"cannot write {self._path}: {error}") from error
+        except _Forgotten:
+            raise
         except Exception as error:
             await self._stop(writer, "fold-failed", error)
             raise
 
     async def _follow(self, writer: Writer) -> None:
         store = writer.store
-        async with aclosing(read(self._log, [everything(self._site)], after=store.position)) as batches:
+        known = store.position.sequence or await learn_forgotten(self._log, self._site)
+        async with aclosing(read_opened(self._log, [everything(self._site)], after=store.position)) as batches:
             async for batch in batches:
+                if any(stored.sequence > known and _forgets(stored) for stored in batch.stored):
+                    raise _Forgotten
                 await writer.fold(batch.stored, caught_up=batch.caught_up)
                 if batch.caught_up and files.current(self._path) != store.file:
                     files.publish(self._path, store.file)
@@ -160,13 +181,18 @@ async def rebuild(log: Log, path: Path, *, site: str, projections: Sequence[Proj
 
 async def fold_all(log: Log, site: str, writer: Writer, *, until: int | None = None) -> None:
     """Fold the log from its beginning up to the sequence `until`, or to its end as it is met."""
-    async with aclosing(read(log, [everything(site)])) as batches:
+    await learn_forgotten(log, site)
+    async with aclosing(read_opened(log, [everything(site)])) as batches:
         async for batch in batches:
             stored = [one for one in batch.stored if until is None or one.sequence <= until]
             done = batch.caught_up or (until is not None and writer.store.position.sequence + len(stored) >= until)
             await writer.fold(stored, caught_up=done)
             if done:
                 return
+
+
+def _forgets(stored: Stored) -> bool:
+    return any(isinstance(event, NodeForgotten) and event.personal for event in stored.commit.events)
 
 
 def _parts(batch: Sequence[Stored]) -> Iterator[Sequence[Stored]]:

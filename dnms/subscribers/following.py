@@ -19,7 +19,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from dnms.bus.port import Log, LogForked, Unanswered, Unavailable
-from dnms.bus.reading import Position, read
+from dnms.bus.reading import Position, read_opened
 from dnms.disk.subscriber_state import Acted, SubscriberState
 from dnms.events import subjects
 from dnms.events.commit import Stored
@@ -98,7 +98,7 @@ class Following(Generic[T]):
                 raise self._forked(f"it ends at {end}, and that was at {self._acted.sequence}")
             self._end = end
         everything = [subjects.everything(self._site)]
-        async with aclosing(read(self._log, everything, after=self.position)) as batches:
+        async with aclosing(read_opened(self._log, everything, after=self.position)) as batches:
             async for batch in batches:
                 matters = False
                 for stored in batch.stored:

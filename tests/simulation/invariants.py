@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import cast
 
+import msgspec
+
+from dnms.bus.keys import MemoryKeyStore
 from dnms.bus.port import Record
 from dnms.bus.reading import Checked
 from dnms.domain.aggregate import ChainBroken, Fold, State, resettle
@@ -28,8 +31,9 @@ from dnms.events.address import (
 )
 from dnms.events.commit import Stored
 from dnms.events.ip import family, format_address
-from dnms.events.node import NodeEntered, NodeJoined
-from dnms.events.recorded import Event
+from dnms.events.node import NodeEntered, NodeForgotten, NodeJoined
+from dnms.events.recorded import Event, Personal
+from dnms.events.sealing import Key, changed, is_in_clear, key_ids, unseal
 from dnms.kit.clock import MICROSECONDS
 from dnms.projections import naive
 from dnms.projections.replay.states import States
@@ -66,6 +70,44 @@ def wrong_in_log(world: World, acknowledged: list[Acknowledged]) -> Iterator[str
     yield from decided_otherwise(stored)
     yield from wrong_steps(stored)
     yield from _views(stored)
+    yield from _personal(stored, world)
+
+
+def _personal(stored: list[Stored], world: World) -> Iterator[str]:
+    """What is personal is sealed, and with a key that is there, or that the log says is destroyed."""
+    there = {key.id for key in keys(world)}
+    destroyed = {event.key for each in stored for event in each.commit.events if isinstance(event, NodeForgotten)}
+    for key_id in there & destroyed:
+        yield f"the key {key_id.hex()} is destroyed by the log, and is there"
+    for each in stored:
+        for recorded in (*each.commit.events, *(decision.request for decision in each.commit.decisions)):
+            if is_in_clear(recorded):
+                yield f"{recorded.NAME} at {each.sequence} has something personal in clear"
+            if unknown := key_ids(recorded) - there - destroyed:
+                yield f"{recorded.NAME} at {each.sequence} is sealed with {[key_id.hex() for key_id in unknown]}"
+
+
+def keys(world: World) -> tuple[Key, ...]:
+    """Those in the store."""
+    store = world.log.keys.store
+    assert isinstance(store, MemoryKeyStore)
+    return tuple(store.keys.values())
+
+
+def opened(stored: list[Stored], world: World) -> list[Stored]:
+    """Commits with what is personal in clear, but for what is forgotten."""
+    there = {key.id: key for key in keys(world)}
+
+    def clear(value: Personal) -> Personal:
+        key = there.get(value.key_id or b"")
+        return value if key is None else unseal(value, key)
+
+    return [
+        msgspec.structs.replace(
+            each, commit=msgspec.structs.replace(each.commit, events=changed(each.commit.events, clear))
+        )
+        for each in stored
+    ]
 
 
 def wrong_holders(stored: list[Stored]) -> Iterator[str]:  # noqa: PLR0912  # one case an event

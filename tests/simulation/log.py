@@ -13,10 +13,12 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from random import Random
 
+from dnms.bus.keys import Keys, KeyStore
 from dnms.bus.memory import MemoryLog
 from dnms.bus.port import Batch, LogError, Record, Unanswered, Unavailable
 from dnms.events import codec
 from dnms.events.commit import Commit
+from dnms.events.sealing import Key
 from dnms.kit.clock import MICROSECONDS
 from tests.simulation.trace import Trace
 
@@ -55,6 +57,7 @@ class SimulatedLog(MemoryLog):
     def __init__(self, site: str, chance: Random, trace: Trace) -> None:
         super().__init__(site, log_id="log", now=self.now)
         self.chance = chance
+        self.key_chance = Random(0)  # one for all processes, so that no two keys have one id
         self.trace = trace
         self.faults = Faults()
         self.skew = 0  # microseconds by which its clock was set
@@ -107,6 +110,32 @@ class _InFlight(LogError):
     """Another write on the subject has not ended."""
 
 
+class _KeysClient:
+    """One process's way to the store of keys, which is where the log is; a key may be stored without an answer."""
+
+    def __init__(self, log: LogClient, store: KeyStore) -> None:
+        self._log = log
+        self._store = store
+
+    async def create(self, key: Key) -> None:
+        answered = await self._log.ask_for_keys()
+        await self._store.create(key)
+        if not answered:
+            raise Unanswered("lost")
+
+    async def find(self, client: bytes) -> Key | None:
+        await self._log.ask_for_keys()
+        return await self._store.find(client)
+
+    async def since(self, place: int) -> tuple[Sequence[Key], int]:
+        await self._log.ask_for_keys()
+        return await self._store.since(place)
+
+    async def destroy(self, key: bytes, client: bytes) -> None:
+        await self._log.ask_for_keys()
+        await self._store.destroy(key, client)
+
+
 class LogClient:
     """One process's way to the log: `port.Log`."""
 
@@ -115,6 +144,7 @@ class LogClient:
         self.dead = False  # the process has ended
         self._server = server
         self._name = name
+        self.keys = Keys(_KeysClient(self, server.keys.store), random=server.key_chance.randbytes)
 
     @property
     def log_id(self) -> str:
@@ -134,6 +164,11 @@ class LogClient:
                 if loop.time() + IN_FLIGHT_PAUSE > deadline:
                     raise Unavailable(f"{subject}: another write does not end") from None
             await asyncio.sleep(IN_FLIGHT_PAUSE)
+
+    async def ask_for_keys(self) -> bool:
+        """Ask the store of keys; False if its answer is lost. Unavailable."""
+        await self._ask()
+        return self._server.chance.random() >= self._server.faults.unacknowledged
 
     async def _request(self, subject: str, data: bytes, expected: int) -> int:
         server, loop = self._server, asyncio.get_running_loop()

@@ -116,7 +116,10 @@ def _verdict(world: World) -> Verdict:
     trace, records = world.trace, world.log.records
     try:
         stored = invariants.commits(records)
-        wrong, counts = trace.wrong + views.wrong_in_views(stored), trace.counts + _counted(stored)
+        wrong, counts = (
+            trace.wrong + views.wrong_in_views(invariants.opened(stored, world)),
+            trace.counts + _counted(stored),
+        )
     except LogDamaged as error:
         wrong, counts = [*trace.wrong, str(error)], trace.counts
     return Verdict(world.seed, wrong, trace.digest, len(records), trace.now(), trace.lines, counts)

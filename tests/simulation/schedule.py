@@ -76,6 +76,7 @@ def draw(seed: int, more: Sequence[str] = ()) -> Schedule:
         action = _action(chance, what, agents, nodes, until)
         actions += (action, *_meanwhile(chance, action, nodes))
     actions += _entered(Random(f"entered {seed}"), nodes)
+    actions += _forgotten(Random(f"forgotten {seed}"), nodes)
     plan = chance.choice(("small", "tiny", "tiny", "whole", "groups", "strict", "brief"))
     return Schedule(seed, agents, nodes, plan, tuple(sorted(actions, key=lambda each: each.at)), until)
 
@@ -87,6 +88,13 @@ def _entered(chance: Random, nodes: int) -> Iterator[Action]:
     for _ in range(chance.choice((0, 0, 0, 1, 3))):
         moment = round(chance.choice((chance.uniform(0, 20), chance.uniform(0, FAULTS_UNTIL))), 3)
         yield Action(moment, "operate", f"node-{chance.randrange(nodes)}", how="enter")
+
+
+def _forgotten(chance: Random, nodes: int) -> Iterator[Action]:
+    """In some an operator forgets what is personal of a machine, which comes again, or is there, as it may not be."""
+    for _ in range(chance.choice((0, 0, 1, 2))):
+        moment = round(chance.uniform(5, FAULTS_UNTIL), 3)
+        yield Action(moment, "operate", f"node-{chance.randrange(nodes)}", how="forget")
 
 
 def _action(chance: Random, what: str, agents: int, nodes: int, until: float) -> Action:

@@ -27,6 +27,7 @@ from dnms.events.requests import (
     BlockAddress,
     CompleteNode,
     EnterNode,
+    ForgetNode,
     HoldAddress,
     MoveAddress,
     UnholdAddress,
@@ -127,6 +128,9 @@ class World:
         if what == "enter":
             await self._enter(node)
             return
+        if what == "forget":
+            await self._forget(node)
+            return
         iaid, client = iaid_of(node.kernel.link.name), node.client
 
         def request(ledger: Ledger) -> Request | None:
@@ -162,6 +166,15 @@ class World:
             with suppress(Refused):  # there is none of that family
                 await self._submit(subjects.ledger(SITE, SUBNET), Ledger(SECRET), partial(_always, hold))
         await self._submit(shard, NodeShard(), lambda _: CompleteNode(client=client))
+
+    async def _forget(self, node: Node) -> None:
+        """An operator forgets what is personal of a machine. The API would refuse it while the node has a session."""
+        client = node.client
+        key = await self.log.keys.of(client) if client else None
+        if key is not None:
+            forget = ForgetNode(client=client, personal=True, key=key.id)
+            await self._submit(subjects.node(SITE, client), NodeShard(), lambda _: forget)
+            await self.log.keys.destroy(client, key.id)
 
     async def _submit(self, subject: str, state: S, request: Callable[[S], Request | None]) -> None:
         """Fold a subject, and have what is asked of it decided there."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import TypeVar
 
 import structlog
@@ -156,13 +156,20 @@ class Books:
         return self.node(client) is not None
 
     def node(self, client: bytes) -> Node | None:
-        """What is known of a node of the site; None: nothing."""
+        """What is known of a node of the site, with what is personal sealed; None: nothing."""
         shard = self._shards.get(subjects.node(self._site, client))
         return None if shard is None else shard.fold.state.nodes.get(client)
 
-    def hardware(self, client: bytes) -> frozenset[bytes]:
-        """The hardware addresses that a node had when it was identified last; none if it is not known."""
+    async def opened(self, client: bytes) -> Node | None:
+        """As `node`, with what is personal in clear; sealed while the keys cannot be read, as without the log."""
         known = self.node(client)
+        with suppress(Unavailable, Unanswered):
+            return None if known is None else await self._log.keys.opened(known, client)
+        return known
+
+    async def hardware(self, client: bytes) -> frozenset[bytes]:
+        """The hardware addresses that a node had when it was identified last; none if that is not known."""
+        known = await self.opened(client)
         told = known.identity.hardware if known is not None and known.identity is not None else ()
         return frozenset(value for each in told if isinstance(value := each.value, bytes))
 

@@ -97,7 +97,7 @@ class Claims:
             holder = owner_of(self._books.ledger, each.address)
             if holder is None or holder == each.client:
                 continue
-            known = self._books.hardware(holder)
+            known = await self._books.hardware(holder)
             if known and seen.get(each.address, frozenset()) & (each.hardware - known):
                 await self._end(each, holder)
             else:

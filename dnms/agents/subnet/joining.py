@@ -18,6 +18,7 @@ import msgspec
 import structlog
 
 from dnms.agents.subnet.books import Books
+from dnms.bus.port import Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.identity import duid_of_hardware, iaid_of, is_hardware
 from dnms.domain.nodes import Node, as_entered
@@ -54,6 +55,13 @@ def claims(snapshot: Snapshot, client_id: Callable[[bytes], bytes]) -> tuple[Cla
     )
 
 
+def _has(entered: NodeEntered, hardware: Personal) -> bool:
+    """Whether a node was entered by this address. While that cannot be read, without the log, it is believed to be: the
+    client of the entry is made of the address too.
+    """
+    return any(each == hardware or each.value is None for each in entered.hardware)
+
+
 class Comer(msgspec.Struct, frozen=True):
     """A node that has a session."""
 
@@ -87,8 +95,8 @@ class Joining:
         LogError. What cannot be is logged, and the node is an ordinary one.
         """
         for claim in self._claims:
-            entry = self._books.node(claim.entry)
-            if entry is None or entry.entered is None or claim.hardware not in entry.entered.hardware:
+            entry = await self._books.opened(claim.entry)
+            if entry is None or entry.entered is None or not _has(entry.entered, claim.hardware):
                 continue
             if entry.entered.subnets and self._books.subnet not in entry.entered.subnets:
                 continue  # nobody expects it here
@@ -119,6 +127,8 @@ class Joining:
         books = self._books
         known = books.node(who.client)
         if known is None or known.entered is None:
+            if entered.name.value is None:
+                raise Unavailable("the name with which the node was entered cannot be read now")
             await books.tell(as_entered(entered, who.client, Personal(who.duid), iaid))
         if any((entry, entered.iaid, kind) in books.ledger.holds for kind in (4, 6)):
             await books.decide(JoinAddresses(client=entry, iaid=entered.iaid, into=who.client, into_iaid=iaid))

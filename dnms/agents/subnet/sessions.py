@@ -164,7 +164,9 @@ class Sessions:
                         case heard.Greeted():
                             await self._greet(session, node, event)
                         case Closed() if node.client:
-                            self._log(_logger.info, "session closed", node.peer, node=node.name, why=str(event.why))
+                            self._log(
+                                _logger.info, "session closed", node.peer, client=node.client.hex(), why=str(event.why)
+                            )
                             node.leave(event.why)  # now: it may take seconds until the connection is closed
                         case Closed():
                             self._strangers += session.dropped | Counter({event.why: 1})
@@ -203,7 +205,7 @@ class Sessions:
             session.refuse(Code.BUSY, text, retry_after=NEWCOMER_RETRY)
             return
         node.greet(greeted, client, now=now)
-        self._log(_logger.info, "session opened", node.peer, node=node.name, sessions=len(self))
+        self._log(_logger.info, "session opened", node.peer, client=node.client.hex(), sessions=len(self))
 
     async def _alarm(self, event: Alarm) -> None:
         if event in self._alarmed:

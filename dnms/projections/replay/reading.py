@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from dnms.bus.port import Log
-from dnms.bus.reading import read
+from dnms.bus.reading import read, read_opened
 from dnms.domain.replay import Divergence, Replay
 from dnms.events.commit import Decision, Stored
 from dnms.events.recorded import Event
@@ -75,8 +75,10 @@ class Tally(msgspec.Struct):
     otherwise: int = 0
 
 
-async def commits(log: Log, site: str) -> AsyncGenerator[Stored, None]:
+async def commits(log: Log, site: str, *, opened: bool = False) -> AsyncGenerator[Stored, None]:
     """All commits from the first to the last one that is there when it is called; what is wrong with the log is raised.
+
+    With `opened`, what is personal in them is in clear, but for what is forgotten.
 
     Of a log that grows meanwhile the rest is left out, so that it ends. What is done with them may take its time: the
     loop has its turns, else the bus would count as lost.
@@ -86,7 +88,7 @@ async def commits(log: Log, site: str) -> AsyncGenerator[Stored, None]:
         return
     loop = asyncio.get_running_loop()
     since = loop.time()
-    async with aclosing(read(log, [everything(site)])) as batches:
+    async with aclosing((read_opened if opened else read)(log, [everything(site)])) as batches:
         async for batch in batches:
             for stored in batch.stored:
                 yield stored
@@ -102,7 +104,7 @@ async def steps(log: Log, site: str, secret: bytes, selection: Selection) -> Asy
 
     Unfoldable, ConditionError, and what is wrong with the log.
     """
-    async with aclosing(stepped(States(site, secret), commits(log, site), selection)) as found:
+    async with aclosing(stepped(States(site, secret), commits(log, site, opened=True), selection)) as found:
         async for step in found:
             yield step
 
@@ -214,7 +216,8 @@ async def decided(log: Log, site: str, secret: bytes, tally: Tally) -> AsyncGene
         async for stored in whole:
             for divergence in replay.divergences(stored):
                 tally.otherwise += 1
-                yield divergence
+                await log.keys.learn((stored,))
+                yield log.keys.open(divergence)
             replay.take(stored)
             tally.sequence = stored.sequence
             tally.commits += 1

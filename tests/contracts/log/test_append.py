@@ -17,6 +17,7 @@ class Faulty:
 
     def __init__(self, log: Log, *faults: str) -> None:
         self._log = log
+        self.keys = log.keys
         self._faults = list(faults)
         self.attempts = 0
 

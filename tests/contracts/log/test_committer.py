@@ -127,6 +127,7 @@ class Between:
     def __init__(self, log: Log) -> None:
         self.log = log
         self.stored = 0
+        self.keys = log.keys
         self.follow = log.follow
         self.end = log.end
 

@@ -20,7 +20,8 @@ from dnms.bus.append import append
 from dnms.bus.connection import STORED_AT, Connection
 from dnms.bus.embedded import EmbeddedServer
 from dnms.bus.importing import Occupied, import_log
-from dnms.bus.jetstream import DETAILS, Misconfigured, Stream, ask
+from dnms.bus.jetstream import DETAILS
+from dnms.bus.jetstream_api import Misconfigured, Stream, ask
 from dnms.bus.port import Record
 from dnms.bus.reading import Position, decode, read
 from dnms.disk.site import Site

@@ -110,7 +110,7 @@ async def test_a_frozen_server_leaves_us_in_doubt_and_nothing_is_stored_twice(
     server: EmbeddedServer, log: JetStreamLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dnms.bus.jetstream.STORE_TIMEOUT", 0.3)
-    monkeypatch.setattr("dnms.bus.jetstream.ASK_TIMEOUT", 0.3)
+    monkeypatch.setattr("dnms.bus.jetstream_api.ASK_TIMEOUT", 0.3)
     with frozen(server), pytest.raises(Unanswered):
         await append(log, PLAN, b"ours", expected=0, patience=1.0)
     with pytest.raises(LostRace):  # it is stored late, in doubt as we were
@@ -197,7 +197,7 @@ async def test_a_lost_acknowledgement_is_found_in_the_log(
     log: JetStreamLog, lossy: Lossy, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("dnms.bus.jetstream.STORE_TIMEOUT", 0.5)
-    monkeypatch.setattr("dnms.bus.jetstream.ASK_TIMEOUT", 0.5)
+    monkeypatch.setattr("dnms.bus.jetstream_api.ASK_TIMEOUT", 0.5)
     writer = await connect(lossy.url, SITE, token=token)
     try:
         last = await append(writer, PLAN, b"first", expected=0)

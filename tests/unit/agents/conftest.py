@@ -18,6 +18,7 @@ from dnms.agents.subnet.joining import Joining
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.served import Introduction, ServedNode
 from dnms.bus.committer import Committer
+from dnms.bus.keys import Keys
 from dnms.bus.memory import MemoryLog
 from dnms.bus.port import Batch, Record, Unavailable
 from dnms.disk.journal import JournalError
@@ -99,6 +100,7 @@ class OtherWay(FrailLog):
     def __init__(self, log: FrailLog, clock: Clock) -> None:
         super().__init__(SITE, log_id=log.log_id, now=clock.now)
         self.other = log
+        self.keys = Keys(log.keys.store)
 
     async def store(self, subject: str, data: bytes, *, expected: int) -> int:
         if self.cut or self.full:

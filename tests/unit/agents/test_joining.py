@@ -112,7 +112,7 @@ async def test_it_has_from_its_first_session_on_just_what_is_kept_for_it(
     await again.talk()
     assert again.addresses == entered
     assert sum(isinstance(event, NodeJoined) for event in log.events()) == 1
-    known = books.node(node.client)
+    known = await books.opened(node.client)
     assert known is not None
     assert known.entered is not None
     assert (known.ready, known.entered.name, known.entered.iaid) == (True, Personal("web"), iaid_of("eth0"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import AsyncExitStack, aclosing
+from typing import cast
 
 import pytest
 
@@ -12,12 +13,17 @@ from dnms.agents.subnet import snapshot
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.snapshot import Keeper, Whose, restored, taken
+from dnms.bus.committer import Committer
+from dnms.bus.keys import MemoryKeyStore
 from dnms.bus.port import Batch, LogForked
 from dnms.disk.snapshot import SnapshotError
 from dnms.domain import ledger_dump
+from dnms.domain.aggregate import Fold, Refused
+from dnms.domain.nodes import NodeShard
+from dnms.events import subjects
 from dnms.events.address import OutageGranted
 from dnms.events.ip import family
-from dnms.events.requests import AllocateAddress, HoldAddress
+from dnms.events.requests import AllocateAddress, ForgetNode, HoldAddress
 from dnms.events.seen import SessionClosed
 from tests.unit.agents.conftest import (
     PLAN,
@@ -116,6 +122,40 @@ async def test_it_is_what_was_folded(busy: Books) -> None:
         subject: shard.state.nodes for subject, shard in ours.shards.items()
     }
     assert positions(theirs) == positions(ours)
+
+
+async def test_nothing_personal_is_in_it_in_clear(busy: Books, log: FrailLog) -> None:
+    snapshots = await kept(busy)
+    assert snapshots.kept is not None
+    node = Node(busy, "web-1")
+    for personal in (b"web-1", node.duid, node.hardware):
+        assert not any(personal in part for part in snapshots.kept)
+        assert not any(personal in record.data for record in log.records)
+    known = await busy.opened(node.client)
+    assert known is not None
+    assert known.identity is not None
+    assert (known.identity.name.value, known.identity.duid.value) == ("web-1", node.duid)
+
+
+async def test_an_agent_that_reads_that_a_node_is_forgotten_has_its_key_no_more(busy: Books, log: FrailLog) -> None:
+    client = Node(busy, "web-1").client
+    key = await log.keys.of(client)
+    assert key is not None
+    had = len(log.keys)
+    shard = Committer(
+        log, subjects.node(SITE, client), Fold(NodeShard()), actor="operator", now=lambda: 0, random=bytes
+    )
+    await shard.catch_up()
+    writing = asyncio.create_task(shard.run())
+    await shard.submit(ForgetNode(client=client, personal=True, key=key.id))
+    await until(lambda: busy.node(client) is None and len(log.keys) < had)
+    await until(lambda: client not in cast("MemoryKeyStore", log.keys.store).keys)
+    writing.cancel()
+    snapshots = await kept(busy)
+    assert snapshots.kept is not None
+    assert not any(key.secret in part for part in snapshots.kept)
+    with pytest.raises(Refused, match="there is no such node"):
+        shard.fold.state.decide(ForgetNode(client=client, personal=True), at=0, entropy=b"")
 
 
 async def test_only_what_came_after_is_read(site: Site, busy: Books, log: FrailLog, clock: Clock) -> None:

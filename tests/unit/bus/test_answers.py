@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from dnms.bus.following import Where, parse_reply
-from dnms.bus.jetstream import _Error, _microseconds, _refusal
+from dnms.bus.jetstream import _microseconds
+from dnms.bus.jetstream_api import Error, refusal
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 
 
@@ -53,6 +54,6 @@ def test_times_are_truncated_to_microseconds(time: str, microseconds: int) -> No
     ],
 )
 def test_a_refusal_is_certain_or_not(code: int, error: type[Exception], says: str) -> None:
-    refusal = _refusal("dnms.a.plan", _Error(503, code, "wrong"))
-    assert type(refusal) is error
-    assert says in str(refusal)
+    refused = refusal("dnms.a.plan", Error(503, code, "wrong"))
+    assert type(refused) is error
+    assert says in str(refused)
