@@ -37,6 +37,7 @@ from dnms.bus.embedded import EmbeddedServer, EmbeddedServerError
 from dnms.bus.port import LogError
 from dnms.bus.survey import survey
 from dnms.disk import atomic
+from dnms.events import subjects
 
 MARK = "rebuilding"
 
@@ -89,7 +90,10 @@ async def repair(
             say(f"building a new store of {source.last} messages beside the old one")
             _mark(scratch / "new")
             await _build(scratch / "new", source, token=token)
+            _copy_keys(directory, scratch / "new", archive.site)
             kept = _exchange(directory, scratch / "new")
+            if kept:
+                _drop_keys(Path(kept), archive.site)
         finally:
             if not _is_old(scratch / "new"):
                 shutil.rmtree(scratch, ignore_errors=True)
@@ -141,6 +145,21 @@ async def _build(new: Path, source: Source, *, token: str) -> None:
         log = await jetstream.connect(server.url, source.site, token=token)
         await log.close()
     os.sync()  # the server has synced its messages, and nobody the directories
+
+
+def _copy_keys(directory: Path, new: Path, site: str) -> None:
+    """Have the keys of what is personal, which are no part of the log, in the new store as they are in the old one."""
+    for keys in directory.glob(f"jetstream/*/streams/{subjects.key_stream(site)}"):
+        copy = new / keys.relative_to(directory)
+        shutil.rmtree(copy, ignore_errors=True)
+        shutil.copytree(keys, copy)
+    os.sync()
+
+
+def _drop_keys(kept: Path, site: str) -> None:
+    """Have them in the new one alone: a copy would outlast the forgetting of a person."""
+    for keys in kept.glob(f"jetstream/*/streams/{subjects.key_stream(site)}"):
+        shutil.rmtree(keys)
 
 
 def _exchange(directory: Path, new: Path) -> str:

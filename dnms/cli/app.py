@@ -43,6 +43,7 @@ COMMANDS = (
     (CHECK, "evidence", "dnms.cli.evidence:app", "Who had an address, in a signed file; such a file against the log."),
     (CHECK, "view", "dnms.cli.view:app", "The views: fold them anew, compare them with the log."),
     (CHECK, "log", "dnms.cli.log:app", "The log itself: copy it, archive it, check it against its archive, repair it."),
+    (CHECK, "keys", "dnms.cli.keys:app", "The keys of what is personal in the log: copy them."),
     (CHECK, "replay", "dnms.cli.replay:replay", "Step through the log; decide again what was asked."),
     (CHECK, "what-if", "dnms.cli.what_if:what_if", "Run a changed plan over what really happened."),
     (CHECK, "lab", "dnms.cli.lab:app", "A network of namespaces on this machine, with real agents in it."),

@@ -116,6 +116,7 @@ def import_(
             return await copying.import_source(found, url, token=opened.bus_token)
 
     done = _run(copied())
+    say("names and hardware addresses are sealed in it: bring their keys, `dnms keys import`, before it is served")
     answer(done, lambda: [_copied(done)], output)
     return OK
 

@@ -50,6 +50,8 @@ class Forgotten(msgspec.Struct, frozen=True, kw_only=True):
     client: str
     unheld: list[str]
     withdrawn: list[str]
+    personal: bool
+    in_clear: int
 
 
 class Joined(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,17 +107,31 @@ def forget(
     node: Annotated[str, Parameter(help="Its name, its client id, or its DUID.")],
     /,
     *,
+    personal: Annotated[
+        bool,
+        Parameter(
+            help="Nobody can read its name, DUID and hardware addresses any more, in the log neither.", negative=()
+        ),
+    ] = False,
     api: ApiUrl = API,
     site: SiteDirectory = SITE,
     output: Output = "table",
 ) -> int:
-    """End all that is kept for a node and leased to it, and forget it. Its agent has to have stopped."""
-    forgotten = changing.delete(api, site, f"/nodes/{http.quoted(node)}", {}, Forgotten)
+    """End all that is kept for a node and leased to it, and forget it. Its agent has to have stopped.
+
+    With --personal the key is destroyed with which the log has what is personal of it. That cannot be undone.
+    """
+    parameters = {"personal": personal} if personal else {}
+    forgotten = changing.delete(api, site, f"/nodes/{http.quoted(node)}", parameters, Forgotten)
     ended = [
         f"{what}: {', '.join(addresses)}"
         for what, addresses in (("reserved no more", forgotten.unheld), ("leases ended", forgotten.withdrawn))
         if addresses
     ]
+    if forgotten.personal:
+        ended.append("what is personal of it cannot be read any more")
+    if forgotten.in_clear:
+        say(f"{forgotten.in_clear} events from before anything was sealed have it in clear, and stay in the log")
     answer(forgotten, lambda: [Text("; ".join([f"{node} is forgotten", *ended]) + ".")], output)
     return OK
 
