@@ -211,7 +211,8 @@ def _tables(applied: Applied) -> list[RenderableType]:
         return [Text(f"The plan was so already, since position {applied.position}.")]
     rows = ((event.name, _subject(event.fields)) for event in applied.events)
     found: list[RenderableType] = [table(("What changed", "Name"), rows)]
-    if any(event.name.startswith("pool.") for event in applied.events):
+    names = {event.name for event in applied.events}
+    if "site.defined" not in names and any(name.startswith("pool.") for name in names):  # nobody was entered before
         found.append(Text("For nodes that were entered, `dnms node add` again keeps addresses in these pools."))
     return [*found, Text(f"The plan is at position {applied.position}.")]
 
