@@ -226,7 +226,7 @@ class ServedNode:
             return  # it has asked meanwhile, and has its answer
         if assign.outage and (self._lacks() or not self._may_extend_away(assign, told)):
             return
-        extended = told.extension(assign)
+        extended = told.extension(assign, asyncio.get_running_loop().time())
         if extended is None:
             self._tell(assign)
         else:

@@ -17,6 +17,8 @@ addresses of one node, and what is short of the whole is made up for by the next
 GAIN = 0.1
 """Of a lifetime, by which an end must be put off to be worth a word while the log is away: there ends come near."""
 
+ON_THE_WAY = 5.0  # seconds that what is told may take to its node
+
 _NO_GENERATION = Generation(0, 0, 0)
 
 
@@ -43,9 +45,14 @@ class Told(msgspec.Struct, frozen=True):
             now + each.valid - until.get(each.address, now) > GAIN * each.valid for each in assign.assignment.addresses
         )
 
-    def extension(self, assign: Assign) -> Extended | None:
-        """The new lifetimes, where nothing else is new and they are alike; None: the whole of it has to be told."""
+    def extension(self, assign: Assign, now: float) -> Extended | None:
+        """The new lifetimes, where nothing else is new and they are alike; None: the whole of it has to be told.
+
+        So it has to be where an address may be over for the node before it hears this: by an extension none comes back.
+        """
         addresses = assign.assignment.addresses
+        if any(self.at + each.valid < now + ON_THE_WAY for each in self.assign.assignment.addresses):
+            return None
         if assign.refused or assign.outage or not addresses or any(not each.preferred for each in addresses):
             return None
         if _without_lifetimes(assign.assignment) != _without_lifetimes(self.assign.assignment):

@@ -265,8 +265,9 @@ class LedgerMachine(RuleBasedStateMachine):
         state = self.fold.state
         for (ranges, shift), grown in state.given._indexes.items():
             memory, kind = state.remembered, 4 if ranges.is_mapped else 6
-            taken = state.blocks.taken() if shift else state.leases
-            fresh = Reusable(ranges, shift, held=[*taken, *memory.former[kind]], former=list(memory.free(kind)))
+            taken = [*state.blocks.taken(), *state.kept_blocks] if shift else [*state.leases, *state.held]
+            free = [each for each in memory.free(kind) if each not in state.held and each not in state.kept_blocks]
+            fresh = Reusable(ranges, shift, held=[*taken, *memory.former[kind]], former=free)
             assert list(fresh.longest_free()) == list(grown.longest_free())
             assert list(fresh.never_given(0)) == list(grown.never_given(0))
 
