@@ -98,7 +98,7 @@ def test_it_stops_at_a_condition(decided: Served) -> None:
         (["--until", "leese"], USAGE, "--until: there is no 'leese'"),
         (["--until", "time > 'noon'"], USAGE, "--until: 'noon' is compared with a time"),
         (["--until", "open('/etc/passwd')"], USAGE, "cannot stand in a condition"),
-        (["--from", "yesterday"], USAGE, "expected a position such as 12 or 12.3, or a time"),
+        (["--from", "whenever"], USAGE, "expected a position such as 12 or 12.3, or a time"),
         (["--decide", "--step"], USAGE, "--decide looks at all of the log"),
         (["--only", "nobody"], NO, "there is no such event"),
     ],
