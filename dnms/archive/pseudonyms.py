@@ -205,6 +205,8 @@ class Pseudonyms:
                 return lambda value: self._word("if", value)
             case _, "digest":
                 return lambda value: self._hash(b"digest", value, len(value))
+            case (("NodeForgotten" | "ForgetNode"), "key"):
+                return lambda _: b""
             case _, "sysctls":
                 return lambda _: {}
             case _, "kernel":

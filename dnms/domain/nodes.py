@@ -167,7 +167,7 @@ class NodeShard:
         if known is None or not known.joined:
             raise Refused("not-joined", "it is a node of its own")
         parted = NodeParted(client=request.client)
-        if known.entered is None or known.iaid_by_hardware is None or known.identity is not None:
+        if known.entered is None or known.identity is not None:
             return (parted,)
         return (parted, known.entered)
 

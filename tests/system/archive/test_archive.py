@@ -75,10 +75,10 @@ async def until_archived(directory: Path, end: int) -> None:
             await asyncio.sleep(0.01)
 
 
-def store(site: Site) -> dict[str, bytes]:
-    """Every file of the site's log, but for the lock."""
-    files = (path for path in site.log_directory.rglob("*") if path.is_file() and path.name != "lock")
-    return {str(path.relative_to(site.log_directory)): path.read_bytes() for path in files}
+def store(directory: Path) -> dict[str, bytes]:
+    """Every file of a site's log, but for the lock."""
+    files = (path for path in directory.rglob("*") if path.is_file() and path.name != "lock")
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
 
 
 async def test_it_follows_until_it_is_stopped_and_goes_on(
@@ -184,7 +184,7 @@ async def test_a_flipped_bit_is_found_and_healed(site: Site, directory: Path, fi
     blocks.flip(block, blocks.messages(block)[14].fields[field][0], bit=2)
     if not indexed:
         blocks.index(site.log_directory, site.name).unlink()
-    damaged = store(site)
+    damaged = store(site.log_directory)
 
     found = await compared(site, directory)
     assert not found.whole
@@ -203,7 +203,7 @@ async def test_a_flipped_bit_is_found_and_healed(site: Site, directory: Path, fi
     old = Path(done.kept)
     kept = {name: data for name, data in damaged.items() if "DNMS-KEYS_" not in str(name)}
     assert {name: (old / name).read_bytes() for name in kept} == kept != damaged
-    assert not list(old.rglob("DNMS-KEYS_*"))
+    assert not any("DNMS-KEYS_" in str(name) for name in store(old))
     assert not list(site.path.glob("log.repair*"))
     assert not (site.log_directory / MARK).exists()
     again = await repaired(site, directory)
@@ -228,12 +228,12 @@ async def test_what_is_in_neither_stops_a_repair(site: Site, directory: Path) ->
     (block,) = blocks.blocks(site.log_directory, site.name)
     for number in (3, COMMITS + 1):
         blocks.flip(block, blocks.messages(block)[number].fields["payload"][0])
-    before = store(site)
+    before = store(site.log_directory)
     found = await compared(site, directory)
     assert (found.missing, found.lost) == ([Span(4, 4)], [Span(COMMITS + 2, COMMITS + 2)])
     with pytest.raises(NotRepairable, match=rf"neither .* has the messages at {COMMITS + 2}; nothing was changed"):
         await repaired(site, directory)
-    assert store(site) == before
+    assert store(site.log_directory) == before
     assert not list(site.path.glob("log.*"))
     # Who says so gets what is archived, and keeps the rest beside it.
     done = await repaired(site, directory, archive_alone=True)
@@ -253,10 +253,10 @@ async def test_what_a_killed_server_cuts_off_is_not_forgotten(
     (block,) = blocks.blocks(site.log_directory, site.name)
     blocks.flip(block, blocks.messages(block)[number].fields[field][0])
     blocks.index(site.log_directory, site.name).unlink()
-    before = store(site)
+    before = store(site.log_directory)
     with pytest.raises(NotRepairable, match=rf"neither .* messages at {max(number, COMMITS) + 1}( to {COMMITS + 5})?;"):
         await repaired(site, directory)
-    assert store(site) == before
+    assert store(site.log_directory) == before
 
 
 async def test_a_write_that_was_not_finished_was_never_in_the_log(site: Site, directory: Path) -> None:
@@ -305,7 +305,7 @@ async def test_a_log_that_is_served_is_not_repaired(site: Site, directory: Path)
 async def test_the_archive_of_another_history_repairs_nothing(site: Site, directory: Path, tmp_path: Path) -> None:
     """The same id, and other messages: neither is taken for the right one."""
     records = await archived(site, directory)
-    before = store(site)
+    before = store(site.log_directory)
     other = tmp_path / "other"
     with segments.writing(other, site=site.name, log_id=Archive.open(directory).log_id) as writer:
         changed = Record(records[6].subject, 7, records[6].stored_at, b"another")
@@ -314,7 +314,7 @@ async def test_the_archive_of_another_history_repairs_nothing(site: Site, direct
     assert (await compared(site, other)).changed == [Span(7, 7)]
     with pytest.raises(NotRepairable, match="not the same at 7"):
         await repaired(site, other)
-    assert store(site) == before
+    assert store(site.log_directory) == before
 
 
 async def test_a_repair_that_was_killed_left_the_old_log_or_the_new_one(site: Site, directory: Path) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
+from typing import cast
 
 import msgspec
 import pytest
 
 from dnms.bus import jetstream
 from dnms.bus.append import append
+from dnms.bus.port import Batch, Log
 from dnms.disk.site import Site
 from dnms.domain.identity import duid_of_hardware
 from dnms.events import codec, subjects
@@ -47,6 +51,15 @@ def asked(served: Served, *words: str | Path) -> dict[str, object]:
     return found
 
 
+async def last(log: Log, subject: str) -> int:
+    """The sequence of the newest message on a subject; 0 if there is none."""
+    follow = cast("AsyncGenerator[Batch, None]", log.follow([subject], after=0))
+    async with aclosing(follow) as batches:
+        async for batch in batches:
+            return batch.records[-1].sequence if batch.records else 0
+    return 0
+
+
 def register(served: Served, name: str, mac: bytes, *, sealed: bool = True) -> bytes:
     """What an agent writes of a node that comes: who it is, and its whole configuration."""
 
@@ -69,8 +82,9 @@ def register(served: Served, name: str, mac: bytes, *, sealed: bool = True) -> b
         try:
             for subject, event in events:
                 [stored] = await log.keys.seal([event], patience=WAITING) if sealed else [event]
-                commit = Commit(id=client, time=NOON, predecessor=0, actor="agent/east", events=(stored,))
-                await append(log, subject, codec.encode(commit), expected=0)
+                before = await last(log, subject)  # two clients may have one shard
+                commit = Commit(id=client, time=NOON, predecessor=before, actor="agent/east", events=(stored,))
+                await append(log, subject, codec.encode(commit), expected=commit.predecessor)
             return client
         finally:
             await log.close()

@@ -243,9 +243,8 @@ def test_views_that_differ_from_the_log_are_found(tmp_path: Path, plan: Path) ->
     dnms("init", NAME, "--site", site)
     with serving(site) as served:
         dnms("plan", "apply", plan, environment=served.environment)
-    changed = (
-        "import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('UPDATE pool_row SET valid = 1'); db.commit()"
-    )
+    change = "UPDATE pool_row SET valid = 1"
+    changed = f"import sqlite3, sys; db = sqlite3.connect(sys.argv[1]); db.execute('{change}'); db.commit()"
     subprocess.run([sys.executable, "-c", changed, (site / "views.db").resolve()], check=True)
     done = dnms("view", "verify", "--site", site, "-o", "json")
     assert (done.code, json.loads(done.out)["equal"]) == (NO, False)

@@ -70,6 +70,8 @@ def test_all_commands_are_known() -> None:
         "evidence verify",
         "view rebuild",
         "view verify",
+        "keys export",
+        "keys import",
         "log export",
         "log import",
         "log archive",
