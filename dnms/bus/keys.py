@@ -119,7 +119,7 @@ class Keys:
         Unavailable if the store does not answer within `patience` seconds.
         """
         given = list(recorded)
-        clients = {each.client for each in given if is_personal(each)}  # type: ignore[attr-defined]
+        clients = dict.fromkeys(each.client for each in given if is_personal(each))  # type: ignore[attr-defined]
         missing = [client for client in clients if client not in self._by_client]
         if missing:
             try:
@@ -162,7 +162,7 @@ class Keys:
         wanted: dict[bytes, bytes] = {}  # key id to client
         for stored in filter(_has_clients, commits):
             for each in _personal_of(stored.commit):
-                for key_id in key_ids(each):
+                for key_id in sorted(key_ids(each)):
                     if not self._is_settled(key_id):
                         wanted[key_id] = each.client  # type: ignore[attr-defined]
         if wanted:
