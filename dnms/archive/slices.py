@@ -18,6 +18,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -41,6 +42,9 @@ class Header(msgspec.Struct, frozen=True, array_like=True):
     log_id: str
     first: int  # the sequence of the first message
     pseudonymised: bool
+
+
+_header = msgspec.msgpack.Decoder(Header)
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,24 +96,35 @@ def is_slice(path: Path) -> bool:
 
 def header(path: Path) -> Header:
     """Whose it is. ArchiveError, OSError."""
-    return next(_read(path))  # type: ignore[return-value]  # the header comes first
+    with _damage_told(path):
+        return _header.decode(next(_frames(path), b""))
 
 
 def records(path: Path) -> Iterator[tuple[int, Record]]:
     """STATE or MESSAGE and what is there, in their order. ArchiveError at what is damaged, at the latest at the end."""
-    found = _read(path)
-    last = next(found).first - 1  # type: ignore[union-attr]  # the same
-    for each in found:
-        assert isinstance(each, tuple)
-        if each[0] == MESSAGE:
-            if each[1].sequence != last + 1:
-                raise ArchiveError(f"{path} is damaged: {each[1].sequence} follows {last}")
-            last = each[1].sequence
-        yield each
+    with _damage_told(path):
+        frames = _frames(path)
+        last = _header.decode(next(frames, b"")).first - 1
+        for kind, subject, sequence, at, data in map(_frame.decode, frames):
+            record = Record(subject, sequence, at, data)
+            if kind == MESSAGE:
+                if record.sequence != last + 1:
+                    raise ArchiveError(f"{path} is damaged: {record.sequence} follows {last}")
+                last = record.sequence
+            yield kind, record
 
 
-def _read(path: Path) -> Iterator[Header | tuple[int, Record]]:
-    digest = hashlib.sha256()
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ArchiveError(f"{path} is damaged, or no slice of a log: {error}") from error
+
+
+def _frames(path: Path) -> Iterator[bytes]:
+    """All frames, then their checksum is compared."""
+    digest = hashlib.sha256(MAGIC)
     with path.open("rb") as opened, gzip.GzipFile(fileobj=opened, mode="rb") as file:
 
         def take(size: int) -> bytes:
@@ -118,27 +133,13 @@ def _read(path: Path) -> Iterator[Header | tuple[int, Record]]:
                 raise ValueError("it ends too early")
             return content
 
-        try:
-            if take(len(MAGIC)) != MAGIC:
-                raise ArchiveError(f"{path} is no slice of a log of a form that this release knows")
-            digest.update(MAGIC)
-            seen = False
-            while True:
-                head = take(_LENGTH.size)
-                [length] = _LENGTH.unpack(head)
-                if not length:
-                    break
-                if length > MAX_FRAME:
-                    raise ValueError(f"a message of {length} bytes")
-                frame = take(length)
-                digest.update(head + frame)
-                if not seen:
-                    seen = True
-                    yield msgspec.msgpack.decode(frame, type=Header)
-                else:
-                    kind, subject, sequence, at, data = _frame.decode(frame)
-                    yield kind, Record(subject, sequence, at, data)
-            if take(_DIGEST) != digest.digest() or file.read(1):
-                raise ValueError("its checksum is not that of its messages")
-        except (ValueError, EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ArchiveError(f"{path} is damaged, or no slice of a log: {error}") from error
+        if take(len(MAGIC)) != MAGIC:
+            raise ArchiveError(f"{path} is no slice of a log of a form that this release knows")
+        while length := _LENGTH.unpack(head := take(_LENGTH.size))[0]:
+            if length > MAX_FRAME:
+                raise ValueError(f"a message of {length} bytes")
+            frame = take(length)
+            digest.update(head + frame)
+            yield frame
+        if take(_DIGEST) != digest.digest() or file.read(1):
+            raise ValueError("its checksum is not that of its messages")

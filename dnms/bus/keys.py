@@ -31,6 +31,7 @@ from dnms.events.sealing import (
     SECRET_BYTES,
     Key,
     changed,
+    client_of,
     is_personal,
     key_ids,
     sealed,
@@ -119,7 +120,7 @@ class Keys:
         Unavailable if the store does not answer within `patience` seconds.
         """
         given = list(recorded)
-        clients = dict.fromkeys(each.client for each in given if is_personal(each))  # type: ignore[attr-defined]
+        clients = dict.fromkeys(client_of(each) for each in given if is_personal(each))
         missing = [client for client in clients if client not in self._by_client]
         if missing:
             try:
@@ -127,7 +128,7 @@ class Keys:
                     await asyncio.gather(*(self._make(client) for client in missing))
             except TimeoutError:
                 raise Unavailable(f"the store of keys does not answer within {patience:.0f} s") from None
-        return [sealed(each, self._by_client[each.client]) if is_personal(each) else each for each in given]  # type: ignore[attr-defined]
+        return [sealed(each, self._by_client[client_of(each)]) if is_personal(each) else each for each in given]
 
     def open(self, value: T) -> T:
         """Anything of `events` with what is personal in it in clear, as far as its keys are in memory: see `learn`."""
@@ -164,7 +165,7 @@ class Keys:
             for each in _personal_of(stored.commit):
                 for key_id in sorted(key_ids(each)):
                     if not self._is_settled(key_id):
-                        wanted[key_id] = each.client  # type: ignore[attr-defined]
+                        wanted[key_id] = client_of(each)
         if wanted:
             await self._until_there(lambda: self._look_up(wanted))
 
@@ -218,7 +219,7 @@ class Keys:
 
     def _open_one(self, recorded: R, sequence: int) -> R:
         """In clear; forgotten, where the log says so, whether its key is destroyed yet, or it was never sealed."""
-        if is_personal(recorded) and sequence <= self._forgotten.get(recorded.client, 0):  # type: ignore[attr-defined]
+        if is_personal(recorded) and sequence <= self._forgotten.get(client_of(recorded), 0):
             return changed(recorded, lambda _: FORGOTTEN)
         return self.open(recorded)
 

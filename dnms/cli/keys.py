@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
@@ -13,11 +12,10 @@ from rich.console import RenderableType
 
 from dnms.archive.key_copies import CopiedKeys, read_keys, store_keys, write_keys
 from dnms.archive.records import ArchiveError
-from dnms.bus.embedded import EmbeddedServer
 from dnms.bus.key_stream import key_store
 from dnms.cli.exits import OK, USAGE, Failure
-from dnms.cli.located import Bus, located
-from dnms.cli.options import SITE, BusText, SiteDirectory
+from dnms.cli.located import Bus, TargetBus, located, target
+from dnms.cli.options import SITE, SiteDirectory
 from dnms.cli.rendering import Output, answer, facts
 from dnms.disk.site import Site
 from dnms.kit import logging
@@ -57,9 +55,7 @@ def import_(
     /,
     *,
     site: SiteDirectory = SITE,
-    bus: Annotated[
-        BusText | None, Parameter(help="A NATS server or cluster to copy to. Without it: the site's embedded bus.")
-    ] = None,
+    bus: TargetBus = None,
     output: Output = "table",
 ) -> int:
     """Copy keys to a bus, before its log is served: a name without a key counts as forgotten."""
@@ -68,12 +64,11 @@ def import_(
     async def copied() -> CopiedKeys:
         opened = Site.load(site)
         keys = read_keys(file, site=opened.name)
-        server = EmbeddedServer(opened.log_directory, token=opened.bus_token) if bus is None else nullcontext(None)
-        async with server as embedded:
-            url = embedded.url if embedded is not None else bus
-            assert url is not None
-            async with key_store(url, opened.name, token=opened.bus_token) as store:
-                return await store_keys(store, keys, site=opened.name)
+        async with (
+            target(opened, bus) as url,
+            key_store(url, opened.name, token=opened.bus_token) as store,
+        ):
+            return await store_keys(store, keys, site=opened.name)
 
     done = _run(copied())
     answer(done, lambda: [_copied(done)], output)

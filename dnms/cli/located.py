@@ -40,6 +40,21 @@ async def opened_log(site: Site, bus: str | None) -> AsyncGenerator[Log, None]:
             await log.close()
 
 
+TargetBus = Annotated[
+    BusText | None, Parameter(help="A NATS server or cluster to copy to. Without it: the site's embedded bus.")
+]
+
+
+@asynccontextmanager
+async def target(site: Site, bus: str | None) -> AsyncGenerator[str, None]:
+    """The bus that is named, or the site's embedded one, which need not have anything yet."""
+    if bus is not None:
+        yield bus
+        return
+    async with EmbeddedServer(site.log_directory, token=site.bus_token) as server:
+        yield server.url
+
+
 @asynccontextmanager
 async def located(site: Site, bus: str | None) -> AsyncGenerator[str, None]:
     """The bus that is named, that of `dnms serve` if it runs, or an embedded one for now."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import AsyncGenerator, Coroutine, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -23,11 +23,10 @@ from dnms.archive.segments import Archive
 from dnms.archive.slices import Written
 from dnms.archive.stores import served_copy, unserved
 from dnms.bus import jetstream
-from dnms.bus.embedded import EmbeddedServer
 from dnms.bus.survey import survey
 from dnms.cli import slicing
 from dnms.cli.exits import NO, OK, USAGE, Failure
-from dnms.cli.located import Bus, is_served, located, opened_log
+from dnms.cli.located import Bus, TargetBus, is_served, located, opened_log, target
 from dnms.cli.options import BUS_PORT, HOST, SITE, BusText, SiteDirectory
 from dnms.cli.rendering import Output, answer, facts, say
 from dnms.cli.replay import Place
@@ -93,9 +92,7 @@ def import_(
     /,
     *,
     site: SiteDirectory = SITE,
-    bus: Annotated[
-        BusText | None, Parameter(help="A NATS server or cluster to copy to. Without it: the site's embedded bus.")
-    ] = None,
+    bus: TargetBus = None,
     output: Output = "table",
 ) -> int:
     """Copy a log to a bus that has none of this site: the same sequences, times, bytes and id. Not while it is served.
@@ -109,10 +106,7 @@ def import_(
         found = copying.source(source)
         if found.site != opened.name:
             raise ArchiveError(f"{source} is of the site {found.site!r}, and {site} of {opened.name!r}")
-        server = EmbeddedServer(opened.log_directory, token=opened.bus_token) if bus is None else nullcontext(None)
-        async with server as embedded:
-            url = embedded.url if embedded is not None else bus
-            assert url is not None
+        async with target(opened, bus) as url:
             return await copying.import_source(found, url, token=opened.bus_token)
 
     done = _run(copied())

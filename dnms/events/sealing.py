@@ -152,6 +152,12 @@ def is_personal(recorded: Recorded) -> bool:
     return bool(holders(type(recorded)))
 
 
+def client_of(recorded: Recorded) -> bytes:
+    """Of whom something personal is."""
+    client: bytes = recorded.client  # type: ignore[attr-defined]  # of all that is personal: see `is_personal`
+    return client
+
+
 @cache
 def personal_kinds(kinds: tuple[type[R], ...]) -> tuple[type[R], ...]:
     """Those that have a field that is. Looked for when it is asked, as it takes a while."""
