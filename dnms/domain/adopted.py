@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from dnms.domain.policy import narrowest
 from dnms.domain.ranges import Ranges, ranges_of
 from dnms.domain.reserved import fixed_addresses, prefix_in
 from dnms.domain.strategies import COUNTING, STRATEGIES
@@ -71,4 +72,4 @@ def _narrowest(subnet: Subnet, told: Sequence[Stateless]) -> Stateless:
         for name in ("gateways", "routes", "dns", "search", "ntp")
     }
     mtu = next((each.mtu for each in told if each.mtu), subnet.mtu)
-    return Stateless(**said, mtu=mtu)
+    return Stateless(**said, mtu=mtu, policy=narrowest([*(each.policy for each in told), subnet.policy]))

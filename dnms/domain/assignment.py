@@ -10,6 +10,7 @@ import msgspec
 from dnms.domain.leases import Lease
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
+from dnms.domain.policy import policy_of
 from dnms.domain.reserved import prefix_in
 from dnms.events.configuration import AssignedAddress, Assignment, Generation, Resolver
 from dnms.kit.clock import MICROSECONDS
@@ -73,6 +74,7 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, group: int, at: int, epoc
         resolver=Resolver(servers=told.dns or (), search=told.search or ()),
         ntp=told.ntp or (),
         mtu=told.mtu,
+        policy=policy_of(told.policy),
     )
     return Terms(assignment, max(1, int(shortest * T1)), max(1, int(shortest * T2)))
 

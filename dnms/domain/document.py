@@ -10,9 +10,11 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from dnms.domain.identity import INTERFACE
+from dnms.domain.policy import PolicyTable, choice_of, table_of
+from dnms.domain.written import AddressText, PrefixText, RangeText, Table
 from dnms.events.configuration import AssignedRoute
-from dnms.events.ip import Prefix, format_address, parse_address, parse_prefix
-from dnms.events.plan import Group, Name, Pool, Realm, Reservation, Seconds, Stateless, Subnet
+from dnms.events.ip import Prefix, format_address
+from dnms.events.plan import Group, Name, PolicyChoice, Pool, Realm, Reservation, Seconds, Stateless, Subnet
 from dnms.events.requests import ApplyPlan
 
 _CLIENT = re.compile(r"[0-9a-f]{32}")
@@ -41,40 +43,14 @@ def client_in_hex(text: str) -> bytes:
     return bytes.fromhex(text)
 
 
-class _AddressText:
-    def __init__(self, text: str) -> None:
-        self.value = parse_address(text)
-
-
-class _PrefixText:
-    def __init__(self, text: str) -> None:
-        self.value = parse_prefix(text)
-
-
-class _RangeText:
-    """`2001:db8::/64`, or the first and the last address with a hyphen between: `192.0.2.10-192.0.2.99`."""
-
-    def __init__(self, text: str) -> None:
-        if "-" in text:
-            first, last = text.split("-", 1)
-            self.first, self.last = parse_address(first.strip()), parse_address(last.strip())
-        else:
-            prefix = parse_prefix(text)
-            self.first, self.last = prefix.network, prefix.last.to_bytes(16)
-
-
 _EXAMPLES: dict[type, str] = {
-    _AddressText: "2001:db8::1",
-    _PrefixText: "2001:db8::/64",
-    _RangeText: "192.0.2.10-192.0.2.99",
+    AddressText: "2001:db8::1",
+    PrefixText: "2001:db8::/64",
+    RangeText: "192.0.2.10-192.0.2.99",
 }
 
 
-class _Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
-    """A table of the document; a key that it does not have is a mistake of the writer."""
-
-
-class _Site(_Table, kw_only=True):
+class _Site(Table, kw_only=True):
     name: Name
     level: Annotated[int, msgspec.Meta(ge=1)] = 1
     strict: bool = False
@@ -83,57 +59,60 @@ class _Site(_Table, kw_only=True):
 _Mtu = Annotated[int, msgspec.Meta(ge=1280, le=65535)]
 
 
-class _Realm(_Table, kw_only=True):
+class _Realm(Table, kw_only=True):
     name: Name
 
 
-class _Group(_Table, kw_only=True):
+class _Group(Table, kw_only=True):
     name: Name
     number: Annotated[int, msgspec.Meta(ge=1, lt=1 << 16)] | None = None
     nodes: list[str] = []
-    ranges: list[_PrefixText] = []
-    dns: list[_AddressText] | None = None  # empty: none, whatever a subnet has
+    ranges: list[PrefixText] = []
+    dns: list[AddressText] | None = None  # empty: none, whatever a subnet has
     search: list[Domain] | None = None
-    ntp: list[_AddressText] | None = None
+    ntp: list[AddressText] | None = None
     mtu: _Mtu | None = None
+    policy: PolicyTable = msgspec.field(default_factory=PolicyTable)
 
 
-class _Route(_Table, kw_only=True):
-    destination: _PrefixText
-    gateway: _AddressText
+class _Route(Table, kw_only=True):
+    destination: PrefixText
+    gateway: AddressText
     metric: Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)] = 0
 
 
-class _OfGroup(_Table, kw_only=True):
+class _OfGroup(Table, kw_only=True):
     """What the members of a group are told on one link."""
 
     name: Name
-    gateways: list[_AddressText] | None = None
+    gateways: list[AddressText] | None = None
     routes: list[_Route] | None = None
-    dns: list[_AddressText] | None = None
+    dns: list[AddressText] | None = None
     search: list[Domain] | None = None
-    ntp: list[_AddressText] | None = None
+    ntp: list[AddressText] | None = None
     mtu: _Mtu | None = None
+    policy: PolicyTable = msgspec.field(default_factory=PolicyTable)
 
 
-class _Subnet(_Table, kw_only=True):
+class _Subnet(Table, kw_only=True):
     name: Name
     realm: Name = "default"
-    prefixes: Annotated[list[_PrefixText], msgspec.Meta(min_length=1)]
-    gateways: list[_AddressText] = []
+    prefixes: Annotated[list[PrefixText], msgspec.Meta(min_length=1)]
+    gateways: list[AddressText] = []
     routes: list[_Route] = []
-    dns: list[_AddressText] = []
+    dns: list[AddressText] = []
     search: list[Domain] = []
-    ntp: list[_AddressText] = []
+    ntp: list[AddressText] = []
     mtu: _Mtu | None = None
+    policy: PolicyTable = msgspec.field(default_factory=PolicyTable)
     strict: bool = False
     group: list[_OfGroup] = []
 
 
-class _Pool(_Table, kw_only=True):
+class _Pool(Table, kw_only=True):
     name: Name
     subnet: Name
-    range: _RangeText
+    range: RangeText
     strategy: str = "hash"
     preferred: Seconds = 2_700
     valid: Seconds = 3_600
@@ -143,14 +122,14 @@ class _Pool(_Table, kw_only=True):
     outage: bool = True
 
 
-class _Reservation(_Table, kw_only=True):
-    address: _AddressText
+class _Reservation(Table, kw_only=True):
+    address: AddressText
     node: str
     interface: Annotated[str, msgspec.Meta(min_length=1, max_length=15)] = INTERFACE
     subnet: Name | None = None
 
 
-class _Document(_Table, kw_only=True):
+class _Document(Table, kw_only=True):
     site: _Site
     realm: list[_Realm] = []
     group: list[_Group] = []
@@ -315,6 +294,8 @@ def _stateless_table(told: Stateless | Subnet) -> dict[str, Any]:
         table["ntp"] = [format_address(address) for address in told.ntp]
     if told.mtu:
         table["mtu"] = told.mtu
+    if told.policy != PolicyChoice():
+        table["policy"] = table_of(told.policy)
     return table
 
 
@@ -327,10 +308,11 @@ def _stateless(told: _Group | _OfGroup) -> Stateless:
         search=None if told.search is None else tuple(told.search),
         ntp=None if told.ntp is None else _addresses(told.ntp),
         mtu=told.mtu or 0,
+        policy=choice_of(told.policy),
     )
 
 
-def _addresses(addresses: list[_AddressText]) -> tuple[bytes, ...]:
+def _addresses(addresses: list[AddressText]) -> tuple[bytes, ...]:
     return tuple(address.value for address in addresses)
 
 
@@ -356,6 +338,7 @@ def _subnet(subnet: _Subnet, place: str) -> Subnet:
         search=tuple(subnet.search),
         ntp=_addresses(subnet.ntp),
         mtu=subnet.mtu or 0,
+        policy=choice_of(subnet.policy),
         strict=subnet.strict,
         groups=groups,
     )
@@ -379,9 +362,9 @@ def _reservation(
 
 
 _EXPECTED = {
-    _AddressText: "an IPv4 or IPv6 address",
-    _PrefixText: "a prefix such as 2001:db8::/64",
-    _RangeText: "a prefix, or first-last",
+    AddressText: "an IPv4 or IPv6 address",
+    PrefixText: "a prefix such as 2001:db8::/64",
+    RangeText: "a prefix, or first-last",
 }
 
 
@@ -395,14 +378,17 @@ def _parse(kind: type[T], value: object) -> T:
         raise ValueError(f"Expected {expected}: {error}") from error
 
 
-_TABLES: dict[str, type[_Table]] = {
+_TABLES: dict[str, type[Table]] = {
     "": _Document,
     "site": _Site,
     "realm": _Realm,
     "group": _Group,
+    "group.policy": PolicyTable,
     "subnet": _Subnet,
+    "subnet.policy": PolicyTable,
     "subnet.routes": _Route,
     "subnet.group": _OfGroup,
+    "subnet.group.policy": PolicyTable,
     "subnet.group.routes": _Route,
     "pool": _Pool,
     "reservation": _Reservation,

@@ -6,7 +6,7 @@ and recorded as it came; an assignment is decided by the domain, carried by the 
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -18,6 +18,16 @@ Iaid = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
 
 ClientId = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
 """A keyed hash of a client's DUID; what stands for a client everywhere but in `node.*`."""
+
+Mode = Literal["observe", "manage", "manage-ra-gateway"]
+"""Touch nothing; SLAAC off, Router Advertisements ignored and the gateway from DNMS; SLAAC off and gateways from Router
+Advertisements."""
+
+Drift = Literal["leave", "report", "restore"]
+"""What becomes of what somebody else changed on a managed interface."""
+
+Rivals = Literal["report", "configure"]
+"""Whether another network manager is told by the agent itself to keep off the interface."""
 
 MAX_LINKS = 1_024
 MAX_ADDRESSES = 4_096
@@ -109,6 +119,22 @@ class AssignedRoute(Part, frozen=True, kw_only=True, omit_defaults=True):
     metric: int = 0
 
 
+class Policy(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """How the interface of a node is managed, and how a change is made to it."""
+
+    mode: Mode = "manage"
+    keep: tuple[Prefix, ...] = ()  # what the node has in these stays, though nobody gave it
+    drain: int = 300  # seconds that a stray address, deprecated, is left to the sockets that use it
+    confirm: int = 30  # seconds in which a change has to be proven, else the node rolls back; 0: it is not proven
+    probe: Address | None = None  # off the link; has to answer after a change if it did before
+    drift: Drift = "restore"
+    rivals: Rivals = "report"
+    optimistic: bool = False  # addresses are used while DAD goes on (RFC 4429)
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
+
+
 class Assignment(Part, frozen=True, kw_only=True, omit_defaults=True):
     """The complete wanted configuration of a node on one link. It is declarative: the node works out the difference."""
 
@@ -119,6 +145,7 @@ class Assignment(Part, frozen=True, kw_only=True, omit_defaults=True):
     resolver: Resolver = Resolver()
     ntp: tuple[Address, ...] = ()
     mtu: int = 0  # 0: leave it
+    policy: Policy = Policy()
 
     def __post_init__(self) -> None:
         share_defaults(self)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dnms.events.configuration import AssignedRoute, ClientId
+from dnms.events.configuration import AssignedRoute, ClientId, Drift, Mode, Rivals
 from dnms.events.ip import Address, Prefix
 from dnms.events.recorded import Event, Part, share_defaults
 
@@ -22,6 +22,19 @@ class Realm(Part, frozen=True, kw_only=True, omit_defaults=True):
     name: Name
 
 
+class PolicyChoice(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """What is said of a `Policy`, item by item. What is None is as it is for everybody there."""
+
+    mode: Mode | None = None
+    keep: tuple[Prefix, ...] | None = None
+    drain: int | None = None
+    confirm: int | None = None
+    probe: Address | None = None
+    drift: Drift | None = None
+    rivals: Rivals | None = None
+    optimistic: bool | None = None
+
+
 class Stateless(Part, frozen=True, kw_only=True, omit_defaults=True):
     """What members of a group are told beside their addresses. What is None they are told as everybody is there."""
 
@@ -31,6 +44,10 @@ class Stateless(Part, frozen=True, kw_only=True, omit_defaults=True):
     search: tuple[str, ...] | None = None
     ntp: tuple[Address, ...] | None = None
     mtu: int = 0  # 0: as everybody
+    policy: PolicyChoice = PolicyChoice()
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
 
 
 class Group(Part, frozen=True, kw_only=True, omit_defaults=True):
@@ -60,6 +77,10 @@ class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
     mtu: int = 0
     strict: bool = False  # nothing is given, renewed or refused here that the log does not hold
     groups: dict[Name, Stateless] = {}  # by name, of those whose members are told something else here
+    policy: PolicyChoice = PolicyChoice()
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
 
 
 class Pool(Part, frozen=True, kw_only=True, omit_defaults=True):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from dnms.domain.document import DocumentError, from_builtins, from_toml, to_builtins
@@ -21,11 +23,12 @@ SUBNET = SITE + '[[subnet]]\nname = "lan"\nprefixes = ["2001:db8::/64"]\n'
         ),
         (
             GROUP + "gateways = []",
-            "unknown field `gateways`; known are name, number, nodes, ranges, dns, search, ntp, mtu - at `$.group[0]`",
+            "unknown field `gateways`; known are name, number, nodes, ranges, dns, search, ntp, mtu, policy"
+            " - at `$.group[0]`",
         ),
         (
             SUBNET + '[[subnet.group]]\nname = "g"\nnumber = 7',
-            "known are name, gateways, routes, dns, search, ntp, mtu - at `$.subnet[0].group[0]`",
+            "known are name, gateways, routes, dns, search, ntp, mtu, policy - at `$.subnet[0].group[0]`",
         ),
         (
             SUBNET + '[[subnet.group]]\nname = "g"\n[[subnet.group]]\nname = "g"',
@@ -62,3 +65,43 @@ def test_what_a_group_has_none_of_is_another_thing_than_what_nothing_is_said_of(
     told = plan.subnets[0].groups["g"]
     assert (told.gateways, told.routes) == ((), None)
     assert from_builtins(to_builtins(plan)) == plan
+
+
+POLICIES = """
+[site]
+name = "home"
+[[group]]
+name = "sales"
+number = 7
+policy = { drift = "report", confirm = 60 }
+[[subnet]]
+name = "lab"
+prefixes = ["2001:db8::/64"]
+policy = { mode = "manage-ra-gateway", keep = ["fd00::/8"], probe = "2001:db8:ffff::1", confirm = 0 }
+[[subnet.group]]
+name = "sales"
+policy = { mode = "observe" }
+"""
+
+
+def test_a_policy_is_read_and_written() -> None:
+    plan = from_toml(POLICIES)
+    assert plan.subnets[0].policy.mode == "manage-ra-gateway"
+    assert plan.subnets[0].policy.confirm == 0
+    assert plan.subnets[0].policy.drift is None
+    assert from_builtins(to_builtins(plan)) == plan
+
+
+@pytest.mark.parametrize(
+    ("policy", "says"),
+    [
+        ('mode = "mange"', "$.subnet[0].policy.mode"),
+        ("confirm = 3601", "$.subnet[0].policy.confirm"),
+        ('probes = "::1"', "known are mode, keep, drain, confirm, probe, drift, rivals, optimistic"),
+        ('keep = ["fd00::1/8/8"]', "a prefix such as 2001:db8::/64"),
+    ],
+)
+def test_a_mistake_in_a_policy_is_named(policy: str, says: str) -> None:
+    text = f'[site]\nname = "home"\n[[subnet]]\nname = "lab"\nprefixes = ["2001:db8::/64"]\npolicy = {{ {policy} }}\n'
+    with pytest.raises(DocumentError, match=re.escape(says)):
+        from_toml(text)
