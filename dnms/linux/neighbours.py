@@ -11,14 +11,13 @@ import struct
 import sys
 from collections.abc import Collection
 
+from dnms.linux import icmp6
 from dnms.linux.asking import Answers, ask
 from dnms.linux.errors import KernelError
 from dnms.linux.readiness import Turn, readable
 
 SOLICITATION, ADVERTISEMENT = 135, 136
 SOURCE_LINK_LAYER, TARGET_LINK_LAYER = 1, 2  # options
-HOPS = 255  # what has crossed a router is not believed (RFC 4861, 7.1.2)
-ICMP6_FILTER = 1
 ARPHRD_ETHER = 1
 MAX_PACKET = 1_500
 
@@ -34,7 +33,7 @@ async def answers(interface: str, addresses: Collection[bytes]) -> dict[bytes, f
     own = _hardware(interface)
     if not addresses or own is None:
         return {}
-    sock = _open(interface)
+    sock = icmp6.hear(interface, ADVERTISEMENT)
     try:
 
         def send() -> None:
@@ -56,26 +55,6 @@ def _hardware(interface: str) -> bytes | None:
     except OSError as error:
         raise KernelError.from_errno(error.errno or 0, f"look at {interface}") from error
     return bytes(hardware) if kind == ARPHRD_ETHER else None
-
-
-def _open(interface: str) -> socket.socket:
-    """A socket that hears advertisements on the interface, and nothing else."""
-    sock = None
-    try:
-        kind = socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        sock = socket.socket(socket.AF_INET6, kind, socket.IPPROTO_ICMPV6)
-        blocked = bytearray(b"\xff" * 32)  # a bit a type, in 32-bit words of this machine's byte order
-        (word,) = struct.unpack_from("=I", blocked, ADVERTISEMENT // 32 * 4)
-        struct.pack_into("=I", blocked, ADVERTISEMENT // 32 * 4, word & ~(1 << ADVERTISEMENT % 32))
-        sock.setsockopt(socket.IPPROTO_ICMPV6, ICMP6_FILTER, bytes(blocked))
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, HOPS)
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, 1)
-    except OSError as error:
-        if sock is not None:
-            sock.close()
-        raise KernelError.from_errno(error.errno or 0, f"hear neighbours on {interface}") from error
-    return sock
 
 
 def _send(sock: socket.socket, interface: str, hardware: bytes, target: bytes) -> None:
@@ -113,7 +92,7 @@ def answered(packet: bytes, *, hops: int) -> tuple[bytes, bytes] | None:
 
     None for what is malformed, from off the link, or tells none (RFC 4861, 7.1.2): an answer to multicast has to.
     """
-    if len(packet) < _FIXED.size or hops != HOPS:
+    if len(packet) < _FIXED.size or hops != icmp6.HOPS:
         return None
     kind, code, _, _, target = _FIXED.unpack_from(packet)
     if (kind, code) != (ADVERTISEMENT, 0):

@@ -93,12 +93,12 @@ class Switch:
         return node
 
     @contextmanager
-    def radvd(self, directory: Path) -> Iterator[None]:
+    def radvd(self, directory: Path, says: str = RADVD) -> Iterator[None]:
         program = shutil.which("radvd", path=search_path())
         if program is None:
             pytest.skip("radvd is not installed (Debian: apt-get install radvd)")
         configuration = directory / "radvd.conf"
-        configuration.write_text(RADVD)
+        configuration.write_text(says)
         configuration.chmod(0o644)
         self.namespace.set_sysctls({"ipv6.conf.all.forwarding": 1})
         with self.namespace.entered():

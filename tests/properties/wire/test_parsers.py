@@ -19,8 +19,10 @@ from dnms.wire.errors import Code, PeerError
 from dnms.wire.exchanges import Exchange
 from dnms.wire.frames import Frame, FrameReader, Unknown
 from dnms.wire.messages import MESSAGES, Message
+from dnms.wire.nd import router_advertisement
 from dnms.wire.node_session import NodeSession
 from dnms.wire.registration import Collector, cut, decode_snapshot, digest_of
+from tests.unit.wire import test_nd as nd
 from tests.unit.wire.examples import DUID, ENCODED, FRAMES, OFFER, SNAPSHOT
 from tests.unit.wire.golden_bytes import published
 from tests.unit.wire.pair import Pair
@@ -277,3 +279,11 @@ def test_chunks_of_any_size_make_one_registration_and_only_in_their_order(cuts: 
     if len(chunks) > 1:
         with pytest.raises(PeerError):
             Collector().take(chunks[1], 1)
+
+
+@given(st.binary(max_size=200) | st.binary(max_size=120).map(lambda options: nd.HEADER + options))
+def test_an_advertisement_of_anything_is_read_or_refused(packet: bytes) -> None:
+    try:
+        router_advertisement(packet)
+    except PeerError as error:
+        assert error.why is Code.MALFORMED
