@@ -28,6 +28,7 @@ from dnms.events.configuration import InterfaceAddress, Link, Resolver, Route, S
 from dnms.events.ip import parse_address, parse_prefix
 from dnms.events.recorded import Personal
 from dnms.linux import multicast, sysctl
+from dnms.linux.advertisements import Heard
 from dnms.linux.changes import Change
 from dnms.linux.multicast import DatagramReader, Peer, Receive
 from dnms.wire.messages import FOREVER, Endpoint
@@ -110,6 +111,14 @@ class LoopbackLink:
     async def users(self, addresses: Collection[bytes]) -> dict[bytes, frozenset[bytes]]:
         """Nobody answers here."""
         return {}
+
+    async def answering(self, addresses: Collection[bytes]) -> Collection[bytes]:
+        """Nobody answers here."""
+        return ()
+
+    def advertisements(self, heard: Heard) -> LoopbackDiscovery:
+        """There are no routers here."""
+        return self.discovery(lambda data, peer, hops: None)
 
 
 class Times(msgspec.Struct):

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
+from dnms.domain import gateways
 from dnms.domain.leases import Lease
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
@@ -69,7 +70,7 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, group: int, at: int, epoc
     assignment = Assignment(
         generation=generation,
         addresses=tuple(addresses),
-        gateways=told.gateways or (),
+        gateways=gateways.told(ledger.gateways, told.gateways or ()),
         routes=told.routes or (),
         resolver=Resolver(servers=told.dns or (), search=told.search or ()),
         ntp=told.ntp or (),

@@ -105,6 +105,7 @@ class _Subnet(Table, kw_only=True):
     ntp: list[AddressText] = []
     mtu: _Mtu | None = None
     policy: PolicyTable = msgspec.field(default_factory=PolicyTable)
+    learn_gateways: bool = False
     strict: bool = False
     group: list[_OfGroup] = []
 
@@ -233,6 +234,7 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
             }
             | _stateless_table(subnet)
             | ({"strict": True} if subnet.strict else {})
+            | ({"learn_gateways": True} if subnet.learn_gateways else {})
             | (
                 {"group": [{"name": name} | _stateless_table(told) for name, told in subnet.groups.items()]}
                 if subnet.groups
@@ -341,6 +343,7 @@ def _subnet(subnet: _Subnet, place: str) -> Subnet:
         policy=choice_of(subnet.policy),
         strict=subnet.strict,
         groups=groups,
+        learn_gateways=subnet.learn_gateways,
     )
 
 

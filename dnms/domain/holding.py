@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
-from dnms.domain import allocating
+from dnms.domain import allocating, declining
 from dnms.domain.aggregate import Refused
 from dnms.domain.reserved import is_reserved
 from dnms.events.address import AddressBlocked, AddressHeld, AddressReleased, AddressUnheld
@@ -124,8 +124,8 @@ def block(ledger: Ledger, request: BlockAddress, *, at: int) -> Iterator[Event]:
     owner = owner_of(ledger, request.address)
     if owner not in (None, request.holder):
         raise Refused("in-use", "another client has this address, or it is kept for one")
-    ledger.check_declines(request.client, at=at)
+    declining.check(ledger, request.client, at=at)
     if lease is not None:
         yield allocating.withdrawn(lease)
-        yield from ledger.moved_on(lease)
+        yield from declining.moved_on(ledger, lease)
     yield AddressBlocked(address=request.address, client=request.client, blocked_until=until, cause=request.cause)

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from dnms.domain import allocating, holding, planned
+from dnms.domain import allocating, declining, gateways, holding, planned
 from dnms.domain.adopted import Adopted
 from dnms.domain.aggregate import Refused
 from dnms.domain.blocks import Blocks, KeptBlocks, block_of
@@ -22,7 +22,7 @@ from dnms.domain.given import Given
 from dnms.domain.horizons import Horizons
 from dnms.domain.leases import Binding, Lease, Leases, leased
 from dnms.domain.remembered import NOTHING, Remembered
-from dnms.domain.reserved import fixed_addresses, prefix_in
+from dnms.domain.reserved import fixed_addresses
 from dnms.domain.strategies import COUNTING, ENTROPY
 from dnms.events.address import (
     AddressAllocated,
@@ -38,6 +38,7 @@ from dnms.events.address import (
     HashMoved,
     OutageGranted,
 )
+from dnms.events.gateway import GatewayAppeared, GatewayVanished
 from dnms.events.ip import family
 from dnms.events.plan import AdoptedPlan, PlanAdopted, Pool
 from dnms.events.recorded import Event, Request
@@ -53,14 +54,12 @@ from dnms.events.requests import (
     MoveAddress,
     ReleaseAddress,
     RenewAddress,
+    ReportGateway,
     UnholdAddress,
     WithdrawAddress,
 )
 from dnms.kit.clock import MICROSECONDS
 from dnms.kit.overlay import Overlay, overlaid
-
-MAX_DECLINES: Final = 8
-"""Addresses that one client may have in quarantine, declined or blocked, so that a broken one cannot eat the pool."""
 
 MAX_CONSEQUENCES: Final = 4_000
 """Leases that one adoption ends, and reservations that it changes; who adopts asks again until none is left."""
@@ -83,6 +82,7 @@ class Ledger:
         self.blocks, self.kept_blocks = Blocks(), KeptBlocks()
         self.given = Given(self)
         self.horizons = Horizons()
+        self.gateways: gateways.Gateways = {}
 
     @property
     def plan(self) -> AdoptedPlan:
@@ -102,7 +102,7 @@ class Ledger:
     def draft(self) -> Ledger:
         """A copy that may be thrown away; it reads what this one has made of its ranges and does not write it."""
         draft = Ledger(self.secret)
-        draft.adopted = self.adopted
+        draft.adopted, draft.gateways = self.adopted, self.gateways
         draft.leases, draft.bindings, draft.others = Overlay(self.leases), Overlay(self.bindings), overlaid(self.others)
         draft.held, draft.holds = overlaid(self.held), overlaid(self.holds)
         draft.planned = overlaid(self.planned)
@@ -142,7 +142,7 @@ class Ledger:
 
         Refused: `no-subnet`, `no-pool`, `no-strategy`, `unknown-group`, `exhausted`, `no-binding`, `not-in-plan`,
         `in-use`, `held`, `not-held`, `reserved-address`, `not-in-group`, `other-block`, `too-many-holds`,
-        `too-many-declines`, `level`, `not-for-ledger`.
+        `too-many-declines`, `too-many-gateways`, `level`, `not-for-ledger`.
         """
         if self.plan.level > LEVEL and not isinstance(request, AdoptPlan):
             raise Refused("level", f"the site is at level {self.plan.level}; this release knows {LEVEL}: upgrade it")
@@ -155,7 +155,7 @@ class Ledger:
                 lease = self.bound(request)
                 return (AddressReleased(address=lease.address, client=lease.client, iaid=lease.iaid),)
             case DeclineAddress():
-                return self._decline(self.bound(request), at)
+                return declining.decline(self, self.bound(request), at=at)
             case ExpireAddresses():
                 return tuple(self._expire(request.addresses, at))
             case AdoptPlan():
@@ -172,6 +172,8 @@ class Ledger:
                 return (allocating.withdrawn(self.bound(request)),)
             case BlockAddress():
                 return tuple(holding.block(self, request, at=at))
+            case ReportGateway():
+                return tuple(gateways.report(self, request))
             case MergeOutage():
                 return tuple(allocating.merge(self, request, at=at, entropy=entropy))
         raise Refused("not-for-ledger", f"a ledger does not decide {request.NAME}")
@@ -255,31 +257,6 @@ class Ledger:
                 if is_anothers or (in_block and owners[block_of(address)] != lease.client):
                     yield lease
 
-    def check_declines(self, client: bytes, *, at: int) -> None:
-        """Refused `too-many-declines` if the client keeps too many addresses from others already."""
-        if self.remembered.declines(client, at=at) >= MAX_DECLINES:
-            raise Refused("too-many-declines", f"{MAX_DECLINES} addresses are in quarantine for this client already")
-
-    def _decline(self, lease: Lease, at: int) -> tuple[Event, ...]:
-        self.check_declines(lease.client, at=at)
-        pool = self.pool_of(lease.address)
-        quarantine = pool.quarantine if pool else 0
-        declined = AddressDeclined(
-            address=lease.address,
-            client=lease.client,
-            iaid=lease.iaid,
-            quarantined_until=at + quarantine * MICROSECONDS,
-        )
-        return declined, *self.moved_on(lease)
-
-    def moved_on(self, lease: Lease) -> tuple[HashMoved, ...]:
-        """The holder's candidates begin behind those that it has come to."""
-        prefix = prefix_in(self.plan.subnet, lease.address) if self.plan.subnet else None
-        if prefix is None:
-            return ()
-        counter = self.remembered.counter((lease.client, lease.iaid, prefix)) + 1
-        return (HashMoved(client=lease.client, iaid=lease.iaid, prefix=prefix, counter=counter),)
-
     def _expire(self, addresses: tuple[bytes, ...], at: int) -> Iterator[Event]:
         for address in dict.fromkeys(addresses):
             lease = self.leases.get(address)
@@ -327,6 +304,8 @@ class Ledger:
                 self._grant(event, durable=durable)
             case HashMoved():
                 self.remembered.move((event.client, event.iaid, event.prefix), event.counter)
+            case GatewayAppeared() | GatewayVanished():
+                self.gateways = gateways.evolve(self.gateways, event)
             case PlanAdopted():
                 self._follow(event.plan)
         if durable:
@@ -469,7 +448,7 @@ class Ledger:
 
     def _follow(self, plan: AdoptedPlan) -> None:
         """Another plan: what was made of the pools' ranges is made anew."""
-        self.adopted = Adopted(plan)
+        self.adopted, self.gateways = Adopted(plan), gateways.wanted(self.gateways, plan)
         self.blocks, self.kept_blocks, self.given = Blocks(), KeptBlocks(), Given(self)
         for address, (client, _) in self.held.items():
             self._keep_block(address, client)

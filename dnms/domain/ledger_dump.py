@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from dnms.domain.adopted import Adopted
+from dnms.domain.gateways import Gateway
 from dnms.domain.given import GivenDump
 from dnms.domain.horizons import HorizonsDump
 from dnms.domain.leases import Binding, LeasesDump
@@ -25,6 +26,7 @@ class LedgerDump(msgspec.Struct, frozen=True, kw_only=True):
     remembered: RememberedDump
     blocks: tuple[tuple[bytes, bytes, int], ...]
     given: GivenDump
+    gateways: dict[bytes, Gateway] = {}
 
 
 def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
@@ -41,6 +43,7 @@ def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
         remembered=ledger.remembered.dump(),
         blocks=ledger.blocks.dump(),
         given=ledger.given.dump(),
+        gateways=dict(ledger.gateways),
     )
     return rest, (*buffers, ends)
 
@@ -61,3 +64,4 @@ def load(ledger: Ledger, rest: LedgerDump, buffers: memoryview) -> None:
     ledger.remembered.load(rest.remembered)
     ledger.blocks.load(rest.blocks)
     ledger.given.load(rest.given)
+    ledger.gateways = rest.gateways

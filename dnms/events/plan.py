@@ -77,6 +77,7 @@ class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
     mtu: int = 0
     strict: bool = False  # nothing is given, renewed or refused here that the log does not hold
     groups: dict[Name, Stateless] = {}  # by name, of those whose members are told something else here
+    learn_gateways: bool = False  # from the routers that advertise themselves on the link, behind those above
     policy: PolicyChoice = PolicyChoice()
 
     def __post_init__(self) -> None:

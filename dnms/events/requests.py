@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -159,6 +159,15 @@ class ExpireAddresses(Request, frozen=True, kw_only=True, omit_defaults=True):
     addresses: Annotated[tuple[Address, ...], msgspec.Meta(max_length=MAX_EXPIRIES)]
 
 
+class ReportGateway(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent has seen something of a router on its link."""
+
+    NAME = "gateway.report"
+    address: Address
+    seen: Literal["advertised", "answers", "silent", "farewell", "expired"]
+    preference: int = 0  # of an advertised one: -1 low, 0 medium, 1 high (RFC 4191, 2.1)
+
+
 class IdentifyNode(Request, frozen=True, kw_only=True, omit_defaults=True):
     """A node said who and where it is."""
 
@@ -231,6 +240,7 @@ REQUESTS = (
     BlockAddress,
     MergeOutage,
     ExpireAddresses,
+    ReportGateway,
     IdentifyNode,
     EnterNode,
     CompleteNode,

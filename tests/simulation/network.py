@@ -10,6 +10,7 @@ from typing import Any
 
 from dnms.agents.tls import Validity
 from dnms.events.ip import format_address
+from dnms.linux.advertisements import Heard
 from dnms.linux.errors import KernelError
 from dnms.linux.multicast import Peer, Receive
 from dnms.wire.datagrams import HOP_LIMIT
@@ -109,6 +110,14 @@ class Host:
         await asyncio.sleep(2 * self.network.delay())
         others = [host for host in self.network.hosts.values() if host is not self and self.network.reach(self, host)]
         return {address: frozenset(host.address[-6:] for host in others if host.uses(address)) for address in addresses}
+
+    async def answering(self, addresses: Collection[bytes]) -> Collection[bytes]:
+        """Those that somebody has, for `link.Link`."""
+        return {address for address, hosts in (await self.users(addresses)).items() if hosts}
+
+    def advertisements(self, heard: Heard) -> Datagrams:
+        """No router advertises itself here, for `link.Link`."""
+        return self.open(lambda data, peer, hops: None)
 
     async def connect(
         self, endpoint: Endpoint, *, seen: float

@@ -18,6 +18,7 @@ from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import Claims
 from dnms.agents.subnet.extending import Extending
 from dnms.agents.subnet.folds import Folds
+from dnms.agents.subnet.gateways import Gateways
 from dnms.agents.subnet.link import Link
 from dnms.agents.subnet.linux import LinuxLink
 from dnms.agents.subnet.newcomers import NEW_AT_ONCE, Newcomers
@@ -237,6 +238,7 @@ async def _serve(link: Link, port: int, offer: Offer, books: Books, sessions: Se
         tasks.create_task(offers.run())
         tasks.create_task(_push(books, sessions))
         tasks.create_task(Extending(books, sessions).run())
+        tasks.create_task(Gateways(books, link).run())
 
 
 def fitting(offer: Offer) -> Offer:

@@ -32,6 +32,7 @@ from dnms.events.address import AddressDeprecated, AddressHeld, AddressWithdrawn
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import Commit, Stored
 from dnms.events.configuration import Generation
+from dnms.events.gateway import GatewayAppeared, GatewayVanished
 from dnms.events.node import NodeEntered, NodeForgotten, NodeReady
 from dnms.events.plan import GroupDefined, GroupWithdrawn, PlanAdopted
 from dnms.events.recorded import Event, Request
@@ -49,7 +50,9 @@ MAX_UNIDENTIFIED = 4_096
 ABANDONED = "agent-restarted"
 """Why a session was closed whose agent ended without a word: killed, or by a power cut."""
 
-_TELLING = frozenset({PlanAdopted, AddressHeld, AddressDeprecated, AddressWithdrawn, OutageGranted})
+_TELLING = frozenset(
+    {PlanAdopted, AddressHeld, AddressDeprecated, AddressWithdrawn, GatewayAppeared, GatewayVanished, OutageGranted}
+)
 """After these a node may be due something else. A set, since a start reads a million that are none of these."""
 
 _logger = structlog.get_logger(__name__)
@@ -335,6 +338,8 @@ class Books:
                         f"the site is at level {event.plan.level}; this release knows {LEVEL}: upgrade it"
                     )
                 self._plan_changed.set()  # another agent may have been behind ours
+                self._push(None)
+            elif isinstance(event, GatewayAppeared | GatewayVanished):
                 self._push(None)
             elif isinstance(event, AddressHeld | AddressDeprecated | AddressWithdrawn | OutageGranted):
                 self._push(event.client)

@@ -23,8 +23,8 @@ import structlog
 from dnms.agents.subnet.books import Books
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
+from dnms.domain.declining import MAX_DECLINES
 from dnms.domain.holding import owner_of
-from dnms.domain.ledger import MAX_DECLINES
 from dnms.events.configuration import Snapshot
 from dnms.events.ip import format_address
 from dnms.events.requests import BlockAddress

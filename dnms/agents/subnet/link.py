@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Protocol
 
+from dnms.linux.advertisements import Heard
 from dnms.linux.multicast import Peer, Receive
 from dnms.wire.messages import Endpoint
 
@@ -58,6 +59,13 @@ class Discovery(Protocol):
         """Hear no more."""
 
 
+class Hearing(Protocol):
+    """Something that hears the link."""
+
+    def close(self) -> None:
+        """Hear no more."""
+
+
 class Link(Protocol):
     """`LinuxLink` is the one there is; a port, so that the agent also runs where time and network are simulated."""
 
@@ -74,4 +82,12 @@ class Link(Protocol):
 
     async def users(self, addresses: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
         """Ask the link who has these addresses: the hardware addresses that answer for each. KernelError."""
+        ...
+
+    async def answering(self, addresses: Collection[bytes]) -> Collection[bytes]:
+        """Ask the link: those of the addresses that somebody there has, or this machine. KernelError."""
+        ...
+
+    def advertisements(self, heard: Heard) -> Hearing:
+        """Hear what routers advertise, and ask them to; after `listen`. KernelError."""
         ...

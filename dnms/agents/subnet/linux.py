@@ -13,11 +13,13 @@ from dnms.agents.subnet.link import Streams
 from dnms.events.configuration import InterfaceAddress
 from dnms.events.ip import family
 from dnms.linux import arp, multicast, neighbours
+from dnms.linux.advertisements import Advertisements, Heard
 from dnms.linux.dad import link_local_ready
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
 from dnms.linux.multicast import DatagramReader, Peer, Receive
 from dnms.linux.netlink import Netlink
+from dnms.linux.solicitation import solicit_routers
 from dnms.wire.messages import ALL_NODES, GROUP, MAX_ENDPOINTS, PORT, Endpoint
 
 GROUPS = (GROUP, ALL_NODES)
@@ -147,13 +149,32 @@ class LinuxLink:
         """The hardware addresses that answer for each; after `listen`. KernelError."""
         six = [address for address in addresses if family(address) == 6]
         four = [address for address in addresses if family(address) == 4]
-        async with Netlink() as netlink:
-            own = await netlink.addresses(self._index)
+        own = await self._own()
         sources = {address: _source(own, address) for address in four}
         by_arp, by_nd = await asyncio.gather(
             arp.answers(self._interface, sources), neighbours.answers(self._interface, six)
         )
         return by_arp | by_nd
+
+    async def answering(self, addresses: Collection[bytes]) -> Collection[bytes]:
+        """Those of the addresses that somebody on the link has, or this machine; after `listen`. KernelError."""
+        own = {each.address for each in await self._own()}
+        others = [address for address in addresses if address not in own]
+        return own.intersection(addresses).union(await self.users(others))
+
+    def advertisements(self, heard: Heard) -> Advertisements:
+        """Hear what routers advertise, and ask them to; after `listen`. KernelError."""
+        hearing = Advertisements(self._interface, heard)
+        try:
+            solicit_routers(self._index)
+        except KernelError:
+            hearing.close()
+            raise
+        return hearing
+
+    async def _own(self) -> tuple[InterfaceAddress, ...]:
+        async with Netlink() as netlink:
+            return await netlink.addresses(self._index)
 
 
 def _source(own: Iterable[InterfaceAddress], asked: bytes) -> bytes:

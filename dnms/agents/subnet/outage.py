@@ -24,7 +24,7 @@ import structlog
 from dnms.bus.committer import Committer
 from dnms.bus.port import LogError, LostRace, Unanswered, Unavailable
 from dnms.disk.journal import JournalError
-from dnms.domain import outage
+from dnms.domain import declining, outage
 from dnms.domain.aggregate import Refused
 from dnms.domain.ledger import Ledger
 from dnms.domain.outage import OUTAGE
@@ -194,7 +194,7 @@ class Outage:
         at, pool = self._now(), self.ledger.pool_of(address)
         over = msgspec.structs.replace(entry, valid_until=at, horizon=at)
         try:
-            self.ledger.check_declines(client, at=at)
+            declining.check(self.ledger, client, at=at)
             await self._write(over)
         except JournalError as error:
             raise Refused(OUTAGE, "the journal cannot be written") from error

@@ -49,6 +49,7 @@ from dnms.events.requests import (
     PartNode,
     ReleaseAddress,
     RenewAddress,
+    ReportGateway,
     UnholdAddress,
     WithdrawAddress,
 )
@@ -80,7 +81,7 @@ number = 0x0777
 name = "lan"
 realm = "default"
 prefixes = ["2001:db8:1:1::/64", "192.0.2.0/24"]
-gateways = ["fe80::1"]
+gateways = ["fe80::1", "fe80::2"]
 [[subnet]]
 name = "attic"
 realm = "other"
@@ -245,6 +246,8 @@ def made() -> list[Record]:
             cause=site.heads[subjects.seen(SITE, "lan", "east")],
         )
     )
+    site.lease(ReportGateway(address=parse_address("fe80::2"), seen="silent"))
+    site.lease(ReportGateway(address=parse_address("fe80::2"), seen="answers"))
     granted = MergeOutage(
         client=client(6),
         iaid=1,

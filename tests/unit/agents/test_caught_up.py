@@ -21,6 +21,7 @@ from dnms.events import subjects
 from dnms.events.address import AddressAllocated, AddressWithdrawn
 from dnms.events.recorded import Event
 from dnms.kit.clock import MICROSECONDS
+from dnms.linux.advertisements import Heard
 from dnms.linux.multicast import Receive
 from dnms.wire import node_events
 from dnms.wire.messages import Offer
@@ -90,6 +91,12 @@ class Unseen:
 
     async def users(self, addresses: Collection[bytes]) -> NoReturn:
         raise AssertionError("it asked who is there")
+
+    async def answering(self, addresses: Collection[bytes]) -> NoReturn:
+        raise AssertionError("it asked who answers")
+
+    def advertisements(self, heard: Heard) -> NoReturn:
+        raise AssertionError("it listened to routers")
 
 
 async def serve(books: Books) -> None:

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import MAX_CLAIMS, PAUSE, Claims
-from dnms.domain.ledger import MAX_DECLINES
+from dnms.domain.declining import MAX_DECLINES
 from dnms.events import codec
 from dnms.events.address import AddressAllocated, AddressBlocked, AddressWithdrawn
 from dnms.events.configuration import InterfaceAddress

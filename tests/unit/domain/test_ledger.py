@@ -5,9 +5,10 @@ import pytest
 
 from dnms.domain.aggregate import Question, Refused, settle
 from dnms.domain.allocating import MAX_OTHERS, Search
+from dnms.domain.declining import MAX_DECLINES
 from dnms.domain.document import LEVEL
 from dnms.domain.horizons import SLACK
-from dnms.domain.ledger import MAX_DECLINES, Ledger
+from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.events.address import (
     AddressAllocated,

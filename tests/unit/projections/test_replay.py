@@ -11,7 +11,7 @@ from dnms.bus.append import append
 from dnms.bus.memory import MemoryLog
 from dnms.domain.document import from_toml
 from dnms.domain.plan import PlanState
-from dnms.events import address, codec, node, plan, seen
+from dnms.events import address, codec, gateway, node, plan, seen
 from dnms.events.address import (
     AddressAllocated,
     AddressBlocked,
@@ -352,7 +352,7 @@ async def logged_more(log: MemoryLog) -> None:
     await append(log, f"dnms.{SITE}.node.0b", codec.encode(commit), expected=0)
 
 
-FAMILIES = {plan: "plan", node: "node.0a", address: "ledger.lan", seen: "seen.lan.east"}
+FAMILIES = {plan: "plan", node: "node.0a", address: "ledger.lan", gateway: "ledger.lan", seen: "seen.lan.east"}
 
 
 @pytest.mark.parametrize(
