@@ -50,9 +50,9 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One worker a core. tests/conftest.py keeps a file's tests on one worker, and all that touch the kernel on a single one.
+# One worker a core, each with a half of the files, whose fixtures it makes once; who is done first takes of the other's.
 test: check packages
-	$(BIN)/pytest --numprocesses auto --dist loadgroup
+	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 # asyncio ends TLS differently from release to release; Debian 12 has 3.11.2, and the newest 3.11 forgives more.
 other:

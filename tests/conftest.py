@@ -17,7 +17,7 @@ from hypothesis import settings
 
 TESTS = Path(__file__).parent
 KERNEL = {"netns", "peers", "system"}
-"""Folders of tests that need root and a real kernel: they share one worker, and CI does not let them be skipped."""
+"""Folders of tests that need root and a real kernel: CI does not let them be skipped."""
 
 QUIET = {"unit", "properties", "house", "simulation"}
 """Folders of tests that start nothing that could be left behind; the search for it would be half of their time."""
@@ -33,18 +33,6 @@ PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 def folder(path: Path) -> str:
     """The folder of `tests` that a test is in; empty outside of them."""
     return path.relative_to(TESTS).parts[0] if path.is_relative_to(TESTS) else ""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep a file's tests on one worker, where they share fixtures, and all that need the kernel on a single one.
-
-    Those of the simulation share none, and any worker takes the next.
-    """
-    for item in items:
-        group = "kernel" if folder(item.path) in KERNEL else item.nodeid.partition("::")[0]
-        if folder(item.path) == "simulation":
-            group = item.nodeid
-        item.add_marker(pytest.mark.xdist_group(group))
 
 
 # --- nothing is skipped that CI relies on
