@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from pathlib import Path
 from types import TracebackType
 
@@ -171,6 +171,13 @@ class LoopbackDatagrams:
         self._reader.close()
 
 
+class Unheard:
+    """No router advertises itself here."""
+
+    def close(self) -> None:
+        """Nothing was heard."""
+
+
 class LoopbackMachine:
     """A machine whose agent may go on when `gun` is set, and whose kernel lets every address be used at once."""
 
@@ -236,6 +243,10 @@ class LoopbackMachine:
             sysctls=SETTINGS,
             kernel="6.18",
         )
+
+    def hear_routers(self, interface: int, changed: Callable[[], None]) -> Unheard:
+        """There are none."""
+        return Unheard()
 
     async def addresses(self, interface: int) -> tuple[InterfaceAddress, ...]:
         """All addresses."""

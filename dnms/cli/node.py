@@ -9,11 +9,12 @@ from typing import Annotated
 from cyclopts import App, Parameter
 from rich.console import RenderableType
 
-from dnms.cli import node_changes
+from dnms.cli import node_changes, node_configuration
 from dnms.cli.answers import NodeAnswer
 from dnms.cli.asking import NOW, AskingThen
 from dnms.cli.exits import OK, USAGE, Failure
 from dnms.cli.listing import Listing, listed
+from dnms.cli.node_diff import diff
 from dnms.cli.rendering import Output, answer, facts, say_if_none, table
 from dnms.cli.who_had import of_node
 from dnms.projections.addresses.queries import NodeAddressRow
@@ -22,6 +23,7 @@ from dnms.projections.nodes.queries import SHORT, NodeRow, ambiguous
 app = App(name="node", help="The machines: who is there, how one is configured; enter, join and forget them.")
 node_changes.register(app)
 app.command(of_node, name="history")
+app.command(diff)
 
 USABLE = "usable"  # the outcome that needs no word
 
@@ -49,7 +51,7 @@ def show(
     asking: AskingThen = NOW,
     output: Output = "table",
 ) -> int:
-    """One node: who it is, every address that it has, its sessions."""
+    """One node: who it is, every address that it has, its sessions, and what else its kernel told."""
     if not node.strip():
         raise Failure(USAGE, "expected the name of a node, or its client id; `dnms node list` has them")
     found = asking.ask(lambda answers: answers.node(node))
@@ -79,7 +81,7 @@ def _origin(held: NodeAddressRow) -> str:
 
 
 def _tables(about: NodeAnswer) -> Iterable[RenderableType]:
-    node = about.node
+    node, flags = about.node, node_configuration.flags_of(about.configuration)
     yield facts(
         [
             ("node", node.name),
@@ -101,11 +103,12 @@ def _tables(about: NodeAnswer) -> Iterable[RenderableType]:
         ]
     )
     yield table(
-        ("Address", "Origin", "Since", "Valid until", "Outcome"),
+        ("Address", "Origin", "Flags", "Since", "Valid until", "Outcome"),
         (
             (
                 one.address if one.prefix_length is None else f"{one.address}/{one.prefix_length}",
                 _origin(one),
+                flags.get(one.address),
                 one.since,
                 one.valid_until or "for ever",
                 node.outcomes.get(one.address),
@@ -122,3 +125,5 @@ def _tables(about: NodeAnswer) -> Iterable[RenderableType]:
         ),
         title="Sessions",
     )
+    if about.configuration is not None:
+        yield from node_configuration.tables(about.configuration)

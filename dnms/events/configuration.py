@@ -32,6 +32,7 @@ Rivals = Literal["report", "configure"]
 MAX_LINKS = 1_024
 MAX_ADDRESSES = 4_096
 MAX_ROUTES = 4_096
+MAX_ROUTERS = 64
 """A registration holds at most so many of each; routes of routing daemons are counted, not listed."""
 
 
@@ -46,6 +47,7 @@ class Link(Part, frozen=True, kw_only=True, omit_defaults=True):
     up: bool = False
     carrier: bool = False
     master: int = 0  # index of the bridge or bond that it belongs to
+    state: str = ""  # RFC 2863's, as the kernel has it: up, down, dormant, lower-layer-down, …; empty: not known
 
 
 class InterfaceAddress(Part, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,7 +56,7 @@ class InterfaceAddress(Part, frozen=True, kw_only=True, omit_defaults=True):
     interface: int  # index of the link
     address: Address
     prefix_length: int  # of 128
-    origin: str  # link-local, slaac, temporary, managed, loopback, other
+    origin: str  # link-local, slaac, temporary, dhcp, managed, loopback, other
     flags: int = 0  # IFA_F_*
     preferred: int | None = None  # seconds left; None: for ever
     valid: int | None = None  # seconds left; None: for ever
@@ -77,6 +79,38 @@ class Resolver(Part, frozen=True, kw_only=True, omit_defaults=True):
     search: tuple[str, ...] = ()
 
 
+class Router(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A neighbour that says that it is a router (RFC 4861, 4.4)."""
+
+    interface: int  # index of the link
+    address: Address
+
+
+class AdvertisedPrefix(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A prefix that a router advertises (RFC 4861, 4.6.2)."""
+
+    prefix: Prefix
+    on_link: bool = False
+    autonomous: bool = False
+    valid: int = 0  # seconds
+    preferred: int = 0
+
+
+class Advertisement(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """What a router advertises on a link of the node, whether its kernel heeds that or not."""
+
+    interface: int  # index of the link
+    router: Address
+    lifetime: int = 0  # seconds; 0: it is no default router
+    managed: bool = False  # M
+    other: bool = False  # O
+    preference: int = 0  # -1 low, 0 medium, 1 high (RFC 4191, 2.2)
+    mtu: int = 0  # 0: not said
+    prefixes: tuple[AdvertisedPrefix, ...] = ()
+    dns: tuple[Address, ...] = ()
+    search: tuple[str, ...] = ()
+
+
 class Snapshot(Part, frozen=True, kw_only=True, omit_defaults=True):
     """The whole network configuration of a node at one moment."""
 
@@ -87,9 +121,36 @@ class Snapshot(Part, frozen=True, kw_only=True, omit_defaults=True):
     resolver: Resolver = Resolver()
     sysctls: dict[str, str] = {}
     kernel: str = ""
+    host: Personal | None = None  # its host name
+    routers: Annotated[tuple[Router, ...], msgspec.Meta(max_length=MAX_ROUTERS)] = ()
+    advertisements: Annotated[tuple[Advertisement, ...], msgspec.Meta(max_length=MAX_ROUTERS)] = ()
 
     def __post_init__(self) -> None:
         share_defaults(self)
+
+
+class Difference(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """What became of a configuration: what is new or otherwise, and what is gone. None: as it was.
+
+    A link is known by its index, an address by its link, itself and its prefix length, an advertisement by its link and
+    router.
+    """
+
+    links: tuple[Link, ...] = ()
+    links_gone: tuple[int, ...] = ()
+    addresses: tuple[InterfaceAddress, ...] = ()
+    addresses_gone: tuple[InterfaceAddress, ...] = ()  # as they were
+    routes: tuple[Route, ...] = ()
+    routes_gone: tuple[Route, ...] = ()
+    routes_not_listed: int | None = None
+    resolver: Resolver | None = None
+    sysctls: dict[str, str] = {}  # empty: there is no such setting any more, with its interface
+    kernel: str | None = None
+    host: Personal | None = None
+    routers: tuple[Router, ...] = ()
+    routers_gone: tuple[Router, ...] = ()
+    advertisements: tuple[Advertisement, ...] = ()
+    advertisements_gone: tuple[Router, ...] = ()
 
 
 class Generation(msgspec.Struct, frozen=True, array_like=True, order=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnms.events.configuration import ClientId, Generation, Snapshot
+from dnms.events.configuration import ClientId, Difference, Generation, Snapshot
 from dnms.events.ip import Address
 from dnms.events.recorded import Event, Part
 
@@ -52,6 +52,23 @@ class ConfigurationRegistered(Event, frozen=True, kw_only=True, omit_defaults=Tr
     snapshot: Snapshot
 
 
+class ConfigurationChanged(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A node's configuration is otherwise than it was registered, or changed, last."""
+
+    NAME = "configuration.changed"
+    client: ClientId
+    change: Difference
+
+
+class ConfigurationFlapped(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A node's configuration changed more often than is recorded one by one; where it came to follows."""
+
+    NAME = "configuration.flapped"
+    client: ClientId
+    changes: int  # that are not recorded
+    began: int  # the first of them; microseconds since 1970-01-01 UTC
+
+
 class AppliedItem(Part, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one assigned address."""
 
@@ -83,6 +100,8 @@ EVENTS = (
     IdentityContested,
     HardwareContested,
     ConfigurationRegistered,
+    ConfigurationChanged,
+    ConfigurationFlapped,
     ConfigurationApplied,
     OutageEnded,
 )

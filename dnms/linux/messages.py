@@ -9,7 +9,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from dnms.events.configuration import InterfaceAddress, Link, Route
+from dnms.events.configuration import InterfaceAddress, Link, Route, Router
 from dnms.events.ip import MAPPED, MAPPED_BITS, Prefix, is_link_local
 from dnms.events.recorded import Personal
 
@@ -22,6 +22,9 @@ RTM_GETADDR = 22
 RTM_NEWROUTE = 24
 RTM_DELROUTE = 25
 RTM_GETROUTE = 26
+RTM_GETNEIGH = 30
+
+NTF_ROUTER = 0x80
 
 IFF_UP = 0x1
 IFF_LOOPBACK = 0x8
@@ -59,13 +62,17 @@ LOOPBACK4 = 127  # the first byte
 _LINK = struct.Struct("=BxHiII")  # family, type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 _ROUTE = struct.Struct("=8BI")  # family, lengths, tos, table, protocol, scope, type, flags
+_NEIGHBOUR = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 _HOP = struct.Struct("=HBBi")  # length, flags, hops, index
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _LIFETIMES = struct.Struct("=II")  # preferred, valid; then when it was made and changed
 _U32 = struct.Struct("=I")
 
 _TYPE = 0x3FFF  # of an attribute, without NLA_F_NESTED and NLA_F_NET_BYTEORDER
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_OPERSTATE, _IFLA_LINKINFO = 1, 3, 4, 10, 16, 18
+_STATES = ("", "not-present", "down", "lower-layer-down", "testing", "dormant", "up")
+"""Of a link, by the kernel's numbers (RFC 2863, 3.1.14); it knows nothing of it where it is 0."""
+_NDA_DST = 1
 _IFLA_INFO_KIND = 1
 _IFA_ADDRESS, _IFA_LOCAL, _IFA_CACHEINFO, _IFA_FLAGS, _IFA_PROTO = 1, 2, 6, 8, 11
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_MULTIPATH, _RTA_VIA = 1, 4, 5, 6, 9, 18
@@ -115,6 +122,7 @@ def link(data: bytes) -> Link:
         up=bool(flags & IFF_UP),
         carrier=bool(flags & IFF_LOWER_UP),
         master=_number(attributes, _IFLA_MASTER),
+        state=_STATES[state] if (state := attributes.get(_IFLA_OPERSTATE, b"\0")[0]) < len(_STATES) else "",
     )
 
 
@@ -133,7 +141,7 @@ def interface_address(data: bytes) -> InterfaceAddress:
         interface=index,
         address=address,
         prefix_length=length + (MAPPED_BITS if ipv4 else 0),
-        origin=_origin(address, flags, protocol, ipv4=ipv4),
+        origin=_origin(address, flags, protocol, ipv4=ipv4, leased=valid != FOR_EVER and (ipv4 or length == 128)),
         flags=flags,
         preferred=_seconds(preferred),
         valid=_seconds(valid),
@@ -144,15 +152,26 @@ def _seconds(lifetime: int) -> int | None:
     return None if lifetime == FOR_EVER else lifetime
 
 
-def _origin(address: bytes, flags: int, protocol: int, *, ipv4: bool) -> str:
+def _origin(address: bytes, flags: int, protocol: int, *, ipv4: bool, leased: bool) -> str:
+    """Where it comes from, as far as the kernel can tell; `leased`: it ends, and brings no prefix of IPv6 with it, as
+    those that DHCP clients set and hardly any of those that people do.
+    """
     says = {
         "managed": protocol == MANAGED,
         "loopback": address[12] == LOOPBACK4 if ipv4 else address == LOOPBACK6,
         "link-local": is_link_local(address),
         "temporary": not ipv4 and flags & IFA_F_TEMPORARY,
         "slaac": not ipv4 and (protocol == IFAPROT_RA or flags & IFA_F_MANAGETEMPADDR),
+        "dhcp": leased,
     }
     return next((origin for origin, true in says.items() if true), "other")
+
+
+def router(data: bytes) -> Router | None:
+    """A neighbour that is a router, from the payload of RTM_NEWNEIGH; None if it is none."""
+    _, index, _, flags, _ = _NEIGHBOUR.unpack_from(data)
+    address = _attributes(data, _NEIGHBOUR.size).get(_NDA_DST, b"")
+    return Router(interface=index, address=_address(address)) if flags & NTF_ROUTER and address else None
 
 
 def routes(data: bytes) -> tuple[Route, ...]:

@@ -9,18 +9,22 @@ from types import TracebackType
 
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from dnms.events.configuration import (
     MAX_ADDRESSES,
     MAX_LINKS,
+    MAX_ROUTERS,
     MAX_ROUTES,
     InterfaceAddress,
     Link,
     Route,
+    Router,
     Snapshot,
 )
 from dnms.events.ip import MAPPED_BITS, Prefix, family
+from dnms.events.recorded import Personal
 from dnms.linux import messages, resolver, sysctl
 from dnms.linux.changes import Changes
 from dnms.linux.errors import KernelError
@@ -113,6 +117,14 @@ class Netlink:
             routes.extend(route for each in found for route in messages.routes(each))
         return tuple(routes), daemons
 
+    async def routers(self) -> tuple[Router, ...]:
+        """The neighbours that say that they are routers."""
+        request = ndmsg()
+        request["family"] = socket.AF_INET6
+        found = await self._requests.dump(messages.RTM_GETNEIGH, request, doing="list neighbours")
+        routers = (messages.router(each) for each in found)
+        return tuple(sorted((each for each in routers if each is not None), key=lambda each: each.address))
+
     async def snapshot(self, resolv_conf: Path) -> Snapshot:
         """The whole configuration at this moment. What is over the caps is left out, the most specific routes first."""
         links = await self.links()
@@ -131,6 +143,8 @@ class Netlink:
             resolver=resolver.read(resolv_conf),
             sysctls=sysctl.snapshot(link.name for link in links),
             kernel=os.uname().release,
+            host=Personal(os.uname().nodename),
+            routers=(await self.routers())[:MAX_ROUTERS],
         )
 
     # Changing

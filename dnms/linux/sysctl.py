@@ -34,6 +34,7 @@ OF_AN_INTERFACE = (
     "net/ipv6/conf/{}/disable_ipv6",
     "net/ipv6/conf/{}/forwarding",
     "net/ipv6/conf/{}/keep_addr_on_down",
+    "net/ipv6/conf/{}/optimistic_dad",
     "net/ipv6/conf/{}/use_tempaddr",
     "net/ipv4/conf/{}/forwarding",
     "net/ipv4/conf/{}/promote_secondaries",

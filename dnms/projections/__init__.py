@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dnms.projections import activity, addresses, events, history, nodes, pools
+from dnms.projections import activity, addresses, configurations, events, history, nodes, pools
 
 PROJECTIONS = (
     events.PROJECTION,
@@ -15,5 +15,6 @@ PROJECTIONS = (
     pools.PROJECTION,
     history.PROJECTION,
     activity.PROJECTION,
+    configurations.PROJECTION,
 )
 """Every view."""

@@ -16,7 +16,7 @@ from dnms.bus.port import Log
 from dnms.bus.reading import read_opened
 from dnms.events import subjects
 from dnms.events.commit import Stored
-from dnms.events.configuration import Snapshot
+from dnms.events.configuration import Difference, Snapshot
 from dnms.events.ip import format_address
 
 ENDINGS = ("address.released", "address.expired", "address.withdrawn", "address.declined")
@@ -45,7 +45,7 @@ class Naive(msgspec.Struct, kw_only=True):
     duplicates: list[str] = []  # allocations of an address that another client held; there is no such log
 
 
-def fold(commits: Iterable[Stored]) -> Naive:
+def fold(commits: Iterable[Stored]) -> Naive:  # noqa: PLR0912  # one case an event
     """Take in all of a log from its beginning."""
     state = _State()
     naive = state.naive
@@ -83,6 +83,8 @@ def fold(commits: Iterable[Stored]) -> Naive:
                 state.defined.pop(fields["name"], None)
             elif event.NAME == "configuration.registered":
                 state.registered(client, fields["snapshot"], subnet, stored)
+            elif event.NAME == "configuration.changed":
+                state.registered(client, state.changed(client, fields["change"]), subnet, stored)
     return state.finish()
 
 
@@ -97,6 +99,7 @@ class _State:
         self._leases: dict[tuple[str, str], tuple[str, int]] = {}
         self._uses: dict[tuple[str, str], tuple[tuple[str, str], int, str]] = {}
         self._latest: dict[str, int] = {}
+        self._snapshots: dict[str, Snapshot] = {}
         self._sessions: dict[tuple[str, str], tuple[str, int]] = {}  # (client, subject) to peer and since when
         self._identified: set[str] = set()  # clients that have said who they are
 
@@ -147,6 +150,7 @@ class _State:
         elif what == "node.parted":
             self.naive.joins.pop(client, None)
         elif what == "node.forgotten":
+            self._snapshots.pop(client, None)
             self.naive.joins.pop(client, None)
             self._identified.discard(client)
             self.naive.names.pop(client, None)
@@ -157,7 +161,20 @@ class _State:
         if not ends:
             self.naive.reserved[address, subnet] = client
 
+    def changed(self, client: str, change: Difference) -> Snapshot:
+        """Links and addresses after a change: nothing else is asked of them here."""
+        before = self._snapshots.get(client, Snapshot())
+        links = {link.index: link for link in before.links if link.index not in change.links_gone}
+        links |= {link.index: link for link in change.links}
+        gone = {(one.interface, one.address, one.prefix_length) for one in change.addresses_gone}
+        addresses = {(one.interface, one.address, one.prefix_length): one for one in before.addresses}
+        for one in change.addresses:
+            addresses[one.interface, one.address, one.prefix_length] = one
+        left = [one for key, one in addresses.items() if key not in gone]
+        return Snapshot(links=tuple(links.values()), addresses=tuple(left))
+
     def registered(self, client: str, snapshot: Snapshot, subnet: str, stored: Stored) -> None:
+        self._snapshots[client] = snapshot
         self.naive.registered[client] = {format_address(one.address) for one in snapshot.addresses}
         now = self._latest[client] = max(stored.commit.time, self._latest.get(client, 0))
         uses: dict[str, tuple[str, str]] = {}

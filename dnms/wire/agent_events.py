@@ -25,6 +25,7 @@ class Registered(msgspec.Struct, frozen=True):
     id: int
     snapshot: Snapshot
     digest: bytes
+    follows: bytes  # digest of what some agent has confirmed to the node last; empty: none
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -33,6 +34,7 @@ class Observed(msgspec.Struct, frozen=True):
     id: int
     snapshot: Snapshot
     digest: bytes
+    follows: bytes  # digest of what this agent has confirmed to the node last
 
 
 class Requested(msgspec.Struct, frozen=True):

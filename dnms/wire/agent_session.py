@@ -249,7 +249,7 @@ class AgentSession:
             return
         snapshot = decode_snapshot(whole, register.digest)
         if self._admit(frame_id, register.digest, now):
-            self._events.append(Registered(frame_id, snapshot, register.digest))
+            self._events.append(Registered(frame_id, snapshot, register.digest, register.follows))
 
     def _take_observed(self, frame_id: int, observe: messages.Observe, now: float) -> None:
         snapshot = decode_snapshot(observe.snapshot, observe.digest)
@@ -258,7 +258,7 @@ class AgentSession:
         if observe.previous != self.digest:
             self.error(frame_id, Code.DIGEST, "it follows a configuration that is not known here")
             return
-        self._events.append(Observed(frame_id, snapshot, observe.digest))
+        self._events.append(Observed(frame_id, snapshot, observe.digest, observe.previous))
 
     def _take_request(self, frame_id: int, message: Message, now: float) -> None:
         if not self._admit(frame_id, b"", now):

@@ -110,6 +110,7 @@ class Register(Message, frozen=True, kw_only=True, omit_defaults=True):
     chunk: Annotated[int, msgspec.Meta(ge=0, lt=MAX_CHUNKS)]
     chunks: Annotated[int, msgspec.Meta(ge=1, le=MAX_CHUNKS)]
     data: Annotated[bytes, msgspec.Meta(min_length=1, max_length=MAX_REGISTRATION)]
+    follows: Annotated[bytes, msgspec.Meta(max_length=32)] = b""  # digest of what an agent has confirmed to it last
 
 
 class Registered(Message, frozen=True, kw_only=True, omit_defaults=True):

@@ -55,7 +55,7 @@ class NodeSession:
         self._asked: Asked | None = None  # the request of this exchange
         self._ask_at = now  # when to ask again, idle and not settled
         self._confirm = False  # the link came back while something else went on
-        self._observing = Observing(self._channel)
+        self._observing = Observing(self._channel, state)
         self._ask(
             messages.Hello(lowest=LOWEST_VERSION, highest=VERSION, duid=duid, name=name, interface=interface), now
         )

@@ -44,6 +44,7 @@ class NodeState:
         self.link: tuple[str, str] | None = None  # site and subnet that the assignment is of
         self.held: dict[bytes, Held] = {}  # by address
         self.declining: dict[bytes, int] = {}  # duplicates that no agent has replaced yet
+        self.registered = b""  # digest of the configuration that an agent has confirmed last
         self.renew_at = math.inf  # T1
         self.rebind_at = math.inf  # T2
         self._ends: dict[bytes, float] = {}  # of the assignment's addresses

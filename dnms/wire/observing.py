@@ -14,6 +14,7 @@ from dnms.wire.channel import Channel
 from dnms.wire.errors import Code
 from dnms.wire.frames import encode
 from dnms.wire.messages import Error, Observe
+from dnms.wire.node_state import NodeState
 from dnms.wire.registration import cut, digest_of, encode_snapshot
 
 MAX_WAITING = 8  # snapshots; they wait for one answer, and more come only where somebody fights with the agent
@@ -22,8 +23,9 @@ MAX_WAITING = 8  # snapshots; they wait for one answer, and more come only where
 class Observing:
     """The snapshots of one session. Nothing is observed before the first one is registered."""
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, state: NodeState) -> None:
         self._channel = channel
+        self._state = state
         self._known = b""  # digest of the newest snapshot that the agent has
         self._sent = b""  # the snapshot that is on its way
         self._waiting: deque[tuple[bytes, bool]] = deque(maxlen=MAX_WAITING)  # later ones; whether each lasts
@@ -36,7 +38,7 @@ class Observing:
 
     def confirm(self, digest: bytes, now: float) -> None:
         """The agent has the registered one."""
-        self._known = digest
+        self._known = self._state.registered = digest
         self._follow(now)
 
     def observe(self, snapshot: Snapshot, now: float, *, lasting: bool = False) -> None:
@@ -95,4 +97,4 @@ class Observing:
 
     def _whole(self) -> tuple[int, bytes]:
         frame_id = self._channel.next_id()
-        return frame_id, b"".join(encode(chunk, frame_id) for chunk in cut(self._sent))
+        return frame_id, b"".join(encode(chunk, frame_id) for chunk in cut(self._sent, follows=self._state.registered))

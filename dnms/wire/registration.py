@@ -47,12 +47,15 @@ def digest_of(data: bytes) -> bytes:
     return hashlib.sha256(data).digest()
 
 
-def cut(data: bytes) -> list[Register]:
-    """The messages that carry an encoded snapshot."""
+def cut(data: bytes, *, follows: bytes = b"") -> list[Register]:
+    """The messages that carry an encoded snapshot; `follows` is the digest of the one that an agent has confirmed."""
     pieces = [data[at : at + CHUNK] for at in range(0, len(data), CHUNK)]
     assert len(pieces) <= MAX_CHUNKS
     digest = digest_of(data)
-    return [Register(digest=digest, chunk=chunk, chunks=len(pieces), data=piece) for chunk, piece in enumerate(pieces)]
+    return [
+        Register(digest=digest, chunk=chunk, chunks=len(pieces), data=piece, follows=follows)
+        for chunk, piece in enumerate(pieces)
+    ]
 
 
 class Collector:

@@ -14,6 +14,7 @@ from types import TracebackType
 
 import msgspec
 
+from dnms.agents.node.machine import Hearing
 from dnms.agents.tls import Validity
 from dnms.domain.node_plan import PROTOCOL, NodePlan
 from dnms.events.configuration import AssignedAddress, InterfaceAddress, Link, Resolver, Route, Snapshot
@@ -28,6 +29,13 @@ from tests.simulation.network import INTERFACE, Datagrams, Host
 
 NAME = "eth0"
 USABLE, DUPLICATE, REFUSED = "usable", "duplicate", "refused"
+
+
+class Unheard:
+    """No router advertises itself here."""
+
+    def close(self) -> None:
+        """Nothing was heard."""
 
 
 class Held(msgspec.Struct):
@@ -249,6 +257,9 @@ class SimulatedMachine:
             resolver=kernel.resolver,
             kernel="6.18",
         )
+
+    def hear_routers(self, interface: int, changed: Callable[[], None]) -> Hearing:
+        return Unheard()
 
     async def addresses(self, interface: int) -> tuple[InterfaceAddress, ...]:
         return tuple(self.kernel.shown(held) for held in self.kernel.addresses.values() if held.seen)

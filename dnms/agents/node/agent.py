@@ -21,7 +21,7 @@ from dnms.agents.node.application import Application
 from dnms.agents.node.configuring import Configuring
 from dnms.agents.node.connecting import Connecting, Connection, in_order
 from dnms.agents.node.linux import LinuxMachine, Trust
-from dnms.agents.node.machine import Machine
+from dnms.agents.node.machine import Hearing, Machine
 from dnms.agents.node.search import Search
 from dnms.agents.pump import Pump
 from dnms.disk.node_state import Identity, NodeStateDirectory, NodeStateError
@@ -145,6 +145,7 @@ class NodeAgent:
     async def _live_on_link(self, identity: Identity) -> None:
         link = await self._machine.link()
         search = Search(self._machine, link.index, duid=identity.duid)
+        routers = self._hear_routers(link.index)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(link.index, search))
@@ -155,7 +156,17 @@ class NodeAgent:
                     self._configuring.look_soon()
                     await self._try(await search.candidates(), identity, search)
         finally:
+            if routers is not None:
+                routers.close()
             await self._configuring.stop()
+
+    def _hear_routers(self, interface: int) -> Hearing | None:
+        """What routers advertise is told, but is not needed to live."""
+        try:
+            return self._machine.hear_routers(interface, self._configuring.look_soon)
+        except KernelError as error:
+            _logger.warning("Router Advertisements are not heard", reason=str(error))
+            return None
 
     async def _until_there(self) -> None:
         with self._machine.changes() as changes:

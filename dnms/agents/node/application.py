@@ -179,9 +179,3 @@ def remaining(assignment: Assignment, elapsed: float) -> Assignment:
             preferred, valid = max(0, address.preferred - gone), address.valid - gone
             left.append(msgspec.structs.replace(address, preferred=preferred, valid=valid))
     return msgspec.structs.replace(assignment, addresses=tuple(left))
-
-
-def without_lifetimes(snapshot: Snapshot) -> Snapshot:
-    """What is worth telling anew: lifetimes run down without anything having changed."""
-    addresses = tuple(msgspec.structs.replace(held, preferred=None, valid=None) for held in snapshot.addresses)
-    return msgspec.structs.replace(snapshot, addresses=addresses)

@@ -11,10 +11,11 @@ from functools import partial
 import msgspec
 import structlog
 
-from dnms.agents.node.application import Application, held_now, remaining, without_lifetimes
+from dnms.agents.node.application import Application, held_now, remaining
 from dnms.agents.node.work import Pace, Work
 from dnms.agents.pump import Pump
 from dnms.disk.node_state import Kept, NodeStateDirectory, NodeStateError
+from dnms.domain.configured import NO_DIFFERENCE, difference
 from dnms.events.configuration import Assignment, Snapshot
 from dnms.events.ip import format_address
 from dnms.events.seen import AppliedItem
@@ -242,7 +243,7 @@ class Configuring:
         session, pump, observed = self._session, self._pump, self._observed
         if session is None or pump is None or observed is None:
             return
-        if without_lifetimes(snapshot) != without_lifetimes(observed):
+        if difference(observed, snapshot) != NO_DIFFERENCE:
             self._observed = snapshot
             session.observe(snapshot, asyncio.get_running_loop().time(), lasting=lasting)
         pump.wake()

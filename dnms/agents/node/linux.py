@@ -6,7 +6,10 @@ import asyncio
 import random
 import ssl
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from dnms.agents import tls
 from dnms.agents.node.identity import machine
@@ -14,6 +17,7 @@ from dnms.domain.node_plan import NodePlan
 from dnms.events.configuration import InterfaceAddress, Link, Route, Snapshot
 from dnms.events.ip import format_address, is_link_local
 from dnms.linux import multicast
+from dnms.linux.advertisements import AdvertisedRouters
 from dnms.linux.apply import apply
 from dnms.linux.changes import Changes
 from dnms.linux.dad import link_local_ready
@@ -68,6 +72,7 @@ class LinuxMachine:
         self._netlink = netlink
         self._state = state
         self._resolv_conf = resolv_conf
+        self._routers: AdvertisedRouters | None = None
 
     def smbios_uuid(self) -> str:
         """The SMBIOS UUID; empty if it is not known."""
@@ -91,7 +96,15 @@ class LinuxMachine:
 
     async def snapshot(self) -> Snapshot:
         """The whole network configuration. KernelError."""
-        return await self._netlink.snapshot(self._resolv_conf)
+        snapshot = await self._netlink.snapshot(self._resolv_conf)
+        if self._routers is None:
+            return snapshot
+        return msgspec.structs.replace(snapshot, advertisements=self._routers.now())
+
+    def hear_routers(self, interface: int, changed: Callable[[], None]) -> AdvertisedRouters:
+        """Hear what routers advertise there: snapshots have it. KernelError."""
+        self._routers = AdvertisedRouters(self.interface, interface, changed)
+        return self._routers
 
     async def addresses(self, interface: int) -> tuple[InterfaceAddress, ...]:
         """All addresses of an interface. KernelError."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from types import TracebackType
 from typing import Protocol
 
@@ -35,6 +35,13 @@ class Datagrams(Protocol):
 
     def send(self, data: bytes, group: str) -> None:
         """Multicast to a group on the link, if the link carries it at this moment. KernelError."""
+
+    def close(self) -> None:
+        """Hear no more."""
+
+
+class Hearing(Protocol):
+    """Something that hears the link."""
 
     def close(self) -> None:
         """Hear no more."""
@@ -74,6 +81,13 @@ class Machine(Protocol):
 
     async def snapshot(self) -> Snapshot:
         """The whole network configuration of the machine. KernelError."""
+        ...
+
+    def hear_routers(self, interface: int, changed: Callable[[], None]) -> Hearing:
+        """Hear what routers advertise there, until it is closed: snapshots have it. KernelError.
+
+        `changed` is called when one says something else than before.
+        """
         ...
 
     async def addresses(self, interface: int) -> tuple[InterfaceAddress, ...]:

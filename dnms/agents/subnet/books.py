@@ -16,6 +16,7 @@ import structlog
 from dnms.agents.subnet.expiring import Expiring
 from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.notes import RETRY, Note, Notes
+from dnms.agents.subnet.observations import Observations
 from dnms.agents.subnet.outage import Journal, Outage
 from dnms.bus.committer import Committer
 from dnms.bus.port import Doubled, Log, LogError, LostRace, Unanswered, Unavailable
@@ -102,6 +103,7 @@ class Books:
         self._notes = Notes(self._seen)
         for client in sorted(self.folds.seen.state.sessions):
             self._notes.add(SessionClosed(client=client, why=ABANDONED))
+        self.observations = Observations(self.observe, self.now)
         self.outage = Outage(self._ledger, journal, now=self.now, reach=self._reach, back=self._back)
         self._unidentified: dict[bytes, IdentifyNode] = {}  # by client: who came while the log was away
         self._owed: set[bytes] = set()  # the clients that are due something once it is back
@@ -303,6 +305,8 @@ class Books:
         else:
             self._shard(stored.subject).take(stored)
             for event in stored.commit.events:
+                if isinstance(event, NodeForgotten):
+                    self.observations.forget(event.client)  # nobody goes on from what is forgotten
                 if isinstance(event, NodeEntered | NodeReady | NodeForgotten):
                     self._push(event.client)  # its group may be another one, or it is here and not recognised yet
 

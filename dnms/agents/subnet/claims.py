@@ -30,8 +30,8 @@ from dnms.events.ip import format_address
 from dnms.events.requests import BlockAddress
 from dnms.linux.errors import KernelError
 
-MANUAL = "other"
-"""The origin of addresses that a person or another program has set."""
+FOREIGN = frozenset({"other", "dhcp"})
+"""The origins of addresses that a person or another program has set."""
 
 MAX_CLAIMS = 256  # that wait: some sessions with all that one may claim; more is an attack, or a broken plan
 PAUSE = 3.0
@@ -137,7 +137,7 @@ async def block(
     What is another's is looked into. `affords` says whether the node may have so many more decided.
     """
     ledger = books.ledger
-    used = [each.address for each in snapshot.addresses if each.origin == MANUAL and ledger.pool_of(each.address)]
+    used = [each.address for each in snapshot.addresses if each.origin in FOREIGN and ledger.pool_of(each.address)]
     owners = {address: owner_of(ledger, address) for address in used}
     theirs = [address for address, owner in owners.items() if owner not in (None, client)][:MAX_DECLINES]
     free = [address for address, owner in owners.items() if owner is None][:MAX_DECLINES]

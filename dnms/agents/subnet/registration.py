@@ -8,30 +8,41 @@ from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.budget import Budget
 from dnms.agents.subnet.claims import Claims, block
 from dnms.agents.subnet.joining import Comer, Joining
+from dnms.agents.subnet.observations import Observations
 from dnms.bus.port import Unanswered
 from dnms.events.configuration import Snapshot
-from dnms.events.recorded import Personal
+from dnms.events.recorded import Event, Personal
 from dnms.events.requests import IdentifyNode
-from dnms.events.seen import ConfigurationRegistered, SessionClosed, SessionOpened
+from dnms.events.seen import SessionClosed, SessionOpened
 from dnms.wire import agent_events as heard
 
 
 class Registration:
     """Of one node, in one session."""
 
-    def __init__(self, books: Books, *, peer: bytes, joining: Joining, claims: Claims | None, budget: Budget) -> None:
+    def __init__(
+        self,
+        books: Books,
+        observations: Observations,
+        *,
+        peer: bytes,
+        joining: Joining,
+        claims: Claims | None,
+        budget: Budget,
+    ) -> None:
         """`claims` looks into what it says that it has of others; None: that is let be."""
         self.client = b""
         self.duid = b""
         self.name = ""
         self.peer = peer
         self._books = books
+        self._observations = observations
         self._joining = joining
         self._claims = claims
         self._budget = budget
         self._hardware: tuple[bytes, ...] = ()  # of what it registered
         self._opened = False
-        self._unrecorded: ConfigurationRegistered | None = None  # the log was away when it came
+        self._unrecorded: heard.Registered | None = None  # the log was away when it came
 
     @property
     def group(self) -> int:
@@ -48,12 +59,10 @@ class Registration:
         identify = self._identification(event)
         seen = [] if self._opened else [SessionOpened(client=self.client, peer=self.peer)]
         identified, observed = await asyncio.gather(
-            self._books.identify(identify),
-            self._books.observe(*seen, self._configuration(event)),
-            return_exceptions=True,
+            self._books.identify(identify), self._record(event, *seen), return_exceptions=True
         )
         # What was not acknowledged may be in the log.
-        self._opened = self._opened or isinstance(observed, int | Unanswered)
+        self._opened = self._opened or observed is None or isinstance(observed, int | Unanswered)
         for outcome in (identified, observed):
             if isinstance(outcome, BaseException):
                 raise outcome
@@ -64,20 +73,21 @@ class Registration:
         """Take the node in, and record it when the log is back. Unavailable if too many came."""
         self._books.identify_later(self._identification(event))
         self._books.note(SessionOpened(client=self.client, peer=self.peer))  # once more, if it is there perhaps
-        self._opened, self._unrecorded = True, self._configuration(event)
+        self._observations.forget(self.client)
+        self._opened, self._unrecorded = True, event
         self._books.owe(self.client)
 
     async def catch_up(self) -> None:
         """Record what came while the log was away. LogError."""
-        if (configuration := self._unrecorded) is not None:
-            await self._books.observe(configuration)
-            if self._unrecorded is configuration:
+        if (event := self._unrecorded) is not None:
+            await self._record(event)
+            if self._unrecorded is event:
                 self._unrecorded = None
 
     async def observe(self, event: heard.Observed) -> None:
         """Record what it has now. LogError."""
-        seen = await self._books.observe(self._configuration(event))
-        await self._block(event.snapshot, seen)
+        if (seen := await self._record(event)) is not None:
+            await self._block(event.snapshot, seen)
 
     def leave(self, why: str) -> None:
         """The session has ended; only the first word is recorded."""
@@ -107,8 +117,16 @@ class Registration:
             kernel=event.snapshot.kernel,
         )
 
-    def _configuration(self, event: heard.Registered | heard.Observed) -> ConfigurationRegistered:
-        return ConfigurationRegistered(client=self.client, digest=event.digest, snapshot=event.snapshot)
+    async def _record(self, event: heard.Registered | heard.Observed, *beside: Event) -> int | None:
+        """Record these events and what is new in a configuration; the sequence of their commit. LogError."""
+        news = self._observations.news(self.client, event.snapshot, digest=event.digest, follows=event.follows)
+        if not (events := (*beside, *news)):
+            return None
+        try:
+            return await self._books.observe(*events)
+        except BaseException:
+            self._observations.forget(self.client)
+            raise
 
     async def _block(self, snapshot: Snapshot, seen: int) -> None:
         """See to what it has of somebody else than DNMS; `seen` is where it said so. LogError."""

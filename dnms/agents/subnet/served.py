@@ -78,7 +78,9 @@ class ServedNode:
         self._introduction = introduction
         self.peer = parse_address(peer.split("%", maxsplit=1)[0])
         self._budget = Budget(now=asyncio.get_running_loop().time())
-        self._registration = Registration(books, peer=self.peer, joining=joining, claims=claims, budget=self._budget)
+        self._registration = Registration(
+            books, books.observations, peer=self.peer, joining=joining, claims=claims, budget=self._budget
+        )
         self._wanted: dict[tuple[int, Family], Association] = {}
         self._reported: tuple[int, int, frozenset[tuple[bytes, str]]] | None = None
         self.told: Told | None = None  # in this session

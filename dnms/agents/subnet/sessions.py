@@ -81,6 +81,7 @@ class Sessions:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._door.serve(listeners))
                 tasks.create_task(self._report())
+                tasks.create_task(self._books.observations.run())
                 if self._claims is not None:
                     tasks.create_task(self._claims.run())
         finally:

@@ -25,9 +25,9 @@ from dnms.events.address import (
 )
 from dnms.events.commit import Stored
 from dnms.events.configuration import Snapshot
-from dnms.events.seen import ConfigurationRegistered
 from dnms.kit.clock import MICROSECONDS
 from dnms.projections.addresses.schema import HOLD, LEASE, SEEN
+from dnms.projections.configurations.fold import TELL, Configurations
 from dnms.projections.projection import place, storable
 from dnms.projections.versions import Rows
 
@@ -133,13 +133,14 @@ def _register(
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     """Take in leases, reservations and registrations."""
     leases, seen, holds = _Leases(cursor), Rows(cursor, SEEN, _Seen), Rows(cursor, HOLD, _Hold)
+    configurations = Configurations(cursor)
     for stored in batch:
         where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):
-            if isinstance(event, ConfigurationRegistered):
-                _register(
-                    seen, event.client, event.snapshot, subnet=where.subnet, at=at, sequence=sequence, index=index
-                )
+            if type(event) in TELL:
+                if (snapshot := configurations.take(event)) is not None:
+                    client: bytes = event.client  # type: ignore[attr-defined]  # of all in TELL
+                    _register(seen, client, snapshot, subnet=where.subnet, at=at, sequence=sequence, index=index)
             elif isinstance(event, AddressHeld):
                 hold = _Hold(event.client, event.iaid, at, sequence, index)
                 holds.set(hold, event.address, where.subnet, sequence=sequence)

@@ -26,7 +26,7 @@ from dnms.events.commit import Stored
 from dnms.events.ip import format_address
 from dnms.events.node import NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted
 from dnms.events.recorded import Event
-from dnms.events.seen import ConfigurationRegistered, SessionOpened
+from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered, SessionOpened
 from dnms.projections import history, nodes
 from dnms.projections.evidence.document import EvidenceError
 from dnms.projections.history import queries
@@ -148,6 +148,8 @@ def _users(events: Sequence[Event], address: bytes) -> set[bytes]:
             case SessionOpened() if event.peer == address:
                 found.add(event.client)
             case ConfigurationRegistered() if any(one.address == address for one in event.snapshot.addresses):
+                found.add(event.client)
+            case ConfigurationChanged() if any(one.address == address for one in event.change.addresses):
                 found.add(event.client)
             case _:
                 pass

@@ -7,4 +7,4 @@ changed, and who had an address at an instant is one seek in the key.
 from dnms.projections.history.fold import PAST, SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="history", version=3, schema=SCHEMA, past=PAST, fold=fold)
+PROJECTION = Projection(name="history", version=4, schema=SCHEMA, past=PAST, fold=fold)

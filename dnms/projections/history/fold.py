@@ -14,7 +14,10 @@ from dnms.events.address import (
     OutageGranted,
 )
 from dnms.events.commit import Stored
-from dnms.events.seen import ConfigurationRegistered
+from dnms.events.configuration import Snapshot
+from dnms.events.node import NodeForgotten
+from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered
+from dnms.projections.configurations.fold import Configurations
 from dnms.projections.history import seen
 from dnms.projections.projection import place
 from dnms.projections.versions import AS_OF
@@ -88,17 +91,16 @@ class _Uses:
         """Clients and the addresses that they registered otherwise than before."""
         return {(row[1], row[0]) for row in self._rows}
 
-    def register(self, event: ConfigurationRegistered, *, subnet: str, at: int, sequence: int, index: int) -> None:
-        client = event.client
+    def register(self, client: bytes, snapshot: Snapshot, *, subnet: str, at: int, sequence: int, index: int) -> None:
         if client not in self._now:
             self._load(client)
         # Two agents' clocks may differ; for one client, what comes later in the log is never earlier in time.
         self._latest[client] = since = max(at, self._latest.get(client, at))
-        links = {link.index: link.name for link in event.snapshot.links}
+        links = {link.index: link.name for link in snapshot.links}
         before = self._now[client]
         now: dict[bytes, _Use] = {}
         self._now[client] = now
-        for one in event.snapshot.addresses:
+        for one in snapshot.addresses:
             if one.origin != "loopback":  # every machine has those, and they say nothing of who was who
                 now.setdefault(one.address, (links.get(one.interface, ""), one.origin))
         for address in before.keys() - now.keys():
@@ -132,7 +134,7 @@ class _Uses:
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     """Take in who holds addresses, who uses them, and who is seen with them."""
     held: list[tuple[bytes, str, int, int, int, str, bytes | None, str]] = []
-    uses, sightings = _Uses(cursor), seen.Sightings(cursor)
+    uses, sightings, configurations = _Uses(cursor), seen.Sightings(cursor), Configurations(cursor)
     for stored in batch:
         where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):
@@ -145,8 +147,11 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                     held.append(row)
                 case AddressReleased() | AddressExpired() | AddressDeclined() | AddressWithdrawn():
                     held.append((event.address, where.subnet, at, sequence, index, event.NAME, None, ""))
-                case ConfigurationRegistered():
-                    uses.register(event, subnet=where.subnet, at=at, sequence=sequence, index=index)
+                case ConfigurationRegistered() | ConfigurationChanged() | NodeForgotten():
+                    if (snapshot := configurations.take(event)) is not None:
+                        uses.register(
+                            event.client, snapshot, subnet=where.subnet, at=at, sequence=sequence, index=index
+                        )
                 case _:
                     pass
     cursor.executemany("INSERT OR REPLACE INTO history_lease VALUES (?, ?, ?, ?, ?, ?, ?, ?)", held)

@@ -11,7 +11,13 @@ import msgspec
 from dnms.events.commit import Stored
 from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted, NodeReady
 from dnms.events.recorded import Event, Personal
-from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
+from dnms.events.seen import (
+    ConfigurationApplied,
+    ConfigurationChanged,
+    ConfigurationRegistered,
+    SessionClosed,
+    SessionOpened,
+)
 from dnms.projections.nodes.schema import APPLICATION, JOIN, NODE, REGISTRATION, SESSION
 from dnms.projections.projection import Place, place, storable
 from dnms.projections.text import to_json
@@ -135,7 +141,7 @@ class _Nodes:
 
 
 _OF_NODE = (NodeIdentified, NodeEntered, NodeReady, NodeJoined, NodeParted, NodeArrived)
-_SEEN = (SessionOpened, SessionClosed, ConfigurationRegistered, ConfigurationApplied)
+_SEEN = (SessionOpened, SessionClosed, ConfigurationRegistered, ConfigurationChanged, ConfigurationApplied)
 
 
 def _texts(addresses: Iterable[Personal]) -> str:

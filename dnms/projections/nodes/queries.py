@@ -12,6 +12,8 @@ import aiosqlite
 import msgspec
 
 from dnms.events.ip import format_address
+from dnms.events.seen import ConfigurationChanged
+from dnms.projections.nodes.configured import changed
 from dnms.projections.text import instant, instant_or_none, microseconds
 
 MAX_NODES = 10_000  # in one answer; a caller pages on with `after`
@@ -81,7 +83,13 @@ class Identity(msgspec.Struct, frozen=True):
 class _Registered(msgspec.Struct, frozen=True):
     """What is asked of such an event."""
 
-    snapshot: dict[str, Any]
+    snapshot: dict[str, Any] = {}
+
+
+class _Changed(msgspec.Struct, frozen=True):
+    """What is asked of such an event."""
+
+    change: dict[str, Any] = {}
 
 
 _NODES = """
@@ -252,13 +260,23 @@ async def open_sessions(db: aiosqlite.Connection) -> list[SessionCount]:
 
 
 async def snapshot(db: aiosqlite.Connection, client: bytes) -> dict[str, Any] | None:
-    """The whole configuration that a node registered last."""
+    """The whole configuration that a node has told: what it registered, and what changed after that."""
     select = (
-        "SELECT e.fields FROM node_registration r JOIN event e ON e.position = r.sequence << 13 | r.event_index"
-        " WHERE r.client = ?"
+        "SELECT e.position, e.fields FROM node_registration r JOIN event e"
+        " ON e.position = r.sequence << 13 | r.event_index WHERE r.client = ?"
     )
     rows = list(await db.execute_fetchall(select, (client,)))
-    return msgspec.json.decode(rows[0][0], type=_Registered).snapshot if rows else None
+    if not rows:
+        return None
+    position, fields = rows[0]
+    configuration = msgspec.json.decode(fields, type=_Registered).snapshot
+    changes = await db.execute_fetchall(
+        "SELECT fields FROM event WHERE client = ? AND position > ? AND name = ? ORDER BY position",
+        (client, position, ConfigurationChanged.NAME),
+    )
+    for (change,) in changes:
+        configuration = changed(configuration, msgspec.json.decode(change, type=_Changed).change)
+    return configuration
 
 
 def _node(row: sqlite3.Row | Sequence[Any]) -> NodeRow:

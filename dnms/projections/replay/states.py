@@ -32,7 +32,13 @@ from dnms.events.plan import (
     Subnet,
 )
 from dnms.events.recorded import Event
-from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered, SessionClosed, SessionOpened
+from dnms.events.seen import (
+    ConfigurationApplied,
+    ConfigurationChanged,
+    ConfigurationRegistered,
+    SessionClosed,
+    SessionOpened,
+)
 from dnms.projections.projection import place
 from dnms.projections.text import INSTANTS, instant, plain
 
@@ -134,6 +140,12 @@ class States:
                 known.peer = None
             case ConfigurationRegistered():
                 known.registered = tuple(one.address for one in event.snapshot.addresses if one.origin != "loopback")
+            case ConfigurationChanged():
+                gone = {one.address for one in event.change.addresses_gone}
+                new = [one.address for one in event.change.addresses if one.origin != "loopback"]
+                known.registered = tuple(
+                    dict.fromkeys((*(each for each in known.registered if each not in gone), *new))
+                )
             case ConfigurationApplied():
                 known.applied = {item.address: item.outcome for item in event.items}
 

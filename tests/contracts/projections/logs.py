@@ -11,6 +11,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from dnms.bus.memory import MemoryLog
+from dnms.domain.configured import difference
 from dnms.events import codec
 from dnms.events.address import (
     AddressAllocated,
@@ -34,6 +35,7 @@ from dnms.events.recorded import Event, Personal
 from dnms.events.seen import (
     AppliedItem,
     ConfigurationApplied,
+    ConfigurationChanged,
     ConfigurationRegistered,
     HardwareContested,
     IdentityContested,
@@ -166,8 +168,8 @@ def node_event(draw: st.DrawFn, client: bytes) -> Event:
     return NodeArrived(client=client, subnet=draw(st.sampled_from(SUBNETS)))
 
 
-def seen_event(draw: st.DrawFn) -> Event:
-    """The next event that an agent saw."""
+def seen_event(draw: st.DrawFn, told: dict[bytes, Snapshot]) -> Event:  # noqa: PLR0911  # one return an event
+    """The next event that an agent saw; `told` is what nodes have by the log."""
     client = draw(st.sampled_from(CLIENTS))
     what = draw(st.sampled_from(["opened", "closed", "registered", "registered", "applied", "contested"]))
     peer = draw(st.sampled_from(ADDRESSES[:2]))
@@ -190,6 +192,9 @@ def seen_event(draw: st.DrawFn) -> Event:
             for index, address in found
         ),
     )
+    before, told[client] = told.get(client), snapshot
+    if before is not None and draw(st.booleans()):
+        return ConfigurationChanged(client=client, change=difference(before, snapshot))
     return ConfigurationRegistered(client=client, digest=bytes(32), snapshot=snapshot)
 
 
@@ -198,6 +203,7 @@ def logs(draw: st.DrawFn) -> list[Happened]:
     """A log as a site writes it. Time never goes back on a subject, and differs between subjects."""
     site = Site()
     clocks: dict[str, int] = {}
+    told: dict[bytes, Snapshot] = {}
     log = []
     for _ in range(draw(st.integers(0, 25))):
         family = draw(st.sampled_from(["ledger", "ledger", "seen", "seen", "node", "plan"]))
@@ -216,6 +222,8 @@ def logs(draw: st.DrawFn) -> list[Happened]:
             elif family == "plan":
                 events.append(site.plan(draw))
             else:
-                events.append(node_event(draw, client) if family == "node" else seen_event(draw))
+                events.append(node_event(draw, client) if family == "node" else seen_event(draw, told))
+                if isinstance(events[-1], NodeForgotten):
+                    told.pop(client, None)
         log.append(happened(subject, clocks[subject], *events))
     return log

@@ -17,14 +17,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dnms.domain import configured
 from dnms.events.address import AddressBlocked, AddressReleased, AddressRenewed
 from dnms.events.commit import Decision, Stored
+from dnms.events.configuration import Snapshot
 from dnms.events.ip import format_address, parse_address, parse_prefix
-from dnms.events.node import NodeArrived, NodeIdentified, NodeJoined
+from dnms.events.node import NodeArrived, NodeForgotten, NodeIdentified, NodeJoined
 from dnms.events.plan import AdoptedPlan, PlanAdopted, Pool, PoolDefined, PoolWithdrawn, Subnet, SubnetDefined
 from dnms.events.recorded import Event, Personal
 from dnms.events.requests import RenewAddress, WithdrawAddress
-from dnms.events.seen import ConfigurationRegistered
+from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered
 from dnms.projections.activity import queries as activity
 from dnms.projections.events.audit import Page, Unknown, Wanted, audit, changes, of_addresses
 from dnms.projections.events.queries import after_event
@@ -108,11 +110,19 @@ class Model:
         self.used: dict[str, set[str]] = {}
         self.changed: dict[tuple[int, int], set[str]] = {}  # addresses that a registration adds, changes or drops
         uses: dict[str, dict[str, tuple[str, str]]] = {}
+        told: dict[bytes, Snapshot] = {}
         for one, index, event in self.events():
-            if isinstance(event, ConfigurationRegistered):
+            if isinstance(event, NodeForgotten):
+                told.pop(event.client, None)
+            if isinstance(event, ConfigurationRegistered | ConfigurationChanged):
+                if isinstance(event, ConfigurationRegistered):
+                    told[event.client] = event.snapshot
+                else:
+                    told[event.client] = configured.changed(told.get(event.client, Snapshot()), event.change)
+                snapshot = told[event.client]
                 before, now = uses.get(event.client.hex(), {}), dict[str, tuple[str, str]]()
-                for each in event.snapshot.addresses:
-                    links = [link.name for link in event.snapshot.links if link.index == each.interface]
+                for each in snapshot.addresses:
+                    links = [link.name for link in snapshot.links if link.index == each.interface]
                     if each.origin != "loopback":
                         now.setdefault(format_address(each.address), (links[-1] if links else "", each.origin))
                 uses[event.client.hex()] = now

@@ -25,9 +25,12 @@ from dnms.bus.committer import Committer
 from dnms.bus.memory import MemoryLog
 from dnms.disk.site import Site
 from dnms.domain.aggregate import Fold
+from dnms.domain.configured import changed
 from dnms.domain.document import from_toml
 from dnms.domain.plan import PlanState
-from dnms.events import subjects
+from dnms.events import codec, subjects
+from dnms.events.configuration import Snapshot
+from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered
 from dnms.kit.clock import SystemClock
 from dnms.linux.namespaces import Bridge, Namespace
 from dnms.wire.messages import Offer
@@ -119,7 +122,7 @@ class Network:
         self.plan = PLAN
         self.log = MemoryLog("s", log_id="log", now=SystemClock().now)
         self._threads: list[Thread] = []
-        self._others: list[Namespace] = []
+        self.others: list[Namespace] = []
         self.plug()
 
     def plug(self) -> None:
@@ -166,7 +169,7 @@ class Network:
     def another(self, name: str) -> Namespace:
         """Another machine on the link."""
         machine = Namespace.create(name)
-        self._others.append(machine)
+        self.others.append(machine)
         self.bridge.plug([machine], "eth0")
         machine.set_sysctls(FAST)
         machine.set_up("eth0")
@@ -210,7 +213,7 @@ class Network:
     def close(self) -> None:
         for thread in reversed(self._threads):
             thread.stop()
-        for each in (self.node, *self._others, self.agents):
+        for each in (self.node, *self.others, self.agents):
             each.close()
 
 
@@ -240,3 +243,15 @@ def network(tmp_path: Path) -> Iterator[Network]:
         yield made
     finally:
         made.close()
+
+
+def configurations(network: Network) -> list[Snapshot]:
+    """Every configuration of the node that the log has: as it was registered, and as it was after each change."""
+    found: list[Snapshot] = []
+    for record in network.log.records:
+        for event in codec.decode(record.data).events:
+            if isinstance(event, ConfigurationRegistered):
+                found.append(event.snapshot)
+            elif isinstance(event, ConfigurationChanged):
+                found.append(changed(found[-1], event.change))
+    return found

@@ -23,12 +23,12 @@ interface eth0 {
 
 
 @contextmanager
-def radvd(machine: Namespace, directory: Path) -> Iterator[None]:
+def radvd(machine: Namespace, directory: Path, says: str = RADVD) -> Iterator[None]:
     program = shutil.which("radvd", path=search_path())
     if program is None:
         pytest.skip("radvd is not installed (Debian: apt-get install radvd)")
     configuration = directory / "radvd.conf"
-    configuration.write_text(RADVD)
+    configuration.write_text(says)
     configuration.chmod(0o644)
     machine.set_sysctls({"ipv6.conf.all.forwarding": 1})
     with machine.entered():

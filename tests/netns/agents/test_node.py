@@ -16,8 +16,8 @@ from dnms.domain.aggregate import Fold
 from dnms.domain.ledger import Ledger
 from dnms.events import codec, subjects
 from dnms.events.ip import format_address
-from dnms.events.seen import ConfigurationApplied, ConfigurationRegistered
-from tests.netns.agents.conftest import Network
+from dnms.events.seen import ConfigurationApplied
+from tests.netns.agents.conftest import Network, configurations
 
 BOTH = ("2001:db8:5:", "192.0.2.")
 
@@ -36,11 +36,9 @@ def reported(network: Network) -> list[str]:
 
 def registered(network: Network) -> list[list[str]]:
     """The addresses with their origins of every configuration that the log has."""
-    events = (event for record in network.log.records for event in codec.decode(record.data).events)
     return [
-        [word for held in event.snapshot.addresses for word in (format_address(held.address), held.origin)]
-        for event in events
-        if isinstance(event, ConfigurationRegistered)
+        [word for held in snapshot.addresses for word in (format_address(held.address), held.origin)]
+        for snapshot in configurations(network)
     ]
 
 

@@ -53,7 +53,7 @@ async def test_a_snapshot_tells_links_addresses_routes_resolver_and_settings(swi
 
     addresses = {each.address: each for each in snapshot.addresses if each.interface == eth0.index}
     ipv4 = addresses[parse_address("192.0.2.9")]
-    assert (ipv4.prefix_length, ipv4.origin) == (120, "other")
+    assert (ipv4.prefix_length, ipv4.origin) == (120, "dhcp")  # it ends
     assert ipv4.preferred is not None
     assert ipv4.valid is not None
     assert 190 < ipv4.preferred <= 200
