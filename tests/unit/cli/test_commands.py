@@ -45,6 +45,7 @@ def test_all_commands_are_known() -> None:
         "node show",
         "node add",
         "node forget",
+        "node diff",
         "node history",
         "node join",
         "node part",
