@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -38,7 +39,11 @@ def run(
     *,
     nodes: Annotated[int, Parameter(help="How many nodes.")] = 20,
     agents: Annotated[int, Parameter(help="How many Subnet Agents.")] = 2,
+    keep: Annotated[
+        Path | None,
+        Parameter(help="Keep logs, state and the site in this directory, empty or not there yet, to ask it later."),
+    ] = None,
     output: Output = "table",
 ) -> int:
     """Run a scenario; progress goes to stderr. Exit code 1 if not all went as it should."""
-    return lab.run(scenario, nodes=nodes, agents=agents, output=output)
+    return lab.run(scenario, nodes=nodes, agents=agents, output=output, keep=keep)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import shutil
 import sys
 import tempfile
@@ -23,10 +25,11 @@ _NEEDED = {"ip": "iproute2", "radvd": "radvd", "unshare": "util-linux"}
 """Programs, and the Debian packages that bring them."""
 
 
-def run(scenario: str, *, nodes: int, agents: int, output: str) -> int:
+def run(scenario: str, *, nodes: int, agents: int, output: str, keep: Path | None = None) -> int:
     """Run a scenario and print what came of it to stdout, as `table` or `json`; the exit code.
 
-    Progress goes to stderr. Logs and state lie in a temporary directory, which is kept, and named, if the run failed.
+    Progress goes to stderr. Logs, state and the site's directory lie in a temporary directory, which is kept, and
+    named, if the run failed; or in `keep`, which must be empty or not there, and is kept however it ends.
     """
     if not (1 <= nodes <= MAX_NODES and 1 <= agents <= MAX_AGENTS):
         return _complain(f"the lab has 1 to {MAX_NODES} nodes and 1 to {MAX_AGENTS} Subnet Agents", USAGE)
@@ -38,11 +41,17 @@ def run(scenario: str, *, nodes: int, agents: int, output: str) -> int:
     except isolation.NoIsolation as error:
         return _complain(f"{error}; `dnms doctor` says more", CANNOT)
     started = time.monotonic()
-    folder = Path(tempfile.mkdtemp(prefix="dnms-lab-"))
+    try:
+        folder = Path(tempfile.mkdtemp(prefix="dnms-lab-")) if keep is None else _emptied(keep)
+    except OSError as error:
+        return _complain(f"cannot keep anything in {keep}: {error.strerror or error}", USAGE)
     inside = [sys.executable, "-P", "-m", "dnms.lab.inside", scenario, str(nodes), str(agents), output]
     code = isolation.run(words, [*inside, str(folder), repr(started)])
     if code == PASSED or code > SIGNALLED:
-        shutil.rmtree(folder, ignore_errors=True)
+        if keep is None:
+            shutil.rmtree(folder, ignore_errors=True)
+        elif code == PASSED:
+            print(f"dnms: {_left_in(folder / 'site')}", file=sys.stderr)
         return code
     print(f"dnms: the lab failed; logs are in {folder}", file=sys.stderr)
     return FAILED
@@ -60,12 +69,29 @@ def main(arguments: Sequence[str]) -> int:
     running.add_argument("--nodes", type=int, default=20)
     running.add_argument("--agents", type=int, default=2, help="Subnet Agents")
     running.add_argument("-o", "--output", choices=("table", "json"), default="table")
+    running.add_argument("--keep", type=Path, metavar="DIRECTORY", help="keep logs, state and the site there")
     chosen = parser.parse_args(arguments)
     if chosen.command == "list":
         for name, about in SCENARIOS.items():
             print(f"{name:<12} {about}")
         return PASSED
-    return run(chosen.scenario, nodes=chosen.nodes, agents=chosen.agents, output=chosen.output)
+    return run(chosen.scenario, nodes=chosen.nodes, agents=chosen.agents, output=chosen.output, keep=chosen.keep)
+
+
+def _emptied(folder: Path) -> Path:
+    """The directory, which has nothing in it; OSError. Absolute, since agents may work elsewhere."""
+    folder = folder.absolute()
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise FileExistsError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY))
+    return folder
+
+
+def _left_in(site: Path) -> str:
+    """What can be done with what a lab left. The bus of one scenario had a disk that ended with the lab."""
+    if not any(site.glob("log/jetstream")):
+        return f"its logs and views are kept in {site.parent}; its bus had a disk of its own, which is gone"
+    return f"its site is kept: `dnms serve --site {site}`, then any question with `--site {site}`"
 
 
 def _complain(text: str, code: int) -> int:
