@@ -70,7 +70,7 @@ def _of_subnet(found: SubnetForecast) -> Iterator[str]:
         yield f"{where}: {found.withdrawn} of {_leases(found.leases)} would be withdrawn at once."
     if found.moved:
         yield (
-            f"{where}: {_count(found.moved, 'node')} would move to another address because of a group; "
+            f"{where}: {_count(found.moved, 'node')} would move to another address, of another pool or group; "
             "both can be used until the old one is drained."
         )
     if found.kept:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from dnms.domain.policy import narrowest
 from dnms.domain.ranges import Ranges, ranges_of
 from dnms.domain.reserved import fixed_addresses, prefix_in
@@ -12,11 +14,20 @@ from dnms.events.ip import Prefix, family
 from dnms.events.plan import AdoptedPlan, Pool, Stateless, Subnet
 
 
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """Where an address lies: its pool, and the prefix that is on the link."""
+
+    pool: Pool
+    prefix: Prefix
+
+
 class Adopted:
     """One plan of one subnet. It never changes; drafts share it."""
 
-    def __init__(self, plan: AdoptedPlan) -> None:
+    def __init__(self, plan: AdoptedPlan, leaving: tuple[Place, ...] = ()) -> None:
+        """`leaving`: of former plans, what somebody has an address of yet that nobody is given any more."""
         self.plan = plan
+        self.leaving = leaving
         self.has_special = any(pool.prefix_per_host or pool.strategy == COUNTING for pool in plan.pools)
         """Whether more has to be kept of what some pool gives than who has it."""
         self.draws = any(pool.strategy in STRATEGIES and STRATEGIES[pool.strategy].random for pool in plan.pools)
@@ -45,6 +56,20 @@ class Adopted:
         if address in self._fixed:
             return None
         return next((pool for pool in self.plan.pools if pool.first <= address <= pool.last), None)
+
+    def place_of(self, address: bytes) -> Place | None:
+        """Where an address is that somebody has, though it be given to nobody any more; None: on another link."""
+        pool = self.pool_of(address)
+        prefix = None if pool is None or self.plan.subnet is None else prefix_in(self.plan.subnet, address)
+        if pool is not None and prefix is not None:
+            return Place(pool, prefix)
+        return next((each for each in self.leaving if each.pool.first <= address <= each.pool.last), None)
+
+    def is_on_link(self, address: bytes) -> bool:
+        """Whether the link has its prefix, or had it and some of it is left."""
+        subnet = self.plan.subnet
+        is_planned = subnet is not None and prefix_in(subnet, address) is not None
+        return is_planned or any(address in each.prefix for each in self.leaving)
 
     def stateless(self, group: int) -> Stateless:
         """All that the members of a group are told in this subnet beside their addresses; 0: who is in none."""

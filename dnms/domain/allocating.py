@@ -334,12 +334,8 @@ def _leave(ledger: Ledger, lease: Lease, at: int) -> Iterator[Event]:
     drained = [each for address in others if (each := ledger.leases[address]).drained_at]
     if len(others) >= MAX_OTHERS and drained:
         yield withdrawn(min(drained, key=lambda each: (each.drained_at, each.address)))
-    pool = ledger.pool_of(lease.address)
-    if pool is None:
-        yield withdrawn(lease)
-    else:
-        until = min(lease.horizon, at + pool.drain * MICROSECONDS)
-        yield AddressDeprecated(address=lease.address, client=lease.client, iaid=lease.iaid, valid_until=until)
+    place = ledger.place_of(lease.address)
+    yield withdrawn(lease) if place is None else deprecated(lease, at + place.pool.drain * MICROSECONDS)
 
 
 def _drained_that_fits(ledger: Ledger, request: AllocateAddress) -> Lease | None:
@@ -363,6 +359,12 @@ def _renewed(ledger: Ledger, lease: Lease, at: int) -> AddressRenewed:
         valid_until=at + valid,
         horizon=max(lease.horizon, at + HORIZON[family(lease.address)] * valid),
     )
+
+
+def deprecated(lease: Lease, until: int) -> AddressDeprecated:
+    """Another address takes its place: both may be used until then, or as long as this one was promised."""
+    until = min(lease.horizon, until)
+    return AddressDeprecated(address=lease.address, client=lease.client, iaid=lease.iaid, valid_until=until)
 
 
 def withdrawn(lease: Lease) -> AddressWithdrawn:

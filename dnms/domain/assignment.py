@@ -12,7 +12,6 @@ from dnms.domain.leases import Lease
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.domain.policy import policy_of
-from dnms.domain.reserved import prefix_in
 from dnms.events.configuration import AssignedAddress, Assignment, Generation, Resolver
 from dnms.kit.clock import MICROSECONDS
 
@@ -49,9 +48,10 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, group: int, at: int, epoc
         return Terms(Assignment(generation=generation), RETRY, RETRY)
     addresses = []
     for lease in leases:
-        pool, prefix = ledger.pool_of(lease.address), prefix_in(subnet, lease.address)
-        if pool is None or prefix is None:
+        place = ledger.place_of(lease.address)
+        if place is None:
             continue
+        pool = place.pool
         until = min(lease.horizon, lease.drained_at) if lease.drained_at else lease.horizon
         valid = min(pool.valid, max(0, until - at) // MICROSECONDS)
         if lease.drained_at and not valid:
@@ -59,7 +59,7 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, group: int, at: int, epoc
         addresses.append(
             AssignedAddress(
                 address=lease.address,
-                prefix_length=OWN_PREFIX if pool.prefix_per_host else prefix.length,
+                prefix_length=OWN_PREFIX if pool.prefix_per_host else place.prefix.length,
                 iaid=lease.iaid,
                 preferred=0 if lease.drained_at else min(pool.preferred, valid),
                 valid=valid,

@@ -48,7 +48,7 @@ class SubnetForecast(msgspec.Struct, frozen=True, kw_only=True):
     subnet: str
     leases: int  # now
     withdrawn: int  # end at once, since the plan has no place for them
-    moved: int  # clients that go to another address because of their group; both can be used until the old is drained
+    moved: int  # clients that go to another address, of another pool or group; both are used until the old is drained
     without: int  # of those two, associations that would get no other address
     undecided: int  # of those two, associations for which nobody has looked
     unplaced: int = 0  # addresses that are kept for somebody now, and could be given to nobody any more
@@ -66,14 +66,15 @@ def foresee(  # all that it depends on
     """
     draft = ledger.draft()
     if not says_the_same(before, draft.plan):
-        _adopt(draft, before)
+        _adopt(draft, before, at=at)
     held_before = _held(draft)
     leases, placed = len(draft.leases), _placed(draft)
-    ended = () if says_the_same(before, after) else _adopt(draft, after)
+    ended, drained = ((), ()) if says_the_same(before, after) else _adopt(draft, after, at=at)
     leaving = [lease for lease in draft.leases.values() if groups.get(lease.client, lease.group) != lease.group]
     kept = sorted(_staying(draft, groups))
-    asking = dict.fromkeys(lease.binding for lease in (*ended, *leaving) if not lease.drained_at)
-    own = {lease.client: lease.group for lease in (*ended, *leaving)}
+    asking = dict.fromkeys(lease.binding for lease in (*ended, *drained, *leaving) if not lease.drained_at)
+    own = {lease.client: lease.group for lease in (*ended, *drained, *leaving)}
+    replaced = {lease.binding for lease in drained}
     moved: set[bytes] = set()
     refused: Counter[int] = Counter()
     for client, iaid, kind in list(asking)[:MAX_DECIDED]:
@@ -86,6 +87,7 @@ def foresee(  # all that it depends on
                 continue  # of a family that has no pool any more
         else:
             moved |= {event.client for event in events if isinstance(event, AddressDeprecated | AddressWithdrawn)}
+            moved |= {client} if (client, iaid, kind) in replaced else set()
     return SubnetForecast(
         subnet=subnet,
         leases=leases,
@@ -100,13 +102,16 @@ def foresee(  # all that it depends on
     )
 
 
-def _adopt(draft: Ledger, plan: AdoptedPlan) -> tuple[Lease, ...]:
-    """Have the draft follow a plan; the leases that end by it."""
-    events = tuple(draft.consequences(plan))
-    ended = tuple(draft.leases[event.address] for event in events if isinstance(event, AddressWithdrawn))
+def _adopt(draft: Ledger, plan: AdoptedPlan, *, at: int) -> tuple[tuple[Lease, ...], tuple[Lease, ...]]:
+    """Have the draft follow a plan; the leases that end by it, and those that are drained."""
+    events = tuple(draft.consequences(plan, at=at))
+    ended, drained = (
+        tuple(draft.leases[event.address] for event in events if isinstance(event, kind))
+        for kind in (AddressWithdrawn, AddressDeprecated)
+    )
     for event in (PlanAdopted(plan=plan), *events):
-        draft.evolve(event, at=0, position=0)
-    return ended
+        draft.evolve(event, at=at, position=0)
+    return ended, drained
 
 
 def _ask(draft: Ledger, client: bytes, iaid: int, kind: Family, group: int, *, at: int) -> tuple[Event, ...]:

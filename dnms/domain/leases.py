@@ -187,6 +187,12 @@ class Leases(MutableMapping[bytes, Lease]):
             if kind:
                 yield horizon, address
 
+    def drained(self) -> Iterator[Lease]:
+        """Those that others take the place of."""
+        for number, row in enumerate(_ROW.iter_unpack(self._rows)):
+            if row[-1]:
+                yield self._lease(number)
+
     def dump(self) -> tuple[LeasesDump, tuple[bytes, ...]]:
         """All there is, as buffers that stay as they are."""
         by_address, by_binding = self._by_address.dump(), self.bindings.dump()

@@ -13,16 +13,16 @@ from typing import Final
 
 import msgspec
 
-from dnms.domain import allocating, declining, gateways, holding, planned
-from dnms.domain.adopted import Adopted
+from dnms.domain import allocating, declining, gateways, holding, leaving, planned
+from dnms.domain.adopted import Adopted, Place
 from dnms.domain.aggregate import Refused
 from dnms.domain.blocks import Blocks, KeptBlocks, block_of
 from dnms.domain.document import LEVEL
+from dnms.domain.drains import Drains, is_over
 from dnms.domain.given import Given
 from dnms.domain.horizons import Horizons
 from dnms.domain.leases import Binding, Lease, Leases, leased
 from dnms.domain.remembered import NOTHING, Remembered
-from dnms.domain.reserved import fixed_addresses
 from dnms.domain.strategies import COUNTING, ENTROPY
 from dnms.events.address import (
     AddressAllocated,
@@ -81,7 +81,7 @@ class Ledger:
         self.remembered = Remembered()
         self.blocks, self.kept_blocks = Blocks(), KeptBlocks()
         self.given = Given(self)
-        self.horizons = Horizons()
+        self.horizons, self.drains = Horizons(), Drains()
         self.gateways: gateways.Gateways = {}
 
     @property
@@ -127,9 +127,17 @@ class Ledger:
         """Up to `limit` addresses of these families whose horizon has passed at `now`, for `ExpireAddresses`."""
         return self.horizons.due(self.leases, now, limit, kinds)
 
+    def drained(self, now: int, limit: int) -> tuple[bytes, ...]:
+        """Up to `limit` addresses that were to be used until now or before, for `ExpireAddresses` too."""
+        return self.drains.due(self.leases, now, limit)
+
     def pool_of(self, address: bytes) -> Pool | None:
         """The adopted plan's pool that the address is given from; None if the plan has no place for it."""
         return self.adopted.pool_of(address)
+
+    def place_of(self, address: bytes) -> Place | None:
+        """Where an address is that somebody has, in the adopted plan or in one before it; None: on another link."""
+        return self.adopted.place_of(address)
 
     # -- decide ------------------------------------------------------------------------------------------------------
 
@@ -159,7 +167,7 @@ class Ledger:
             case ExpireAddresses():
                 return tuple(self._expire(request.addresses, at))
             case AdoptPlan():
-                return tuple(self._adopt(request.plan))
+                return tuple(self._adopt(request.plan, at))
             case HoldAddress():
                 return tuple(holding.hold(self, request, at=at, entropy=entropy))
             case UnholdAddress():
@@ -203,12 +211,14 @@ class Ledger:
     def renewed(self, lease: Lease, at: int) -> tuple[Event, ...]:
         """The event that is needed for the holder to have its address for another lifetime. Refused `not-in-plan`."""
         pool = self.pool_of(lease.address)
+        if lease.drained_at:
+            return ()
         if pool is None:
             raise Refused("not-in-plan", "no pool of the plan has this address any more")
         valid_until = at + pool.valid * MICROSECONDS
         # On a strict subnet the log has every lifetime that a client is told.
         known = lease.valid_until if self.plan.subnet is not None and self.plan.subnet.strict else lease.horizon
-        if lease.drained_at or valid_until <= known:
+        if valid_until <= known:
             return ()
         promised = at + allocating.HORIZON[family(lease.address)] * pool.valid * MICROSECONDS
         horizon = max(lease.horizon, promised)  # no promise ends by being renewed
@@ -222,46 +232,27 @@ class Ledger:
             ),
         )
 
-    def _adopt(self, plan: AdoptedPlan) -> Iterator[Event]:
+    def _adopt(self, plan: AdoptedPlan, at: int) -> Iterator[Event]:
         if plan.position < self.plan.position:
             return  # this ledger has a newer one already
         if plan.level > LEVEL:
             raise Refused("level", f"the site is at level {plan.level}; this release knows {LEVEL}: upgrade it")
         if plan.position > self.plan.position:
             yield PlanAdopted(plan=plan)
-        yield from islice(self.consequences(plan), MAX_CONSEQUENCES)
+        yield from islice(self.consequences(plan, at=at), MAX_CONSEQUENCES)
 
-    def consequences(self, plan: AdoptedPlan) -> Iterator[Event]:
+    def consequences(self, plan: AdoptedPlan, *, at: int) -> Iterator[Event]:
         """What has to happen for leases and reservations to be as this plan says."""
-        yield from map(allocating.withdrawn, self.contradicted(plan))
+        yield from leaving.contradicted(self, plan, at=at)
         yield from planned.changes(self, plan)
-
-    def contradicted(self, plan: AdoptedPlan) -> Iterator[Lease]:
-        """The leases for which a plan has no place: in no pool, given to nobody, another's by the plan, or in another
-        client's own /64.
-        """
-        reserved = planned.holders(plan)
-        fixed = fixed_addresses(plan.subnet)
-        ranges = [(pool.first, pool.last) for pool in plan.pools]
-        blocks = [(pool.first, pool.last) for pool in plan.pools if pool.prefix_per_host]
-        owners: dict[bytes, bytes] = {}  # of each block the client with the lowest address
-        for address in sorted(self.leases) if blocks else ():
-            owners.setdefault(block_of(address), self.leases[address].client)
-        for address in self.leases:  # which of a million are looked at by their addresses alone, while others wait
-            if address in fixed or not any(first <= address <= last for first, last in ranges):
-                yield self.leases[address]
-            elif blocks or address in reserved:
-                lease = self.leases[address]
-                is_anothers = reserved.get(address, (lease.client, lease.iaid)) != (lease.client, lease.iaid)
-                in_block = any(first <= address <= last for first, last in blocks)
-                if is_anothers or (in_block and owners[block_of(address)] != lease.client):
-                    yield lease
 
     def _expire(self, addresses: tuple[bytes, ...], at: int) -> Iterator[Event]:
         for address in dict.fromkeys(addresses):
             lease = self.leases.get(address)
             if lease is not None and lease.horizon <= at:
                 yield AddressExpired(address=address, client=lease.client, iaid=lease.iaid)
+            elif lease is not None and is_over(lease, at):
+                yield allocating.withdrawn(lease)
 
     # -- evolve ------------------------------------------------------------------------------------------------------
 
@@ -286,7 +277,7 @@ class Ledger:
                 self.given.free(lease.address)
                 self._end_block(block, lease.client, durable=durable)
             case AddressDeprecated():
-                self._drain(self.leases[event.address], event.valid_until)
+                self._drain(self.leases[event.address], event.valid_until, durable=durable)
             case AddressHeld():
                 self.keep(event.address, event.client, event.iaid, planned=event.planned)
             case AddressUnheld():
@@ -371,8 +362,11 @@ class Ledger:
         if durable:
             self.horizons.note(lease, self.table)
 
-    def _drain(self, lease: Lease, until: int) -> None:
-        self.leases[lease.address] = msgspec.structs.replace(lease, drained_at=until)
+    def _drain(self, lease: Lease, until: int, *, durable: bool) -> None:
+        drained = msgspec.structs.replace(lease, drained_at=until)
+        self.leases[lease.address] = drained
+        if durable:
+            self.drains.note(drained)
         if self.bindings.get(lease.binding) == lease.address:
             self._promote(lease.binding)
             self.others[lease.binding] = (*self.others.get(lease.binding, ()), lease.address)
@@ -445,10 +439,13 @@ class Ledger:
         elif lease.binding in self.bindings:
             lease = msgspec.structs.replace(lease, drained_at=event.valid_until)
         self._hold(lease, durable=durable)
+        if durable and lease.drained_at:
+            self.drains.note(lease)
 
     def _follow(self, plan: AdoptedPlan) -> None:
         """Another plan: what was made of the pools' ranges is made anew."""
-        self.adopted, self.gateways = Adopted(plan), gateways.wanted(self.gateways, plan)
+        self.adopted = Adopted(plan, leaving.after(self, plan))
+        self.gateways = gateways.wanted(self.gateways, plan)
         self.blocks, self.kept_blocks, self.given = Blocks(), KeptBlocks(), Given(self)
         for address, (client, _) in self.held.items():
             self._keep_block(address, client)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from dnms.domain.adopted import Adopted
+from dnms.domain.adopted import Adopted, Place
 from dnms.domain.gateways import Gateway
 from dnms.domain.given import GivenDump
 from dnms.domain.horizons import HorizonsDump
@@ -27,6 +27,7 @@ class LedgerDump(msgspec.Struct, frozen=True, kw_only=True):
     blocks: tuple[tuple[bytes, bytes, int], ...]
     given: GivenDump
     gateways: dict[bytes, Gateway] = {}
+    leaving: tuple[Place, ...] = ()
 
 
 def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
@@ -44,6 +45,7 @@ def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
         blocks=ledger.blocks.dump(),
         given=ledger.given.dump(),
         gateways=dict(ledger.gateways),
+        leaving=ledger.adopted.leaving,
     )
     return rest, (*buffers, ends)
 
@@ -54,9 +56,11 @@ def load(ledger: Ledger, rest: LedgerDump, buffers: memoryview) -> None:
     The buffers hold numbers in the byte order of the machine that dumped them.
     """
     leases = sum(rest.leases.sizes)
-    ledger.adopted = Adopted(rest.plan)
+    ledger.adopted = Adopted(rest.plan, rest.leaving)
     ledger.table.load(rest.leases, buffers[:leases])
     ledger.horizons.load(rest.horizons, buffers[leases:])
+    for lease in ledger.table.drained():
+        ledger.drains.note(lease)
     ledger.others.update(rest.others)
     for address, client, iaid in rest.held:
         ledger.keep(address, client, iaid, planned=False)

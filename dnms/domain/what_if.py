@@ -16,6 +16,7 @@ from typing import Final, cast
 import msgspec
 
 from dnms.domain.aggregate import Refused
+from dnms.domain.allocating import withdrawn
 from dnms.domain.assignment import group_of
 from dnms.domain.forecast import room
 from dnms.domain.ledger import Ledger
@@ -231,12 +232,17 @@ class WhatIf:
             self._count(subnet, ledger, lease.address, 1, at=at)
         gone = [lease for lease in before.values() if lease.address not in ledger.leases]
         self._withdrawn += len(gone)
+        drained = [
+            lease
+            for lease in before.values()
+            if not lease.drained_at and lease.address in ledger.leases and ledger.leases[lease.address].drained_at
+        ]
         other = [
             lease
             for lease in ledger.leases.values()
             if not lease.drained_at and self._group(lease.client, lease.group) != lease.group
         ]
-        for lease in (*gone, *other):
+        for lease in (*gone, *drained, *other):
             asking = AllocateAddress(
                 client=lease.client,
                 iaid=lease.iaid,
@@ -253,6 +259,8 @@ class WhatIf:
             given = [each for each in events if each.NAME == "address.allocated"]
             if given:
                 self._would_move(subnet, lease.client, lease.address, given[-1].address, at=at)  # type: ignore[attr-defined]
+        for lease in drained:  # what is imagined of a client is where it would be when it has moved
+            self._evolve(subnet, ledger, (withdrawn(lease),), at=at)
 
     def _again(self, stored: Stored, decision: Decision, recorded: tuple[Event, ...]) -> None:
         """Decide once more what was asked, as it would have been asked."""

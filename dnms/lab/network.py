@@ -68,6 +68,7 @@ class Addressing(msgspec.Struct, frozen=True):
     preferred: int = 2_700  # lifetimes in seconds
     valid: int = 3_600
     strict: bool = False  # nothing is given while the log is away
+    drain: int = 3_600  # seconds in which an address may still be used that another one takes the place of
 
     @classmethod
     def for_nodes(cls, nodes: int) -> Addressing:
@@ -117,6 +118,7 @@ subnet = "lab"
 range = "{self.prefix6}"
 preferred = {self.preferred}
 valid = {self.valid}
+drain = {self.drain}
 
 [[pool]]
 name = "lab-v4"
@@ -124,6 +126,7 @@ subnet = "lab"
 range = "{self.pool4}"
 preferred = {self.preferred}
 valid = {self.valid}
+drain = {self.drain}
 """
 
 

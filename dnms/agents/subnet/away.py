@@ -63,7 +63,7 @@ class Away:
 
     def _lasts(self, lease: Lease) -> bool:
         """Whether there is something to tell of it: the log promises it, or the node must be told its end."""
-        if self._books.ledger.pool_of(lease.address) is None:
+        if self._books.ledger.place_of(lease.address) is None:
             return False
         return lease.horizon - self._books.now() >= SHORTEST or self._is_granted(lease)
 

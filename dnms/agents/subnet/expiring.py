@@ -1,4 +1,5 @@
-"""Ends leases whose horizon has passed, by any agent that sees it first: the ledger's sequence makes it happen once.
+"""Ends leases whose horizon has passed and addresses that are drained, by any agent that sees it first: the ledger's
+sequence makes it happen once.
 
 Leases end by the log's clock, and nodes stop using them by their own. So nothing expires for as long as it may be that
 the two do not say the same: at the start, after the log's clock was set, and after an outage. An agent whose snapshot
@@ -27,6 +28,9 @@ EXPIRY_PERIOD = 1.0  # seconds
 EXPIRY_GRACE = 60 * MICROSECONDS
 """After a horizon. A node counts the lifetimes of what is pushed to it from when it comes, and TCP may hold that back
 for as long as it takes to find a peer dead."""
+DRAIN_GRACE = 2 * MICROSECONDS
+"""After the time of a drained address: its node has let it go by then. It stays kept from others until its horizon, so
+neither a clock that was set nor an agent that comes late does harm here."""
 
 _logger = structlog.get_logger(__name__)
 
@@ -93,4 +97,6 @@ class Expiring:
     def _due(self) -> tuple[bytes, ...]:
         now = asyncio.get_running_loop().time()
         kinds = {kind for kind, begins in self._begins.items() if begins <= now}
-        return self._ledger.fold.state.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES, kinds)
+        ledger = self._ledger.fold.state
+        drained = ledger.drained(self._now() - DRAIN_GRACE, MAX_EXPIRIES)
+        return drained or ledger.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES, kinds)

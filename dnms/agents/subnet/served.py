@@ -21,7 +21,6 @@ from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import RETRY, assign
 from dnms.domain.leases import Lease
 from dnms.domain.outage import OUTAGE
-from dnms.domain.reserved import prefix_in
 from dnms.events.ip import family, parse_address
 from dnms.events.plan import Family
 from dnms.events.requests import (
@@ -291,11 +290,10 @@ class ServedNode:
     async def _confirm(self, event: heard.Confirmed) -> None:
         """RFC 8415, 18.3.3; beyond it, what is confirmed is renewed, since the node may have been away for long."""
         await self._books.reach(event.generation)
-        plan = self._books.ledger.plan
-        if not plan.position:
+        adopted = self._books.ledger.adopted
+        if not adopted.plan.position:
             raise Refused("no-subnet", "no plan was adopted yet")  # so nobody can say that the node is elsewhere
-        subnet = plan.subnet
-        if subnet is None or not all(prefix_in(subnet, binding.address) for binding in event.bindings):
+        if not all(adopted.is_on_link(binding.address) for binding in event.bindings):
             self._session.error(event.id, Code.NOT_ON_LINK, "these addresses are of another link")
             return
         self._remember(event.bindings, event.wanted)

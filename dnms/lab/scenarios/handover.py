@@ -3,7 +3,8 @@
 Subnet Agents end in turn, asked to (SIGTERM) and killed, until none is left; nodes find another one while there is one.
 Then all come back. Then all Node Agents end, half of them killed, and come back. All the while every kernel has what it
 was given, and nothing else, although the router goes on to advertise itself. Last, a plan with another DNS server and
-a pool that excludes some nodes' IPv4 addresses reaches every kernel, while everything runs.
+a pool that excludes some nodes' IPv4 addresses reaches every kernel, while everything runs: these nodes have both
+addresses until the old one is drained.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from dnms.lab.verdict import verdict
 DNS = "2001:db8:1ab::53"
 WITHOUT_SUBNET_AGENT = 2  # Router Advertisements that nodes get meanwhile; one comes every 3 to 4 s
 WITHOUT_NODE_AGENT = 1
+DRAIN = 3  # seconds
 
 
 async def run(lab: Lab) -> Outcome:
@@ -104,7 +106,8 @@ async def _plan_changes(stage: Stage, held: Sequence[frozenset[bytes]]) -> None:
         await stage.site.apply(addressing.plan(NAME))
         await stage.wait_until_configured()
         await stage.wait_for_event("configuration.applied", of=stage.names, after=position)
-    for kind in ("address.withdrawn", "address.allocated"):
+        await stage.wait_for_event("address.withdrawn", of=sorted(excluded), after=position)
+    for kind in ("address.deprecated", "address.allocated", "address.withdrawn"):
         of = sorted(event.node or "nobody" for event in await stage.site.events(kind, after=position))
         if of != sorted(excluded):
             stage.wrong.append(f"{kind} of {of}, and the new pool excludes {sorted(excluded)}")
@@ -117,4 +120,4 @@ def _with_a_smaller_pool(addressing: Addressing, held: Sequence[frozenset[bytes]
     cut = max(1, len(used) // 3)
     lower, upper = (ipaddress.IPv4Address(used[place].removeprefix(MAPPED)) for place in (cut - 1, -cut))
     pool4 = f"{lower + 1}-{last}" if int(last) - int(lower) > int(upper) - int(first) else f"{first}-{upper - 1}"
-    return msgspec.structs.replace(addressing, pool4=pool4, dns=(DNS, *addressing.dns[1:]))
+    return msgspec.structs.replace(addressing, pool4=pool4, dns=(DNS, *addressing.dns[1:]), drain=DRAIN)

@@ -35,6 +35,7 @@ from dnms.events.requests import (
 
 SECOND = 1_000_000
 VALID, QUARANTINE = 100, 200  # seconds, of every pool
+DRAIN = 30  # seconds, of IPv6
 HORIZON = {4: VALID * SECOND, 6: 4 * VALID * SECOND}
 GROUP, UNKNOWN = 7, 8  # of the plans, and of none
 

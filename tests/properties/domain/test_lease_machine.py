@@ -24,7 +24,7 @@ from dnms.events.requests import (
     WithdrawAddress,
 )
 from tests.properties.domain.ledger_machine import SECRET, adopting
-from tests.properties.domain.ledger_model import HORIZON, QUARANTINE, SECOND, VALID, WHOLE, Setting
+from tests.properties.domain.ledger_model import DRAIN, HORIZON, QUARANTINE, SECOND, VALID, WHOLE, Setting
 
 CLIENT, OTHER, IAID = (1).to_bytes(16), (2).to_bytes(16), 1
 ADDRESS = parse_address("2001:db8::77")
@@ -62,6 +62,7 @@ class LeaseMachine(RuleBasedStateMachine):
         self.ledger = Ledger(SECRET)
         self.state, self.now, self.position = FREE, 0, 0
         self.horizon = self.until = 0  # of the lease; of its quarantine, or of what it was promised
+        self.drained = 0  # until when it is drained
         self.ask(adopting(Setting("hash", WHOLE), 1))
 
     def ask(self, request: Request) -> tuple[str, ...] | str:
@@ -122,16 +123,26 @@ class LeaseMachine(RuleBasedStateMachine):
         assert answer == expected
         if after != self.state and after in (RESTING, PROMISED):
             self.until = self.now + QUARANTINE * SECOND if after == RESTING else self.horizon
+        if after == DRAINED and self.state == LEASED:
+            self.drained = min(self.horizon, self.now + DRAIN * SECOND)
         self.state = after
         self.over()
 
     @rule()
     def expire(self) -> None:
-        """At any time, by an agent whose clock may be wrong: only what has come to its horizon."""
+        """At any time, by an agent whose clock may be wrong: only what has come to its horizon, or is drained."""
         answer = self.ask(ExpireAddresses(addresses=(ADDRESS,)))
         ends = self.state in (LEASED, DRAINED) and self.horizon <= self.now
+        if self.is_over() and not ends:
+            assert answer == ("address.withdrawn",), "it is kept from others until its horizon"
+            self.state, self.until = PROMISED, self.horizon
+            return
         assert answer == (("address.expired",) if ends else ())
         self.state = FREE if ends else self.state
+
+    def is_over(self) -> bool:
+        """Whether it is drained, and long before its horizon."""
+        return self.state == DRAINED and self.drained <= min(self.now, self.horizon - 60 * SECOND)
 
     @rule()
     def other_clients_requests_change_nothing(self) -> None:
@@ -149,6 +160,7 @@ class LeaseMachine(RuleBasedStateMachine):
         if lease is not None:
             assert (lease.client, lease.horizon) == (CLIENT, self.horizon)
             assert bool(lease.drained_at) == (self.state == DRAINED)
+        assert (ADDRESS in self.ledger.drained(self.now, 1000)) == self.is_over()
         assert (ADDRESS in self.ledger.due(self.now, 1000)) == (lease is not None and self.horizon <= self.now)
 
 

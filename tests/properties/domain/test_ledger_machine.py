@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from dnms.domain import ledger_dump
 from dnms.domain.aggregate import Fold, Question, Refused, resettle, settle
 from dnms.domain.document import from_toml
+from dnms.domain.drains import is_over
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.domain.reusable import Reusable
@@ -190,7 +191,8 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([0, 1, 40, 99, 101, 250]))
     def wait(self, seconds: int) -> None:
         self.now += seconds * SECOND
-        self.ask(ExpireAddresses(addresses=self.fold.state.due(self.now, 3)))
+        state = self.fold.state
+        self.ask(ExpireAddresses(addresses=state.drained(self.now, 3) + state.due(self.now, 3)))
 
     @rule()
     def begin_again(self) -> None:
@@ -304,9 +306,13 @@ class LedgerMachine(RuleBasedStateMachine):
             assert lease is None or (lease.client, lease.iaid) == (client, iaid) or address in self.granted
 
     @invariant()
-    def every_lease_lies_in_a_pool_and_is_due_at_its_horizon(self) -> None:
+    def every_lease_lies_in_a_pool_or_is_drained_and_is_due_at_its_horizon(self) -> None:
         state = self.fold.state
-        assert all(state.pool_of(address) for address in state.leases)
+        assert all(state.pool_of(each.address) or each.drained_at for each in state.leases.values())
+        assert all(state.place_of(address) for address in state.leases), "the node can be told its prefix"
+        assert state.adopted.leaving == self.twin.state.adopted.leaving
+        over = [each.address for each in state.leases.values() if is_over(each, 1 << 60)]
+        assert sorted(state.drained(1 << 60, 1000)) == sorted(self.twin.state.drained(1 << 60, 1000)) == sorted(over)
         due = state.due(1 << 60, 1000)
         assert sorted(due) == sorted(state.leases)
 

@@ -54,10 +54,10 @@ def test_a_diff_says_what_would_become_of_leases_and_changes_nothing(changing: S
         ("pool", "office-v6", {"range": ["2001:db8:1:1::/64", "2001:db8:1:1::8/125"]})
     ]
     [office] = smaller["subnets"]
-    assert (office["leases"], office["withdrawn"], office["without"]) == (2, 1, 0)
+    assert (office["leases"], office["withdrawn"], office["moved"], office["without"]) == (2, 0, 1, 0)
     words = operator.plan("diff", operator.file).out
     assert "range: 2001:db8:1:1::/64 → 2001:db8:1:1::8/125" in words
-    assert "subnet office: 1 of 2 leases would be withdrawn at once." in words
+    assert "subnet office: 1 node would move to another address, of another pool or group; both can be used" in words
     assert f"--if-position {smaller['position']}" in words
 
     tiny = operator.diff(('range = "2001:db8:1:1::/64"', 'range = "2001:db8:1:1::a-2001:db8:1:1::a"'))
@@ -73,7 +73,7 @@ def test_a_diff_says_who_moves_because_of_a_group(changing: Served, tmp_path: Pa
     operator = Operator(changing, tmp_path)
     [office] = operator.diff(('"phone-*"', '"alpha"'))["subnets"]
     assert (office["withdrawn"], office["moved"]) == (0, 1)
-    assert "1 node would move to another address because of a group" in operator.plan("diff", operator.file).out
+    assert "1 node would move to another address, of another pool or group" in operator.plan("diff", operator.file).out
     assert operator.diff(('"phone-*"', '"nobody"'))["subnets"] == []
     assert "No lease would be touched." in operator.plan("diff", operator.file).out
 

@@ -56,11 +56,14 @@ class Clerk:
         assert isinstance(event, AddressAllocated)
         return event
 
-    def adopt(self, text: str) -> tuple[Event, ...]:
+    def adopting(self, text: str) -> AdoptPlan:
         state = PlanState()
         for event in state.decide(from_toml(text), at=0, entropy=bytes(32)):
             state.evolve(event, at=0, position=self.position + 1)
-        return self.ask(AdoptPlan(plan=state.for_subnet("office")))
+        return AdoptPlan(plan=state.for_subnet("office"))
+
+    def adopt(self, text: str) -> tuple[Event, ...]:
+        return self.ask(self.adopting(text))
 
     def refused(self, request: Request, *, at: int = 0) -> str:
         with pytest.raises(Refused) as refusal:

@@ -28,6 +28,7 @@ from dnms.events.requests import (
     DeclineAddress,
     ExpireAddresses,
     HoldAddress,
+    MoveAddress,
     ReleaseAddress,
     RenewAddress,
 )
@@ -163,10 +164,16 @@ def test_a_client_that_is_in_another_group_now_moves_and_may_use_both_until_the_
     assert clerk.ask(moved, at=60) == ()
     # It is not given more of it, and others do not get it before its horizon.
     assert clerk.ask(RenewAddress(client=client(1), iaid=1, address=plain.address), at=3_000) == ()
-    assert clerk.ask(ExpireAddresses(addresses=(plain.address,)), at=14_399) == ()
-    [expired] = clerk.ask(ExpireAddresses(addresses=(plain.address,)), at=14_400)
-    assert isinstance(expired, AddressExpired)
+    assert clerk.ledger.drained(until - 1, 10) == ()
+    assert clerk.ask(ExpireAddresses(addresses=(plain.address,)), at=3_659) == ()
+    assert clerk.ledger.drained(until, 10) == clerk.ledger.drained(until, 10) == (plain.address,)
+    over = clerk.ask(ExpireAddresses(addresses=(plain.address,)), at=3_660)
+    assert over == (AddressWithdrawn(address=plain.address, client=client(1), iaid=1),)
     assert clerk.ledger.leases_of(client(1), 1, 6) == (first,)
+    assert clerk.ledger.drained(until, 10) == ()
+    take = MoveAddress(client=client(2), iaid=1, address=clerk.allocate(2).address, to=plain.address)
+    assert clerk.refused(take, at=14_399) == "in-use"
+    assert [type(event) for event in clerk.ask(take, at=14_400)] == [AddressDeprecated, AddressAllocated]
 
 
 def test_who_comes_back_to_a_group_has_its_address_again(clerk: Clerk) -> None:
