@@ -21,6 +21,7 @@ SCENARIOS = {
     "outage": "the bus is away for 30 s, the link in two: agents go on by themselves, and two nodes get one address",
     "outage-strict": "the same for 20 s on a strict subnet: nobody gets what another has",
     "reboot": "while no Subnet Agent is there, links go down and nodes lose power, and get back what they had",
+    "renumber": "the subnet gets other prefixes and pools: nodes have both addresses, and lose no packet",
 }
 """Every scenario: its name, which is its file's too (with _ for -), and what happens in it."""
 

@@ -57,6 +57,21 @@ class AgentsReport(Report, frozen=True, kw_only=True):
     nodes_stopped: int  # how often one took leave, and its node kept what it had
 
 
+class RenumberReport(Report, frozen=True, kw_only=True):
+    """What else is said of a run in which the subnet got other prefixes."""
+
+    pings: int  # to old addresses until they were drained, and to new ones
+    lost_pings: int
+    connections: int  # over TCP, one an address
+    broken_connections: int
+    both_valid_seconds: float  # for which every node could use its old and its new address at once
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went as it should."""
+        return super().passed and not self.lost_pings and not self.broken_connections and self.both_valid_seconds > 0
+
+
 class OutageReport(Report, frozen=True, kw_only=True):
     """What else is said of a run in which agents went on while the log was away."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dnms.events.address import (
     AddressAllocated,
     AddressDeclined,
+    AddressDeprecated,
     AddressExpired,
     AddressReleased,
     AddressRenewed,
@@ -80,6 +81,11 @@ def sets(**groups: tuple[str, ...]) -> frozenset[Item]:
 def ended(kind: type[AddressReleased | AddressExpired | AddressWithdrawn], address: str) -> Event:
     """A lease ends."""
     return kind(address=parse_address(address), client=DESK, iaid=1)
+
+
+def deprecated(client: bytes, address: str) -> Event:
+    """Another address takes the place of this one."""
+    return AddressDeprecated(address=parse_address(address), client=client, iaid=1, valid_until=FIRST)
 
 
 EXAMPLES: list[Example[Item]] = [
@@ -159,6 +165,19 @@ EXAMPLES: list[Example[Item]] = [
             ),
         ),
         wanted=sets(sales=("2001:db8:1:1:5a1e::5",)),
+    ),
+    Example(
+        title="a node is renumbered: both addresses are in the set until the old one is drained",
+        log=(
+            Happened("plan", (site(), group("sales", SALES, "*"))),
+            named(DESK, "desk-1"),
+            named(PHONE, "phone-1"),
+            ledger(leased(DESK, "192.0.2.1"), leased(PHONE, "192.0.2.2")),
+            ledger(deprecated(DESK, "192.0.2.1"), deprecated(PHONE, "192.0.2.2")),
+            ledger(leased(DESK, "198.51.100.1"), leased(PHONE, "198.51.100.2")),
+            ledger(ended(AddressWithdrawn, "192.0.2.1")),
+        ),
+        wanted=sets(sales=("198.51.100.1", "198.51.100.2", "192.0.2.2")),
     ),
     Example(
         title="a group is withdrawn and another one gets its number",

@@ -96,6 +96,16 @@ def test_no_node_loses_what_it_has_while_agents_leave_and_come_back(temporary: P
     assert done.stderr.count("and 0 things were wrong") == 2
 
 
+def test_a_renumbered_subnet_loses_no_packet(temporary: Path) -> None:
+    done = run(scenario("renumber", 4))
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["configured"], report["duplicates"], report["views_equal_log"]) == (4, 0, True)
+    assert (report["lost_pings"], report["connections"], report["broken_connections"]) == (0, 16, 0)
+    assert report["pings"] > 16 * 10, "ten a second to each address"
+    assert 5 < report["both_valid_seconds"] < 10, "of 10 s, less DAD of the new one"
+
+
 def test_handover_needs_another_agent(temporary: Path) -> None:
     done = run([*LAB, "run", "handover", "--nodes", "1", "--agents", "1"])
     assert (done.returncode, done.stdout) == (1, "")
@@ -295,6 +305,7 @@ def test_the_list_has_every_scenario() -> None:
         "outage",
         "outage-strict",
         "reboot",
+        "renumber",
     ]
 
 
