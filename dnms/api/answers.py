@@ -11,7 +11,7 @@ from dnms.domain.forecast import SubnetForecast
 from dnms.domain.plan_difference import PartChange
 from dnms.projections.addresses.queries import AddressRow, NodeAddressRow, RegisteredRow
 from dnms.projections.files import ViewsError
-from dnms.projections.nodes.queries import NodeRow, SessionRow
+from dnms.projections.nodes.queries import DriftRow, NodeRow, SessionRow
 from dnms.projections.pools.queries import SiteRow
 from dnms.projections.views import Reading, Status, Views
 
@@ -38,6 +38,7 @@ class NodeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[NodeAddressRow]
     sessions: list[SessionRow]
     configuration: dict[str, Any] | None  # as it registered it last
+    drifts: list[DriftRow] = []  # what somebody else changed last, on each subnet
 
 
 class AddressAnswer(msgspec.Struct, frozen=True, kw_only=True):

@@ -141,6 +141,7 @@ async def node(
                     addresses=await addresses_.of_node(reading.db, client),
                     sessions=await nodes_.sessions(reading.db, client),
                     configuration=await nodes_.snapshot(reading.db, client),
+                    drifts=await nodes_.drifts(reading.db, client),
                 )
             )
         if not found:

@@ -13,7 +13,7 @@ import msgspec
 from dnms.cli.histories import Histories
 from dnms.projections.addresses.queries import AddressRow, NodeAddressRow, RegisteredRow
 from dnms.projections.events.queries import EventRow
-from dnms.projections.nodes.queries import NodeRow, SessionRow
+from dnms.projections.nodes.queries import DriftRow, NodeRow, SessionRow
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage
 
@@ -25,6 +25,7 @@ class NodeAnswer(msgspec.Struct, frozen=True, kw_only=True):
     addresses: list[NodeAddressRow]
     sessions: list[SessionRow]
     configuration: dict[str, Any] | None  # as it registered it last
+    drifts: list[DriftRow] = []  # what somebody else changed last, on each subnet
 
 
 class AddressAnswer(msgspec.Struct, frozen=True, kw_only=True):

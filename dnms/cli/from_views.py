@@ -160,6 +160,7 @@ async def _all_about(reading: Reading, node: nodes.NodeRow) -> NodeAnswer:
         addresses=await addresses.of_node(reading.db, client),
         sessions=await nodes.sessions(reading.db, client),
         configuration=await nodes.snapshot(reading.db, client),
+        drifts=await nodes.drifts(reading.db, client),
     )
 
 

@@ -18,7 +18,7 @@ from dnms.cli.node_diff import diff
 from dnms.cli.rendering import Output, answer, facts, say_if_none, table
 from dnms.cli.who_had import of_node
 from dnms.projections.addresses.queries import NodeAddressRow
-from dnms.projections.nodes.queries import SHORT, NodeRow, ambiguous
+from dnms.projections.nodes.queries import SHORT, DriftRow, NodeRow, ambiguous
 
 app = App(name="node", help="The machines: who is there, how one is configured; enter, join and forget them.")
 node_changes.register(app)
@@ -80,6 +80,17 @@ def _origin(held: NodeAddressRow) -> str:
     return f"{held.origin}{on}, pool {held.pool}" if held.pool else f"{held.origin}{on}"
 
 
+def changed(drift: DriftRow) -> list[str]:
+    """What somebody else changed on a node, a line each."""
+    lines = []
+    for item in drift.items:
+        line = f"{item['kind']} {item.get('name', '')}".rstrip() + f" {item['change']}"
+        if item.get("was") or item.get("now"):
+            line += f" from {item.get('was') or 'nothing'} to {item.get('now') or 'nothing'}"
+        lines.append(line)
+    return [*lines, f"and {drift.more} more"] if drift.more else lines
+
+
 def _tables(about: NodeAnswer) -> Iterable[RenderableType]:
     node, flags = about.node, node_configuration.flags_of(about.configuration)
     yield facts(
@@ -127,3 +138,9 @@ def _tables(about: NodeAnswer) -> Iterable[RenderableType]:
     )
     if about.configuration is not None:
         yield from node_configuration.tables(about.configuration)
+    if about.drifts:
+        yield table(
+            ("When", "Subnet", "What", "Done", "Rival"),
+            ((one.time, one.subnet, changed(one), one.action, one.rival or None) for one in about.drifts),
+            title="Changed by somebody else",
+        )

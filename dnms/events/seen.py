@@ -85,6 +85,41 @@ class ConfigurationApplied(Event, frozen=True, kw_only=True, omit_defaults=True)
     items: tuple[AppliedItem, ...] = ()
 
 
+class DriftItem(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """One thing of a node's link that somebody else than DNMS changed."""
+
+    kind: str  # address, route, sysctl, mtu, link, resolver
+    name: str = ""  # which: 2001:db8::5/64, ::/0 via fe80::1 metric 512, net/ipv6/conf/eth0/accept_ra
+    change: str  # added, removed, changed
+    was: str = ""  # what DNMS had set, where it is changed
+    now: str = ""  # what stands there instead
+
+
+class ConfigurationDrifted(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """Somebody else changed what DNMS had configured on a node, and this was done about it."""
+
+    NAME = "configuration.drifted"
+    client: ClientId
+    generation: Generation  # of the assignment that it departs from
+    items: tuple[DriftItem, ...]
+    action: str  # left, reported, restored
+    rival: str = ""  # who manages the link beside DNMS, where that was recognised: dhcpcd, systemd-networkd, …
+    more: int = 0  # items that are not listed, of this change and of changes that were too many to be told
+
+
+class ConfigurationContested(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """A node gave these up for a while: somebody else changed them again each time that they were put back."""
+
+    NAME = "configuration.contested"
+    client: ClientId
+    generation: Generation
+    items: tuple[DriftItem, ...]
+    rival: str = ""  # as in `configuration.drifted`
+    restored: int  # times that each was put back
+    within: int  # seconds
+    hold: int  # seconds until it is tried again, if nothing is assigned anew before
+
+
 class OutageEnded(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The agent could not use the log for a while, and can again: this is the first that it stored there. What it
     gave meanwhile is in its subnet's ledger (`outage.granted`).
@@ -103,5 +138,7 @@ EVENTS = (
     ConfigurationChanged,
     ConfigurationFlapped,
     ConfigurationApplied,
+    ConfigurationDrifted,
+    ConfigurationContested,
     OutageEnded,
 )

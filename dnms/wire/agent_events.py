@@ -7,7 +7,7 @@ import msgspec
 from dnms.events.configuration import Generation, Snapshot
 from dnms.events.seen import AppliedItem
 from dnms.wire.channel import Closed
-from dnms.wire.messages import Association, Binding
+from dnms.wire.messages import Association, Binding, Drifted
 
 
 class Greeted(msgspec.Struct, frozen=True):
@@ -94,6 +94,12 @@ class AppliedReport(msgspec.Struct, frozen=True):
     items: tuple[AppliedItem, ...]
 
 
+class DriftReport(msgspec.Struct, frozen=True):
+    """What somebody else changed on the node. Needs no answer."""
+
+    drifted: Drifted
+
+
 AgentEvent = (
     Greeted
     | Registered
@@ -105,5 +111,6 @@ AgentEvent = (
     | Released
     | Declined
     | AppliedReport
+    | DriftReport
     | Closed
 )

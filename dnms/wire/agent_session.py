@@ -21,6 +21,7 @@ from dnms.wire.agent_events import (
     AppliedReport,
     Confirmed,
     Declined,
+    DriftReport,
     Greeted,
     Observed,
     Rebound,
@@ -42,6 +43,8 @@ REGISTER_WITHIN = 60.0  # seconds after the welcome; 256 KiB over the slowest li
 MAX_IN_FLIGHT = 8  # requests without an answer; a node has one exchange and one observation, and perhaps tries again
 REQUESTS_AT_ONCE = 16  # each may become a commit in the log
 REQUESTS_A_SECOND = 1.0
+DRIFTS_AT_ONCE = 32  # each becomes an event in the log, which nobody can purge; a node keeps to less by itself
+DRIFTS_AN_HOUR = 120
 UNREPORTED = 16  # assignments whose outcome is still awaited; a node reports the newest of several
 
 
@@ -59,6 +62,7 @@ class AgentSession:
         self.digest = b""  # of the newest configuration that the shell has acknowledged
         self._channel = Channel(now=now, limit=HELLO_LIMIT)
         self._requests = Bucket(burst=REQUESTS_AT_ONCE, per_second=REQUESTS_A_SECOND, now=now)
+        self._drift = Bucket(burst=DRIFTS_AT_ONCE, per_second=DRIFTS_AN_HOUR / 3600, now=now)
         self._collector = Collector()
         self._in_flight: dict[int, bytes] = {}  # requests without an answer; the digest of registrations
         self._unreported: deque[Generation] = deque(maxlen=UNREPORTED)
@@ -208,6 +212,8 @@ class AgentSession:
                 self._take_hello(frame.id, message)
             case messages.Applied():
                 self._take_applied(message)
+            case messages.Drifted():
+                self._take_drifted(message, now)
             case messages.Bye():
                 self._close(Closed(Code.BYE, said=message.why))
             case messages.Error():
@@ -239,6 +245,12 @@ class AgentSession:
             self.dropped[Code.STALE] += 1
             return
         self._events.append(AppliedReport(applied.generation, applied.items))
+
+    def _take_drifted(self, drifted: messages.Drifted, now: float) -> None:
+        if self._drift.take(now):
+            self._events.append(DriftReport(drifted))
+        else:
+            self.dropped[Code.BUSY] += 1
 
     def _take_chunk(self, frame_id: int, register: messages.Register, now: float) -> None:
         if frame_id in self._in_flight:

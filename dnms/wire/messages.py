@@ -14,7 +14,7 @@ from dnms.events.configuration import Assignment, Generation, Iaid
 from dnms.events.ip import Address
 from dnms.events.plan import Family
 from dnms.events.recorded import Part
-from dnms.events.seen import AppliedItem
+from dnms.events.seen import AppliedItem, DriftItem
 
 VERSION = 1
 LOWEST_VERSION = 1
@@ -31,6 +31,7 @@ MAX_ENDPOINTS = 32  # one agent has a few addresses; more is a broken or hostile
 MAX_ASSOCIATIONS = 64  # interfaces times families of one node on one link; more is a broken or hostile peer
 MAX_TEXT = 255  # of names and reasons
 MAX_REGISTRATION = 256 * 1024  # bytes of an encoded snapshot; routes beyond are counted and not listed
+MAX_DRIFT = 64  # items of one message; more at once are counted and not listed
 MAX_CHUNKS = 64  # of one registration; more, smaller ones only cost the agent
 
 FOREVER = 0xFFFF_FFFF
@@ -177,6 +178,21 @@ class Applied(Message, frozen=True, kw_only=True, omit_defaults=True):
     items: Annotated[tuple[AppliedItem, ...], msgspec.Meta(max_length=MAX_ASSOCIATIONS)] = ()
 
 
+class Drifted(Message, frozen=True, kw_only=True, omit_defaults=True):
+    """Node: what somebody else changed of what it was assigned, and what it did about that. Needs no answer; an agent
+    that does not know this kind says so, and that is all."""
+
+    KIND = "drifted"
+    generation: Generation
+    items: Annotated[tuple[DriftItem, ...], msgspec.Meta(min_length=1, max_length=MAX_DRIFT)]
+    action: Text  # left, reported, restored, contested
+    rival: Text = ""  # who manages the link beside DNMS, where that was recognised
+    more: Annotated[int, msgspec.Meta(ge=0)] = 0  # items that are not listed
+    restored: Annotated[int, msgspec.Meta(ge=0)] = 0  # contested: times that each was put back,
+    within: Seconds = 0  # in so many seconds,
+    hold: Seconds = 0  # and seconds until it is tried again
+
+
 class Renew(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Node, at T1, to the agent of its session."""
 
@@ -267,6 +283,7 @@ MESSAGES: tuple[type[Message], ...] = (
     RequestAddresses,
     Assign,
     Applied,
+    Drifted,
     Renew,
     Rebind,
     Confirm,

@@ -152,6 +152,13 @@ class NodeSession:
                 self._ask_at = now + ASK_AGAIN  # matters if none of them is usable
         self._advance(now)
 
+    def drifted(self, drifted: messages.Drifted) -> bool:
+        """Somebody else changed what was assigned; False where the agent cannot be told now."""
+        if self.closed or self.welcome is None or self.exchange is Exchange.REGISTERING:
+            return False
+        self._channel.send(drifted)
+        return True
+
     def declined(self, addresses: Iterable[bytes], now: float) -> None:
         """These addresses are in use by another (DAD, RFC 4862, 5.4; ACD, RFC 5227): ask for others."""
         self.state.declined(addresses)

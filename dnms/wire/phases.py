@@ -31,6 +31,7 @@ ACCEPTS: Mapping[Phase, frozenset[type[Any]]] = {
         messages.Observe,
         messages.RequestAddresses,
         messages.Applied,
+        messages.Drifted,
         messages.Renew,
         messages.Rebind,
         messages.Confirm,

@@ -2,7 +2,8 @@
 sessions were opened while the log was away.
 
 It is written as soon as the log takes it, however long the log is away, and before the next session of the same client.
-The newest of each kind and client counts, so there is never more of it than the agent has sessions.
+The newest of each kind and client counts, so there is never more of it than the agent has sessions; of what somebody
+else changed on a node, a few.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import asyncio
 from collections.abc import Sequence
 from itertools import islice
 
+import msgspec
 import structlog
 
 from dnms.agents.subnet.folds import Seen
@@ -18,11 +20,19 @@ from dnms.bus.committer import Committer
 from dnms.bus.port import Unanswered, Unavailable
 from dnms.events.commit import MAX_EVENTS
 from dnms.events.recorded import Event
-from dnms.events.seen import ConfigurationApplied, SessionClosed, SessionOpened
+from dnms.events.seen import (
+    ConfigurationApplied,
+    ConfigurationContested,
+    ConfigurationDrifted,
+    SessionClosed,
+    SessionOpened,
+)
 
 RETRY = 1.0  # seconds after the log could not be written
 
-Note = SessionOpened | SessionClosed | ConfigurationApplied
+MAX_DRIFTS = 16  # of one node that wait; the rest is counted in the last of them
+
+Note = SessionOpened | SessionClosed | ConfigurationApplied | ConfigurationDrifted | ConfigurationContested
 
 _logger = structlog.get_logger(__name__)
 
@@ -41,10 +51,23 @@ class Notes:
     def add(self, note: Note) -> None:
         """Record this as soon as possible."""
         key = (note.client, note.NAME)
+        if isinstance(note, ConfigurationDrifted):
+            note, key = self._drift(note)
         self._open.pop(key, None)  # it goes to the end: notes of a client keep their order
         self._open[key] = note
         self._more.set()
         self._none.clear()
+
+    def _drift(self, note: ConfigurationDrifted) -> tuple[ConfigurationDrifted, tuple[bytes, str]]:
+        """The note, with what it takes the place of counted in it, and its key."""
+        keys = [(note.client, f"{note.NAME} {number}") for number in range(MAX_DRIFTS)]
+        for key in keys:
+            if key not in self._open:
+                return note, key
+        last = self._open[keys[-1]]
+        if isinstance(last, ConfigurationDrifted):
+            note = msgspec.structs.replace(note, more=note.more + last.more + len(last.items))
+        return note, keys[-1]
 
     def drop(self, client: bytes) -> None:
         """Somebody has recorded the end of this client's session already."""

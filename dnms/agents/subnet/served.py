@@ -8,6 +8,7 @@ from collections.abc import Iterable, Set
 import msgspec
 import structlog
 
+from dnms.agents.subnet import drifted
 from dnms.agents.subnet.away import Away, wanted_by
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.budget import Budget
@@ -155,6 +156,8 @@ class ServedNode:
                     self._session.bye(Code.RELEASED)
                 case heard.AppliedReport():
                     self._report(event)
+                case heard.DriftReport():
+                    self._books.note(drifted.recorded(self.client, event.drifted))
         except _NOT_NOW:
             if not self._books.outage.active:
                 raise
@@ -165,6 +168,8 @@ class ServedNode:
         """Serve one event while the log is away. Unavailable, where that cannot be."""
         if isinstance(event, heard.AppliedReport):
             self._report(event)
+        elif isinstance(event, heard.DriftReport):
+            self._books.note(drifted.recorded(self.client, event.drifted))
         elif isinstance(event, heard.Registered):
             self._registration.register_later(event)
             self._session.registered(event.id)

@@ -16,7 +16,10 @@ from dnms.events.recorded import Personal
 from dnms.events.seen import (
     AppliedItem,
     ConfigurationApplied,
+    ConfigurationContested,
+    ConfigurationDrifted,
     ConfigurationRegistered,
+    DriftItem,
     SessionClosed,
     SessionOpened,
 )
@@ -102,6 +105,51 @@ EXAMPLES = (
             "SELECT client, time, sequence, event_index FROM node_registration": [(ALICE, 20, 2, 0)],
             "SELECT client, time, plan, ledger, items FROM node_application": [
                 (ALICE, 20, 3, (1 << 63) - 1, '[{"address":"2001:db8::1","outcome":"usable"}]')
+            ],
+        },
+    ),
+    Example(
+        title="what somebody else changed last is kept for each subnet, and what was given up takes its place",
+        log=(
+            happened(
+                "seen.lan.east",
+                10,
+                ConfigurationDrifted(
+                    client=ALICE,
+                    generation=Generation(0, 1, 1),
+                    items=(DriftItem(kind="mtu", change="changed", was="1500", now="1280"),),
+                    action="restored",
+                ),
+            ),
+            happened(
+                "seen.lab.east",
+                15,
+                ConfigurationDrifted(
+                    client=ALICE,
+                    generation=Generation(0, 1, 1),
+                    items=(DriftItem(kind="link", change="changed", was="up", now="down"),),
+                    action="reported",
+                    more=2,
+                ),
+            ),
+            happened(
+                "seen.lan.east",
+                20,
+                ConfigurationContested(
+                    client=ALICE,
+                    generation=Generation(0, 1, 1),
+                    items=(DriftItem(kind="mtu", change="changed", was="1500", now="1280"),),
+                    rival="dhcpcd",
+                    restored=5,
+                    within=60,
+                    hold=900,
+                ),
+            ),
+        ),
+        rows={
+            "SELECT client, subnet, time, action, rival, more FROM node_drift ORDER BY 2": [
+                (ALICE, "lab", 15, "reported", "", 2),
+                (ALICE, "lan", 20, "contested", "dhcpcd", 0),
             ],
         },
     ),

@@ -14,11 +14,13 @@ from dnms.events.recorded import Event, Personal
 from dnms.events.seen import (
     ConfigurationApplied,
     ConfigurationChanged,
+    ConfigurationContested,
+    ConfigurationDrifted,
     ConfigurationRegistered,
     SessionClosed,
     SessionOpened,
 )
-from dnms.projections.nodes.schema import APPLICATION, JOIN, NODE, REGISTRATION, SESSION
+from dnms.projections.nodes.schema import APPLICATION, DRIFT, JOIN, NODE, REGISTRATION, SESSION
 from dnms.projections.projection import Place, place, storable
 from dnms.projections.text import to_json
 from dnms.projections.versions import Rows
@@ -73,6 +75,16 @@ class _Application(NamedTuple):
     event_index: int
 
 
+class _Drift(NamedTuple):
+    time: int
+    action: str
+    rival: str
+    items: str
+    more: int
+    sequence: int
+    event_index: int
+
+
 class _Nodes:
     """All tables, while a batch is folded."""
 
@@ -82,15 +94,16 @@ class _Nodes:
         self.sessions = Rows(cursor, SESSION, _Session)
         self.registrations = Rows(cursor, REGISTRATION, _Registration)
         self.applications = Rows(cursor, APPLICATION, _Application)
+        self.drifts = Rows(cursor, DRIFT, _Drift)
 
     def write(self) -> None:
-        for rows in (self.nodes, self.joins, self.sessions, self.registrations, self.applications):
+        for rows in (self.nodes, self.joins, self.sessions, self.registrations, self.applications, self.drifts):
             rows.write()
 
     def forget(self, client: bytes, sequence: int) -> None:
         for rows in (self.nodes, self.joins, self.registrations):
             rows.set(None, client, sequence=sequence)
-        for several in (self.sessions, self.applications):
+        for several in (self.sessions, self.applications, self.drifts):
             for key in several.under(client):
                 several.set(None, *key, sequence=sequence)
 
@@ -138,10 +151,25 @@ class _Nodes:
                 epoch, plan, ledger = map(storable, msgspec.structs.astuple(event.generation))
                 application = _Application(at, epoch, plan, ledger, to_json(event.items), sequence, index)
                 self.applications.set(application, event.client, where.subnet, sequence=sequence)
+            case ConfigurationDrifted():
+                items, more = to_json(event.items), storable(event.more)
+                drift = _Drift(at, event.action, event.rival, items, more, sequence, index)
+                self.drifts.set(drift, event.client, where.subnet, sequence=sequence)
+            case ConfigurationContested():
+                drift = _Drift(at, "contested", event.rival, to_json(event.items), 0, sequence, index)
+                self.drifts.set(drift, event.client, where.subnet, sequence=sequence)
 
 
 _OF_NODE = (NodeIdentified, NodeEntered, NodeReady, NodeJoined, NodeParted, NodeArrived)
-_SEEN = (SessionOpened, SessionClosed, ConfigurationRegistered, ConfigurationChanged, ConfigurationApplied)
+_SEEN = (
+    SessionOpened,
+    SessionClosed,
+    ConfigurationRegistered,
+    ConfigurationChanged,
+    ConfigurationApplied,
+    ConfigurationDrifted,
+    ConfigurationContested,
+)
 
 
 def _texts(addresses: Iterable[Personal]) -> str:

@@ -62,6 +62,17 @@ class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
     why: str  # it was closed
 
 
+class DriftRow(msgspec.Struct, frozen=True, kw_only=True):
+    """The last time that somebody else changed what DNMS had configured on a node, on one subnet."""
+
+    subnet: str
+    time: datetime
+    action: str  # left, reported, restored, contested
+    rival: str  # who manages the link beside DNMS, where that was recognised
+    items: list[dict[str, str]]  # kind, name, change, was, now
+    more: int  # that are not listed
+
+
 class SessionCount(msgspec.Struct, frozen=True):
     """How many sessions an agent has open."""
 
@@ -240,6 +251,26 @@ async def sessions(db: aiosqlite.Connection, client: bytes) -> list[SessionRow]:
             peer=format_address(row[3]) if row[3] else None,
             since=instant(row[4]),
             why=row[5],
+        )
+        for row in rows
+    ]
+
+
+async def drifts(db: aiosqlite.Connection, client: bytes) -> list[DriftRow]:
+    """What somebody else changed on a node last, on each subnet; the newest first."""
+    rows = await db.execute_fetchall(
+        "SELECT subnet, time, action, rival, items, more FROM node_drift WHERE client = ? "
+        "ORDER BY sequence DESC, event_index DESC",
+        (client,),
+    )
+    return [
+        DriftRow(
+            subnet=row[0],
+            time=instant(row[1]),
+            action=row[2],
+            rival=row[3],
+            items=msgspec.json.decode(row[4], type=list[dict[str, str]]),
+            more=row[5],
         )
         for row in rows
     ]

@@ -64,7 +64,20 @@ APPLICATION = Table(
         "event_index": "INTEGER NOT NULL",
     },
 )
-TABLES = (NODE, JOIN, SESSION, REGISTRATION, APPLICATION)
+DRIFT = Table(  # the last time that somebody else changed what DNMS had configured
+    name="node_drift",
+    key={"client": "BLOB NOT NULL", "subnet": "TEXT NOT NULL"},
+    columns={
+        "time": "INTEGER NOT NULL",
+        "action": "TEXT NOT NULL",  # left, reported, restored, contested
+        "rival": "TEXT NOT NULL",
+        "items": "TEXT NOT NULL",
+        "more": "INTEGER NOT NULL",
+        "sequence": "INTEGER NOT NULL",
+        "event_index": "INTEGER NOT NULL",
+    },
+)
+TABLES = (NODE, JOIN, SESSION, REGISTRATION, APPLICATION, DRIFT)
 SCHEMA = "".join(table.schema for table in TABLES)
 INDEXES = tuple(statement for table in TABLES for statement in table.asked_by)
 PAST = tuple(table.past for table in TABLES)

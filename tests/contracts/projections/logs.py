@@ -36,7 +36,10 @@ from dnms.events.seen import (
     AppliedItem,
     ConfigurationApplied,
     ConfigurationChanged,
+    ConfigurationContested,
+    ConfigurationDrifted,
     ConfigurationRegistered,
+    DriftItem,
     HardwareContested,
     IdentityContested,
     SessionClosed,
@@ -168,17 +171,29 @@ def node_event(draw: st.DrawFn, client: bytes) -> Event:
     return NodeArrived(client=client, subnet=draw(st.sampled_from(SUBNETS)))
 
 
-def seen_event(draw: st.DrawFn, told: dict[bytes, Snapshot]) -> Event:  # noqa: PLR0911  # one return an event
-    """The next event that an agent saw; `told` is what nodes have by the log."""
-    client = draw(st.sampled_from(CLIENTS))
-    what = draw(st.sampled_from(["opened", "closed", "registered", "registered", "applied", "contested"]))
-    peer = draw(st.sampled_from(ADDRESSES[:2]))
-    if what == "opened":
-        return SessionOpened(client=client, peer=peer)
+def trouble(draw: st.DrawFn, what: str, client: bytes, peer: bytes) -> Event:
+    """What an agent saw that should not be: an identity or a configuration that somebody else has a hand in."""
     if what == "contested":
         if draw(st.booleans()):
             return HardwareContested(client=client, entered=CLIENTS[0], contender=peer)
         return IdentityContested(client=client, holder=peer, contender=ADDRESSES[1])
+    items = (DriftItem(kind="address", name="2001:db8::1/64", change="removed"),)
+    if draw(st.booleans()):
+        return ConfigurationContested(
+            client=client, generation=Generation(0, 1, 2), items=items, restored=5, within=60, hold=900
+        )
+    return ConfigurationDrifted(client=client, generation=Generation(0, 1, 2), items=items, action="restored")
+
+
+def seen_event(draw: st.DrawFn, told: dict[bytes, Snapshot]) -> Event:
+    """The next event that an agent saw; `told` is what nodes have by the log."""
+    client = draw(st.sampled_from(CLIENTS))
+    what = draw(st.sampled_from(["opened", "closed", "registered", "registered", "applied", "contested", "drifted"]))
+    peer = draw(st.sampled_from(ADDRESSES[:2]))
+    if what == "opened":
+        return SessionOpened(client=client, peer=peer)
+    if what in ("contested", "drifted"):
+        return trouble(draw, what, client, peer)
     if what == "closed":
         return SessionClosed(client=client, why="bye")
     if what == "applied":

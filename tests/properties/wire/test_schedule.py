@@ -98,6 +98,8 @@ class World:
                 assert event.generation.ledger <= self.ledger
             case Closed():
                 self.waiting.clear()
+            case agent.DriftReport():
+                pass  # needs no answer
             case agent.Declined():
                 self.move()
                 self.waiting.append((self.agent, event.id))

@@ -17,7 +17,7 @@ from dnms.events.configuration import (
 )
 from dnms.events.ip import parse_address, parse_prefix
 from dnms.events.recorded import Personal
-from dnms.events.seen import AppliedItem
+from dnms.events.seen import AppliedItem, DriftItem
 from dnms.wire import messages as m
 from dnms.wire.messages import Association, Binding, Endpoint
 from dnms.wire.registration import digest_of, encode_snapshot
@@ -87,6 +87,21 @@ FRAMES: tuple[tuple[int, m.Message], ...] = (
         m.Applied(
             generation=GENERATION,
             items=(AppliedItem(address=ADDRESS, outcome="usable"), AppliedItem(address=ADDRESS4, outcome="duplicate")),
+        ),
+    ),
+    (
+        0,
+        m.Drifted(
+            generation=GENERATION,
+            items=(
+                DriftItem(kind="address", name="2001:db8:1:1:0:9a2f:4e11:c0de/64", change="removed"),
+                DriftItem(kind="sysctl", name="net/ipv6/conf/eth0/accept_ra", change="changed", was="0", now="1"),
+            ),
+            action="contested",
+            rival="dhcpcd",
+            restored=5,
+            within=60,
+            hold=900,
         ),
     ),
     (4, m.Decline(bindings=BINDINGS[1:])),
