@@ -14,6 +14,7 @@ from dnms.projections import naive
 from dnms.projections.activity import queries as activity
 from dnms.projections.activity.fold import HOUR
 from dnms.projections.addresses import queries as addresses
+from dnms.projections.connection import Connection
 from dnms.projections.history import queries as history
 from dnms.projections.naive import Interval, Naive
 from dnms.projections.nodes import queries as nodes
@@ -90,7 +91,7 @@ async def _nodes(db: aiosqlite.Connection) -> list[nodes.NodeRow]:
     return rows
 
 
-async def _unlike_history(db: aiosqlite.Connection, intervals: list[Interval]) -> list[str]:
+async def _unlike_history(db: Connection, intervals: list[Interval]) -> list[str]:
     """Compares whole histories, and asks who had each address when an interval began."""
     found: list[str] = []
     by_address: dict[str, list[Interval]] = {}

@@ -7,13 +7,14 @@ import sqlite3
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from urllib.parse import quote
 
-import aiosqlite
 import msgspec
 
 from dnms.projections import PROJECTIONS, files
+from dnms.projections.connection import Connection
 from dnms.projections.events.fold import HOUR
 from dnms.projections.files import ViewsError, ViewsMissing, ViewsOutdated
 from dnms.projections.projection import Projection
@@ -22,6 +23,7 @@ from dnms.projections.text import instant, microseconds
 from dnms.projections.versions import MOMENT, STANDS
 
 MAX_READERS = 4  # connections, each with a thread; an answer takes a millisecond
+CHUNK = 64  # rows that are fetched at once where a query is read row by row
 LOOK = 0.1  # seconds between two looks for what a caller waits for
 
 
@@ -62,7 +64,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
 class Reading(msgspec.Struct, frozen=True):
     """One moment of the views: every query on `db` sees it."""
 
-    db: aiosqlite.Connection
+    db: Connection
     position: ViewPosition
 
 
@@ -73,7 +75,7 @@ class Views:
         self._path = path
         self._versions = versions(projections)
         self._past = [statement for projection in projections for statement in projection.past]
-        self._idle: dict[bool, list[tuple[Path, aiosqlite.Connection]]] = {False: [], True: []}  # by: of the past
+        self._idle: dict[bool, list[tuple[Path, Connection]]] = {False: [], True: []}  # by: of the past
         self._readers = asyncio.Semaphore(MAX_READERS)
 
     @asynccontextmanager
@@ -87,15 +89,10 @@ class Views:
             file, db = await self._connection(past=at is not None)
             sound = False
             try:
-                await db.execute("BEGIN")
                 try:
-                    position = await _position(db)
-                    if at is not None:
-                        position = await _position_at(db, position, at)
-                        await db.execute("UPDATE moment SET sequence = ?", (position.sequence,))
-                    yield Reading(db, position)
+                    yield Reading(db, await db.call(partial(_begin, at=at)))
                 finally:
-                    await db.execute("ROLLBACK")  # nothing was written
+                    await db.call(_end)
                 sound = True
             except sqlite3.DatabaseError as error:
                 raise ViewsError(f"cannot read {self._path}: {error}; run `dnms view rebuild`") from error
@@ -145,7 +142,7 @@ class Views:
                 _, db = idle.pop()
                 await db.close()
 
-    async def _connection(self, *, past: bool) -> tuple[Path, aiosqlite.Connection]:
+    async def _connection(self, *, past: bool) -> tuple[Path, Connection]:
         file = files.current(self._path)
         if file is None:
             raise ViewsMissing(f"there are no views at {self._path} yet; `dnms serve` folds them from the log")
@@ -155,7 +152,8 @@ class Views:
             if known == file:
                 return known, db
             await db.close()  # the views were rebuilt
-        db = aiosqlite.connect(f"file:{quote(str(file))}?mode=ro", uri=True, isolation_level=None)
+        uri = f"file:{quote(str(file))}?mode=ro"
+        db = Connection(lambda: sqlite3.connect(uri, uri=True, isolation_level=None), CHUNK)
         try:
             await db
         except sqlite3.Error as error:
@@ -177,14 +175,26 @@ class Views:
         return file, db
 
 
-async def _position(db: aiosqlite.Connection) -> ViewPosition:
-    [row] = await db.execute_fetchall("SELECT site, log_id, sequence, time, commits, events FROM view_position")
-    return ViewPosition(
+def _begin(db: sqlite3.Connection, at: Moment | None) -> ViewPosition:
+    """Hold the views as they are, and say how far they are then, or where they were at a moment. NoSuchMoment."""
+    db.execute("BEGIN")
+    [row] = db.execute("SELECT site, log_id, sequence, time, commits, events FROM view_position")
+    newest = ViewPosition(
         site=row[0], log_id=row[1], sequence=row[2], time=instant(row[3]), commits=row[4], events=row[5]
     )
+    if at is None:
+        return newest
+    position = _position_at(db, newest, at)
+    db.execute("UPDATE moment SET sequence = ?", (position.sequence,))
+    return position
 
 
-async def _position_at(db: aiosqlite.Connection, newest: ViewPosition, at: Moment) -> ViewPosition:
+def _end(db: sqlite3.Connection) -> None:
+    if db.in_transaction:
+        db.execute("ROLLBACK")  # nothing was written
+
+
+def _position_at(db: sqlite3.Connection, newest: ViewPosition, at: Moment) -> ViewPosition:
     """Where the log was at a moment. NoSuchMoment."""
     if isinstance(at, int):
         if not 0 < at <= newest.sequence:
@@ -193,18 +203,18 @@ async def _position_at(db: aiosqlite.Connection, newest: ViewPosition, at: Momen
     else:
         if at > newest.time:
             return newest
-        sequence = await _sequence_at(db, microseconds(at))
+        sequence = _sequence_at(db, microseconds(at))
         if not sequence:
             raise NoSuchMoment(f"nothing had happened by {at.isoformat()}")
-    [row] = await db.execute_fetchall("SELECT time FROM main.event_commit WHERE sequence = ?", (sequence,))
+    [row] = db.execute("SELECT time FROM main.event_commit WHERE sequence = ?", (sequence,))
     return msgspec.structs.replace(newest, sequence=sequence, time=instant(row[0]), commits=sequence, events=0)
 
 
-async def _sequence_at(db: aiosqlite.Connection, time: int) -> int:
+def _sequence_at(db: sqlite3.Connection, time: int) -> int:
     """The last commit that names no later time; 0 if there is none."""
     hour = time // HOUR
-    [(before,)] = await db.execute_fetchall("SELECT max(last) FROM event_hour WHERE hour < ?", (hour,))
-    [(within,)] = await db.execute_fetchall(
+    [(before,)] = db.execute("SELECT max(last) FROM event_hour WHERE hour < ?", (hour,))
+    [(within,)] = db.execute(
         "SELECT max(c.sequence) FROM event_hour h JOIN main.event_commit c ON c.sequence BETWEEN h.first AND h.last"
         " WHERE h.hour = ? AND c.time <= ?",
         (hour, time),

@@ -14,9 +14,8 @@ import hashlib
 import sqlite3
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, closing
-from typing import Any, cast
+from typing import cast
 
-import aiosqlite
 import msgspec
 
 from dnms.bus.port import Batch, Log, LogDamaged, Record
@@ -27,7 +26,7 @@ from dnms.events.ip import format_address
 from dnms.events.node import NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted
 from dnms.events.recorded import Event
 from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered, SessionOpened
-from dnms.projections import history, nodes
+from dnms.projections import configurations, history, nodes
 from dnms.projections.evidence.document import EvidenceError
 from dnms.projections.history import queries
 from dnms.projections.history.holding import Holding
@@ -55,6 +54,10 @@ class Source(msgspec.Struct, frozen=True):
         """The bytes of each of its events."""
         parts = msgspec.msgpack.decode(self.record.data, type=list[msgspec.Raw])
         return [bytes(event) for event in msgspec.msgpack.decode(parts[_EVENTS], type=list[msgspec.Raw])]
+
+
+PROJECTIONS = (history.PROJECTION, nodes.PROJECTION, configurations.PROJECTION)
+"""Those that who had an address is asked of, and what they read."""
 
 
 class Gathered(msgspec.Struct, frozen=True):
@@ -93,7 +96,7 @@ async def gather(log: Log, site: str, address: bytes, at: int, *, last: int | No
                 sources[record.sequence] = Source(record, decode(record))
     naming = await _naming(log, site, sources, sequence)
     time = decode(Record("", sequence, 0, newest)).commit.time if sequence else 0
-    holdings = await _who_had(sources, address, at)
+    holdings = _who_had(sources, address, at)
     holders = {bytes.fromhex(one.client) for one in holdings}
     holders |= {event.into for _, _, event in naming if isinstance(event, NodeJoined) and event.client in holders}
     own = [(sequence, index) for sequence, index, event in naming if getattr(event, "client", None) in holders]
@@ -121,23 +124,14 @@ async def _naming(log: Log, site: str, sources: dict[int, Source], last: int) ->
     ]
 
 
-async def _who_had(sources: dict[int, Source], address: bytes, at: int) -> list[Holding]:
+def _who_had(sources: dict[int, Source], address: bytes, at: int) -> list[Holding]:
     folded = [source.stored for _, source in sorted(sources.items())]
     with closing(sqlite3.connect(":memory:")) as db:
-        for projection in (history.PROJECTION, nodes.PROJECTION):
+        for projection in PROJECTIONS:
             db.executescript(projection.schema)
+        for projection in PROJECTIONS:
             projection.fold(db.cursor(), folded)
-        return await queries.who_had(cast("aiosqlite.Connection", _Connection(db)), address, at)
-
-
-class _Connection:
-    """As much of `aiosqlite.Connection` as queries use, over tables of this thread."""
-
-    def __init__(self, db: sqlite3.Connection) -> None:
-        self._db = db
-
-    async def execute_fetchall(self, sql: str, parameters: Any = ()) -> list[Any]:
-        return self._db.execute(sql, parameters).fetchall()
+        return queries.who_had_in(db, address, at)
 
 
 def _users(events: Sequence[Event], address: bytes) -> set[bytes]:

@@ -45,6 +45,7 @@ CREATE TABLE history_use (        -- whether the client registers the address fr
     subnet TEXT NOT NULL,         -- where it was registered
     link TEXT NOT NULL,
     origin TEXT NOT NULL,
+    event TEXT NOT NULL,          -- its name
     PRIMARY KEY (address, client, since, sequence, event_index)
 ) WITHOUT ROWID;
 CREATE TABLE history_using (      -- what each client registers now
@@ -75,6 +76,9 @@ PAST = tuple(
 _Use = tuple[str, str]
 """Link and origin."""
 
+_Where = tuple[str, int, int, int]
+"""Subnet, time, sequence and index of an event."""
+
 
 class _Uses:
     """What the clients that a batch touches register."""
@@ -84,14 +88,19 @@ class _Uses:
         self._before: dict[bytes, dict[bytes, _Use]] = {}
         self._now: dict[bytes, dict[bytes, _Use]] = {}
         self._latest: dict[bytes, int] = {}
-        self._rows: list[tuple[bytes, bytes, int, int, int, int, str, str, str]] = []
+        self._rows: list[tuple[bytes, bytes, int, int, int, int, str, str, str, str]] = []
 
     @property
     def pairs(self) -> set[tuple[bytes, bytes]]:
         """Clients and the addresses that they registered otherwise than before."""
         return {(row[1], row[0]) for row in self._rows}
 
-    def register(self, client: bytes, snapshot: Snapshot, *, subnet: str, at: int, sequence: int, index: int) -> None:
+    def register(
+        self, event: ConfigurationRegistered | ConfigurationChanged, snapshot: Snapshot, where: _Where
+    ) -> None:
+        """All that a client has after an event."""
+        client, name = event.client, event.NAME
+        subnet, at, sequence, index = where
         if client not in self._now:
             self._load(client)
         # Two agents' clocks may differ; for one client, what comes later in the log is never earlier in time.
@@ -104,13 +113,13 @@ class _Uses:
             if one.origin != "loopback":  # every machine has those, and they say nothing of who was who
                 now.setdefault(one.address, (links.get(one.interface, ""), one.origin))
         for address in before.keys() - now.keys():
-            self._rows.append((address, client, since, sequence, index, 0, subnet, *before[address]))
+            self._rows.append((address, client, since, sequence, index, 0, subnet, *before[address], name))
         for address, use in now.items():
             if before.get(address) != use:
-                self._rows.append((address, client, since, sequence, index, 1, subnet, *use))
+                self._rows.append((address, client, since, sequence, index, 1, subnet, *use, name))
 
     def write(self) -> None:
-        self._cursor.executemany("INSERT OR REPLACE INTO history_use VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", self._rows)
+        self._cursor.executemany("INSERT OR REPLACE INTO history_use VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._rows)
         for client, now in self._now.items():
             before = self._before[client]
             self._cursor.executemany(
@@ -147,11 +156,11 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                     held.append(row)
                 case AddressReleased() | AddressExpired() | AddressDeclined() | AddressWithdrawn():
                     held.append((event.address, where.subnet, at, sequence, index, event.NAME, None, ""))
-                case ConfigurationRegistered() | ConfigurationChanged() | NodeForgotten():
+                case NodeForgotten():
+                    configurations.take(event)
+                case ConfigurationRegistered() | ConfigurationChanged():
                     if (snapshot := configurations.take(event)) is not None:
-                        uses.register(
-                            event.client, snapshot, subnet=where.subnet, at=at, sequence=sequence, index=index
-                        )
+                        uses.register(event, snapshot, (where.subnet, at, sequence, index))
                 case _:
                     pass
     cursor.executemany("INSERT OR REPLACE INTO history_lease VALUES (?, ?, ?, ?, ?, ?, ?, ?)", held)

@@ -6,10 +6,10 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-import aiosqlite
 import msgspec
 
 from dnms.events.ip import format_address
+from dnms.projections.connection import Connection
 from dnms.projections.history.holding import LEASE, REGISTERED, SEEN, Holding, judged
 from dnms.projections.text import instant, position
 
@@ -62,7 +62,7 @@ _LEASE = f"""
     WHERE client IS NOT NULL AND since <= ? AND (ends IS NULL OR ends > ?)
 """
 _USE = f"""
-    SELECT {_COLUMNS}, 'configuration.registered', {_ENDS}, NULL, link, origin, NULL, NULL FROM ({{next}})
+    SELECT {_COLUMNS}, event, {_ENDS}, NULL, link, origin, NULL, NULL FROM ({{next}})
     WHERE used AND since <= ? AND (ends IS NULL OR ends > ?)
 """
 _SEEN = f"""
@@ -72,69 +72,83 @@ _SEEN = f"""
     WHERE seen AND since <= ? AND (ended IS NULL OR ended > ? OR (ended = since AND since >= ?))
 """
 _ENDED_BY_EVENT = "lead(event) OVER after AS end_event"
-_ENDED_BY_REGISTRATION = "iif(lead(since) OVER after IS NULL, NULL, 'configuration.registered') AS end_event"
 
 
-async def who_had(db: aiosqlite.Connection, address: bytes, at: int | None = None) -> list[Holding]:
+async def who_had(db: Connection, address: bytes, at: int | None = None) -> list[Holding]:
     """Who had the address at an instant (microseconds), or, without one, everybody who ever had it; newest first.
 
     Leases come before registrations, and these before what was seen.
     """
-    times = EVER if at is None else (at, at)
-    if at is None:
-        rows = await _rows(db, "address = ?", [address], times, addresses=1)
-    else:  # seeks, since an address may have been given a thousand times
-        rows = [
-            *await _at(db, "history_lease", "subnet", address, at),
-            *await _at(db, "history_use", "client", address, at),
-            *await _seen(db, "address = ?", [address], times, addresses=1),
-        ]
-    return await _holdings(db, rows)
+    return await db.call(lambda views: who_had_in(views, address, at))
 
 
 async def holdings(
-    db: aiosqlite.Connection, first: bytes, last: bytes, times: _Times = EVER, *, after: bytes = b"", limit: int = 100
+    db: Connection, first: bytes, last: bytes, times: _Times = EVER, *, after: bytes = b"", limit: int = 100
 ) -> tuple[list[Holding], bytes | None]:
     """Who had the addresses from `first` to `last` in a time; and behind which address the answer goes on.
 
     Of at most `limit` addresses that anybody ever had, in their order, behind the address `after`; of each as
     `who_had`. An answer can be empty and go on.
     """
-    limit = max(1, min(limit, MAX_ADDRESSES))
-    page = await _addresses(db, max(first, after), last, above=first <= after, limit=limit)
-    if not page:
-        return [], None
-    rows = await _rows(db, "address BETWEEN ? AND ?", [page[0], page[-1]], times, addresses=len(page))
-    return await _holdings(db, rows), page[-1] if len(page) == limit else None
+    return await db.call(lambda views: _page(views, first, last, times, after=after, limit=limit))
 
 
-async def of_clients(db: aiosqlite.Connection, clients: Sequence[bytes], times: _Times = EVER) -> list[Holding]:
+async def of_clients(db: Connection, clients: Sequence[bytes], times: _Times = EVER) -> list[Holding]:
     """Which addresses these clients had in a time, in the order of the addresses; of each as `who_had`.
 
     How sure that is says what these clients' own sources and those of others say of the same addresses.
     """
+    return await db.call(lambda views: _of_clients(views, clients, times))
+
+
+def who_had_in(db: sqlite3.Connection, address: bytes, at: int | None) -> list[Holding]:
+    """As `who_had`, for who has the tables on a thread of its own."""
+    times = EVER if at is None else (at, at)
+    if at is None:
+        rows = _rows(db, "address = ?", [address], times, addresses=1)
+    else:  # seeks, since an address may have been given a thousand times
+        rows = [
+            *_at(db, "history_lease", "subnet", address, at),
+            *_at(db, "history_use", "client", address, at),
+            *_seen(db, "address = ?", [address], times, addresses=1),
+        ]
+    return _holdings(db, rows)
+
+
+def _page(
+    db: sqlite3.Connection, first: bytes, last: bytes, times: _Times, *, after: bytes, limit: int
+) -> tuple[list[Holding], bytes | None]:
+    limit = max(1, min(limit, MAX_ADDRESSES))
+    page = _addresses(db, max(first, after), last, above=first <= after, limit=limit)
+    if not page:
+        return [], None
+    rows = _rows(db, "address BETWEEN ? AND ?", [page[0], page[-1]], times, addresses=len(page))
+    return _holdings(db, rows), page[-1] if len(page) == limit else None
+
+
+def _of_clients(db: sqlite3.Connection, clients: Sequence[bytes], times: _Times) -> list[Holding]:
     marks = _marks(clients)
-    pairs = await db.execute_fetchall(
+    pairs = db.execute(
         f"SELECT DISTINCT address FROM history_had WHERE client IN ({marks}) ORDER BY address", list(clients)
     )
     found: list[Holding] = []
     for addresses in _parts([row[0] for row in pairs]):
         where, number = f"address IN ({_marks(addresses)})", len(addresses)
-        rows = await _rows(db, where, addresses, times, addresses=number)
+        rows = _rows(db, where, addresses, times, addresses=number)
         # Some addresses are on every machine, and those of these clients are not to be lost among the others.
         where, values = f"{where} AND client IN ({marks})", [*addresses, *clients]
-        rows += await _used(db, where, values, times, addresses=number)
-        rows += await _seen(db, where, values, times, addresses=number)
-        found += await _holdings(db, set(rows))
+        rows += _used(db, where, values, times, addresses=number)
+        rows += _seen(db, where, values, times, addresses=number)
+        found += _holdings(db, set(rows))
     own = {client.hex() for client in clients}
     return [holding for holding in found if holding.client in own]
 
 
-async def _addresses(db: aiosqlite.Connection, first: bytes, last: bytes, *, above: bool, limit: int) -> list[bytes]:
+def _addresses(db: sqlite3.Connection, first: bytes, last: bytes, *, above: bool, limit: int) -> list[bytes]:
     """The lowest addresses of a range that anybody ever had, a seek each; `above`: without the first of the range."""
     found: set[bytes] = set()
     for table in ("history_lease", "history_use", "history_seen"):
-        rows = await db.execute_fetchall(
+        rows = db.execute(
             f"""
             WITH RECURSIVE had (address) AS (
                 SELECT min(address) FROM {table} WHERE address {">" if above else ">="} :first AND address <= :last
@@ -150,61 +164,54 @@ async def _addresses(db: aiosqlite.Connection, first: bytes, last: bytes, *, abo
     return sorted(found)[:limit]
 
 
-async def _rows(
-    db: aiosqlite.Connection, where: str, values: Sequence[Any], times: _Times, *, addresses: int
-) -> list[_Row]:
+def _rows(db: sqlite3.Connection, where: str, values: Sequence[Any], times: _Times, *, addresses: int) -> list[_Row]:
     inner = _NEXT.format(table="history_lease", where=where, scope="address, subnet", event=_ENDED_BY_EVENT, last="")
     return [
-        *await _read(db, _LEASE.format(next=inner), [*values, times[1], times[0]], addresses),
-        *await _used(db, where, values, times, addresses=addresses),
-        *await _seen(db, where, values, times, addresses=addresses),
+        *_read(db, _LEASE.format(next=inner), [*values, times[1], times[0]], addresses),
+        *_used(db, where, values, times, addresses=addresses),
+        *_seen(db, where, values, times, addresses=addresses),
     ]
 
 
-async def _used(
-    db: aiosqlite.Connection, where: str, values: Sequence[Any], times: _Times, *, addresses: int
-) -> list[_Row]:
+def _used(db: sqlite3.Connection, where: str, values: Sequence[Any], times: _Times, *, addresses: int) -> list[_Row]:
     scope = "address, client"
-    inner = _NEXT.format(table="history_use", where=where, scope=scope, event=_ENDED_BY_REGISTRATION, last="")
-    return await _read(db, _USE.format(next=inner), [*values, times[1], times[0]], addresses)
+    inner = _NEXT.format(table="history_use", where=where, scope=scope, event=_ENDED_BY_EVENT, last="")
+    return _read(db, _USE.format(next=inner), [*values, times[1], times[0]], addresses)
 
 
-async def _seen(
-    db: aiosqlite.Connection, where: str, values: Sequence[Any], times: _Times, *, addresses: int
-) -> list[_Row]:
+def _seen(db: sqlite3.Connection, where: str, values: Sequence[Any], times: _Times, *, addresses: int) -> list[_Row]:
     scope = "address, client, how, subnet, agent"
     inner = _NEXT.format(table="history_seen", where=where, scope=scope, event=_ENDED_BY_EVENT, last=", seen")
-    return await _read(db, _SEEN.format(next=inner), [*values, times[1], times[0], times[0]], addresses)
+    return _read(db, _SEEN.format(next=inner), [*values, times[1], times[0], times[0]], addresses)
 
 
-async def _read(db: aiosqlite.Connection, select: str, values: Sequence[Any], addresses: int) -> list[_Row]:
-    rows = await db.execute_fetchall(f"{select} ORDER BY since DESC LIMIT {MAX_ROWS * addresses}", values)
+def _read(db: sqlite3.Connection, select: str, values: Sequence[Any], addresses: int) -> list[_Row]:
+    rows = db.execute(f"{select} ORDER BY since DESC LIMIT {MAX_ROWS * addresses}", values)
     return [_row(row) for row in rows]
 
 
-async def _at(db: aiosqlite.Connection, table: str, scope: str, address: bytes, at: int) -> list[_Row]:
+def _at(db: sqlite3.Connection, table: str, scope: str, address: bytes, at: int) -> list[_Row]:
     """Those of one instant: two seeks for each subnet, or client, that ever had the address."""
     lease = table == "history_lease"
-    columns = "event, pool, NULL, NULL, client IS NOT NULL" if lease else "'', NULL, link, origin, used"
+    columns = "event, pool, NULL, NULL, client IS NOT NULL" if lease else "event, NULL, link, origin, used"
     found: list[_Row] = []
-    for value in await _scopes(db, table, scope, address):
+    for value in _scopes(db, table, scope, address):
         select = f"SELECT {_COLUMNS}, {columns} FROM {table} WHERE address = ? AND {scope} = ?"
         order = "since {0}, sequence {0}, event_index {0} LIMIT 1"
         own = (address, value, at)
-        [*rows] = await db.execute_fetchall(f"{select} AND since <= ? ORDER BY {order.format('DESC')}", own)
+        [*rows] = db.execute(f"{select} AND since <= ? ORDER BY {order.format('DESC')}", own)
         if not rows or not rows[0][10]:
             continue
-        [*later] = await db.execute_fetchall(f"{select} AND since > ? ORDER BY {order.format('ASC')}", own)
+        [*later] = db.execute(f"{select} AND since > ? ORDER BY {order.format('ASC')}", own)
         begin, end = rows[0], later[0] if later else (None,) * 7
-        event, end_event = (begin[6], end[6]) if lease else ("configuration.registered",) * 2
-        ended_by = end_event if later else None
-        found.append(_row((*begin[:6], event, *end[3:6], ended_by, *begin[7:10], None, None)))
+        ended_by = end[6] if later else None
+        found.append(_row((*begin[:7], *end[3:6], ended_by, *begin[7:10], None, None)))
     return found
 
 
-async def _scopes(db: aiosqlite.Connection, table: str, scope: str, address: bytes) -> list[Any]:
+def _scopes(db: sqlite3.Connection, table: str, scope: str, address: bytes) -> list[Any]:
     """The subnets, or the clients, that have rows of the address: a seek each."""
-    rows = await db.execute_fetchall(
+    rows = db.execute(
         f"""
         WITH RECURSIVE scopes (value) AS (
             SELECT min({scope}) FROM {table} WHERE address = :address
@@ -227,25 +234,23 @@ def _row(row: sqlite3.Row | Sequence[Any]) -> _Row:
     return _Row(address, client, subnet, since, (sequence, index), event, ends, closed, end_event, *more)
 
 
-async def _holdings(db: aiosqlite.Connection, rows: Iterable[_Row]) -> list[Holding]:
+def _holdings(db: sqlite3.Connection, rows: Iterable[_Row]) -> list[Holding]:
     """By address, source, and the newest first."""
     ordered = sorted(rows, key=lambda row: (row.since, row.opened), reverse=True)
     ordered.sort(key=lambda row: (row.address, _source(row)))
-    names = await _names(db, {row.client for row in ordered})
+    names = _names(db, {row.client for row in ordered})
     known_as = {client.hex(): known.hex() for client, (known, _) in names.items()}
     return judged([_holding(row, names[row.client][1]) for row in ordered], known_as)
 
 
-async def _names(db: aiosqlite.Connection, clients: set[bytes]) -> dict[bytes, tuple[bytes, str | None]]:
+def _names(db: sqlite3.Connection, clients: set[bytes]) -> dict[bytes, tuple[bytes, str | None]]:
     """By what client the node of each is known, and its name."""
     found: dict[bytes, tuple[bytes, str | None]] = {client: (client, None) for client in clients}
     for part in _parts(sorted(clients)):
-        joined = await db.execute_fetchall(
-            f"SELECT client, into_client FROM node_join WHERE client IN ({_marks(part)})", part
-        )
+        joined = db.execute(f"SELECT client, into_client FROM node_join WHERE client IN ({_marks(part)})", part)
         known_as = {client: client for client in part} | {row[0]: row[1] for row in joined}
         into = sorted(set(known_as.values()))
-        rows = await db.execute_fetchall(f"SELECT client, name FROM node WHERE client IN ({_marks(into)})", into)
+        rows = db.execute(f"SELECT client, name FROM node WHERE client IN ({_marks(into)})", into)
         names = {row[0]: row[1] for row in rows}
         found |= {client: (known, names.get(known)) for client, known in known_as.items()}
     return found
