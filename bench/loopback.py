@@ -13,7 +13,7 @@ import socket
 import ssl
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -22,7 +22,7 @@ import msgspec
 from dnms.agents.node.linux import Trust
 from dnms.agents.subnet.linux import TcpKnock
 from dnms.agents.tls import Validity
-from dnms.disk.node_state import Kept, NodeStateDirectory
+from dnms.disk.node_state import Kept, NodeStateDirectory, Unproven
 from dnms.domain.node_plan import PROTOCOL, NodePlan
 from dnms.events.configuration import InterfaceAddress, Link, Resolver, Route, Snapshot
 from dnms.events.ip import parse_address, parse_prefix
@@ -255,6 +255,38 @@ class LoopbackMachine:
     async def routes(self) -> tuple[Route, ...]:
         """All routes."""
         return self._routes
+
+    def uptime(self) -> float:
+        """Seconds of the event loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    def boot(self) -> str:
+        """It is started once."""
+        return "boot"
+
+    def differing(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """It has no settings."""
+        return {}
+
+    async def neighbours_of(self, addresses: Mapping[bytes, bytes]) -> frozenset[bytes]:
+        """All gateways are there."""
+        return frozenset(addresses)
+
+    async def echoes(self, address: bytes, *, source: bytes | None) -> bool:
+        """All of the world is there."""
+        return True
+
+    async def roll_back(self, was: Unproven, *, elapsed: float) -> None:
+        """Nothing fails here."""
+        raise AssertionError("rolled back")
+
+    async def settle(self, plan: NodePlan, *, drain: int) -> bool:
+        """Nobody else sets anything here."""
+        return False
+
+    async def give_back(self) -> None:
+        """There was nothing before."""
+        self._addresses, self._routes, self._resolver = {}, (), Resolver()
 
     async def change(self, plan: NodePlan) -> dict[bytes, str]:
         """All that is wanted is there at once, and can be used."""

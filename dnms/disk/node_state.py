@@ -12,7 +12,7 @@ import msgspec
 
 from dnms.disk import atomic
 from dnms.events.codec import decoder, encoder
-from dnms.events.configuration import Assignment
+from dnms.events.configuration import Assignment, Snapshot
 from dnms.events.ip import Address
 from dnms.events.recorded import Part
 
@@ -40,11 +40,23 @@ class Kept(Part, frozen=True, kw_only=True, omit_defaults=True):
     rebind_after: int
 
 
+class Unproven(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """What an interface was before a change that has not proven itself yet, to be so again if it never does."""
+
+    snapshot: Snapshot
+    interface: int  # index, in the snapshot
+    settings: dict[str, str]  # those that the change touches, as they were
+    mtu: int = 0  # bytes; 0: the change does not touch it
+    kept: Kept | None = None  # the configuration that was proven last
+    since: float  # seconds since this machine was started, its sleep included
+    boot: str = ""  # which start of the machine that was
+
+
 class NodeStateError(Exception):
     """The state directory cannot be used; one line that says what to do."""
 
 
-K = TypeVar("K", Identity, Kept)
+K = TypeVar("K", Identity, Kept, Unproven)
 
 
 class NodeStateDirectory:
@@ -100,6 +112,18 @@ class NodeStateDirectory:
         """The configuration has ended. NodeStateError."""
         self._unlink(self._path / f"assignment.{interface}")
 
+    def unproven(self, interface: str) -> Unproven | None:
+        """What was before a change that was never proven; None if there is no such change."""
+        return self._read(f"unproven.{interface}", Unproven)
+
+    def begin(self, interface: str, unproven: Unproven) -> None:
+        """A change begins that has to prove itself. NodeStateError, and then it must not be made."""
+        self._write(f"unproven.{interface}", unproven)
+
+    def end(self, interface: str) -> None:
+        """The change is proven, or rolled back. NodeStateError."""
+        self._unlink(self._path / f"unproven.{interface}")
+
     def _read(self, name: str, kind: type[K]) -> K | None:
         try:
             return decoder(kind).decode((self._path / name).read_bytes())
@@ -114,7 +138,7 @@ class NodeStateDirectory:
         except OSError as error:
             raise NodeStateError(f"cannot remove {path}: {error.strerror or error}") from error
 
-    def _write(self, name: str, state: Identity | Kept) -> None:
+    def _write(self, name: str, state: Identity | Kept | Unproven) -> None:
         try:
             atomic.write(self._path / name, encoder.encode(state), mode=0o600)
         except OSError as error:

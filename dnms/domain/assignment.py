@@ -26,6 +26,10 @@ RETRY = 60
 """Seconds after which a node that got nothing asks again."""
 
 
+OBSERVED = 7_200
+"""Seconds of which T1 is told to a node that is only observed: when it is to be managed, it is told at once."""
+
+
 class Terms(msgspec.Struct, frozen=True):
     """An assignment, and the seconds after which its node asks again."""
 
@@ -66,7 +70,9 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, group: int, at: int, epoc
             )
         )
     told = ledger.adopted.stateless(group)
-    shortest = min((address.preferred for address in addresses if address.preferred), default=2 * RETRY)
+    policy = policy_of(told.policy)
+    again = OBSERVED if policy.mode == "observe" else 2 * RETRY
+    shortest = min((address.preferred for address in addresses if address.preferred), default=again)
     assignment = Assignment(
         generation=generation,
         addresses=tuple(addresses),
@@ -75,7 +81,7 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, group: int, at: int, epoc
         resolver=Resolver(servers=told.dns or (), search=told.search or ()),
         ntp=told.ntp or (),
         mtu=told.mtu,
-        policy=policy_of(told.policy),
+        policy=policy,
     )
     return Terms(assignment, max(1, int(shortest * T1)), max(1, int(shortest * T2)))
 

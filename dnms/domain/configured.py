@@ -14,7 +14,9 @@ import msgspec
 from dnms.events.configuration import (
     AdvertisedPrefix,
     Advertisement,
+    Assignment,
     Difference,
+    Generation,
     InterfaceAddress,
     Link,
     Route,
@@ -25,6 +27,15 @@ from dnms.events.configuration import (
 T = TypeVar("T", Link, InterfaceAddress, Route, Router, Advertisement)
 
 NO_DIFFERENCE = Difference()
+_NO_GENERATION = Generation()
+
+
+def essence(assignment: Assignment) -> Assignment:
+    """What is assigned, whenever that was and for however long: two that are equal so change nothing."""
+    addresses = tuple(
+        msgspec.structs.replace(each, preferred=min(each.preferred, 1), valid=1) for each in assignment.addresses
+    )
+    return msgspec.structs.replace(assignment, generation=_NO_GENERATION, addresses=addresses)
 
 
 def difference(before: Snapshot, after: Snapshot) -> Difference:

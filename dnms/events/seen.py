@@ -77,12 +77,18 @@ class AppliedItem(Part, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ConfigurationApplied(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A node has applied an assignment, with this outcome."""
+    """A node has applied an assignment, with this outcome.
+
+    Or it has gone back to what it had before, since the assignment did not prove itself in the time that its policy
+    gives it (`confirm`): then it says `why`, and all its items are `rolled-back`.
+    """
 
     NAME = "configuration.applied"
     client: ClientId
     generation: Generation
     items: tuple[AppliedItem, ...] = ()
+    unproven: bool = False  # it is still to prove itself, and the node may go back; the outcome of that comes after it
+    why: str = ""  # it went back: what did not answer any more (session, gateway, probe), or a stable word of the node
 
 
 class DriftItem(Part, frozen=True, kw_only=True, omit_defaults=True):

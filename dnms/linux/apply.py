@@ -1,8 +1,9 @@
 """Applying a node's plan to the kernel, in the order that leaves no moment without a good address.
 
-Settings; new addresses; routes; the outcome of DAD and ARP; and only then what goes away: what goes is of a family of
-which something usable is there, so a node never cuts itself off. Both families go side by side. Applying twice is
-applying once. What is not ours and not in the plan is not touched.
+Settings; new addresses; routes; the outcome of DAD and ARP; and only then what others have set is deprecated and what
+is ours and no longer wanted goes away: of a family of which something usable is there, so a node never cuts itself off.
+What others have set goes later, by `settle`. Both families go side by side. Applying twice is applying once. What is
+not ours and not in the plan is not touched.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 import structlog
 
 from dnms.domain.node_plan import NodePlan, WantedRoute
+from dnms.domain.node_settings import ACCEPT_RA
 from dnms.events.configuration import AssignedAddress, InterfaceAddress, Link
 from dnms.events.ip import family, is_link_local
 from dnms.linux import arp, before, resolver, sysctl
@@ -22,12 +24,37 @@ from dnms.linux.dad import DAD_TIMEOUT, DUPLICATE, USABLE, DadWatch
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE, MANAGED
 from dnms.linux.netlink import Netlink
+from dnms.linux.solicitation import solicit_routers
 
 REFUSED = "refused"
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 
+STEPS = (
+    "settings kept",
+    "settings",
+    "MTU",
+    "addresses of IPv6",
+    "routes of IPv6",
+    "DAD",
+    "probes of IPv4",
+    "addresses of IPv4",
+    "routes of IPv4",
+    "announcement",
+    "what is there kept",
+    "deprecation",
+    "removal",
+    "resolver",
+)
+"""In their order, but that both families go side by side. A node can be reached whichever of them was the last that its
+agent came to."""
+
 log = structlog.get_logger(__name__)
+
+
+def begin(step: str) -> None:
+    """One of the steps begins."""
+    log.debug("step", step=step)
 
 
 async def apply(
@@ -46,6 +73,7 @@ async def apply(
     """
     application = await _Application.begin(netlink, plan, interface, state)
     if plan.mtu is not None:
+        begin("MTU")
         await application.attempt("MTU", netlink.set_mtu(application.link.index, plan.mtu))
     outcomes: dict[bytes, str] = {}
     # Errors are waited for as well: a half that goes on after the other has failed would meet the next attempt.
@@ -54,6 +82,7 @@ async def apply(
             raise part
         outcomes.update(part)
     if plan.resolver is not None and (not outcomes or USABLE in outcomes.values()):
+        begin("resolver")
         try:
             resolver.write(resolv_conf, plan.resolver, state=state)
         except (KernelError, ValueError) as error:
@@ -77,12 +106,16 @@ class _Application:
     async def begin(cls, netlink: Netlink, plan: NodePlan, interface: str, state: Path) -> _Application:
         """Look at the interface, and set what has to be set before anything else. KernelError."""
         link = await netlink.link(interface)
-        families = {family(each.address) for each in plan.add_addresses}
-        settings = sysctl.autoconf_off(interface) if 6 in families else {}
-        if 4 in families:
-            settings[sysctl.PROMOTE_SECONDARIES.format(interface)] = "1"
-        before.keep(state, interface, sysctls=sysctl.differing(settings))
-        sysctl.change(settings)
+        begin("settings kept")
+        changed = sysctl.differing(plan.settings)
+        before.keep(state, interface, sysctls=changed, mtu=link.mtu if plan.mtu is not None else 0)
+        begin("settings")
+        sysctl.change(plan.settings)
+        if plan.settings.get(name := ACCEPT_RA.format(interface), "0") != "0" and name in changed:
+            try:
+                solicit_routers(link.index)  # the kernel asks only when a link comes up
+            except KernelError as error:
+                log.info("routers not asked", interface=interface, reason=str(error))
         held = {each.address: each for each in await netlink.addresses(link.index)}
         return cls(netlink, plan, link, held, state)
 
@@ -91,13 +124,16 @@ class _Application:
         wanted = self._wanted(6)
         outcomes: dict[bytes, str] = {}
         undecided = {each.address for each in wanted if await self._is_new(each)}
+        begin("addresses of IPv6")
         with DadWatch(self.netlink, self.link.index) as watch:
             for each in wanted:
                 if not await self._add(each):
                     outcomes[each.address] = REFUSED
             added = [each.address for each in wanted if each.address not in outcomes]
             if added:
+                begin("routes of IPv6")
                 await self._add_routes(6)
+            begin("DAD")
             decided = await watch.outcomes(undecided.intersection(added), timeout=timeout)
         for address in added:
             outcome = decided.get(address, USABLE)
@@ -111,18 +147,22 @@ class _Application:
         outcomes: dict[bytes, str] = {}
         new = [each.address for each in wanted if await self._is_new(each)]
         if new:
+            begin("probes of IPv4")
             try:
                 outcomes = dict.fromkeys(await arp.conflicts(self.link.name, new), DUPLICATE)
             except KernelError as error:
                 log.warning("addresses not probed", interface=self.link.name, reason=str(error))
                 outcomes = dict.fromkeys(new, REFUSED)
+        begin("addresses of IPv4")
         for each in wanted:
             if each.address not in outcomes:
                 outcomes[each.address] = USABLE if await self._add(each) else REFUSED
         if USABLE in outcomes.values():
+            begin("routes of IPv4")
             await self._add_routes(4)
         announced = [address for address in new if outcomes[address] == USABLE]
         if announced:
+            begin("announcement")
             await self.attempt("announcement", arp.announce(self.link.name, announced))
         await self._finish(4, wanted, outcomes)
         return outcomes
@@ -167,14 +207,15 @@ class _Application:
 
     async def _add_route(self, wanted: WantedRoute) -> None:
         """Add a route; one that is ours or in the way by the plan is replaced, another's is not. KernelError."""
-        destination, interface, gateway, metric = (
+        destination, interface, gateway, metric, source = (
             wanted.destination,
             wanted.interface,
             wanted.gateway,
             wanted.metric,
+            wanted.source,
         )
         try:
-            await self.netlink.add_route(destination, interface, gateway=gateway, metric=metric)
+            await self.netlink.add_route(destination, interface, gateway=gateway, metric=metric, source=source)
         except KernelError as error:
             if error.why != "exists":
                 raise
@@ -183,13 +224,17 @@ class _Application:
                 for each in (await self.netlink.routes())[0]
                 if each.destination == destination and each.metric == metric
             ]
-            if any((each.interface, each.gateway, each.protocol) == (interface, gateway, MANAGED) for each in there):
-                return
-            for each in there:
-                ours = each.protocol == MANAGED and each.interface == interface
-                if not ours and each not in self.plan.remove_routes:
-                    raise
-            await self.netlink.add_route(destination, interface, gateway=gateway, metric=metric, replace=True)
+            same = any((each.interface, each.gateway, each.protocol) == (interface, gateway, MANAGED) for each in there)
+            if same and source is None:
+                return  # with a source it is replaced: what is there does not say whose it has
+            going = (*self.plan.remove_routes, *self.plan.leave_routes)
+            if not same and any(
+                (each.protocol != MANAGED or each.interface != interface) and each not in going for each in there
+            ):
+                raise
+            await self.netlink.add_route(
+                destination, interface, gateway=gateway, metric=metric, source=source, replace=True
+            )
 
     async def _finish(self, kind: int, wanted: list[AssignedAddress], outcomes: Mapping[bytes, str]) -> None:
         """Remove what failed; then, if the family has something usable or wants nothing, what goes away."""
@@ -199,20 +244,25 @@ class _Application:
                 await self.attempt("address", change)
         if wanted and USABLE not in outcomes.values():
             return
-        addresses = tuple(
+        deprecate = self._of(kind, self.plan.deprecate)
+        if deprecate:
+            begin("what is there kept")
+            before.keep(self.state, self.link.name, addresses=deprecate)
+            begin("deprecation")
+        for stray in deprecate:
+            deprecation = self.netlink.set_lifetimes(stray, preferred=0, valid=stray.valid)
+            await self.attempt("deprecation of an address", deprecation)
+        begin("removal")
+        for held in self._of(kind, self.plan.remove_addresses):
+            await self.attempt("removal of an address", self._delete(held))
+        for route in self.plan.remove_routes:
+            destination = route.destination
+            if destination.family == kind and not is_link_local(destination.network):
+                await self.attempt("removal of a route", self.netlink.delete_route(route))
+
+    def _of(self, kind: int, addresses: tuple[InterfaceAddress, ...]) -> tuple[InterfaceAddress, ...]:
+        return tuple(
             each
-            for each in self.plan.remove_addresses
+            for each in addresses
             if each.interface == self.link.index and family(each.address) == kind and not is_link_local(each.address)
         )
-        routes = tuple(
-            each
-            for each in self.plan.remove_routes
-            if each.interface == self.link.index
-            and each.destination.family == kind
-            and not is_link_local(each.destination.network)
-        )
-        before.keep(self.state, self.link.name, addresses=addresses, routes=routes)
-        for address in addresses:
-            await self.attempt("removal of an address", self._delete(address))
-        for route in routes:
-            await self.attempt("removal of a route", self.netlink.delete_route(route))

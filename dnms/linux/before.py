@@ -17,6 +17,7 @@ class Before(msgspec.Struct, kw_only=True):
     """Settings, and addresses and routes that somebody had set. What was kept first stays: it is the oldest."""
 
     sysctls: dict[str, str] = {}
+    mtu: int = 0  # bytes; 0: it was not changed
     addresses: list[InterfaceAddress] = []
     routes: list[Route] = []
 
@@ -34,6 +35,7 @@ def keep(
     interface: str,
     *,
     sysctls: dict[str, str] | None = None,
+    mtu: int = 0,
     addresses: tuple[InterfaceAddress, ...] = (),
     routes: tuple[Route, ...] = (),
 ) -> None:
@@ -42,9 +44,11 @@ def keep(
     Only what was set for ever is kept: what came by autoconfiguration or DHCP comes back by itself, or is over.
     """
     before = load(state, interface)
+    known = {_key(each) for each in before.addresses}  # with the lifetimes that they had before they were deprecated
     fresh = Before(
         sysctls={**(sysctls or {}), **before.sysctls},
-        addresses=before.addresses + [each for each in addresses if _is_set(each) and each not in before.addresses],
+        mtu=before.mtu or mtu,
+        addresses=before.addresses + [each for each in addresses if _is_set(each) and _key(each) not in known],
         routes=before.routes + [each for each in routes if _is_set(each) and each not in before.routes],
     )
     if fresh == before:
@@ -57,6 +61,10 @@ def keep(
         temporary.replace(path)
     except OSError as error:
         raise KernelError.from_errno(error.errno or 0, f"write {path}") from error
+
+
+def _key(held: InterfaceAddress) -> tuple[bytes, int]:
+    return held.address, held.prefix_length
 
 
 def _is_set(each: InterfaceAddress | Route) -> bool:

@@ -29,6 +29,11 @@ async def give_back(netlink: Netlink, *, interface: str, state: Path, resolv_con
         if route.interface == link.index and route.protocol == MANAGED:
             await netlink.delete_route(route)
     sysctl.restore(was.sysctls)
+    if was.mtu:
+        try:
+            await netlink.set_mtu(link.index, was.mtu)
+        except KernelError as error:
+            log.warning("MTU not brought back", interface=interface, reason=str(error))
     resolver.restore(resolv_conf, state=state)
     for address in was.addresses:
         try:
@@ -36,7 +41,7 @@ async def give_back(netlink: Netlink, *, interface: str, state: Path, resolv_con
                 link.index,
                 address.address,
                 address.prefix_length,
-                preferred=None,
+                preferred=address.preferred,
                 valid=None,
                 protocol=0,
                 prefix_route=not address.flags & IFA_F_NOPREFIXROUTE,

@@ -176,6 +176,19 @@ class Netlink:
         doing = f"add address {plain(address)}"
         await self._requests.change(messages.RTM_NEWADDR, request, NLM_F_CREATE | NLM_F_REPLACE, doing=doing)
 
+    async def set_lifetimes(self, held: InterfaceAddress, *, preferred: int | None, valid: int | None) -> None:
+        """Change the lifetimes (seconds, None: for ever) of an address that is there, whosever it is, and no more.
+
+        Temporary addresses go by the one that they came from, for as long as that keeps the flag which says so.
+        """
+        request = _address(held.interface, held.address, held.prefix_length)
+        request["attrs"] += [
+            ("IFA_FLAGS", held.flags & (messages.IFA_F_MANAGETEMPADDR | messages.IFA_F_NOPREFIXROUTE)),
+            ("IFA_CACHEINFO", {"ifa_preferred": _lifetime(preferred), "ifa_valid": _lifetime(valid)}),
+        ]
+        doing = f"change lifetimes of {plain(held.address)}"
+        await self._requests.change(messages.RTM_NEWADDR, request, NLM_F_REPLACE, doing=doing)
+
     async def delete_address(self, interface: int, address: bytes, prefix_length: int) -> bool:
         """Delete an address; false if it was gone already (a temporary one goes with the address it came from)."""
         request = _address(interface, address, prefix_length)
@@ -189,13 +202,17 @@ class Netlink:
         gateway: bytes | None = None,
         metric: int = 0,
         protocol: int = MANAGED,
+        source: bytes | None = None,
         replace: bool = False,
     ) -> None:
         """Add a route to table main. KernelError `exists` if there is one of this destination and metric already.
 
-        `replace`: takes the place of that one instead, whosever it is.
+        `source`: the address that is taken where a socket has chosen none. `replace`: takes the place of the one that
+        exists instead, whosever it is.
         """
         request = _route(destination, interface, gateway, metric, protocol)
+        if source is not None:
+            request["attrs"].append(("RTA_PREFSRC", plain(source)))
         if gateway is None and destination.family == 4:
             request["scope"] = RT_SCOPE_LINK
         flags = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)

@@ -12,21 +12,6 @@ from dnms.linux.errors import KernelError
 
 ROOT = Path("/proc/sys")
 
-AUTOCONFIGURATION = {
-    "net/ipv6/conf/{}/autoconf": "0",
-    "net/ipv6/conf/{}/use_tempaddr": "0",
-    "net/ipv6/conf/{}/accept_ra": "0",
-    # An administrator's down and up then leaves at least the addresses that are for ever.
-    "net/ipv6/conf/{}/keep_addr_on_down": "1",
-    # The kernel draws the random delay before DAD from it, up to a second. That delay parts nodes which one multicast
-    # has woken (RFC 4862, 5.4.2); ours are assigned their addresses one by one, after discovery's own random delay.
-    "net/ipv6/conf/{}/router_solicitation_delay": "0",
-}
-"""Stops autoconfiguration, and removes nothing that came by it before."""
-
-PROMOTE_SECONDARIES = "net/ipv4/conf/{}/promote_secondaries"
-"""Without it, deleting the first IPv4 address of a prefix deletes the others of that prefix, ours among them."""
-
 OF_AN_INTERFACE = (
     "net/ipv6/conf/{}/accept_ra",
     "net/ipv6/conf/{}/addr_gen_mode",
@@ -82,16 +67,6 @@ def change(wanted: Mapping[str, str]) -> dict[str, str]:
     for name in before:
         write(name, wanted[name])
     return before
-
-
-def autoconf_off(interface: str) -> dict[str, str]:
-    """The settings of an interface whose IPv6 addresses are ours."""
-    return {name.format(interface): value for name, value in AUTOCONFIGURATION.items()}
-
-
-def take_over_autoconf(interface: str) -> dict[str, str]:
-    """Turn autoconfiguration off on an interface; what was set before, for `restore`."""
-    return change(autoconf_off(interface))
 
 
 def restore(before: Mapping[str, str]) -> None:

@@ -92,6 +92,8 @@ class AppliedReport(msgspec.Struct, frozen=True):
 
     generation: Generation
     items: tuple[AppliedItem, ...]
+    unproven: bool = False  # the outcome of its proof comes after it
+    why: str = ""  # it was rolled back; a stable word of the node
 
 
 class DriftReport(msgspec.Struct, frozen=True):

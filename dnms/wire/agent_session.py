@@ -66,6 +66,7 @@ class AgentSession:
         self._collector = Collector()
         self._in_flight: dict[int, bytes] = {}  # requests without an answer; the digest of registrations
         self._unreported: deque[Generation] = deque(maxlen=UNREPORTED)
+        self._unproven: Generation | None = None  # reported, and the outcome of its proof is still awaited
         self._events: list[AgentEvent] = []
         self._hello_id = NOT_A_REQUEST
         self._version = 0
@@ -239,12 +240,13 @@ class AgentSession:
         self._events.append(Greeted(hello.duid, hello.name, hello.interface, hello.capabilities))
 
     def _take_applied(self, applied: messages.Applied) -> None:
-        try:
+        if applied.generation in self._unreported:
             self._unreported.remove(applied.generation)
-        except ValueError:
+        elif applied.unproven or applied.generation != self._unproven:
             self.dropped[Code.STALE] += 1
             return
-        self._events.append(AppliedReport(applied.generation, applied.items))
+        self._unproven = applied.generation if applied.unproven else None
+        self._events.append(AppliedReport(applied.generation, applied.items, applied.unproven, applied.why))
 
     def _take_drifted(self, drifted: messages.Drifted, now: float) -> None:
         if self._drift.take(now):

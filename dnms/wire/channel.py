@@ -42,6 +42,8 @@ class Channel:
         self._ping_every = math.inf
         self._ping_at = math.inf
         self._missed = 0
+        self._asked = NOT_A_REQUEST  # a ping, and its answer is worth knowing of
+        self.answered = False  # it came
 
     def greeted(self, *, ping_every: float, now: float) -> None:
         """Both know each other: whole frames are taken, and the peer is watched."""
@@ -67,6 +69,8 @@ class Channel:
                 self.dropped[Code.UNKNOWN_KIND] += 1  # the peer is older; what was said is optional to it
             elif not isinstance(frame.message, Pong):
                 yield frame
+            elif frame.id == self._asked:
+                self.answered = True
 
     def end(self) -> Code:
         """The stream ended: cleanly, or in the middle of a frame."""
@@ -76,6 +80,11 @@ class Channel:
         """An id for a request of this side."""
         self._last_id = self._last_id % MAX_ID + 1
         return self._last_id
+
+    def ask(self) -> None:
+        """Ask the peer whether it is there, now; `answered` is true once it has answered this."""
+        self._asked, self.answered = self.next_id(), False
+        self.send(Ping(), self._asked)
 
     def send(self, message: Message, frame_id: int = NOT_A_REQUEST) -> None:
         """Send a message."""

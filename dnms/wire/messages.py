@@ -171,11 +171,13 @@ Bindings = Annotated[tuple[Binding, ...], msgspec.Meta(max_length=MAX_ASSOCIATIO
 
 
 class Applied(Message, frozen=True, kw_only=True, omit_defaults=True):
-    """Node: what became of an assignment."""
+    """Node: what became of an assignment. After one that is `unproven` comes another, with the outcome of its proof."""
 
     KIND = "applied"
     generation: Generation
     items: Annotated[tuple[AppliedItem, ...], msgspec.Meta(max_length=MAX_ASSOCIATIONS)] = ()
+    unproven: bool = False
+    why: Text = ""  # it was rolled back: a stable word
 
 
 class Drifted(Message, frozen=True, kw_only=True, omit_defaults=True):

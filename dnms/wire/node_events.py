@@ -42,4 +42,8 @@ class Refused(msgspec.Struct, frozen=True):
     text: str
 
 
-NodeEvent = Welcomed | Assigned | Extended | Refused | Unconfigured | Closed
+class Answered(msgspec.Struct, frozen=True):
+    """The agent is there: it has answered what the shell asked by `NodeSession.ask`, and since then."""
+
+
+NodeEvent = Welcomed | Assigned | Extended | Refused | Answered | Unconfigured | Closed

@@ -25,7 +25,7 @@ from dnms.wire.errors import Code, PeerError
 from dnms.wire.exchanges import NEXT, Exchange, On, following
 from dnms.wire.frames import Frame, encode
 from dnms.wire.messages import LOWEST_VERSION, VERSION, Association, Message
-from dnms.wire.node_events import Assigned, Extended, NodeEvent, Refused, Welcomed
+from dnms.wire.node_events import Answered, Assigned, Extended, NodeEvent, Refused, Welcomed
 from dnms.wire.node_state import NodeState
 from dnms.wire.observing import Observing
 
@@ -55,6 +55,7 @@ class NodeSession:
         self._asked: Asked | None = None  # the request of this exchange
         self._ask_at = now  # when to ask again, idle and not settled
         self._confirm = False  # the link came back while something else went on
+        self._asks = False  # whether the agent is there
         self._observing = Observing(self._channel, state)
         self._ask(
             messages.Hello(lowest=LOWEST_VERSION, highest=VERSION, duid=duid, name=name, interface=interface), now
@@ -78,6 +79,9 @@ class NodeSession:
                     return
         except PeerError as error:
             self._fail(error)
+        if self._asks and self._channel.answered:
+            self._asks = False
+            self._events.append(Answered())
         self._advance(now)
 
     def receive_end(self, now: float) -> None:
@@ -133,10 +137,19 @@ class NodeSession:
         if not self.closed:
             self._observing.observe(snapshot, now, lasting=lasting)
 
-    def applied(self, generation: Generation, items: Iterable[AppliedItem], now: float) -> None:
+    def applied(
+        self,
+        generation: Generation,
+        items: Iterable[AppliedItem],
+        now: float,
+        *,
+        unproven: bool = False,
+        why: str = "",
+    ) -> None:
         """The assignment is applied, with this outcome of each address. An older one's outcome is ignored.
 
-        Duplicates are told with `declined` after this.
+        Duplicates are told with `declined` after this. While it is `unproven` it may still be rolled back; the outcome
+        of that is told by another call. `why`: it was rolled back.
         """
         items = tuple(items)
         if self.state.assignment is None or self.state.assignment.generation != generation:
@@ -145,7 +158,7 @@ class NodeSession:
         self.state.applied(items)
         if self.closed:
             return
-        self._channel.send(messages.Applied(generation=generation, items=items))
+        self._channel.send(messages.Applied(generation=generation, items=items, unproven=unproven, why=why))
         if self.exchange is Exchange.APPLYING:
             self._step(On.APPLIED)
             if self.state.assignment.addresses and not self.state.declining:
@@ -165,6 +178,12 @@ class NodeSession:
         if (self.exchange, On.DECLINED) in NEXT and self.state.declining:
             self._step(On.DECLINED)
             self._request(now)
+
+    def ask(self) -> None:
+        """Ask the agent whether it is there, which `Answered` tells: a change has to leave it reachable."""
+        if not self.closed:
+            self._asks = True
+            self._channel.ask()
 
     def link_came_back(self, now: float) -> None:
         """The link was away, so this may be another one: confirm what is held (RFC 8415, 18.2.3), or ask now."""

@@ -48,6 +48,9 @@ class NodeState:
         self.renew_at = math.inf  # T1
         self.rebind_at = math.inf  # T2
         self._ends: dict[bytes, float] = {}  # of the assignment's addresses
+        self._beyond: frozenset[bytes] = (
+            frozenset()
+        )  # of these, what the agent does not speak of: it was rolled back to
         self._events: list[Unconfigured] = []
 
     @property
@@ -86,6 +89,7 @@ class NodeState:
             address.address: math.inf if address.permanent else began + _seconds(address.valid)
             for address in assign.assignment.addresses
         }
+        self._beyond = frozenset()
         self._prolong()
         self.declining = {address: iaid for address, iaid in self.declining.items() if address in self._ends}
 
@@ -98,8 +102,14 @@ class NodeState:
             return
         self.renew_at, self.rebind_at = began + _seconds(extended.renew_after), began + _seconds(extended.rebind_after)
         until = began + _seconds(extended.valid)
-        self._ends = {address: max(end, until) for address, end in self._ends.items()}
+        for address, end in self._ends.items():
+            if self.is_extended(address):
+                self._ends[address] = max(end, until)
         self._prolong()
+
+    def is_extended(self, address: bytes) -> bool:
+        """Whether an extension of all that is held concerns this address too."""
+        return address not in self._beyond
 
     def skip(self, seconds: float) -> None:
         """So much time has passed that the monotonic clock has not counted: the machine slept. Call `tick` after it."""
@@ -113,6 +123,26 @@ class NodeState:
         items = tuple(items)
         if not any(item.outcome == ROLLED_BACK for item in items):
             self._hold(item.address for item in items if item.outcome == USABLE)
+
+    def roll_back(self, to: Assignment | None, held: Mapping[bytes, Held]) -> None:
+        """The newest assignment did not prove itself: the one before stands again, with what was held of it.
+
+        It goes on under the newest generation, since what is older than that is stale all the same. What is in both
+        ends as the newest says; the rest as it was told, and no extension concerns it, since the agent does not know
+        that the node still has it.
+        """
+        if self.assignment is None:
+            return
+        newest = {address.address for address in self.assignment.addresses}
+        generation = self.assignment.generation
+        self.assignment = msgspec.structs.replace(to or Assignment(generation=generation), generation=generation)
+        self.held = {
+            address: Held(each.iaid, self._ends.get(address, each.until))
+            for address, each in held.items()
+            if self._assigned(address) is not None
+        }
+        self._ends = {address: each.until for address, each in self.held.items()}
+        self._beyond = frozenset(self._ends.keys() - newest)
 
     def declined(self, addresses: Iterable[bytes]) -> None:
         """These are in use by another."""

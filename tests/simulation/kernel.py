@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from random import Random
 from types import TracebackType
 
@@ -16,6 +16,7 @@ import msgspec
 
 from dnms.agents.node.machine import Hearing
 from dnms.agents.tls import Validity
+from dnms.disk.node_state import Unproven
 from dnms.domain.node_plan import PROTOCOL, NodePlan
 from dnms.events.configuration import AssignedAddress, InterfaceAddress, Link, Resolver, Route, Snapshot
 from dnms.events.ip import family, format_address, is_link_local
@@ -285,6 +286,63 @@ class SimulatedMachine:
         self, endpoint: Endpoint, *, seen: float
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Validity]:
         return await self.kernel.host.connect(endpoint, seen=seen)
+
+    def uptime(self) -> float:
+        """Seconds of the event loop's clock."""
+        return asyncio.get_running_loop().time()
+
+    def boot(self) -> str:
+        """It is started once."""
+        return "boot"
+
+    def differing(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """It has no settings."""
+        return {}
+
+    async def neighbours_of(self, addresses: Mapping[bytes, bytes]) -> frozenset[bytes]:
+        """All gateways are there."""
+        return frozenset(addresses)
+
+    async def echoes(self, address: bytes, *, source: bytes | None) -> bool:
+        """All of the world is there."""
+        return True
+
+    async def roll_back(self, was: Unproven, *, elapsed: float) -> None:
+        """What was not there goes, and what was comes again with what is left of it."""
+        await asyncio.sleep(0.002)
+        before = {each.address: each for each in was.snapshot.addresses}
+        for held in tuple(self.kernel.addresses.values()):
+            if held.origin == "managed" and held.address not in before:
+                self.kernel.remove(held.address)
+        for each in before.values():
+            if each.origin == "managed" and each.address not in self.kernel.addresses and each.valid is not None:
+                left, preferred = int(each.valid - elapsed), int((each.preferred or 0) - elapsed)
+                if left > 0:
+                    self._add(
+                        AssignedAddress(
+                            address=each.address,
+                            prefix_length=each.prefix_length,
+                            iaid=0,
+                            preferred=max(0, preferred),
+                            valid=left,
+                        )
+                    )
+        for route in await self.routes():
+            if route not in was.snapshot.routes:
+                self.kernel.delete_route(route)
+        self.kernel.resolver = was.snapshot.resolver
+
+    async def settle(self, plan: NodePlan, *, drain: int) -> bool:
+        return False  # nobody else sets anything here
+
+    async def give_back(self) -> None:
+        await asyncio.sleep(0.001)
+        for held in tuple(self.kernel.addresses.values()):
+            if held.origin == "managed":
+                self.kernel.remove(held.address)
+        for route in await self.routes():
+            self.kernel.delete_route(route)
+        self.kernel.resolver = Resolver()
 
     async def change(self, plan: NodePlan) -> dict[bytes, str]:
         await asyncio.sleep(0.002)  # netlink

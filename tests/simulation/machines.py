@@ -14,7 +14,7 @@ from dnms.agents.subnet.snapshot import Whose
 from dnms.bus.clock import LogClock
 from dnms.bus.port import Unavailable
 from dnms.disk.journal import JournalError
-from dnms.disk.node_state import Identity, Kept, NodeStateDirectory
+from dnms.disk.node_state import Identity, Kept, NodeStateDirectory, Unproven
 from dnms.events.codec import decoder, encoder
 from dnms.events.ip import parse_address
 from tests.simulation.journal import SimulatedJournal
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 CONNECT_RETRY = 2.0  # seconds
 HOUR = 3600.0  # seconds by which a clock is wrong at most, but one that is lost
-K = TypeVar("K", Identity, Kept)
+K = TypeVar("K", Identity, Kept, Unproven)
 
 
 class Disk(NodeStateDirectory):
@@ -42,7 +42,7 @@ class Disk(NodeStateDirectory):
     def _read(self, name: str, kind: type[K]) -> K | None:
         return decoder(kind).decode(self.files[name]) if name in self.files else None
 
-    def _write(self, name: str, state: Identity | Kept) -> None:
+    def _write(self, name: str, state: Identity | Kept | Unproven) -> None:
         self.files[name] = encoder.encode(state)
 
     def _unlink(self, path: Path) -> None:

@@ -19,6 +19,7 @@ import structlog
 
 from dnms.agents.node.application import Application
 from dnms.agents.node.configuring import Configuring
+from dnms.agents.node.confirming import Confirming
 from dnms.agents.node.connecting import Connecting, Connection, in_order
 from dnms.agents.node.linux import LinuxMachine, Trust
 from dnms.agents.node.machine import Hearing, Machine
@@ -103,7 +104,14 @@ class NodeAgent:
         self._name = name
         self._application = Application(machine)
         self._state = NodeState()
-        self._configuring = Configuring(self._application, self._state, directory, machine.interface, now=machine.time)
+        self._configuring = Configuring(
+            self._application,
+            Confirming(machine, directory),
+            self._state,
+            directory,
+            machine.interface,
+            now=machine.time,
+        )
         self._session: NodeSession | None = None
         self._pump: Pump[heard.NodeEvent] | None = None
         self._unsteady = 0  # sessions in a row that did not last
@@ -129,6 +137,7 @@ class NodeAgent:
         """Until cancelled. KernelError, NodeStateError. An interface that goes is waited for; one that is not there at
         the start is a mistake.
         """
+        await self._configuring.recover()
         await self._machine.ready()
         identity = self._identity(await self._application.snapshot())
         self._connecting.seen = await self._configuring.restore()
@@ -275,6 +284,8 @@ class NodeAgent:
                 self._configuring.extended(event, session)
             case heard.Refused():
                 _logger.warning("refused", exchange=event.exchange, code=event.code, text=event.text)
+            case heard.Answered():
+                self._configuring.answered()
             case Unconfigured():
                 self._configuring.unconfigured(event.why)
             case Closed():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 
 import msgspec
 import structlog
 
 from dnms.agents.node.machine import Machine
-from dnms.domain.node_plan import PROTOCOL, RA, plan_node
+from dnms.domain.node_plan import PROTOCOL, RA, NodePlan, plan_node
+from dnms.domain.node_settings import is_unset
 from dnms.events.configuration import AssignedAddress, Assignment, InterfaceAddress, Snapshot
 from dnms.events.ip import family, format_address
 from dnms.events.seen import AppliedItem
@@ -37,27 +38,49 @@ class Application:
     ) -> tuple[AppliedItem, ...]:
         """Make the interface what is assigned; its lifetimes began `elapsed` seconds ago. KernelError.
 
-        `going` hears what the node has before addresses of it are removed.
+        What others have set there is deprecated, and `settle` removes it. `going` hears what the node has before
+        addresses of it are removed. Where the policy is only to observe, all is made as it was before DNMS came.
         """
+        if assignment.policy.mode == "observe":
+            await self._machine.give_back()
+            return ()
         link = await self._machine.link()
         wanted = remaining(assignment, elapsed)
         outcomes: dict[bytes, str] = {}
-        before: tuple[InterfaceAddress, ...] = ()  # those that were to be removed
         for number in range(1 + STRAGGLERS):
             snapshot = await self.snapshot()
             plan = plan_node(snapshot, link.index, wanted)
-            strays = {each.address for each in plan.remove_addresses}
-            _log_removed(each for each in before if each.address not in strays)
-            usable = {family(address) for address, outcome in outcomes.items() if outcome == USABLE}
-            if number and not any(family(stray.address) in usable for stray in plan.remove_addresses):
-                break  # none, or what stays while nothing better can be used
-            if strays and going is not None:
+            if number and not _has_stragglers(plan, _usable(outcomes)):
+                break
+            if plan.remove_addresses and going is not None:
                 going(snapshot)
             # The first time it is all that is wanted; then what an advertisement brought after the snapshot and before
             # autoconfiguration was off.
             outcomes |= await self._machine.change(plan)
-            before = plan.remove_addresses
+            _log_removed(plan.remove_addresses)
         return tuple(AppliedItem(address=address, outcome=outcome) for address, outcome in outcomes.items())
+
+    async def settle(
+        self, assignment: Assignment, usable: Set[int], *, going: Callable[[Snapshot], None] | None = None
+    ) -> bool:
+        """Remove what others have set, of the families of which something `usable` is there. KernelError.
+
+        Whether some of it stays for now, since sockets use it.
+        """
+        if assignment.policy.mode == "observe":
+            return False
+        snapshot = await self.snapshot()
+        plan = plan_node(snapshot, (await self._machine.link()).index, assignment)
+        left = msgspec.structs.replace(
+            plan,
+            leave_addresses=tuple(each for each in plan.leave_addresses if family(each.address) in usable),
+            leave_routes=tuple(each for each in plan.leave_routes if each.destination.family in usable),
+        )
+        if not left.leave_addresses and not left.leave_routes:
+            return False
+        if left.leave_addresses and going is not None:
+            going(snapshot)
+        return await self._machine.settle(left, drain=assignment.policy.drain)
 
     async def lacks(self, wanted: Assignment) -> bool:
         """Whether the kernel has lost something of what was applied, or autoconfiguration is back. KernelError.
@@ -81,6 +104,16 @@ class Application:
         for route in await self._machine.routes():
             if route.interface == link.index and route.protocol == PROTOCOL:
                 await self._machine.delete_route(route)
+
+
+def _usable(outcomes: Mapping[bytes, str]) -> frozenset[int]:
+    return frozenset(family(address) for address, outcome in outcomes.items() if outcome == USABLE)
+
+
+def _has_stragglers(plan: NodePlan, usable: Set[int]) -> bool:
+    """Whether something came meanwhile that has to go, of a family of which something can be used."""
+    come = (*plan.deprecate, *plan.remove_addresses)
+    return any(family(each.address) in usable for each in come)
 
 
 def _log_removed(addresses: Iterable[InterfaceAddress]) -> None:
@@ -134,8 +167,10 @@ def is_lacking(snapshot: Snapshot, link_index: int, wanted: Assignment) -> bool:
         or any((each.destination, each.interface, each.gateway, each.metric) not in routes for each in plan.add_routes)
         or plan.resolver is not None
         or plan.mtu is not None
-        or any(each.origin in AUTOCONFIGURED for each in plan.remove_addresses)
-        or any(each.protocol == RA for each in plan.remove_routes)
+        or any(each.origin in AUTOCONFIGURED for each in plan.deprecate)
+        or any(each.protocol == RA for each in plan.leave_routes)
+        or bool(plan.remove_routes)  # of ours, and one of a router's advertisement has taken its place
+        or is_unset(plan.settings, snapshot.sysctls)
     )
 
 

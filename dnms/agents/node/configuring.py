@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import msgspec
 import structlog
 
 from dnms.agents.node.application import Application, held_now, remaining
+from dnms.agents.node.confirming import Confirming
 from dnms.agents.node.work import Pace, Work
 from dnms.agents.pump import Pump
 from dnms.disk.node_state import Kept, NodeStateDirectory, NodeStateError
 from dnms.domain.configured import NO_DIFFERENCE, difference
 from dnms.events.configuration import Assignment, Snapshot
-from dnms.events.ip import format_address
+from dnms.events.ip import family, format_address
 from dnms.events.seen import AppliedItem
 from dnms.kit.clock import MICROSECONDS
 from dnms.linux.errors import KernelError
@@ -26,9 +28,12 @@ from dnms.wire.errors import Code
 from dnms.wire.exchanges import Exchange
 from dnms.wire.messages import FOREVER
 from dnms.wire.node_session import NodeSession
-from dnms.wire.node_state import USABLE, NodeState
+from dnms.wire.node_state import ROLLED_BACK, USABLE, Held, NodeState
 
 LOOK_AGAIN = 30.0  # seconds
+DRAIN_LOOK = 5.0  # seconds between two looks whether sockets still use what is to go
+AT_ONCE = 2.0  # seconds in which a proof is waited for before the agent is told that there is none yet
+ANSWER = 2.0  # seconds for an agent to answer
 
 _logger = structlog.get_logger(__name__)
 
@@ -39,6 +44,7 @@ class Configuring:
     def __init__(
         self,
         application: Application,
+        confirming: Confirming,
         state: NodeState,
         directory: NodeStateDirectory,
         interface: str,
@@ -56,7 +62,11 @@ class Configuring:
         self._observed: Snapshot | None = None  # what the session was told last
         self._work = Work()
         self._pace = Pace()
-        self._later: asyncio.TimerHandle | None = None  # a repair that has to wait
+        self._later: asyncio.TimerHandle | None = None  # a repair that has to wait, or what is drained
+        self._confirming = confirming
+        self._answered = asyncio.Event()
+        self._stood: tuple[Assignment | None, dict[bytes, Held]] = (None, {})  # what is gone back to
+        self._draining: tuple[Assignment, frozenset[int]] | None = None  # what sockets use of others stays for now
 
     def attend(self, session: NodeSession | None, pump: Pump[heard.NodeEvent] | None) -> None:
         """Tell this session, or none, what changes; once it is registered."""
@@ -98,11 +108,62 @@ class Configuring:
 
     async def _apply(self, assignment: Assignment, began: float, session: NodeSession | None) -> None:
         loop = asyncio.get_running_loop()
+        if why := self._confirming.refuses(assignment):
+            _logger.warning("assignment not tried again yet, it was rolled back", why=why)
+            self._report(session, assignment, _all(assignment, ROLLED_BACK), why=why)
+            return
+        why, items = "", tuple[AppliedItem, ...]()
         try:
+            proves = await self._confirming.begin(assignment, await self._application.snapshot())
             items = await self._application.apply(assignment, elapsed=loop.time() - began, going=self._going)
-        except (KernelError, OSError) as error:
+            if proves and _usable(items):
+                why = await self._proof(assignment, items, session)
+            if why:
+                await self._confirming.roll_back(assignment, why)
+                self._state.roll_back(*self._stood)
+        except (KernelError, NodeStateError, OSError) as error:
             _logger.error("assignment not applied", reason=str(error))
-            items = tuple(AppliedItem(address=each.address, outcome="refused") for each in assignment.addresses)
+            items = items or tuple(
+                AppliedItem(address=each.address, outcome="refused") for each in assignment.addresses
+            )
+        if why:
+            _logger.error("assignment rolled back", unanswered=why)
+            self._report(session, assignment, _all(assignment, ROLLED_BACK), why=why)
+        else:
+            await self._stand(assignment, began, items, session)
+        await self._observe()
+
+    async def _proof(self, assignment: Assignment, items: tuple[AppliedItem, ...], session: NodeSession | None) -> str:
+        """What did not answer any more in the time that the policy gives; empty if all did. KernelError."""
+        now = asyncio.get_running_loop().time
+        until = now() + assignment.policy.confirm
+        why = await self._confirming.prove(assignment, self._session_answers, until=min(until, now() + AT_ONCE))
+        if why and now() < until:
+            self._report(session, assignment, items, unproven=True)
+            why = await self._confirming.prove(assignment, self._session_answers, until=until)
+        return why
+
+    async def _session_answers(self) -> bool:
+        """Whether an agent answers over a session now: the one that there was, or one that was opened since."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER):
+                while self._session is None or self._pump is None:  # noqa: ASYNC110  # it is looked for
+                    await asyncio.sleep(0.1)
+                self._answered.clear()
+                self._session.ask()
+                self._pump.wake()
+                await self._answered.wait()
+                return True
+        return False
+
+    def answered(self) -> None:
+        """The agent of the session has answered what it was asked."""
+        self._answered.set()
+
+    async def _stand(
+        self, assignment: Assignment, began: float, items: tuple[AppliedItem, ...], session: NodeSession | None
+    ) -> None:
+        """What is applied stays: it is told, kept for a restart, and what others had set goes."""
         usable = tuple(item.address for item in items if item.outcome == USABLE)
         duplicates = tuple(item.address for item in items if item.outcome == "duplicate")
         _logger.info(
@@ -110,18 +171,50 @@ class Configuring:
             addresses=[format_address(address) for address in usable],
             duplicates=[format_address(address) for address in duplicates],
         )
-        if session is not None:
-            session.applied(assignment.generation, items, loop.time())
-            if duplicates:
-                session.declined(duplicates, loop.time())
+        self._report(session, assignment, items)
+        if session is not None and duplicates:
+            session.declined(duplicates, asyncio.get_running_loop().time())
             if self._pump is not None:
                 self._pump.wake()
         self._keep(assignment, began, usable)
-        await self._observe()
+        try:
+            if usable or assignment.policy.mode == "observe":
+                self._confirming.stands(assignment)
+            self._stood = self._state.assignment, dict(self._state.held)
+            await self._settle(assignment, frozenset(map(family, usable)))
+        except (KernelError, NodeStateError) as error:
+            _logger.error("assignment not settled", reason=str(error))
+
+    def _report(
+        self,
+        session: NodeSession | None,
+        assignment: Assignment,
+        items: tuple[AppliedItem, ...],
+        *,
+        unproven: bool = False,
+        why: str = "",
+    ) -> None:
+        if session is None:
+            return
+        now = asyncio.get_running_loop().time()
+        session.applied(assignment.generation, items, now, unproven=unproven, why=why)
+        if self._pump is not None:
+            self._pump.wake()
+
+    async def _settle(self, assignment: Assignment, families: frozenset[int]) -> None:
+        """Remove what others had set, of these families; what sockets use later. KernelError."""
+        self._draining = None
+        if await self._application.settle(assignment, families, going=self._going):
+            self._draining = assignment, families
+            self._look_at(asyncio.get_running_loop().time() + DRAIN_LOOK)
 
     def _keep(self, assignment: Assignment, began: float, usable: tuple[bytes, ...]) -> None:
         state, now = self._state, asyncio.get_running_loop().time()
-        if state.link is None or state.assignment is None or not usable:
+        if state.link is None or state.assignment is None:
+            return
+        if assignment.policy.mode == "observe":
+            self._forget()
+        if not usable:
             return
         if state.assignment.generation != assignment.generation:
             return  # there is a newer one already
@@ -140,6 +233,14 @@ class Configuring:
         except NodeStateError as error:
             _logger.error("assignment not kept for a restart", reason=str(error))
 
+    async def recover(self) -> None:
+        """Before anything else: go back from a change that was never proven, as its agent was killed meanwhile."""
+        try:
+            if await self._confirming.recover():
+                _logger.warning("went back from a change that was never proven")
+        except (KernelError, NodeStateError, OSError) as error:
+            _logger.error("not rolled back", reason=str(error))
+
     async def restore(self) -> float:
         """After a restart: what was kept and is not over is applied again; the next session confirms it.
 
@@ -156,7 +257,7 @@ class Configuring:
             return 0.0
         try:
             await self._apply_kept(kept)
-        except (KernelError, OSError) as error:
+        except (KernelError, NodeStateError, OSError) as error:
             _logger.error("not restored", reason=str(error))
         return kept.since / MICROSECONDS
 
@@ -183,16 +284,24 @@ class Configuring:
             rebind_at=now - elapsed + kept.rebind_after,
         )
         self._state.declined(item.address for item in items if item.outcome == "duplicate")
+        self._confirming.stands(kept.assignment)
+        self._stood = self._state.assignment, dict(self._state.held)
+        await self._settle(assignment, frozenset(map(family, usable)))
 
     async def _strip(self, why: Code) -> None:
         _logger.warning("not configured any more", why=why)
         assigned = self._state.assignment.addresses if why is Code.EXPIRED and self._state.assignment else ()
         await self._application.strip(keep={each.address for each in assigned if each.permanent})
+        self._forget()
+        await self._observe()
+
+    def _forget(self) -> None:
+        """There is nothing to apply after a restart."""
         try:
             self._directory.forget(self._interface)
+            self._directory.end(self._interface)
         except NodeStateError as error:
             _logger.error("assignment not forgotten", reason=str(error))
-        await self._observe()
 
     def look_soon(self) -> None:
         """See to what the kernel has, when nothing is being done to it."""
@@ -201,7 +310,18 @@ class Configuring:
 
     async def _look(self) -> None:
         await self._repair()
+        if self._draining is not None:
+            await self._settle(*self._draining)
         await self._observe()
+
+    def _look_at(self, when: float) -> None:
+        """Look then, if not before."""
+        loop = asyncio.get_running_loop()
+        if self._later is not None and loop.time() < self._later.when() <= when:
+            return
+        if self._later is not None:
+            self._later.cancel()
+        self._later = loop.call_at(when, self.look_soon)
 
     async def _repair(self) -> None:
         """Apply again what the node should have and the kernel lost: with a link that went down, by another program."""
@@ -213,12 +333,13 @@ class Configuring:
             self._pace.sound(now)
             return
         if wait := self._pace.wait(now):
-            if self._later is None or self._later.when() <= now:
-                self._later = asyncio.get_running_loop().call_later(wait, self.look_soon)
+            self._look_at(now + wait)
             return
         _logger.warning("configuration lost; it is applied again")
         self._pace.repaired(now)
         items = await self._application.apply(wanted, elapsed=0, going=self._going)
+        usable = (item.address for item in items if item.outcome == USABLE)
+        await self._settle(wanted, frozenset(map(family, usable)))
         # What was refused is tried again; what another took meanwhile is not the node's any more.
         duplicates = tuple(item.address for item in items if item.outcome == "duplicate")
         if duplicates and self._session is not None:
@@ -260,6 +381,14 @@ def _extended(assignment: Assignment | None, extended: heard.Extended) -> Assign
         for address in assignment.addresses
     )
     return msgspec.structs.replace(assignment, addresses=addresses)
+
+
+def _all(assignment: Assignment, outcome: str) -> tuple[AppliedItem, ...]:
+    return tuple(AppliedItem(address=each.address, outcome=outcome) for each in assignment.addresses)
+
+
+def _usable(items: Iterable[AppliedItem]) -> bool:
+    return any(item.outcome == USABLE for item in items)
 
 
 def _whole(seconds: float) -> int:

@@ -6,24 +6,30 @@ import asyncio
 import random
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import msgspec
 
 from dnms.agents import tls
 from dnms.agents.node.identity import machine
+from dnms.disk.node_state import Unproven
 from dnms.domain.node_plan import NodePlan
 from dnms.events.configuration import InterfaceAddress, Link, Route, Snapshot
 from dnms.events.ip import format_address, is_link_local
-from dnms.linux import multicast
+from dnms.linux import multicast, probe, sysctl
 from dnms.linux.advertisements import AdvertisedRouters
 from dnms.linux.apply import apply
 from dnms.linux.changes import Changes
 from dnms.linux.dad import link_local_ready
+from dnms.linux.give_back import give_back
 from dnms.linux.multicast import DatagramReader, Receive
 from dnms.linux.netlink import Netlink
+from dnms.linux.roll_back import roll_back
+from dnms.linux.settle import settle
 from dnms.wire.messages import PORT, Endpoint
+
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Trust:
@@ -82,6 +88,17 @@ class LinuxMachine:
         """Seconds since 1970-01-01 UTC."""
         return time.time()
 
+    def uptime(self) -> float:
+        """Seconds since it was started, its sleep included."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+    def boot(self) -> str:
+        """Which of its starts this is; empty if that is not known."""
+        try:
+            return BOOT_ID.read_text().strip()
+        except OSError:
+            return ""
+
     def asleep(self) -> float:
         """Seconds that it has slept since it was started."""
         return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
@@ -119,6 +136,37 @@ class LinuxMachine:
         return await apply(
             self._netlink, plan, interface=self.interface, state=self._state, resolv_conf=self._resolv_conf
         )
+
+    async def settle(self, plan: NodePlan, *, drain: int) -> bool:
+        """Remove what the plan leaves, and what sockets use within `drain` seconds; whether some stays. KernelError."""
+        return await settle(self._netlink, plan, interface=self.interface, state=self._state, drain=drain)
+
+    async def give_back(self) -> None:
+        """Make the interface what it was before DNMS took it over, if it did. KernelError."""
+        await give_back(self._netlink, interface=self.interface, state=self._state, resolv_conf=self._resolv_conf)
+
+    def differing(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """What is set now, of the settings that are not as they should be. KernelError."""
+        return sysctl.differing(settings)
+
+    async def roll_back(self, was: Unproven, *, elapsed: float) -> None:
+        """Make the interface what it was so many seconds ago. KernelError."""
+        await roll_back(
+            self._netlink,
+            was,
+            interface=self.interface,
+            state=self._state,
+            resolv_conf=self._resolv_conf,
+            elapsed=elapsed,
+        )
+
+    async def neighbours_of(self, addresses: Mapping[bytes, bytes]) -> frozenset[bytes]:
+        """Those of the addresses that somebody on the link answers for. KernelError."""
+        return await probe.neighbours_of(self.interface, addresses)
+
+    async def echoes(self, address: bytes, *, source: bytes | None) -> bool:
+        """Whether an address answers an echo, from this address of ours, or from any. KernelError."""
+        return await probe.echoes(address, source=source, interface=(await self.link()).index)
 
     async def delete_address(self, held: InterfaceAddress) -> None:
         """Remove an address, if it is there. KernelError."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from types import TracebackType
 from typing import Protocol
 
 from dnms.agents.tls import Validity
+from dnms.disk.node_state import Unproven
 from dnms.domain.node_plan import NodePlan
 from dnms.events.configuration import InterfaceAddress, Link, Route, Snapshot
 from dnms.linux.changes import Change
@@ -68,6 +69,14 @@ class Machine(Protocol):
         """The wall clock: seconds since 1970-01-01 UTC, if it was ever set."""
         ...
 
+    def uptime(self) -> float:
+        """Seconds since it was started, its sleep included."""
+        ...
+
+    def boot(self) -> str:
+        """Which of its starts this is; empty if that is not known."""
+        ...
+
     def asleep(self) -> float:
         """Seconds that it has slept since it was started, which the event loop's clock does not count."""
         ...
@@ -100,6 +109,28 @@ class Machine(Protocol):
 
     async def change(self, plan: NodePlan) -> dict[bytes, str]:
         """Change the interface as `linux.apply` does; the outcome of each wanted address. KernelError."""
+        ...
+
+    async def settle(self, plan: NodePlan, *, drain: int) -> bool:
+        """Remove what the plan leaves as `linux.settle` does; whether some of it stays for now. KernelError."""
+        ...
+
+    async def give_back(self) -> None:
+        """Make the interface what it was before DNMS took it over, if it did. KernelError."""
+
+    def differing(self, settings: Mapping[str, str]) -> dict[str, str]:
+        """What is set now, of the kernel's settings that are not as they should be. KernelError."""
+        ...
+
+    async def roll_back(self, was: Unproven, *, elapsed: float) -> None:
+        """Make the interface what it was so many seconds ago. KernelError."""
+
+    async def neighbours_of(self, addresses: Mapping[bytes, bytes]) -> frozenset[bytes]:
+        """Those of the addresses that somebody on the link answers for; with each the one to ask from. KernelError."""
+        ...
+
+    async def echoes(self, address: bytes, *, source: bytes | None) -> bool:
+        """Whether an address answers an echo, from this address of ours, or from any. KernelError."""
         ...
 
     async def delete_address(self, held: InterfaceAddress) -> None:

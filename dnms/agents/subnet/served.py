@@ -82,7 +82,7 @@ class ServedNode:
             books, books.observations, peer=self.peer, joining=joining, claims=claims, budget=self._budget
         )
         self._wanted: dict[tuple[int, Family], Association] = {}
-        self._reported: tuple[int, int, frozenset[tuple[bytes, str]]] | None = None
+        self._reported: tuple[int, int, frozenset[tuple[bytes, str]], bool, str] | None = None
         self.told: Told | None = None  # in this session
 
     @property
@@ -173,6 +173,8 @@ class ServedNode:
         elif isinstance(event, heard.Registered):
             self._registration.register_later(event)
             self._session.registered(event.id)
+        elif self._is_observed and not isinstance(event, heard.Observed):
+            self._tell(self._assignment({}), getattr(event, "id", NOT_A_REQUEST))
         else:
             for each in wanted_by(event):  # whether it gets that now or not: the rest is pushed when the log is back
                 self._want(each)
@@ -317,11 +319,19 @@ class ServedNode:
     def _report(self, event: heard.AppliedReport) -> None:
         """Record an outcome, where it is another one than before or of another plan: who asks whether a plan has
         reached a node finds it here. A renewal that changed nothing is no news.
+
+        What the node rolled back it does not decline: its leases stay as they are, the one to which it went back too.
         """
         outcomes = frozenset((item.address, item.outcome) for item in event.items)
-        reported = (event.generation.epoch, event.generation.plan, outcomes)
+        reported = (event.generation.epoch, event.generation.plan, outcomes, event.unproven, event.why)
         if reported != self._reported:
-            applied = ConfigurationApplied(client=self.client, generation=event.generation, items=event.items)
+            applied = ConfigurationApplied(
+                client=self.client,
+                generation=event.generation,
+                items=event.items,
+                unproven=event.unproven,
+                why=event.why,
+            )
             self._books.note(applied)  # the node does not say it again
             self._reported = reported
 
@@ -350,8 +360,11 @@ class ServedNode:
                 raise outcome
 
     async def _allocate(self, associations: Iterable[Association]) -> dict[str, Refused]:
-        """Have an address for each; the families that were refused."""
+        """Have an address for each; the families that were refused. Who is only observed gives back what it has."""
         group = self._registration.group
+        if self._is_observed:
+            await self._each(ReleaseAddress, [Binding(iaid=each.iaid, address=each.address) for each in self._leases()])
+            return {}
         refused: dict[str, Refused] = {}
         wanted: list[Association] = []
         for each in associations:
@@ -370,6 +383,11 @@ class ServedNode:
             elif isinstance(outcome, BaseException):
                 raise outcome
         return refused
+
+    @property
+    def _is_observed(self) -> bool:
+        """Whether the plan has nothing of it touched, so that it gets nothing."""
+        return self._books.ledger.adopted.stateless(self._registration.group).policy.mode == "observe"
 
     def _affords_lease(self) -> bool:
         return self._newcomers is None or self._newcomers.leases(self.peer, now=asyncio.get_running_loop().time())

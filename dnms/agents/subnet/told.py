@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from dnms.domain.assignment import T1
+from dnms.domain.configured import essence
 from dnms.domain.ledger import Ledger
-from dnms.events.configuration import Assignment, Generation
 from dnms.wire.messages import Assign, Extended
 
 PING_EVERY = 15  # seconds; a peer that is silent for four of them is dead
@@ -18,8 +18,6 @@ GAIN = 0.1
 """Of a lifetime, by which an end must be put off to be worth a word while the log is away: there ends come near."""
 
 ON_THE_WAY = 5.0  # seconds that what is told may take to its node
-
-_NO_GENERATION = Generation(0, 0, 0)
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -55,7 +53,7 @@ class Told(msgspec.Struct, frozen=True):
             return None
         if assign.refused or assign.outage or not addresses or any(not each.preferred for each in addresses):
             return None
-        if _without_lifetimes(assign.assignment) != _without_lifetimes(self.assign.assignment):
+        if essence(assign.assignment) != essence(self.assign.assignment):
             return None
         preferred, valid = [each.preferred for each in addresses], [each.valid for each in addresses]
         if not (_alike(preferred) and _alike(valid)):
@@ -76,11 +74,6 @@ def shortest_t1(ledger: Ledger) -> float:
 def ping_every(ledger: Ledger) -> int:
     """Seconds of silence after which a node is asked whether it is there: some three times between two extensions."""
     return max(SHORTEST_PING, min(PING_EVERY, int(shortest_t1(ledger) / 3))) if ledger.plan.pools else PING_EVERY
-
-
-def _without_lifetimes(assignment: Assignment) -> Assignment:
-    addresses = tuple(msgspec.structs.replace(each, preferred=0, valid=0) for each in assignment.addresses)
-    return msgspec.structs.replace(assignment, generation=_NO_GENERATION, addresses=addresses)
 
 
 def _alike(lifetimes: list[int]) -> bool:

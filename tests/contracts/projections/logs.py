@@ -198,7 +198,10 @@ def seen_event(draw: st.DrawFn, told: dict[bytes, Snapshot]) -> Event:
         return SessionClosed(client=client, why="bye")
     if what == "applied":
         item = AppliedItem(address=draw(st.sampled_from(ADDRESSES)), outcome=draw(st.sampled_from(OUTCOMES)))
-        return ConfigurationApplied(client=client, generation=Generation(0, 1, 2), items=(item,))
+        why = draw(st.sampled_from(("", "gateway")))
+        return ConfigurationApplied(
+            client=client, generation=Generation(0, 1, 2), items=(item,), unproven=draw(st.booleans()), why=why
+        )
     found = draw(st.lists(st.tuples(st.integers(1, 2), st.sampled_from(ADDRESSES)), max_size=5, unique=True))
     snapshot = Snapshot(
         links=(Link(index=1, name="eth0"),),

@@ -6,17 +6,19 @@ import asyncio
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dnms.domain.node_plan import plan_node
 from dnms.events.configuration import AssignedAddress, Assignment, Generation, InterfaceAddress, Resolver, Snapshot
-from dnms.events.ip import is_link_local, parse_address
+from dnms.events.ip import family, is_link_local, parse_address
 from dnms.linux import sysctl
 from dnms.linux.apply import apply
 from dnms.linux.dad import link_local_ready
 from dnms.linux.errors import KernelError
 from dnms.linux.give_back import give_back
 from dnms.linux.netlink import Netlink
+from dnms.linux.settle import settle
 from tests.netns.linux.conftest import Node, Switch
 
 OURS6 = parse_address("2001:db8:5::77")
@@ -56,9 +58,10 @@ class Place:
         return await netlink.snapshot(self.resolv_conf)
 
     async def apply(self, netlink: Netlink, wanted: Assignment, *, dad_timeout: float = 8) -> dict[bytes, str]:
+        """And settle it, as a Node Agent does with the families of which something can be used."""
         index = (await netlink.link("eth0")).index
         plan = plan_node(await self.snapshot(netlink), index, wanted)
-        return await apply(
+        outcomes = await apply(
             netlink,
             plan,
             interface="eth0",
@@ -66,6 +69,15 @@ class Place:
             resolv_conf=self.resolv_conf,
             dad_timeout=dad_timeout,
         )
+        usable = {family(address) for address, outcome in outcomes.items() if outcome == "usable"}
+        plan = plan_node(await self.snapshot(netlink), index, wanted)
+        left = msgspec.structs.replace(
+            plan,
+            leave_addresses=tuple(each for each in plan.leave_addresses if family(each.address) in usable),
+            leave_routes=tuple(each for each in plan.leave_routes if each.destination.family in usable),
+        )
+        await settle(netlink, left, interface="eth0", state=self.state, drain=300)
+        return outcomes
 
 
 @pytest.fixture

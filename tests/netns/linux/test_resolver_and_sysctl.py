@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from dnms.domain.node_settings import settings_of
 from dnms.events.configuration import Resolver
 from dnms.events.ip import parse_address
 from dnms.linux import resolver, sysctl
@@ -98,17 +99,18 @@ async def test_settings_are_taken_over_in_this_namespace_and_restored(switch: Sw
     node.namespace.set_sysctls({f"ipv6.conf.eth0.{name}": value for name, value in settings.items()})
 
     async def work(_: Netlink) -> None:
-        names = [name.format("eth0") for name in sysctl.AUTOCONFIGURATION]
+        wanted = settings_of("eth0", {6})
+        names = list(wanted)
         before = {name: sysctl.read(name) for name in names}
-        changed = sysctl.take_over_autoconf("eth0")
+        changed = sysctl.change(wanted)
         assert {name.rpartition("/")[2] for name in changed} == {
             "use_tempaddr",
             "accept_ra",
             "keep_addr_on_down",
             "router_solicitation_delay",
         }
-        assert {name: sysctl.read(name) for name in names} == sysctl.autoconf_off("eth0")
-        assert sysctl.take_over_autoconf("eth0") == {}
+        assert {name: sysctl.read(name) for name in names} == wanted
+        assert sysctl.change(wanted) == {}
         sysctl.restore(changed)
         assert {name: sysctl.read(name) for name in names} == before
         sysctl.restore({"net/ipv6/conf/gone0/accept_ra": "1"})

@@ -9,6 +9,8 @@ import pytest
 
 from dnms.agents.node.application import Application
 from dnms.agents.node.configuring import Configuring
+from dnms.agents.node.confirming import Confirming
+from dnms.agents.node.machine import Machine as MachinePort
 from dnms.agents.pump import Pump
 from dnms.disk.node_state import NodeStateDirectory
 from dnms.events.configuration import AssignedAddress, Assignment, Generation, Link, Snapshot
@@ -57,8 +59,22 @@ class Kernel:
     async def lacks(self, wanted: Assignment) -> bool:
         return False
 
+    async def settle(
+        self, assignment: Assignment, usable: Set[int], *, going: Callable[[Snapshot], None] | None = None
+    ) -> bool:
+        return False
+
     async def strip(self, *, keep: Set[bytes]) -> None:
         """Nothing is there."""
+
+
+class Bare:
+    """A machine on which nothing is configured."""
+
+    interface = "eth0"
+
+    async def link(self) -> Link:
+        return SNAPSHOT.links[0]
 
 
 class Woken:
@@ -77,7 +93,9 @@ class Machine:
     def __init__(self, path: Path) -> None:
         self.state = NodeState()
         self.kernel, self.pump = Kernel(), Woken()
-        self.configuring = Configuring(cast("Application", self.kernel), self.state, NodeStateDirectory(path), "eth0")
+        directory = NodeStateDirectory(path)
+        confirming = Confirming(cast("MachinePort", Bare()), directory)
+        self.configuring = Configuring(cast("Application", self.kernel), confirming, self.state, directory, "eth0")
         self.session = NodeSession(
             self.state,
             duid=b"\x00\x04" + bytes(16),

@@ -1,0 +1,56 @@
+"""The kernel's settings of a managed interface, by their names below /proc/sys."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+RA_GATEWAY = "manage-ra-gateway"
+
+AUTOCONFIGURATION = {
+    "net/ipv6/conf/{}/autoconf": "0",
+    "net/ipv6/conf/{}/use_tempaddr": "0",
+    "net/ipv6/conf/{}/accept_ra": "0",
+    # An administrator's down and up then leaves at least the addresses that are for ever.
+    "net/ipv6/conf/{}/keep_addr_on_down": "1",
+    # The kernel draws the random delay before DAD from it, up to a second. That delay parts nodes which one multicast
+    # has woken (RFC 4862, 5.4.2); ours are assigned their addresses one by one, after discovery's own random delay.
+    "net/ipv6/conf/{}/router_solicitation_delay": "0",
+}
+"""Stops autoconfiguration, and removes nothing that came by it before."""
+
+ACCEPT_RA = "net/ipv6/conf/{}/accept_ra"
+FORWARDING6 = "net/ipv6/conf/{}/forwarding"
+
+PROMOTE_SECONDARIES = "net/ipv4/conf/{}/promote_secondaries"
+"""Without it, deleting the first IPv4 address of a prefix deletes the others of that prefix, ours among them."""
+
+
+def settings_of(
+    interface: str, families: Collection[int], mode: str = "manage", now: Mapping[str, str] | None = None
+) -> dict[str, str]:
+    """What is set on an interface of whose `families` the addresses are ours. `now`: what is set already."""
+    settings: dict[str, str] = {}
+    if 6 in families:
+        settings = {name.format(interface): value for name, value in AUTOCONFIGURATION.items()}
+        if mode == RA_GATEWAY:
+            # A node that forwards heeds advertisements by 2 only (the kernel's ip-sysctl).
+            forwards = _setting(now or {}, FORWARDING6, interface) == "1"
+            settings[ACCEPT_RA.format(interface)] = "2" if forwards else "1"
+    if 4 in families:
+        settings[PROMOTE_SECONDARIES.format(interface)] = "1"
+    return settings
+
+
+def is_unset(wanted: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether one is known not to be as it should. A snapshot tells of some, by default where it does not say."""
+    return any(_known(name, now) not in (None, value) for name, value in wanted.items())
+
+
+def _known(name: str, now: Mapping[str, str]) -> str | None:
+    place, _, rest = name.rpartition("/")
+    return now.get(name, now.get(f"{place.rpartition('/')[0]}/default/{rest}"))
+
+
+def _setting(now: Mapping[str, str], pattern: str, interface: str) -> str:
+    """A snapshot tells of an interface only what differs from the defaults."""
+    return now.get(pattern.format(interface), now.get(pattern.format("default"), ""))
