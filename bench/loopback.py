@@ -31,6 +31,7 @@ from dnms.linux import multicast, sysctl
 from dnms.linux.advertisements import Heard
 from dnms.linux.changes import Change
 from dnms.linux.multicast import DatagramReader, Peer, Receive
+from dnms.linux.rivals import Rival
 from dnms.wire.messages import FOREVER, Endpoint
 
 LOOPBACK = parse_address("::1")
@@ -279,6 +280,14 @@ class LoopbackMachine:
     async def roll_back(self, was: Unproven, *, elapsed: float) -> None:
         """Nothing fails here."""
         raise AssertionError("rolled back")
+
+    async def rivals(self) -> tuple[Rival, ...]:
+        """Nobody else manages anything here."""
+        return ()
+
+    def fingerprint(self) -> object:
+        """Nobody changes settings here."""
+        return None
 
     async def settle(self, plan: NodePlan, *, drain: int) -> bool:
         """Nobody else sets anything here."""

@@ -27,6 +27,7 @@ KERNEL = (5, 18)  # the first that tags an address with the protocol that set it
 
 PROGRAMS: Mapping[str, tuple[Sequence[str], str]] = {
     "iproute2": (("ip", "bridge"), "building the lab's network"),
+    "dhcpcd-base": (("dhcpcd",), "another manager of an interface, which the lab and the tests have beside DNMS"),
     "radvd": (("radvd",), "the lab's router, which sends Router Advertisements as real networks do"),
     "nftables": (("nft",), "the firewall's sets, with `dnms subscriber run firewall`"),
     "util-linux": (

@@ -41,9 +41,13 @@ def settings_of(
     return settings
 
 
-def is_unset(wanted: Mapping[str, str], now: Mapping[str, str]) -> bool:
-    """Whether one is known not to be as it should. A snapshot tells of some, by default where it does not say."""
-    return any(_known(name, now) not in (None, value) for name, value in wanted.items())
+def unset(wanted: Mapping[str, str], now: Mapping[str, str]) -> dict[str, tuple[str, str]]:
+    """Those that are known not to be as they should, with what they should be and what they are.
+
+    A snapshot tells of some settings, and of an interface only what differs from the defaults.
+    """
+    known = {name: (value, _known(name, now)) for name, value in wanted.items()}
+    return {name: (value, is_) for name, (value, is_) in known.items() if is_ is not None and is_ != value}
 
 
 def _known(name: str, now: Mapping[str, str]) -> str | None:

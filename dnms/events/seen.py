@@ -88,7 +88,9 @@ class ConfigurationApplied(Event, frozen=True, kw_only=True, omit_defaults=True)
     generation: Generation
     items: tuple[AppliedItem, ...] = ()
     unproven: bool = False  # it is still to prove itself, and the node may go back; the outcome of that comes after it
-    why: str = ""  # it went back: what did not answer any more (session, gateway, probe), or a stable word of the node
+    why: str = (
+        ""  # it went back: what did not answer any more (session, gateway, probe); or `rival-` and who manages it
+    )
 
 
 class DriftItem(Part, frozen=True, kw_only=True, omit_defaults=True):

@@ -25,6 +25,7 @@ OF_AN_INTERFACE = (
     "net/ipv4/conf/{}/promote_secondaries",
     "net/ipv4/conf/{}/rp_filter",
 )
+WATCHED = tuple(f"net/ipv6/conf/{{}}/{name}" for name in ("accept_ra", "autoconf", "disable_ipv6", "use_tempaddr"))
 MAX_INTERFACES = 256  # a snapshot tells of the first so many; it has to stay under 256 KiB
 
 
@@ -87,6 +88,15 @@ def snapshot(interfaces: Iterable[str]) -> dict[str, str]:
             if settings.get(name) == settings.get(pattern.format("default")):
                 settings.pop(name, None)
     return settings
+
+
+def watched(interface: str) -> tuple[str, ...]:
+    """The settings of an interface that are looked at every second; empty for one that this kernel does not have."""
+    found: dict[str, str] = {}
+    names = [name.format(interface) for name in WATCHED]
+    for name in names:
+        _take(found, name)
+    return tuple(found.get(name, "") for name in names)
 
 
 def _take(settings: dict[str, str], name: str) -> None:

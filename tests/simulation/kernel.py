@@ -25,6 +25,7 @@ from dnms.linux.changes import AddressChanged, Change, LinkChanged, RouteChanged
 from dnms.linux.dad import DAD_TIMEOUT
 from dnms.linux.messages import IFA_F_TENTATIVE
 from dnms.linux.multicast import Receive
+from dnms.linux.rivals import Rival
 from dnms.wire.messages import FOREVER, Endpoint
 from tests.simulation.network import INTERFACE, Datagrams, Host
 
@@ -331,6 +332,14 @@ class SimulatedMachine:
             if route not in was.snapshot.routes:
                 self.kernel.delete_route(route)
         self.kernel.resolver = was.snapshot.resolver
+
+    async def rivals(self) -> tuple[Rival, ...]:
+        """Nobody else manages anything here."""
+        return ()
+
+    def fingerprint(self) -> object:
+        """Nobody changes settings here."""
+        return None
 
     async def settle(self, plan: NodePlan, *, drain: int) -> bool:
         return False  # nobody else sets anything here

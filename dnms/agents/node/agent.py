@@ -298,10 +298,14 @@ class NodeAgent:
 
         The machine's sleep counts, though neither the kernel nor the event loop's clock counts it.
         """
+        fingerprint = self._machine.fingerprint()
         while True:
             deadline = self._state.deadline()
             now = asyncio.get_running_loop().time()
             await asyncio.sleep(1.0 if deadline is None else min(1.0, max(0.01, deadline - now)))
+            if (found := self._machine.fingerprint()) != fingerprint:
+                fingerprint = found
+                self._configuring.look_soon()
             if (slept := self._machine.asleep() - self._asleep) > SLEPT:
                 self._asleep += slept
                 _logger.info("this machine slept", seconds=round(slept))

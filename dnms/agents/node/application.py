@@ -8,17 +8,17 @@ import msgspec
 import structlog
 
 from dnms.agents.node.machine import Machine
-from dnms.domain.node_plan import PROTOCOL, RA, NodePlan, plan_node
-from dnms.domain.node_settings import is_unset
+from dnms.domain.drift import drift, is_untidy
+from dnms.domain.node_plan import PROTOCOL, NodePlan, plan_node
 from dnms.events.configuration import AssignedAddress, Assignment, InterfaceAddress, Snapshot
 from dnms.events.ip import family, format_address
-from dnms.events.seen import AppliedItem
+from dnms.events.seen import AppliedItem, DriftItem
+from dnms.linux.rivals import Rival
 from dnms.wire.node_state import USABLE, NodeState
 from dnms.wire.registration import encode_snapshot
 
 SMALL = 512  # links, addresses and settings of which a snapshot is small enough in any case
 STRAGGLERS = 3  # more rounds; one is enough on any link that is not hostile
-AUTOCONFIGURED = ("slaac", "temporary")
 
 _logger = structlog.get_logger(__name__)
 
@@ -82,13 +82,21 @@ class Application:
             going(snapshot)
         return await self._machine.settle(left, drain=assignment.policy.drain)
 
-    async def lacks(self, wanted: Assignment) -> bool:
-        """Whether the kernel has lost something of what was applied, or autoconfiguration is back. KernelError.
+    async def drift(self, wanted: Assignment, *, draining: bool) -> tuple[DriftItem, ...] | None:
+        """What is otherwise than it was applied; None: nothing is, and nothing of ours is left over. KernelError.
 
-        A link that is down lacks nothing: nothing can be given to it.
+        A link that is down has no drift: nothing can be given to it.
         """
         link = await self._machine.link()
-        return link.up and link.carrier and is_lacking(await self.snapshot(), link.index, wanted)
+        if not (link.up and link.carrier):
+            return None
+        snapshot = await self.snapshot()
+        items = drift(snapshot, link.index, wanted, draining=draining)
+        return items if items or is_untidy(snapshot, link.index, wanted) else None
+
+    async def rivals(self) -> tuple[Rival, ...]:
+        """Other programs that manage the interface. KernelError."""
+        return await self._machine.rivals()
 
     async def strip(self, *, keep: Set[bytes]) -> None:
         """Remove our addresses but those to keep, and our routes where none is kept: they are over. KernelError.
@@ -148,30 +156,6 @@ def fitting(snapshot: Snapshot, interface: str) -> Snapshot:
             addresses_left_out=len(whole.addresses) - len(snapshot.addresses),
         )
     return snapshot
-
-
-def is_lacking(snapshot: Snapshot, link_index: int, wanted: Assignment) -> bool:
-    """Whether the link has anything less than is wanted, or what autoconfiguration made of a Router Advertisement.
-
-    What people add by hand stays until the next assignment.
-    """
-    plan = plan_node(snapshot, link_index, wanted)
-    addresses = {(each.address, each.prefix_length) for each in snapshot.addresses if each.interface == link_index}
-    routes = {
-        (each.destination, each.interface, each.gateway, each.metric)
-        for each in snapshot.routes
-        if each.protocol == PROTOCOL
-    }
-    return (
-        any((each.address, each.prefix_length) not in addresses for each in plan.add_addresses)
-        or any((each.destination, each.interface, each.gateway, each.metric) not in routes for each in plan.add_routes)
-        or plan.resolver is not None
-        or plan.mtu is not None
-        or any(each.origin in AUTOCONFIGURED for each in plan.deprecate)
-        or any(each.protocol == RA for each in plan.leave_routes)
-        or bool(plan.remove_routes)  # of ours, and one of a router's advertisement has taken its place
-        or is_unset(plan.settings, snapshot.sysctls)
-    )
 
 
 def is_registrable(snapshot: Snapshot) -> bool:

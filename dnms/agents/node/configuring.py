@@ -14,7 +14,8 @@ import structlog
 
 from dnms.agents.node.application import Application, held_now, remaining
 from dnms.agents.node.confirming import Confirming
-from dnms.agents.node.work import Pace, Work
+from dnms.agents.node.repairing import Repairing
+from dnms.agents.node.work import Work
 from dnms.agents.pump import Pump
 from dnms.disk.node_state import Kept, NodeStateDirectory, NodeStateError
 from dnms.domain.configured import NO_DIFFERENCE, difference
@@ -61,7 +62,7 @@ class Configuring:
         self._pump: Pump[heard.NodeEvent] | None = None
         self._observed: Snapshot | None = None  # what the session was told last
         self._work = Work()
-        self._pace = Pace()
+        self._repairing = Repairing(application)
         self._later: asyncio.TimerHandle | None = None  # a repair that has to wait, or what is drained
         self._confirming = confirming
         self._answered = asyncio.Event()
@@ -79,6 +80,7 @@ class Configuring:
 
     def assigned(self, event: heard.Assigned, session: NodeSession) -> None:
         """Begin to apply an assignment, and report to the session."""
+        self._repairing.begin_anew()
         self._work.begin(partial(self._apply, event.assignment, event.began, session))
 
     def extended(self, event: heard.Extended, session: NodeSession) -> None:
@@ -112,6 +114,9 @@ class Configuring:
             _logger.warning("assignment not tried again yet, it was rolled back", why=why)
             self._report(session, assignment, _all(assignment, ROLLED_BACK), why=why)
             return
+        if why := await self._rival(assignment):
+            self._report(session, assignment, _all(assignment, "refused"), why=why)
+            return
         why, items = "", tuple[AppliedItem, ...]()
         try:
             proves = await self._confirming.begin(assignment, await self._application.snapshot())
@@ -132,6 +137,24 @@ class Configuring:
         else:
             await self._stand(assignment, began, items, session)
         await self._observe()
+
+    async def _rival(self, assignment: Assignment) -> str:
+        """Why the interface is not taken over: another program manages it; empty if nobody does, or it is ours already.
+
+        Two that manage one interface undo what the other did, and autoconfiguration is theirs and not the kernel's.
+        """
+        if self._stood[1] or assignment.policy.mode == "observe":
+            return ""
+        try:
+            found = await self._application.rivals()
+        except KernelError as error:
+            _logger.warning("other managers are not known", reason=str(error))
+            return ""
+        for rival in found:
+            _logger.error(
+                "not taken over: another program manages it", program=rival.name, how=rival.how, do=rival.advice
+            )
+        return f"rival-{found[0].name}" if found else ""
 
     async def _proof(self, assignment: Assignment, items: tuple[AppliedItem, ...], session: NodeSession | None) -> str:
         """What did not answer any more in the time that the policy gives; empty if all did. KernelError."""
@@ -324,19 +347,24 @@ class Configuring:
         self._later = loop.call_at(when, self.look_soon)
 
     async def _repair(self) -> None:
-        """Apply again what the node should have and the kernel lost: with a link that went down, by another program."""
+        """See to what the kernel lost, with a link that went down or by another program, and what others brought."""
         now = asyncio.get_running_loop().time()
         wanted = held_now(self._state, now)
         if wanted is None:
             return
-        if not await self._application.lacks(wanted):
-            self._pace.sound(now)
-            return
-        if wait := self._pace.wait(now):
-            self._look_at(now + wait)
-            return
-        _logger.warning("configuration lost; it is applied again")
-        self._pace.repaired(now)
+        verdict = await self._repairing.look(wanted, draining=self._draining is not None, now=now)
+        if verdict.wait:
+            self._look_at(now + verdict.wait)
+        if verdict.items:
+            rival = ", ".join(each.name for each in await self._application.rivals())
+            what = [f"{item.kind} {item.name} {item.change}" for item in verdict.items]
+            _logger.warning("changed by somebody else", what=what, action=verdict.action, rival=rival)
+            self._repairing.note(verdict, wanted, rival)
+        if verdict.restore:
+            await self._restore(wanted)
+
+    async def _restore(self, wanted: Assignment) -> None:
+        """Apply again what the node should have. KernelError."""
         items = await self._application.apply(wanted, elapsed=0, going=self._going)
         usable = (item.address for item in items if item.outcome == USABLE)
         await self._settle(wanted, frozenset(map(family, usable)))
@@ -354,6 +382,8 @@ class Configuring:
             return
         snapshot = await self._application.snapshot()
         if session is self._session:
+            if self._repairing.tell(session):
+                self._pump.wake()
             self._tell(snapshot)
 
     def _going(self, snapshot: Snapshot) -> None:

@@ -25,6 +25,7 @@ from dnms.linux.dad import link_local_ready
 from dnms.linux.give_back import give_back
 from dnms.linux.multicast import DatagramReader, Receive
 from dnms.linux.netlink import Netlink
+from dnms.linux.rivals import Rival, rivals
 from dnms.linux.roll_back import roll_back
 from dnms.linux.settle import settle
 from dnms.wire.messages import PORT, Endpoint
@@ -167,6 +168,20 @@ class LinuxMachine:
     async def echoes(self, address: bytes, *, source: bytes | None) -> bool:
         """Whether an address answers an echo, from this address of ours, or from any. KernelError."""
         return await probe.echoes(address, source=source, interface=(await self.link()).index)
+
+    async def rivals(self) -> tuple[Rival, ...]:
+        """Other programs that manage the interface. KernelError."""
+        index = (await self.link()).index
+        return await asyncio.to_thread(rivals, self.interface, index)
+
+    def fingerprint(self) -> object:
+        """What is read of the settings, and which file the resolver's is now: the kernel tells of neither."""
+        try:
+            status = self._resolv_conf.stat()
+            file = (status.st_ino, status.st_size, status.st_mtime_ns)
+        except OSError:
+            file = (0, 0, 0)
+        return file, sysctl.watched(self.interface)
 
     async def delete_address(self, held: InterfaceAddress) -> None:
         """Remove an address, if it is there. KernelError."""

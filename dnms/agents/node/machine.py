@@ -13,6 +13,7 @@ from dnms.domain.node_plan import NodePlan
 from dnms.events.configuration import InterfaceAddress, Link, Route, Snapshot
 from dnms.linux.changes import Change
 from dnms.linux.multicast import Receive
+from dnms.linux.rivals import Rival
 from dnms.wire.discovery import Chance
 from dnms.wire.messages import Endpoint
 
@@ -131,6 +132,14 @@ class Machine(Protocol):
 
     async def echoes(self, address: bytes, *, source: bytes | None) -> bool:
         """Whether an address answers an echo, from this address of ours, or from any. KernelError."""
+        ...
+
+    async def rivals(self) -> tuple[Rival, ...]:
+        """Other programs that manage the interface. KernelError."""
+        ...
+
+    def fingerprint(self) -> object:
+        """Something that is another one when settings of the interface or the resolver have changed."""
         ...
 
     async def delete_address(self, held: InterfaceAddress) -> None:

@@ -5,7 +5,8 @@ import math
 import msgspec
 import pytest
 
-from dnms.agents.node.application import held_now, is_lacking
+from dnms.agents.node.application import held_now
+from dnms.domain.drift import drift
 from dnms.domain.node_plan import METRIC, PROTOCOL, RA
 from dnms.events.configuration import (
     AssignedAddress,
@@ -62,39 +63,42 @@ WHOLE = Snapshot(
 
 
 def test_a_link_that_has_all_lacks_nothing() -> None:
-    assert not is_lacking(WHOLE, 2, WANTED)
+    assert not drift(WHOLE, 2, WANTED)
 
 
 @pytest.mark.parametrize("place", [1, 2])
 def test_a_lost_address_is_lacking(place: int) -> None:
     left = WHOLE.addresses[:place] + WHOLE.addresses[place + 1 :]
-    assert is_lacking(msgspec.structs.replace(WHOLE, addresses=left), 2, WANTED)
+    assert drift(msgspec.structs.replace(WHOLE, addresses=left), 2, WANTED)
 
 
 @pytest.mark.parametrize("place", range(4))
 def test_a_lost_route_is_lacking(place: int) -> None:
     left = WHOLE.routes[:place] + WHOLE.routes[place + 1 :]
-    assert is_lacking(msgspec.structs.replace(WHOLE, routes=left), 2, WANTED)
+    assert drift(msgspec.structs.replace(WHOLE, routes=left), 2, WANTED)
 
 
 def test_other_servers_are_lacking() -> None:
-    assert is_lacking(msgspec.structs.replace(WHOLE, resolver=Resolver()), 2, WANTED)
+    assert drift(msgspec.structs.replace(WHOLE, resolver=Resolver()), 2, WANTED)
 
 
 @pytest.mark.parametrize("origin", ["slaac", "temporary"])
 def test_autoconfiguration_that_is_back_is_lacking(origin: str) -> None:
     more = (*WHOLE.addresses, address(parse_address("2001:db8::5"), 64, origin))
-    assert is_lacking(msgspec.structs.replace(WHOLE, addresses=more), 2, WANTED)
+    assert drift(msgspec.structs.replace(WHOLE, addresses=more), 2, WANTED)
 
 
 def test_an_advertised_default_route_is_lacking() -> None:
     more = (*WHOLE.routes, route("::/0", "fe80::2", protocol=RA))
-    assert is_lacking(msgspec.structs.replace(WHOLE, routes=more), 2, WANTED)
+    assert drift(msgspec.structs.replace(WHOLE, routes=more), 2, WANTED)
 
 
-def test_what_people_add_stays_for_now() -> None:
-    more = (*WHOLE.addresses, address(parse_address("2001:db8::5"), 64, "other"))
-    assert not is_lacking(msgspec.structs.replace(WHOLE, addresses=more), 2, WANTED)
+def test_what_people_add_is_told_and_what_is_drained_is_not() -> None:
+    stray = address(parse_address("2001:db8::5"), 64, "other")
+    (item,) = drift(msgspec.structs.replace(WHOLE, addresses=(*WHOLE.addresses, stray)), 2, WANTED)
+    assert (item.kind, item.name, item.change, item.now) == ("address", "2001:db8::5/64", "added", "other")
+    drained = msgspec.structs.replace(stray, preferred=0)
+    assert not drift(msgspec.structs.replace(WHOLE, addresses=(*WHOLE.addresses, drained)), 2, WANTED, draining=True)
 
 
 def state(*usable: bytes) -> NodeState:

@@ -17,6 +17,7 @@ from dnms.events.configuration import AssignedAddress, Assignment, Generation, L
 from dnms.events.ip import parse_address
 from dnms.events.seen import AppliedItem
 from dnms.linux.errors import KernelError
+from dnms.linux.rivals import Rival
 from dnms.wire.agent_events import AppliedReport
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.messages import Assign, Association, Extended
@@ -42,6 +43,7 @@ class Kernel:
         self.free = asyncio.Event()
         self.refuses: Exception | None = None
         self.applied: list[Assignment] = []
+        self.managed_by: tuple[Rival, ...] = ()
 
     async def snapshot(self) -> Snapshot:
         return SNAPSHOT
@@ -56,8 +58,11 @@ class Kernel:
         self.applied.append(assignment)
         return tuple(AppliedItem(address=each.address, outcome="usable") for each in assignment.addresses)
 
-    async def lacks(self, wanted: Assignment) -> bool:
-        return False
+    async def drift(self, wanted: Assignment, *, draining: bool) -> None:
+        """Nobody changes anything."""
+
+    async def rivals(self) -> tuple[Rival, ...]:
+        return self.managed_by
 
     async def settle(
         self, assignment: Assignment, usable: Set[int], *, going: Callable[[Snapshot], None] | None = None
