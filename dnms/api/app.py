@@ -46,14 +46,16 @@ def create_app(  # all that it asks
     ledgers: Ledgers,
     token: str,
     signer: Callable[[], Signer] | None = None,
+    root: bytes | None = None,
 ) -> Litestar:
     """The API of a site, under `/api/v1`, with its metrics and its health at the root.
 
     Its description is at `/api/v1/schema/openapi.json`. `signer`: who signs for the site; without it, no evidence.
+    `root`: its root certificate (PEM), by which evidence is checked.
     The caller runs the committer and the ledgers, follows the plan, and closes the views.
     """
     streams, requests = events.Streams(asyncio.Event()), metrics.Requests()
-    notary = evidence.Notary(site, signer, asyncio.Lock())
+    notary = evidence.Notary(site, signer, root, asyncio.Lock())
     api = Router(
         "/api/v1",
         route_handlers=[

@@ -25,7 +25,8 @@ from dnms.api.problems import MEDIA_TYPE, Document
 from dnms.domain.document import json_schema
 
 BODY = "body"
-"""The key in a handler's `opt` with the struct that its body is; PLAN for a plan as `docs/plan.md` has it."""
+"""The key in a handler's `opt` with the struct that its body is; PLAN for a plan as `docs/plan.md` has it; a media type
+for what is no JSON."""
 
 OPEN = "open"
 """The key in a handler's `opt` that says that it needs no token."""
@@ -86,6 +87,9 @@ def described(app: Litestar) -> dict[str, Any]:
         if not handler.opt.get(OPEN):
             operation["security"] = [{"token": []}]
         if (body := handler.opt.get(BODY)) is not None:
+            if isinstance(body, str) and "/" in body:
+                operation["requestBody"] = {"required": True, "content": {body: {"schema": {"type": "string"}}}}
+                continue
             name = body if isinstance(body, str) else body.__name__
             if not isinstance(body, str):
                 schemas |= _schemas(body)

@@ -1,4 +1,7 @@
-"""Evidence: who had an address at a time, in a file that the site signs. The one answer that reads the whole log."""
+"""Evidence: who had an address at a time, in a file that the site signs, and whether such a file holds.
+
+The answers that read the whole log.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +9,15 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
-from litestar import Response, get
+from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, SkipValidation
 
 import dnms
+from dnms.api.description import BODY
 from dnms.api.problems import Invalid, Problem
 from dnms.api.questions import TheLog
 from dnms.bus.port import Log
@@ -20,7 +25,8 @@ from dnms.disk.signing import Signer
 from dnms.disk.site import SiteError
 from dnms.events.ip import parse_address
 from dnms.projections.evidence import checking, document
-from dnms.projections.evidence.document import EvidenceError
+from dnms.projections.evidence.document import Evidence, EvidenceError
+from dnms.projections.evidence.verdict import Verified, verified
 
 MEDIA_TYPE = "application/x-ndjson"  # two lines of JSON
 
@@ -30,6 +36,7 @@ class Notary(msgspec.Struct):
 
     site: str
     signer: Callable[[], Signer] | None
+    root: bytes | None  # the site's root certificate, in PEM
     reading: asyncio.Lock
 
     async def evidence(self, log: Log, address: bytes, at: datetime) -> bytes:
@@ -49,6 +56,16 @@ class Notary(msgspec.Struct):
                 release=dnms.__version__,
             )
         return document.encode(said, signer)
+
+    async def verified(self, log: Log, evidence: Evidence) -> Verified:
+        """Whether it holds. A forgery is told without the log, which nobody is to have read for it. LogError."""
+        if self.root is None:
+            raise SiteError("this server has no root certificate of the site to check with")
+        found = await verified(evidence, root=self.root, log=None)
+        if not found.holds:
+            return found
+        async with self.reading:
+            return await verified(evidence, root=self.root, log=log, site=self.site)
 
 
 @get("/evidence/{address:str}", media_type=MEDIA_TYPE)
@@ -72,4 +89,20 @@ async def evidence(
     return Response(content, media_type=MEDIA_TYPE, headers={"Content-Disposition": 'attachment; filename="evidence"'})
 
 
-HANDLERS = (evidence,)
+@post("/evidence/verify", status_code=HTTPStatus.OK, opt={BODY: MEDIA_TYPE})
+async def verify(
+    request: Request[Any, Any, Any], log: TheLog, notary: NamedDependency[SkipValidation[Notary]]
+) -> Verified:
+    """Whether a file of evidence, which is the body, holds: the site signed it, and the log says the same.
+
+    What does not hold is an answer too; its `verdict` says why. Reads the log up to where the file was made.
+    """
+    try:
+        return await notary.verified(log, document.decode(await request.body()))
+    except EvidenceError as error:
+        raise Problem(HTTPStatus.BAD_REQUEST, "not-evidence", str(error)) from None
+    except SiteError as error:
+        raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, "cannot-check", str(error)) from None
+
+
+HANDLERS = (evidence, verify)

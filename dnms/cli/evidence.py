@@ -21,12 +21,11 @@ from dnms.disk.site import Site
 from dnms.events.ip import parse_address
 from dnms.kit import logging
 from dnms.projections.evidence import checking, document
-from dnms.projections.evidence.document import Evidence, EvidenceError, Refuted, Statement
+from dnms.projections.evidence.document import Evidence, EvidenceError, Statement
+from dnms.projections.evidence.verdict import Verified, verified
 from dnms.projections.history.holding import Holding
 
 app = App(name="evidence", help="Who had an address, in a file that the site signs; such a file against the log.")
-
-HOLDS = "holds"
 
 
 class Made(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,16 +37,6 @@ class Made(msgspec.Struct, frozen=True, kw_only=True):
     answer: list[Holding]
     log_id: str
     last: int
-
-
-class Verified(msgspec.Struct, frozen=True, kw_only=True):
-    """Whether evidence holds; `verdict` is `holds`, or a stable word for why not."""
-
-    holds: bool
-    verdict: str
-    explanation: str
-    compared_with_log: bool
-    statement: Statement
 
 
 @app.default
@@ -68,6 +57,8 @@ def make(
     logging.configure()
     if file.exists():
         raise Failure(USAGE, f"{file} is there already; give another --file")
+    if not file.absolute().parent.is_dir():
+        raise Failure(USAGE, f"there is no directory {file.absolute().parent}")
     local = at.astimezone()
 
     async def made() -> Statement:
@@ -132,19 +123,14 @@ def verify(
     except EvidenceError as error:
         raise Failure(USAGE, f"{file}: {error}") from None
 
-    why, text = HOLDS, "the site signed it" + ("" if offline else ", and the log says the same")
-    try:
-        asyncio.run(_check(evidence, root=root, site=site, bus=bus, offline=offline))
-    except Refuted as error:
-        why, text = error.why, str(error)
-    said = evidence.statement
-    found = Verified(holds=why == HOLDS, verdict=why, explanation=text, compared_with_log=not offline, statement=said)
+    found = asyncio.run(_verified(evidence, root=root, site=site, bus=bus, offline=offline))
+    said, verdict = found.statement, f"{found.verdict}: {found.explanation}"
     answer(
         found,
         lambda: [
             facts(
                 [
-                    ("verdict", f"{why}: {text}"),
+                    ("verdict", verdict),
                     ("address", said.address),
                     ("at", said.at),
                     ("asked for as", f"{said.asked}, {said.zone}"),
@@ -163,11 +149,11 @@ def verify(
         output,
     )
     if not found.holds:
-        say(f"{file} does NOT hold: {why}: {text}")
+        say(f"{file} does NOT hold: {verdict}")
     return OK if found.holds else NO
 
 
-async def _check(evidence: Evidence, *, root: Path | None, site: Path, bus: str | None, offline: bool) -> None:
+async def _verified(evidence: Evidence, *, root: Path | None, site: Path, bus: str | None, offline: bool) -> Verified:
     opened = Site.load(site) if root is None or not offline else None
     path = root or (opened.root_certificate if opened is not None else None)
     assert path is not None
@@ -175,12 +161,11 @@ async def _check(evidence: Evidence, *, root: Path | None, site: Path, bus: str 
         certificate = path.read_bytes()
     except OSError as error:
         raise Failure(USAGE, f"cannot read {path}: {error.strerror or error}") from error
-    document.check_signature(evidence, certificate)
-    checking.check_itself(evidence.statement)
-    if offline or opened is None:
-        return
+    found = await verified(evidence, root=certificate, log=None)
+    if offline or opened is None or not found.holds:
+        return found
     async with opened_log(opened, bus) as log:
-        await checking.check_log(evidence, log, opened.name)
+        return await verified(evidence, root=certificate, log=log, site=opened.name)
 
 
 def _log(said: Statement) -> str:

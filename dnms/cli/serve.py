@@ -109,6 +109,7 @@ async def serve(settings: ServeSettings, *, stop: asyncio.Event, ready: Callable
             ledgers=ledgers,
             token=site.api_token,
             signer=site.signer,
+            root=site.root_certificate.read_bytes(),
         )
 
         ending = asyncio.Event()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, cast
 
 import msgspec
@@ -29,7 +29,7 @@ from dnms.events.address import AddressExpired
 from dnms.events.commit import Decision, Stored
 from dnms.events.ip import family, format_address
 from dnms.events.plan import Family
-from dnms.events.recorded import Event, Request
+from dnms.events.recorded import Event, Personal, Request
 from dnms.events.requests import (
     AdoptPlan,
     AllocateAddress,
@@ -45,6 +45,9 @@ from dnms.events.requests import (
 
 MAX_NAMED: Final = 20
 """Differences of a kind that are named and not only counted."""
+
+NEVER: Final = 253_402_300_800 * 1_000_000
+"""The year 10000 in microseconds: what would run out then, such as a /64, does not."""
 
 _Bound = RenewAddress | ReleaseAddress | DeclineAddress | MoveAddress | WithdrawAddress
 _BOUND: Final = (RenewAddress, ReleaseAddress, DeclineAddress, MoveAddress, WithdrawAddress)
@@ -108,8 +111,9 @@ class Imagined(msgspec.Struct, frozen=True, kw_only=True):
 class WhatIf:
     """Takes a log from its first commit; from `begin` on, another plan is in force."""
 
-    def __init__(self, site: str, secret: bytes) -> None:
-        """`secret` is the site's, 32 bytes: it keys the hash strategy."""
+    def __init__(self, site: str, secret: bytes, *, opened: Callable[[Personal], Personal] = lambda name: name) -> None:
+        """`secret` is the site's, 32 bytes: it keys the hash strategy. `opened` unseals names, as far as it can."""
+        self._opened = opened
         self._ledgers_begin = subjects.ledger(site, "")
         self._plan_subject = subjects.plan(site)
         self.replay = Replay(site, secret)
@@ -139,7 +143,7 @@ class WhatIf:
             client
             for shard in self.replay.shards.values()
             for client, node in shard.nodes.items()
-            if not node.joined and _said(node) == who
+            if not node.joined and self._said(node) == who
         ]
         if len(found) != 1:
             raise ValueError(f"{len(found) or 'no'} nodes were named {who!r} then; give the client id, 32 hex digits")
@@ -197,12 +201,18 @@ class WhatIf:
             pools=tuple(self._pool(pool.subnet, pool.name) for pool in pools),
         )
 
+    def _said(self, node: Node) -> str:
+        said = node.identity or node.entered
+        return "" if said is None else self._opened(said.name).text
+
     def _pool(self, subnet: str, name: str) -> PoolHistory:
         key = subnet, name
         size, first, last = self._sizes[key], self._first[key], self._held[key]
         grown, runs_out = last - first, None
         if key not in self._exhausted and grown > 0:
             runs_out = self._until + (size - last) * (self._until - self._since) // grown
+            if runs_out >= NEVER:
+                runs_out = None
         return PoolHistory(
             pool=name,
             subnet=subnet,
@@ -346,10 +356,10 @@ class WhatIf:
         said = None if node is None else node.identity or node.entered
         if node is None or said is None:
             return number if any(group.number == number for group in self._plan.groups.values()) else 0
-        values = (said.duid.value, *(each.value for each in said.hardware))
+        values = [self._opened(each).value for each in (said.duid, *said.hardware)]
         duid, *hardware = [value if isinstance(value, bytes) else b"" for value in values]
         entered = node.entered.group if node.entered is not None else ""
-        return group_of(self._plan, _said(node), duid=duid, hardware=hardware, entered=entered)
+        return group_of(self._plan, self._said(node), duid=duid, hardware=hardware, entered=entered)
 
     def _node(self, client: bytes) -> Node | None:
         shard = self.replay.shards.get(subjects.node(self._plan_subject.split(".")[1], client))
@@ -361,7 +371,7 @@ class WhatIf:
             self._moves.append(
                 Move(
                     client=client.hex(),
-                    node="" if node is None else _said(node),
+                    node="" if node is None else self._said(node),
                     subnet=subnet,
                     had=format_address(had),
                     would_have=format_address(has),
@@ -383,7 +393,7 @@ class WhatIf:
             self._refusals.append(
                 Refusal(
                     client=client.hex(),
-                    node="" if node is None else _said(node),
+                    node="" if node is None else self._said(node),
                     subnet=subnet,
                     request=request.NAME,
                     why=why,
@@ -391,11 +401,6 @@ class WhatIf:
                 )
             )
         self._refused.add(client)
-
-
-def _said(node: Node) -> str:
-    said = node.identity or node.entered
-    return "" if said is None else said.name.text
 
 
 def _family(address: bytes) -> Family:

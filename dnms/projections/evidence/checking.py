@@ -11,6 +11,7 @@ import msgspec
 
 from dnms.bus.port import Log
 from dnms.events.ip import format_address, parse_address
+from dnms.events.recorded import FORGOTTEN
 from dnms.projections.evidence.document import Evidence, LogDigest, Refuted, Statement, Told
 from dnms.projections.evidence.gathering import Gathered, gather
 from dnms.projections.history.holding import Holding
@@ -55,8 +56,10 @@ def check_itself(statement: Statement) -> None:
             raise Refuted("answer-differs", f"what began at {holding.opened} was not so at the time that is asked for")
 
 
-async def check_log(evidence: Evidence, log: Log, site: str) -> None:
+async def check_log(evidence: Evidence, log: Log, site: str) -> list[str]:
     """Compare with the log: it is this one, it is unchanged, the events are in it, and they make the answer.
+
+    The names that it says and the log no more, since their nodes are forgotten: they are the word of who signed.
 
     Refuted `other-log`, `shorter-log`, `event-missing`, `bytes-differ`, `log-differs`, `events-differ`,
     `answer-differs`. LogError.
@@ -82,8 +85,15 @@ async def check_log(evidence: Evidence, log: Log, site: str) -> None:
     if {told.position for told in said.events} != own.keys():
         lacking = ", ".join(sorted(own.keys() - {told.position for told in said.events})) or "none"
         raise Refuted("events-differ", f"its events are not those of the log; lacking: {lacking}")
-    if said.answer != found.holdings:
+    pairs = list(zip(said.answer, found.holdings, strict=False))
+    if len(said.answer) != len(found.holdings) or any(_nameless(one, own) != own for one, own in pairs):
         raise Refuted("answer-differs", "its answer is not what follows from the log")
+    return sorted({one.node for one, own in pairs if one.node is not None and one.node != own.node})
+
+
+def _nameless(said: Holding, own: Holding) -> Holding:
+    """What is said, without a name that cannot be read any more."""
+    return msgspec.structs.replace(said, node=own.node) if own.node == FORGOTTEN else said
 
 
 def _told(found: Gathered) -> list[Told]:

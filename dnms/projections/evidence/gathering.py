@@ -1,7 +1,10 @@
 """What the log says of one address at one time: read from its first message, and not from the views.
 
-Every message is hashed, and few are decoded: those with the bytes of the address, and of the clients that used it.
-Twice, since it is not known before who used it. What they say is folded as the views fold it, into tables in memory.
+Every message is hashed, and few are decoded: those with the bytes of the address. Where somebody used it, and was not
+merely leased it, what agents saw is read once more, for what they saw of those clients: it is not known before who they
+are, and what ends their use names them, and not the address. Who they are is told by the subjects of nodes. All that is
+folded as the views fold it, into tables in memory, with names in clear, unless their nodes are forgotten; in the file
+the events stay sealed as they are in the log.
 
 The digest of the log up to a message is SHA-256 over the digest before it, its sequence (8 bytes, big-endian), the
 SHA-256 of its subject and the SHA-256 of its bytes; before the first it is SHA-256 over the site, a zero byte and the
@@ -77,7 +80,9 @@ async def gather(log: Log, site: str, address: bytes, at: int, *, last: int | No
     LogError, EvidenceError.
     """
     digest = hashlib.sha256(site.encode() + b"\0" + log.log_id.encode()).digest()
-    needles, sequence, newest = {address}, 0, b""
+    users: set[bytes] = set()
+    sequence, newest = 0, b""
+    sources: dict[int, Source] = {}
     async with aclosing(_records(log, [subjects.everything(site)], last)) as records:
         async for record in records:
             if record.sequence != sequence + 1:
@@ -86,17 +91,18 @@ async def gather(log: Log, site: str, address: bytes, at: int, *, last: int | No
             parts = hashlib.sha256(record.subject.encode()).digest() + hashlib.sha256(record.data).digest()
             digest = hashlib.sha256(digest + sequence.to_bytes(8) + parts).digest()
             if address in record.data:
-                needles |= _users(decode(record).commit.events, address)
-                if len(needles) > MAX_USERS:
+                source = sources[sequence] = Source(record, decode(record))
+                users |= _users(source.stored.commit.events, address)
+                if len(users) >= MAX_USERS:
                     raise EvidenceError(f"more than {MAX_USERS} machines used {format_address(address)}")
-    sources: dict[int, Source] = {}
-    async with aclosing(_records(log, [subjects.everything(site)], sequence)) as records:
-        async for record in records:
-            if any(needle in record.data for needle in needles):
-                sources[record.sequence] = Source(record, decode(record))
+    if users:
+        async with aclosing(_records(log, [subjects.seen(site, "*", "*")], sequence)) as records:
+            async for record in records:
+                if record.sequence not in sources and any(client in record.data for client in users):
+                    sources[record.sequence] = Source(record, decode(record))
     naming = await _naming(log, site, sources, sequence)
     time = decode(Record("", sequence, 0, newest)).commit.time if sequence else 0
-    holdings = _who_had(sources, address, at)
+    holdings = _who_had(await _opened(log, sources), address, at)
     holders = {bytes.fromhex(one.client) for one in holdings}
     holders |= {event.into for _, _, event in naming if isinstance(event, NodeJoined) and event.client in holders}
     own = [(sequence, index) for sequence, index, event in naming if getattr(event, "client", None) in holders]
@@ -124,8 +130,15 @@ async def _naming(log: Log, site: str, sources: dict[int, Source], last: int) ->
     ]
 
 
-def _who_had(sources: dict[int, Source], address: bytes, at: int) -> list[Holding]:
+async def _opened(log: Log, sources: dict[int, Source]) -> Sequence[Stored]:
+    """What the sources say, in the log's order, with names in clear but for those of nodes that are forgotten."""
     folded = [source.stored for _, source in sorted(sources.items())]
+    for stored in folded:
+        log.keys.take(stored)
+    return await log.keys.open_all(folded)
+
+
+def _who_had(folded: Sequence[Stored], address: bytes, at: int) -> list[Holding]:
     with closing(sqlite3.connect(":memory:")) as db:
         for projection in PROJECTIONS:
             db.executescript(projection.schema)

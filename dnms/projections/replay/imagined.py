@@ -21,7 +21,8 @@ async def imagine(
     `plan_of` makes the plan, given who finds the client of a node by its name as of then. Refused, if the plan cannot
     be; what `plan_of` raises, Unfoldable, and what is wrong with the log.
     """
-    what_if = WhatIf(site, secret)
+    await log.keys.load()  # the plan names nodes, and people want to read names; what is decided stays sealed
+    what_if = WhatIf(site, secret, opened=log.keys.open)
     at = 0
     async with aclosing(commits(log, site)) as whole:
         async for stored in whole:

@@ -135,6 +135,14 @@ def _another_holder(statement: Statement) -> Statement:
     return changed(statement, answer=[msgspec.structs.replace(lease, client=BOB.hex()), *others])
 
 
+def _another_name(statement: Statement) -> Statement:
+    return changed(statement, answer=[msgspec.structs.replace(one, node="mallory") for one in statement.answer])
+
+
+def _one_more(statement: Statement) -> Statement:
+    return changed(statement, answer=[*statement.answer, statement.answer[-1]])
+
+
 def _longer(statement: Statement) -> Statement:
     [lease, *others] = statement.answer
     return changed(statement, answer=[msgspec.structs.replace(lease, until=instant(10**9)), *others])
@@ -201,6 +209,8 @@ def _made_long_after(statement: Statement) -> Statement:
 
 FORGERIES: list[tuple[Callable[[Statement], Statement], str]] = [
     (_another_holder, "answer-differs"),
+    (_another_name, "answer-differs"),
+    (_one_more, "answer-differs"),
     (_longer, "answer-differs"),
     (_later, "answer-differs"),
     (_of_another_address, "answer-differs"),

@@ -59,6 +59,12 @@ def test_it_can_be_had_over_the_api(served: Served, tmp_path: Path) -> None:
         assert made.status_code == 200, made.text
         assert api.get("/evidence/nowhere", params={"at": AT}).json()["why"] == "invalid-parameter"
         assert api.get("/evidence/2001:db8:1:1::5").status_code == 400
+        verified = api.post("/evidence/verify", content=made.content, timeout=PATIENCE).json()
+        assert (verified["holds"], verified["verdict"], verified["compared_with_log"]) == (True, "holds", True)
+        forged = made.content.replace(BETA.hex().encode(), ALPHA.hex().encode())
+        assert api.post("/evidence/verify", content=forged, timeout=PATIENCE).json()["verdict"] == "bad-signature"
+        nothing = api.post("/evidence/verify", content=b"{}", timeout=PATIENCE)
+        assert (nothing.status_code, nothing.json()["why"]) == (400, "not-evidence")
     file = tmp_path / "evidence"
     file.write_bytes(made.content)
     assert verify(served, file, "--bus", served.bus) == (OK, "holds")
@@ -129,3 +135,9 @@ def test_a_directory_that_cannot_sign_says_so(served: Served, tmp_path: Path) ->
     assert made.code == MACHINE
     assert "cannot sign for the site" in made.err
     assert not (tmp_path / "file").exists()
+
+
+def test_where_no_file_can_be_the_log_is_not_read(served: Served, tmp_path: Path) -> None:
+    nowhere = tmp_path / "nowhere" / "evidence.json"
+    done = dnms("evidence", "2001:db8:1:1::5", "--at", AT, "--file", nowhere, environment=served.environment)
+    assert (done.code, done.err) == (USAGE, f"dnms: there is no directory {nowhere.parent}\n")

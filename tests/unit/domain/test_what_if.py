@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 
+from dnms.domain import what_if as domain
 from dnms.domain.aggregate import Fold, Question, Refused, State, settle
 from dnms.domain.document import from_builtins, from_toml
 from dnms.domain.ledger import Ledger
@@ -183,3 +184,10 @@ def test_what_is_named_is_bounded() -> None:
     assert found.refused == MAX_NAMED + 5 - 16
     found = imagined(site, NARROW, since=3)
     assert (found.refused, len(found.refusals)) == (MAX_NAMED + 2, MAX_NAMED)
+
+
+def test_what_would_be_full_after_the_last_year_does_not_run_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    [pool] = imagined(site, WIDE, since=3).pools
+    assert pool.runs_out_at is not None
+    monkeypatch.setattr(domain, "NEVER", pool.runs_out_at)
+    assert [one.runs_out_at for one in imagined(site, WIDE, since=3).pools] == [None]
