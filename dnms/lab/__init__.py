@@ -16,12 +16,15 @@ SCENARIOS = {
     "crash": "a node, a Subnet Agent and the bus are killed in the middle of joins, and started again",
     "cut": "the link between the bus and the Subnet Agents is cut for 20 s, while nodes join and others renew",
     "disk": "the disk of the bus is full for 20 s, while nodes join",
+    "drift": "somebody else changes what nodes were given, again and again, and all of it is put back",
     "duplicate": "strangers on the link use addresses that the hash gives: their nodes find out and get others",
     "handover": "Subnet Agents and Node Agents leave and come back, the plan changes, and no node loses what it has",
+    "lockout": "all nodes are given gateways that lead nowhere, and go back to what they had",
     "outage": "the bus is away for 30 s, the link in two: agents go on by themselves, and two nodes get one address",
     "outage-strict": "the same for 20 s on a strict subnet: nobody gets what another has",
     "reboot": "while no Subnet Agent is there, links go down and nodes lose power, and get back what they had",
     "renumber": "the subnet gets other prefixes and pools: nodes have both addresses, and lose no packet",
+    "takeover": "nodes that configured themselves are observed, then taken over, while somebody is logged in on each",
 }
 """Every scenario: its name, which is its file's too (with _ for -), and what happens in it."""
 

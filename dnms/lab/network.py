@@ -69,6 +69,8 @@ class Addressing(msgspec.Struct, frozen=True):
     valid: int = 3_600
     strict: bool = False  # nothing is given while the log is away
     drain: int = 3_600  # seconds in which an address may still be used that another one takes the place of
+    gateways: tuple[str, str] | None = None  # that the plan names instead of the router's
+    policy: str = ""  # of all nodes, as a plan's table has it
 
     @classmethod
     def for_nodes(cls, nodes: int) -> Addressing:
@@ -100,6 +102,7 @@ class Addressing(msgspec.Struct, frozen=True):
 
     def plan(self, site: str) -> str:
         """The plan of the lab, as an operator would write it."""
+        gateway6, gateway4 = self.gateways or ("fe80::1", format_address(self.gateway4))
         return f"""\
 [site]
 name = "{site}"
@@ -107,7 +110,8 @@ name = "{site}"
 [[subnet]]
 name = "lab"
 prefixes = ["{self.prefix6}", "{self.prefix4}"]
-gateways = ["fe80::1", "{format_address(self.gateway4)}"]
+gateways = ["{gateway6}", "{gateway4}"]
+policy = {{ {self.policy} }}
 dns = [{", ".join(f'"{server}"' for server in self.dns)}]
 search = ["lab.example"]
 strict = {str(self.strict).lower()}

@@ -85,3 +85,42 @@ class OutageReport(Report, frozen=True, kw_only=True):
     def passed(self) -> bool:
         """Whether all went as it should."""
         return super().passed and self.journalled == self.merged
+
+
+class TakeoverReport(Report, frozen=True, kw_only=True):
+    """What else is said of a run in which nodes that had configured themselves were taken over."""
+
+    connections: int  # over TCP, to addresses that were to go, from before the take-over
+    broken_connections: int
+    strays_left: int  # addresses that were not assigned, when the connections had ended
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went as it should."""
+        return super().passed and self.connections > 0 and not self.broken_connections and not self.strays_left
+
+
+class LockoutReport(Report, frozen=True, kw_only=True):
+    """What else is said of a run in which a change cut all nodes off."""
+
+    rolled_back: int  # nodes that went back to what they had
+    lost: int  # nodes that could not be reached afterwards
+    seconds_to_roll_back: float  # until the last one had, from the change
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went as it should."""
+        return super().passed and self.rolled_back == self.nodes and not self.lost
+
+
+class DriftReport(Report, frozen=True, kw_only=True):
+    """What else is said of a run in which somebody else changed what was configured."""
+
+    changes: int  # that were made by hand
+    restored: int  # times that something was put back
+    seconds_to_restore: float  # until the last one had all again, from the last change
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went as it should."""
+        return super().passed and self.restored > 0

@@ -184,6 +184,7 @@ class Netlink:
         request = _address(held.interface, held.address, held.prefix_length)
         request["attrs"] += [
             ("IFA_FLAGS", held.flags & (messages.IFA_F_MANAGETEMPADDR | messages.IFA_F_NOPREFIXROUTE)),
+            ("IFA_PROTO", _PROTOCOLS.get(held.origin, 0)),  # or the kernel takes it for a person's from then on
             ("IFA_CACHEINFO", {"ifa_preferred": _lifetime(preferred), "ifa_valid": _lifetime(valid)}),
         ]
         doing = f"change lifetimes of {plain(held.address)}"
@@ -247,6 +248,10 @@ class Netlink:
                 return False
             raise
         return True
+
+
+_PROTOCOLS = {"managed": MANAGED, "slaac": messages.IFAPROT_RA}
+"""Of addresses, by their origin."""
 
 
 def _lifetime(seconds: int | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import signal
@@ -134,9 +135,10 @@ def dhcpcd(network: Network) -> Iterator[None]:
     program = shutil.which("dhcpcd", path=search_path())
     if program is None:
         pytest.skip("dhcpcd is not installed (Debian: apt-get install dhcpcd-base)")
-    private = (
-        "mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/dhcpcd && exec dhcpcd -B -A -d --nohook '*' eth0"
-    )
+    own = network.path / "dhcpcd-resolv.conf"  # without it, it writes this machine's
+    own.touch()
+    mounts = f"mount --bind {own} /etc/resolv.conf && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/dhcpcd"
+    private = f"{mounts} && exec dhcpcd -B --script /bin/true eth0"
     with network.node.entered():
         process = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", private],

@@ -300,12 +300,15 @@ def test_the_list_has_every_scenario() -> None:
         "crash",
         "cut",
         "disk",
+        "drift",
         "duplicate",
         "handover",
+        "lockout",
         "outage",
         "outage-strict",
         "reboot",
         "renumber",
+        "takeover",
     ]
 
 
@@ -330,3 +333,24 @@ def as_nobody(command: Sequence[str], tmp_path: Path) -> list[str]:
             ]
     drop = f"exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups env TMPDIR=/tmp HOME=/nonexistent"
     return ["unshare", "--mount", "sh", "-c", "\n".join([*steps, f'{drop} "$@"']), "sh", *command]
+
+
+def test_whoever_is_logged_in_stays_so_through_a_take_over(temporary: Path) -> None:
+    done = run(scenario("takeover", 4))
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["connections"], report["broken_connections"], report["strays_left"]) == (4, 0, 0)
+
+
+def test_a_change_that_cuts_all_nodes_off_is_rolled_back_by_all(temporary: Path) -> None:
+    done = run(scenario("lockout", 4))
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["rolled_back"], report["lost"]) == (4, 0)
+
+
+def test_what_somebody_else_changes_is_put_back(temporary: Path) -> None:
+    done = run(scenario("drift", 4))
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["restored"] >= 4
