@@ -222,7 +222,7 @@ def is_daemons(data: bytes, payload: int) -> bool:
 
 
 def plain(address: bytes) -> str:
-    """An address as text, as pyroute2 takes it."""
+    """An address as text, an IPv4 one as such."""
     if address.startswith(MAPPED):
         return socket.inet_ntop(socket.AF_INET, address[12:])
     return socket.inet_ntop(socket.AF_INET6, address)

@@ -7,11 +7,6 @@ import socket
 from pathlib import Path
 from types import TracebackType
 
-from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
-from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
-from pyroute2.netlink.rtnl.ndmsg import ndmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
-
 from dnms.events.configuration import (
     MAX_ADDRESSES,
     MAX_LINKS,
@@ -23,17 +18,13 @@ from dnms.events.configuration import (
     Router,
     Snapshot,
 )
-from dnms.events.ip import MAPPED_BITS, Prefix, family
+from dnms.events.ip import Prefix
 from dnms.events.recorded import Personal
-from dnms.linux import messages, resolver, sysctl
+from dnms.linux import messages, requests, resolver, sysctl
 from dnms.linux.changes import Changes
 from dnms.linux.errors import KernelError
-from dnms.linux.messages import FOR_EVER, MANAGED, plain
-from dnms.linux.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Message, RequestSocket
-
-RT_SCOPE_UNIVERSE = 0
-RT_SCOPE_LINK = 253
-RTEXT_FILTER_SKIP_STATS = 8
+from dnms.linux.messages import MANAGED, plain
+from dnms.linux.rtnetlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, RequestSocket
 
 
 class Netlink:
@@ -71,9 +62,7 @@ class Netlink:
 
     async def links(self) -> tuple[Link, ...]:
         """All interfaces, by index."""
-        request = ifinfmsg()
-        request["attrs"] = [("IFLA_EXT_MASK", RTEXT_FILTER_SKIP_STATS)]
-        found = await self._requests.dump(messages.RTM_GETLINK, request, doing="list interfaces")
+        found = await self._requests.dump(messages.RTM_GETLINK, requests.links(), doing="list interfaces")
         return tuple(sorted((messages.link(each) for each in found), key=lambda link: link.index))
 
     async def link(self, name: str) -> Link:
@@ -85,8 +74,7 @@ class Netlink:
 
     async def addresses(self, interface: int = 0) -> tuple[InterfaceAddress, ...]:
         """All addresses of both families, of one interface or of all."""
-        request = ifaddrmsg()
-        request["index"] = interface
+        request = requests.addresses(interface)
         found = await self._requests.dump(messages.RTM_GETADDR, request, doing="list addresses")
         return tuple(messages.interface_address(each) for each in found)
 
@@ -105,9 +93,7 @@ class Netlink:
 
         routes: list[Route] = []
         for kind in (socket.AF_INET, socket.AF_INET6):
-            request = rtmsg()
-            request["family"] = kind
-            request["attrs"] = [("RTA_TABLE", messages.RT_TABLE_MAIN)]
+            request = requests.routes(kind)
             try:
                 found = await self._requests.dump(messages.RTM_GETROUTE, request, doing="list routes", wanted=wanted)
             except KernelError as error:
@@ -119,8 +105,7 @@ class Netlink:
 
     async def routers(self) -> tuple[Router, ...]:
         """The neighbours that say that they are routers."""
-        request = ndmsg()
-        request["family"] = socket.AF_INET6
+        request = requests.neighbours(socket.AF_INET6)
         found = await self._requests.dump(messages.RTM_GETNEIGH, request, doing="list neighbours")
         routers = (messages.router(each) for each in found)
         return tuple(sorted((each for each in routers if each is not None), key=lambda each: each.address))
@@ -159,20 +144,23 @@ class Netlink:
         valid: int | None,
         protocol: int = MANAGED,
         prefix_route: bool = False,
+        optimistic: bool = False,
     ) -> None:
         """Add an address, or begin the lifetimes (seconds, None: for ever) of one that is there anew.
 
-        Ours brings no route with it: one that the kernel makes would outlive an address that is deleted.
+        Ours brings no route with it: one that the kernel makes would outlive an address that is deleted. `optimistic`:
+        it can be used during DAD (RFC 4429), where the interface's `optimistic_dad` allows that; else it says nothing.
         """
-        request = _address(interface, address, prefix_length)
-        request["attrs"] += [
-            ("IFA_FLAGS", 0 if prefix_route else messages.IFA_F_NOPREFIXROUTE),
-            ("IFA_PROTO", protocol),
-            ("IFA_CACHEINFO", {"ifa_preferred": _lifetime(preferred), "ifa_valid": _lifetime(valid)}),
-        ]
-        if family(address) == 4 and prefix_length < 127:
-            host = (1 << (128 - prefix_length)) - 1
-            request["attrs"].append(("IFA_BROADCAST", plain((int.from_bytes(address) | host).to_bytes(16))))
+        request = requests.new_address(
+            interface,
+            address,
+            prefix_length,
+            preferred=preferred,
+            valid=valid,
+            protocol=protocol,
+            flags=(0 if prefix_route else messages.IFA_F_NOPREFIXROUTE)
+            | (messages.IFA_F_OPTIMISTIC if optimistic else 0),
+        )
         doing = f"add address {plain(address)}"
         await self._requests.change(messages.RTM_NEWADDR, request, NLM_F_CREATE | NLM_F_REPLACE, doing=doing)
 
@@ -181,18 +169,21 @@ class Netlink:
 
         Temporary addresses go by the one that they came from, for as long as that keeps the flag which says so.
         """
-        request = _address(held.interface, held.address, held.prefix_length)
-        request["attrs"] += [
-            ("IFA_FLAGS", held.flags & (messages.IFA_F_MANAGETEMPADDR | messages.IFA_F_NOPREFIXROUTE)),
-            ("IFA_PROTO", _PROTOCOLS.get(held.origin, 0)),  # or the kernel takes it for a person's from then on
-            ("IFA_CACHEINFO", {"ifa_preferred": _lifetime(preferred), "ifa_valid": _lifetime(valid)}),
-        ]
+        request = requests.new_address(
+            held.interface,
+            held.address,
+            held.prefix_length,
+            preferred=preferred,
+            valid=valid,
+            protocol=_PROTOCOLS.get(held.origin, 0),  # or the kernel takes it for a person's from then on
+            flags=held.flags & (messages.IFA_F_MANAGETEMPADDR | messages.IFA_F_NOPREFIXROUTE),
+        )
         doing = f"change lifetimes of {plain(held.address)}"
         await self._requests.change(messages.RTM_NEWADDR, request, NLM_F_REPLACE, doing=doing)
 
     async def delete_address(self, interface: int, address: bytes, prefix_length: int) -> bool:
         """Delete an address; false if it was gone already (a temporary one goes with the address it came from)."""
-        request = _address(interface, address, prefix_length)
+        request = requests.address(interface, address, prefix_length)
         return await self._delete(messages.RTM_DELADDR, request, f"delete address {plain(address)}")
 
     async def add_route(
@@ -211,36 +202,38 @@ class Netlink:
         `source`: the address that is taken where a socket has chosen none. `replace`: takes the place of the one that
         exists instead, whosever it is.
         """
-        request = _route(destination, interface, gateway, metric, protocol)
-        if source is not None:
-            request["attrs"].append(("RTA_PREFSRC", plain(source)))
-        if gateway is None and destination.family == 4:
-            request["scope"] = RT_SCOPE_LINK
+        on_link = gateway is None and destination.family == 4
+        scope = requests.RT_SCOPE_LINK if on_link else requests.RT_SCOPE_UNIVERSE
+        request = requests.route(
+            destination, interface, gateway=gateway, metric=metric, protocol=protocol, scope=scope, source=source
+        )
         flags = NLM_F_CREATE | (NLM_F_REPLACE if replace else NLM_F_EXCL)
         await self._requests.change(messages.RTM_NEWROUTE, request, flags, doing=f"add route {destination}")
 
     async def delete_route(self, route: Route) -> bool:
         """Delete exactly this route, of this protocol, from table main; false if it was gone already."""
-        request = _route(route.destination, route.interface, route.gateway, route.metric, route.protocol)
-        request["scope"] = 255 if route.destination.family == 4 else RT_SCOPE_UNIVERSE  # 255: any (RT_SCOPE_NOWHERE)
+        request = requests.route(
+            route.destination,
+            route.interface,
+            gateway=route.gateway,
+            metric=route.metric,
+            protocol=route.protocol,
+            # Of whatever scope it is.
+            scope=requests.RT_SCOPE_NOWHERE if route.destination.family == 4 else requests.RT_SCOPE_UNIVERSE,
+        )
         return await self._delete(messages.RTM_DELROUTE, request, f"delete route {route.destination}")
 
     async def set_mtu(self, interface: int, mtu: int) -> None:
         """Set an interface's MTU, in bytes."""
-        request = ifinfmsg()
-        request["index"] = interface
-        request["attrs"] = [("IFLA_MTU", mtu)]
+        request = requests.mtu(interface, mtu)
         await self._requests.change(messages.RTM_NEWLINK, request, 0, doing=f"set MTU {mtu}")
 
     async def set_up(self, interface: int, *, up: bool = True) -> None:
         """Bring an interface up or down."""
-        request = ifinfmsg()
-        request["index"] = interface
-        request["flags"] = messages.IFF_UP if up else 0
-        request["change"] = messages.IFF_UP
+        request = requests.up(interface, is_up=up)
         await self._requests.change(messages.RTM_NEWLINK, request, 0, doing=f"bring interface {'up' if up else 'down'}")
 
-    async def _delete(self, kind: int, request: Message, doing: str) -> bool:
+    async def _delete(self, kind: int, request: bytes, doing: str) -> bool:
         try:
             await self._requests.change(kind, request, 0, doing=doing)
         except KernelError as error:
@@ -252,40 +245,3 @@ class Netlink:
 
 _PROTOCOLS = {"managed": MANAGED, "slaac": messages.IFAPROT_RA}
 """Of addresses, by their origin."""
-
-
-def _lifetime(seconds: int | None) -> int:
-    return FOR_EVER if seconds is None else max(0, min(seconds, FOR_EVER))
-
-
-def _address(interface: int, address: bytes, prefix_length: int) -> Message:
-    ipv4 = family(address) == 4
-    request = ifaddrmsg()
-    request["family"] = socket.AF_INET if ipv4 else socket.AF_INET6
-    request["prefixlen"] = prefix_length - MAPPED_BITS if ipv4 else prefix_length
-    request["index"] = interface
-    request["attrs"] = [("IFA_LOCAL", plain(address)), ("IFA_ADDRESS", plain(address))]
-    return request
-
-
-def _route(destination: Prefix, interface: int, gateway: bytes | None, metric: int, protocol: int) -> Message:
-    ipv4 = destination.family == 4
-    request = rtmsg()
-    request["family"] = socket.AF_INET if ipv4 else socket.AF_INET6
-    request["dst_len"] = destination.length - MAPPED_BITS if ipv4 else destination.length
-    request["table"] = messages.RT_TABLE_MAIN
-    request["proto"] = protocol
-    request["scope"] = RT_SCOPE_UNIVERSE
-    request["type"] = messages.RTN_UNICAST
-    attributes: list[tuple[str, object]] = [("RTA_OIF", interface)]
-    if request["dst_len"]:
-        attributes.append(("RTA_DST", plain(destination.network)))
-    if metric:
-        attributes.append(("RTA_PRIORITY", metric))
-    if gateway is not None:
-        if ipv4 and family(gateway) == 6:
-            attributes.append(("RTA_VIA", {"family": socket.AF_INET6, "addr": plain(gateway)}))
-        else:
-            attributes.append(("RTA_GATEWAY", plain(gateway)))
-    request["attrs"] = attributes
-    return request

@@ -1,7 +1,7 @@
-"""rtnetlink's sockets: one that asks, one that hears. What is asked is made by pyroute2, the reading is our own.
+"""rtnetlink's sockets: one that asks, one that hears.
 
-pyroute2's own asyncio sockets do not run on uvloop (its issue 1335), are made at the first `await` (too late to choose
-a namespace), and decode everything: a router with a million routes is counted here without decoding them.
+pyroute2's asyncio sockets do not run on uvloop (its issue 1335), are made at the first `await` (too late to choose a
+namespace), and decode everything: a router with a million routes is counted here without decoding them.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ import asyncio
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from dnms.linux.errors import KernelError
 from dnms.linux.readiness import readable
@@ -42,9 +41,6 @@ NLMSGERR_ATTR_MSG = 1
 READ = 1 << 18  # bytes; the kernel fills at most 32 KiB of a dump at once, and a notification is far smaller
 MONITOR_BUFFER = 64 << 20  # bytes; 20 000 routes at once overflow the default buffer after about 215
 DUMP_TRIES = 5  # a dump that the kernel marks as interrupted by a change is asked for again
-
-Message = Any
-"""A request of pyroute2, which has no types."""
 
 Wanted = Callable[[bytes, int], bool]
 """Says of a raw message, by the buffer and the offset of its payload, whether it is worth decoding."""
@@ -92,11 +88,11 @@ class RequestSocket:
         """Close the socket."""
         self._socket.close()
 
-    async def change(self, kind: int, message: Message, flags: int, *, doing: str) -> None:
+    async def change(self, kind: int, message: bytes, flags: int, *, doing: str) -> None:
         """Ask for a change and wait until the kernel has made it; KernelError if it refuses. `doing` is for people."""
         await self._ask(kind, message, NLM_F_REQUEST | NLM_F_ACK | flags, doing, lambda _data, _offset: False)
 
-    async def dump(self, kind: int, message: Message, *, doing: str, wanted: Wanted | None = None) -> list[bytes]:
+    async def dump(self, kind: int, message: bytes, *, doing: str, wanted: Wanted | None = None) -> list[bytes]:
         """The payloads of all messages of a dump that are wanted, taken at one moment."""
         for _ in range(DUMP_TRIES):
             messages, whole = await self._ask(kind, message, NLM_F_REQUEST | NLM_F_DUMP, doing, wanted)
@@ -105,16 +101,13 @@ class RequestSocket:
         return messages  # a system that changes all the time is seen as well as it can be
 
     async def _ask(
-        self, kind: int, message: Message, flags: int, doing: str, wanted: Wanted | None
+        self, kind: int, message: bytes, flags: int, doing: str, wanted: Wanted | None
     ) -> tuple[list[bytes], bool]:
         """Send one request; return the payloads of the answers, and whether the kernel says that they fit together."""
         async with self._lock:
             self._sequence = sequence = self._sequence % 0xFFFF_FFFF + 1
-            message["header"].update(type=kind, flags=flags, sequence_number=sequence, pid=0)
-            message.reset()
-            message.encode()
             try:
-                self._socket.send(message.data)
+                self._socket.send(HEADER.pack(HEADER.size + len(message), kind, flags, sequence, 0) + message)
             except OSError as error:
                 raise KernelError.from_errno(error.errno or 0, doing) from error
             return await self._answer(sequence, doing, wanted)

@@ -12,7 +12,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from dnms.events.ip import MAPPED_BITS, parse_address
-from dnms.linux import messages
+from dnms.linux import messages, requests
 from dnms.linux.namespaces import Namespace
 from dnms.linux.netlink import Netlink
 from dnms.linux.rtnetlink import HEADER, RequestSocket
@@ -48,7 +48,7 @@ async def namespace() -> AsyncIterator[Namespace]:
         yield space
 
 
-async def dump(namespace: Namespace, kind: int, request: Any) -> list[bytes]:
+async def dump(namespace: Namespace, kind: int, request: bytes) -> list[bytes]:
     with namespace.entered():
         asking = RequestSocket()
     try:
@@ -64,7 +64,7 @@ def decoded(kind: type[Any], payload: bytes) -> Any:
 
 
 async def test_links(namespace: Namespace) -> None:
-    payloads = await dump(namespace, messages.RTM_GETLINK, ifinfmsg())
+    payloads = await dump(namespace, messages.RTM_GETLINK, requests.links())
     kinds = set()
     for payload in payloads:
         ours, theirs = messages.link(payload), decoded(ifinfmsg, payload)
@@ -85,7 +85,7 @@ async def test_links(namespace: Namespace) -> None:
 
 
 async def test_addresses(namespace: Namespace) -> None:
-    payloads = await dump(namespace, messages.RTM_GETADDR, ifaddrmsg())
+    payloads = await dump(namespace, messages.RTM_GETADDR, requests.addresses(0))
     for payload in payloads:
         ours, theirs = messages.interface_address(payload), decoded(ifaddrmsg, payload)
         lifetimes = theirs.get_attr("IFA_CACHEINFO")
@@ -101,11 +101,9 @@ async def test_addresses(namespace: Namespace) -> None:
 
 @pytest.mark.parametrize("kind", [socket.AF_INET, socket.AF_INET6])
 async def test_routes(namespace: Namespace, kind: int) -> None:
-    request = rtmsg()
-    request["family"] = kind
     payloads = [
         payload
-        for payload in await dump(namespace, messages.RTM_GETROUTE, request)
+        for payload in await dump(namespace, messages.RTM_GETROUTE, requests.routes(kind))
         if messages.is_main_unicast(payload, 0)
     ]
     hops = []
@@ -131,7 +129,7 @@ async def test_routes(namespace: Namespace, kind: int) -> None:
 async def test_many_messages_of_one_datagram(namespace: Namespace) -> None:
     """Each is cut out where it stands."""
     namespace.ip([f"link add name many{number} type bridge" for number in range(100)])
-    payloads = await dump(namespace, messages.RTM_GETLINK, ifinfmsg())
+    payloads = await dump(namespace, messages.RTM_GETLINK, requests.links())
     names = [messages.link(payload).name for payload in payloads]
     assert len(names) == len(set(names))
     assert {f"many{number}" for number in range(100)} <= set(names)
