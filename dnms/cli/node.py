@@ -75,6 +75,16 @@ def _outcomes(node: NodeRow) -> list[str]:
     return [address if outcome == USABLE else f"{address} ({outcome})" for address, outcome in node.outcomes.items()]
 
 
+def _standing(node: NodeRow) -> str | None:
+    """Whether what was applied last is there to stay."""
+    if node.applied is None:
+        return None
+    if node.went_back is not None:
+        rival = node.went_back.removeprefix("rival-")
+        return f"not taken over: {rival} manages it" if rival != node.went_back else f"rolled back ({node.went_back})"
+    return "unproven" if node.unproven else "confirmed"
+
+
 def _origin(held: NodeAddressRow) -> str:
     on = f" on {held.interface}" if held.interface else ""
     return f"{held.origin}{on}, pool {held.pool}" if held.pool else f"{held.origin}{on}"
@@ -109,6 +119,7 @@ def _tables(about: NodeAnswer) -> Iterable[RenderableType]:
             ("session", f"{node.session} ({node.session_closed})" if node.session_closed else node.session),
             ("registered", node.registered),
             ("applied", node.applied),
+            ("configuration", _standing(node)),
             ("first seen", node.first_seen),
             ("last seen", node.last_seen),
         ]

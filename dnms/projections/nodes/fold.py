@@ -71,6 +71,8 @@ class _Application(NamedTuple):
     plan: int
     ledger: int
     items: str
+    unproven: int
+    why: str
     sequence: int
     event_index: int
 
@@ -149,7 +151,8 @@ class _Nodes:
                 self.registrations.set(registration, event.client, sequence=sequence)
             case ConfigurationApplied():
                 epoch, plan, ledger = map(storable, msgspec.structs.astuple(event.generation))
-                application = _Application(at, epoch, plan, ledger, to_json(event.items), sequence, index)
+                items, unproven = to_json(event.items), int(event.unproven)
+                application = _Application(at, epoch, plan, ledger, items, unproven, event.why, sequence, index)
                 self.applications.set(application, event.client, where.subnet, sequence=sequence)
             case ConfigurationDrifted():
                 items, more = to_json(event.items), storable(event.more)

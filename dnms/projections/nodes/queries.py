@@ -49,6 +49,8 @@ class NodeRow(msgspec.Struct, frozen=True, kw_only=True):
     applied: datetime | None
     generation: list[int] | None  # epoch, plan, ledger of what it applied last on its subnet
     outcomes: dict[str, str]  # of that: address to usable, duplicate, refused, rolled-back
+    unproven: bool  # of that: the node may still go back to what it had before
+    went_back: str | None  # of that: why it did, or was not taken over
 
 
 class SessionRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +109,8 @@ _NODES = """
     SELECT n.client, n.name, n.subnet, s.open, s.agent, s.since, s.why, n.kernel, n.hardware, n.duid, n.arrived,
         n.first_seen, n.last_seen, r.time, a.time, a.epoch, a.plan, a.ledger, a.items,
         n.entered, n.ready, n.entered_group,
-        (SELECT json_group_array(lower(hex(j.client))) FROM node_join j WHERE j.into_client = n.client)
+        (SELECT json_group_array(lower(hex(j.client))) FROM node_join j WHERE j.into_client = n.client),
+        a.unproven, a.why
     FROM node n
     LEFT JOIN node_session s ON s.client = n.client AND s.sequence << 13 | s.event_index = (
         SELECT max(x.sequence << 13 | x.event_index) FROM node_session x
@@ -334,4 +337,6 @@ def _node(row: sqlite3.Row | Sequence[Any]) -> NodeRow:
         applied=instant_or_none(row[14]),
         generation=None if row[15] is None else [row[15], row[16], row[17]],
         outcomes={item["address"]: item["outcome"] for item in items},
+        unproven=bool(row[23]),
+        went_back=row[24] or None,
     )

@@ -60,6 +60,8 @@ APPLICATION = Table(
         "plan": "INTEGER NOT NULL",
         "ledger": "INTEGER NOT NULL",
         "items": "TEXT NOT NULL",
+        "unproven": "INTEGER NOT NULL",  # the node may still go back
+        "why": "TEXT NOT NULL",  # it went back, or was not taken over
         "sequence": "INTEGER NOT NULL",
         "event_index": "INTEGER NOT NULL",
     },
