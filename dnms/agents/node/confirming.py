@@ -77,8 +77,9 @@ class Confirming:
         link = await self._machine.link()
         if not _has_something_to_lose(snapshot, link.index):
             return False
-        self._reach = await self._look(snapshot, link.index, policy.probe)
-        if self._directory.unproven(interface) is None:  # else the change before this one is not proven either
+        # Else the change before is not proven either: what it broke does not answer now, and is still asked for.
+        if self._directory.unproven(interface) is None:
+            self._reach = await self._look(snapshot, link.index, policy.probe)
             plan = plan_node(snapshot, link.index, assignment)
             unproven = Unproven(
                 snapshot=snapshot,

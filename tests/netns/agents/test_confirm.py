@@ -149,3 +149,22 @@ async def test_after_a_reboot_what_was_proven_is_applied_and_not_what_was_tried(
     network.node.ip(["link set dev eth0 down", "link set dev eth0 up", "address flush dev eth0 scope global"])
     network.live()
     await network.until(lambda: network.has("2001:db8:5:", "192.0.2.") and defaults(network) == ["fe80::1"])
+
+
+async def test_another_change_while_one_is_unproven_has_to_prove_as_much(network: Network) -> None:
+    network.plan = QUICK
+    network.serve()
+    network.live()
+    await settled(network)
+    await change(network, WRONG)
+    await network.until(lambda: applied(network)[-1].unproven)
+    await change(network, WRONG.replace("::54", "::56"))  # as wrong as the one before
+    await network.until(lambda: bool(applied(network)[-1].why) or "::56" in resolved(network))
+    await network.until(lambda: not applied(network)[-1].unproven)
+    assert applied(network)[-1].why == "gateway"
+    assert defaults(network) == ["fe80::1"]
+    assert "::56" not in resolved(network)
+
+
+def resolved(network: Network) -> str:
+    return (network.path / "resolv.conf").read_text()
