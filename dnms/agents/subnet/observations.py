@@ -20,7 +20,7 @@ import structlog
 from dnms.bus.port import LogError
 from dnms.domain.configured import NO_DIFFERENCE, difference
 from dnms.events.codec import decoder, encoder
-from dnms.events.configuration import Snapshot
+from dnms.events.configuration import Difference, Snapshot
 from dnms.events.recorded import Event
 from dnms.events.seen import ConfigurationChanged, ConfigurationFlapped, ConfigurationRegistered
 
@@ -37,8 +37,8 @@ _logger = structlog.get_logger(__name__)
 class _Known(msgspec.Struct):
     """What is in the log of one node, as far as this process has written it."""
 
-    recorded: bytes  # the snapshot, encoded: a node's structs would take several times as much
-    confirmed: bytes  # digest of what the node was told that the agent has
+    recorded: bytes = b""  # the snapshot, encoded: a node's structs would take several times as much; empty: not known
+    confirmed: bytes = b""  # digest of what the node was told that the agent has
     changes: int = 0  # since it was recorded whole
     hour: float = 0.0  # began then, by the event loop's clock
     in_hour: int = 0  # changes that were recorded in it
@@ -61,26 +61,36 @@ class Observations:
 
         `follows` is the digest of what an agent has confirmed to it last. Who fails to record it, calls `forget`.
         """
-        known = self._known.pop(client, None)
-        if known is None or known.confirmed != follows or known.changes >= WHOLE_AFTER:
-            hour, in_hour = (known.hour, known.in_hour) if known is not None else (self._clock(), 0)
-            self._keep(client, _Known(_encoded(snapshot), digest, hour=hour, in_hour=in_hour))
-            return (ConfigurationRegistered(client=client, digest=digest, snapshot=snapshot),)
+        known = self._known.pop(client, None) or _Known(hour=self._clock())
         self._keep(client, known)
+        if known.hour + HOUR <= self._clock() and not known.unrecorded:
+            known.hour, known.in_hour = self._clock(), 0
+        goes_on = bool(known.recorded) and known.confirmed == follows
         known.confirmed = digest
-        change = difference(_snapshot.decode(known.recorded), snapshot)
+        change = difference(_snapshot.decode(known.recorded), snapshot) if goes_on else None
         if change == NO_DIFFERENCE:
             known.held = b""
             return ()
-        if known.hour + HOUR <= self._clock() and not known.unrecorded:
-            known.hour, known.in_hour = self._clock(), 0
         if known.in_hour >= MOST:
             known.began = known.began if known.unrecorded else self._now()
             known.unrecorded += 1
             known.held = _encoded(snapshot)
+            if change is None:
+                known.recorded = b""  # it is not known what the log has: a whole one is recorded when the hour is over
             return ()
-        known.recorded, known.changes, known.in_hour = _encoded(snapshot), known.changes + 1, known.in_hour + 1
-        return (ConfigurationChanged(client=client, change=change),)
+        known.in_hour += 1
+        return (self._recorded(client, known, snapshot, change, digest),)
+
+    def _recorded(
+        self, client: bytes, known: _Known, snapshot: Snapshot, change: Difference | None, digest: bytes
+    ) -> Event:
+        """The event for what a node has now, after which the log has it."""
+        known.recorded, known.held = _encoded(snapshot), b""
+        if change is None or known.changes >= WHOLE_AFTER:
+            known.changes = 0
+            return ConfigurationRegistered(client=client, digest=digest, snapshot=snapshot)
+        known.changes += 1
+        return ConfigurationChanged(client=client, change=change)
 
     def forget(self, client: bytes) -> None:
         """It is not certain what the log has of it: it is recorded whole when it comes next."""
@@ -109,9 +119,9 @@ class Observations:
         known.hour, known.in_hour, known.unrecorded = self._clock(), 0, 0
         if not known.held:
             return (flapped,)
-        change = difference(_snapshot.decode(known.recorded), _snapshot.decode(known.held))
-        known.recorded, known.held, known.changes = known.held, b"", known.changes + 1
-        return flapped, ConfigurationChanged(client=client, change=change)
+        snapshot = _snapshot.decode(known.held)
+        change = difference(_snapshot.decode(known.recorded), snapshot) if known.recorded else None
+        return flapped, self._recorded(client, known, snapshot, change, known.confirmed)
 
     def _keep(self, client: bytes, known: _Known) -> None:
         self._known[client] = known

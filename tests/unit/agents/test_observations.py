@@ -165,3 +165,20 @@ async def test_after_a_refusal_of_the_log_it_is_recorded_whole(node: Node, books
     books.observations.forget(node.client)  # as when the log did not take it
     await tell(node, kernel="6.2")
     assert [type(event) for event in said(log)] == [ConfigurationRegistered] * 2
+
+
+async def test_who_says_each_time_that_it_has_told_another_is_recorded_no_more_often(
+    node: Node, books: Books, log: FrailLog
+) -> None:
+    for number in range(3 * MOST):
+        snapshot = Snapshot(kernel=f"6.{number}")
+        digest, follows = bytes([number]) * 32, b"another's"
+        for event in books.observations.news(node.client, snapshot, digest=digest, follows=follows):
+            await books.observe(event)
+    assert len(said(log)) <= MOST + 1
+    recording = asyncio.create_task(books.observations.run())
+    await pass_time(HOUR + 2 * LOOK)
+    assert any(isinstance(event, ConfigurationFlapped) for event in said(log))
+    assert now(log).kernel == f"6.{3 * MOST - 1}"
+    recording.cancel()
+    await asyncio.wait((recording,))
