@@ -17,6 +17,7 @@ from dnms.cli.listing import Listing, listed
 from dnms.cli.options import AddressText
 from dnms.cli.rendering import Output, cell, json_line, line, moment, table
 from dnms.projections.events.queries import MAX_EVENTS, EventRow
+from dnms.projections.nodes.configured import summary
 from dnms.projections.text import INSTANTS, instant
 
 app = App(name="event", help="What happened, and what happens.")
@@ -90,6 +91,8 @@ def _short(name: str, value: Any) -> str:
         case {"addresses": list() as addresses} if name == "snapshot":
             origins = Counter(str(one.get("origin")) for one in addresses)
             text = "of " + " ".join(f"{count} {origin}" for origin, count in sorted(origins.items()))
+        case dict() if name == "change":
+            text = summary(value)
         case {"name": str() as own}:
             text = own
         case dict() if any(isinstance(one, dict | list) for one in value.values()):

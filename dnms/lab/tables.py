@@ -17,11 +17,12 @@ from dnms.kit.tables import Fitted
 from dnms.lab.path import Step
 from dnms.lab.report import Report, Times
 from dnms.projections.events.queries import EventRow
+from dnms.projections.nodes.configured import summary
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.text import instant
 
-_NOT_SHOWN = {"client", "duid", "hardware", "digest", "kernel", "snapshot", "iaid"}
+_NOT_SHOWN = {"client", "duid", "hardware", "digest", "kernel", "snapshot", "change", "iaid"}
 """Fields of events that are the same in all of a node's events, or too long for a line."""
 
 
@@ -109,6 +110,8 @@ def _what(fields: dict[str, Any]) -> str:
     if "snapshot" in fields:
         origins = Counter(one["origin"] for one in fields["snapshot"].get("addresses", ()))
         parts += [f"{count} {origin}" for origin, count in sorted(origins.items()) if origin != "loopback"]
+    if "change" in fields and isinstance(fields["change"], dict):
+        parts.append(summary(fields["change"]))
     return ", ".join(parts)
 
 

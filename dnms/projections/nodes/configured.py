@@ -56,6 +56,17 @@ def changed(configuration: Shown, change: Shown) -> Shown:
     return after
 
 
+def summary(change: Shown) -> str:
+    """A `change` in few words: which things are new or otherwise (+), and which are gone (-)."""
+    words = []
+    for name, value in change.items():
+        if name.endswith("_gone"):
+            words.append(f"-{len(value)} {name.removesuffix('_gone')}")
+        else:
+            words.append(f"+{len(value)} {name}" if isinstance(value, list) else name.replace("_", " "))
+    return ", ".join(words)
+
+
 def differences(before: Shown, after: Shown) -> Iterator[ConfigurationChange]:
     """What is otherwise after, lifetimes apart: they run down by themselves."""
     for kind, key in _KEYS.items():
