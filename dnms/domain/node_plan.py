@@ -55,6 +55,7 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
     resolver: Resolver | None = None  # None: leave it
     leave_addresses: tuple[InterfaceAddress, ...] = ()  # until the change is proven and no socket uses them
     leave_routes: tuple[Route, ...] = ()  # until the change is proven
+    optimistic: bool = False  # IPv6 addresses are used while DAD goes on
 
 
 def plan_node(snapshot: Snapshot, link_index: int, assignment: Assignment) -> NodePlan:
@@ -86,7 +87,9 @@ def plan_node(snapshot: Snapshot, link_index: int, assignment: Assignment) -> No
         if route.interface == link_index and _is_stray(route, routes, snapshot, policy)
     ]
     return NodePlan(
-        settings=settings_of(link.name, families, policy.mode, snapshot.sysctls) if link is not None else {},
+        settings=settings_of(link.name, families, policy.mode, snapshot.sysctls, optimistic=policy.optimistic)
+        if link is not None
+        else {},
         mtu=assignment.mtu if assignment.mtu not in (0, link.mtu if link is not None else 0) else None,
         add_addresses=_with_one_preferred(assignment.addresses),
         add_routes=routes,
@@ -102,6 +105,7 @@ def plan_node(snapshot: Snapshot, link_index: int, assignment: Assignment) -> No
         leave_routes=tuple(
             route for route in strays if route.protocol != PROTOCOL and route.destination.family in families
         ),
+        optimistic=policy.optimistic,
     )
 
 

@@ -18,6 +18,9 @@ AUTOCONFIGURATION = {
 }
 """Stops autoconfiguration, and removes nothing that came by it before."""
 
+OPTIMISTIC = ("net/ipv6/conf/{}/optimistic_dad", "net/ipv6/conf/{}/use_optimistic")
+"""Let an address be used, and be chosen as a source, while the kernel looks for duplicates of it (RFC 4429)."""
+
 ACCEPT_RA = "net/ipv6/conf/{}/accept_ra"
 FORWARDING6 = "net/ipv6/conf/{}/forwarding"
 
@@ -26,12 +29,19 @@ PROMOTE_SECONDARIES = "net/ipv4/conf/{}/promote_secondaries"
 
 
 def settings_of(
-    interface: str, families: Collection[int], mode: str = "manage", now: Mapping[str, str] | None = None
+    interface: str,
+    families: Collection[int],
+    mode: str = "manage",
+    now: Mapping[str, str] | None = None,
+    *,
+    optimistic: bool = False,
 ) -> dict[str, str]:
     """What is set on an interface of whose `families` the addresses are ours. `now`: what is set already."""
     settings: dict[str, str] = {}
     if 6 in families:
         settings = {name.format(interface): value for name, value in AUTOCONFIGURATION.items()}
+        if optimistic:
+            settings |= {name.format(interface): "1" for name in OPTIMISTIC}
         if mode == RA_GATEWAY:
             # A node that forwards heeds advertisements by 2 only (the kernel's ip-sysctl).
             forwards = _setting(now or {}, FORWARDING6, interface) == "1"

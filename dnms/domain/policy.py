@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from dnms.domain.written import AddressText, PrefixText, Table
-from dnms.events.configuration import Drift, Mode, Policy, Rivals
+from dnms.events.configuration import Drift, Mode, Policy
 from dnms.events.ip import format_address
 from dnms.events.plan import PolicyChoice
 
@@ -28,7 +28,6 @@ class PolicyTable(Table, kw_only=True):
     confirm: _Confirm | None = None
     probe: AddressText | None = None
     drift: Drift | None = None
-    rivals: Rivals | None = None
     optimistic: bool | None = None
 
 
@@ -41,7 +40,6 @@ def choice_of(table: PolicyTable) -> PolicyChoice:
         confirm=table.confirm,
         probe=None if table.probe is None else table.probe.value,
         drift=table.drift,
-        rivals=table.rivals,
         optimistic=table.optimistic,
     )
 

@@ -26,9 +26,6 @@ Advertisements."""
 Drift = Literal["leave", "report", "restore"]
 """What becomes of what somebody else changed on a managed interface."""
 
-Rivals = Literal["report", "configure"]
-"""Whether another network manager is told by the agent itself to keep off the interface."""
-
 MAX_LINKS = 1_024
 MAX_ADDRESSES = 4_096
 MAX_ROUTES = 4_096
@@ -189,7 +186,6 @@ class Policy(Part, frozen=True, kw_only=True, omit_defaults=True):
     confirm: int = 30  # seconds in which a change has to be proven, else the node rolls back; 0: it is not proven
     probe: Address | None = None  # off the link; has to answer after a change if it did before
     drift: Drift = "restore"
-    rivals: Rivals = "report"
     optimistic: bool = False  # addresses are used while DAD goes on (RFC 4429)
 
     def __post_init__(self) -> None:

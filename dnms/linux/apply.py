@@ -195,7 +195,12 @@ class _Application:
 
     async def _add(self, wanted: AssignedAddress) -> bool:
         change = self.netlink.add_address(
-            self.link.index, wanted.address, wanted.prefix_length, preferred=wanted.preferred, valid=wanted.valid
+            self.link.index,
+            wanted.address,
+            wanted.prefix_length,
+            preferred=wanted.preferred,
+            valid=wanted.valid,
+            optimistic=self.plan.optimistic and family(wanted.address) == 6,
         )
         return await self.attempt("address", change)
 

@@ -130,3 +130,27 @@ async def test_modes_change_at_once_and_what_was_there_comes_back(advertised: Ne
 async def change(network: Network, plan: str) -> None:
     """Have this plan applied."""
     await apply_plan(network.log, plan)
+
+
+@pytest.mark.parametrize("duplicate", [False, True])
+async def test_an_optimistic_address_is_used_during_dad_and_a_duplicate_is_found_all_the_same(
+    network: Network, duplicate: bool
+) -> None:
+    """With the kernel's own pace: a second or two of DAD."""
+    network.plan = PLAN.replace("prefixes", "policy = { optimistic = true }\nprefixes", 1)
+    network.node.set_sysctls({"ipv6.neigh.eth0.retrans_time_ms": 1_000, "ipv6.conf.eth0.dad_transmits": 3})
+    network.serve()
+    network.live()
+    await network.until(lambda: "optimistic" in shown(network, "scope", "global"))
+    address = shown(network, "scope", "global").split("inet6 ")[1].split("/")[0]
+    network.agents.ip(["address add 2001:db8:5::1/64 dev net nodad"])
+    if duplicate:
+        network.agents.ip([f"address add {address}/128 dev net nodad"])
+        await network.until(lambda: address not in shown(network, "scope", "global"))
+        await network.until(lambda: network.has("2001:db8:5:"))  # another one
+        assert address not in shown(network, "scope", "global")
+    else:
+        source = network.node.run("ip", "-6", "route", "get", "2001:db8:5::1")
+        assert f" src {address}" in source
+        assert "tentative" in shown(network, "scope", "global") or "optimistic" in shown(network, "scope", "global")
+        await network.until(lambda: network.has("2001:db8:5:"))
