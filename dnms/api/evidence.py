@@ -89,7 +89,7 @@ async def evidence(
     return Response(content, media_type=MEDIA_TYPE, headers={"Content-Disposition": 'attachment; filename="evidence"'})
 
 
-@post("/evidence/verify", status_code=HTTPStatus.OK, opt={BODY: MEDIA_TYPE})
+@post("/evidence/verify", status_code=HTTPStatus.OK, opt={BODY: "text/plain"})
 async def verify(
     request: Request[Any, Any, Any], log: TheLog, notary: NamedDependency[SkipValidation[Notary]]
 ) -> Verified:

@@ -15,6 +15,7 @@ from dnms.cli.asking import NOW, AskingThen
 from dnms.cli.exits import OK, USAGE, Failure
 from dnms.cli.listing import Listing, listed
 from dnms.cli.node_diff import diff
+from dnms.cli.node_plan import plan
 from dnms.cli.rendering import Output, answer, facts, say_if_none, table
 from dnms.cli.who_had import of_node
 from dnms.projections.addresses.queries import NodeAddressRow
@@ -24,6 +25,7 @@ app = App(name="node", help="The machines: who is there, how one is configured; 
 node_changes.register(app)
 app.command(of_node, name="history")
 app.command(diff)
+app.command(plan)
 
 USABLE = "usable"  # the outcome that needs no word
 

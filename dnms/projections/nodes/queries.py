@@ -11,6 +11,8 @@ from typing import Any
 import aiosqlite
 import msgspec
 
+from dnms.events.codec import decoder
+from dnms.events.configuration import Snapshot
 from dnms.events.ip import format_address
 from dnms.events.seen import ConfigurationChanged
 from dnms.projections.nodes.configured import changed
@@ -104,6 +106,8 @@ class _Changed(msgspec.Struct, frozen=True):
 
     change: dict[str, Any] = {}
 
+
+_snapshot = decoder(Snapshot)
 
 _NODES = """
     SELECT n.client, n.name, n.subnet, s.open, s.agent, s.since, s.why, n.kernel, n.hardware, n.duid, n.arrived,
@@ -311,6 +315,12 @@ async def snapshot(db: aiosqlite.Connection, client: bytes) -> dict[str, Any] | 
     for (change,) in changes:
         configuration = changed(configuration, msgspec.json.decode(change, type=_Changed).change)
     return configuration
+
+
+async def told(db: aiosqlite.Connection, client: bytes) -> Snapshot | None:
+    """The whole configuration that a node has now by what it told; not of the past."""
+    rows = list(await db.execute_fetchall("SELECT snapshot FROM configuration WHERE client = ?", (client,)))
+    return _snapshot.decode(rows[0][0]) if rows else None
 
 
 def _node(row: sqlite3.Row | Sequence[Any]) -> NodeRow:

@@ -47,6 +47,7 @@ def test_all_commands_are_known() -> None:
         "node forget",
         "node diff",
         "node history",
+        "node plan",
         "node join",
         "node part",
         "address list",
