@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
-import signal
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 
 import pytest
 
@@ -16,10 +11,11 @@ from dnms.agents.node import work
 from dnms.domain import drift
 from dnms.events import codec
 from dnms.events.seen import ConfigurationContested, ConfigurationDrifted
-from dnms.linux.namespaces import search_path
+from dnms.wire import node_session
 from tests.netns.agents.conftest import PLAN, Network, configurations
 from tests.netns.agents.test_confirm import applied, settled
 from tests.netns.agents.test_gateways import defaults
+from tests.netns.programs import dhcpcd
 
 REPORT = PLAN.replace("prefixes", 'policy = { drift = "report" }\nprefixes', 1)
 LEAVE = PLAN.replace("prefixes", 'policy = { drift = "leave" }\nprefixes', 1)
@@ -129,37 +125,12 @@ async def test_who_insists_is_named_and_given_in_to_for_a_while(
     assert len(restored) == drift.RESTORES
 
 
-@contextmanager
-def dhcpcd(network: Network) -> Iterator[None]:
-    """A real one on the node's interface, with files of its own."""
-    program = shutil.which("dhcpcd", path=search_path())
-    if program is None:
-        pytest.skip("dhcpcd is not installed (Debian: apt-get install dhcpcd-base)")
-    own = network.path / "dhcpcd-resolv.conf"  # without it, it writes this machine's
-    own.touch()
-    mounts = f"mount --bind {own} /etc/resolv.conf && mount -t tmpfs tmpfs /run && mount -t tmpfs tmpfs /var/lib/dhcpcd"
-    private = f"{mounts} && exec dhcpcd -B --script /bin/true eth0"
-    with network.node.entered():
-        process = subprocess.Popen(
-            ["unshare", "--mount", "--propagation", "private", "sh", "-c", private],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGKILL):  # it has helpers in its group
-            with suppress(ProcessLookupError):
-                os.killpg(process.pid, number)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(3)
-
-
-async def test_an_interface_that_another_program_manages_is_not_taken_over_until_it_leaves(network: Network) -> None:
+async def test_an_interface_that_another_program_manages_is_not_taken_over_until_it_leaves(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(node_session, "ASK_AGAIN", 0.5)
     network.serve()
-    with dhcpcd(network):
+    with dhcpcd(network.node, network.path, "eth0"):
         await network.until(
             lambda: "dhcpcd" in network.node.run("sh", "-c", "cat /proc/[0-9]*/comm 2>/dev/null || true")
         )
@@ -168,6 +139,7 @@ async def test_an_interface_that_another_program_manages_is_not_taken_over_until
         assert applied(network)[-1].why == "rival-dhcpcd"
         assert {item.outcome for item in applied(network)[-1].items} == {"refused"}
         assert "proto 200" not in network.node.run("ip", "-6", "route")
+    await network.until(lambda: is_whole(network))
 
 
 async def test_random_changes_end_at_what_is_wanted_or_at_the_limit(

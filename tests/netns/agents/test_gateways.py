@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from dnms.agents.subnet import gateways
-from dnms.linux.namespaces import Namespace, search_path
+from dnms.linux.namespaces import Namespace
 from tests.netns.agents.conftest import PLAN, Network
+from tests.netns.programs import radvd
 
 RADVD = """
 interface eth0 {
@@ -20,28 +17,6 @@ interface eth0 {
   prefix 2001:db8:5::/64 { AdvOnLink on; AdvAutonomous on; };
 };
 """
-
-
-@contextmanager
-def radvd(machine: Namespace, directory: Path, says: str = RADVD) -> Iterator[None]:
-    program = shutil.which("radvd", path=search_path())
-    if program is None:
-        pytest.skip("radvd is not installed (Debian: apt-get install radvd)")
-    configuration = directory / "radvd.conf"
-    configuration.write_text(says)
-    configuration.chmod(0o644)
-    machine.set_sysctls({"ipv6.conf.all.forwarding": 1})
-    with machine.entered():
-        process = subprocess.Popen(
-            [program, "-n", "-m", "stderr", "-C", configuration, "-p", directory / "radvd.pid"],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-    try:
-        yield
-    finally:
-        process.terminate()  # it takes leave: an advertisement with a lifetime of 0
-        process.wait(10)
 
 
 def link_local(machine: Namespace) -> str:
@@ -64,7 +39,7 @@ async def test_a_router_that_advertises_itself_is_the_nodes_gateway_until_it_tak
     await network.until(lambda: network.has("2001:db8:5:"))
     assert defaults(network) == []
     router = network.another("router")
-    with radvd(router, tmp_path):
+    with radvd(router, tmp_path, RADVD):
         await network.until(lambda: defaults(network) == [link_local(router)])
         shown = network.node.run("ip", "-6", "route", "show", "default")
         assert "proto 200" in shown

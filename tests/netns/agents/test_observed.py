@@ -8,7 +8,8 @@ from dnms.events.configuration import InterfaceAddress
 from dnms.events.ip import format_address, parse_address, parse_prefix
 from dnms.linux.namespaces import Bridge, Namespace
 from tests.netns.agents.conftest import Network, configurations
-from tests.netns.agents.test_gateways import link_local, radvd
+from tests.netns.agents.test_gateways import link_local
+from tests.netns.programs import radvd
 
 SLAAC = parse_prefix("2001:db8:6::/64")
 ADVERTISES = """

@@ -12,7 +12,7 @@ import pytest
 
 from dnms.agents.node import configuring
 from tests.netns.agents.conftest import PLAN, Network, apply_plan, configurations
-from tests.netns.agents.test_gateways import radvd
+from tests.netns.programs import radvd
 
 ADVERTISES = """
 interface net {

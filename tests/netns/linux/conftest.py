@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
-import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
 
-from dnms.linux.namespaces import Bridge, Namespace, private_mounts, search_path
+from dnms.linux.namespaces import Bridge, Namespace, private_mounts
 from dnms.linux.netlink import Netlink
 
 T = TypeVar("T")
@@ -91,27 +87,6 @@ class Switch:
         if up:
             node.namespace.set_up("eth0")
         return node
-
-    @contextmanager
-    def radvd(self, directory: Path, says: str = RADVD) -> Iterator[None]:
-        program = shutil.which("radvd", path=search_path())
-        if program is None:
-            pytest.skip("radvd is not installed (Debian: apt-get install radvd)")
-        configuration = directory / "radvd.conf"
-        configuration.write_text(says)
-        configuration.chmod(0o644)
-        self.namespace.set_sysctls({"ipv6.conf.all.forwarding": 1})
-        with self.namespace.entered():
-            process = subprocess.Popen(
-                [program, "-n", "-m", "stderr", "-C", configuration, "-p", directory / "radvd.pid"],
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        try:
-            yield
-        finally:
-            process.terminate()
-            process.wait(10)
 
     def close(self) -> None:
         for node in self.nodes:

@@ -12,6 +12,7 @@ from dnms.linux.netlink import Netlink
 from dnms.linux.solicitation import solicit_routers
 from dnms.wire.nd import PrefixInformation, RouteInformation, RouterAdvertisement
 from tests.netns.linux.conftest import Switch
+from tests.netns.programs import radvd
 
 RADVD = """
 interface net {
@@ -41,7 +42,7 @@ async def test_all_that_radvd_says(switch: Switch, tmp_path: Path) -> None:
         finally:
             advertisements.close()
 
-    with switch.radvd(tmp_path, RADVD):
+    with radvd(switch.namespace, tmp_path, RADVD):
         router, advertisement = await node.inside(work)
     assert is_link_local(router)
     assert advertisement == RouterAdvertisement(

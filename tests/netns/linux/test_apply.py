@@ -19,7 +19,8 @@ from dnms.linux.errors import KernelError
 from dnms.linux.give_back import give_back
 from dnms.linux.netlink import Netlink
 from dnms.linux.settle import settle
-from tests.netns.linux.conftest import Node, Switch
+from tests.netns.linux.conftest import RADVD, Node, Switch
+from tests.netns.programs import radvd
 
 OURS6 = parse_address("2001:db8:5::77")
 OURS4 = parse_address("192.0.2.77")
@@ -178,7 +179,7 @@ async def test_a_node_is_taken_over_from_slaac_and_dhcp_and_given_back(
         assert sysctl.read("net/ipv6/conf/eth0/use_tempaddr") == "2"
         assert sysctl.read("net/ipv6/conf/eth0/accept_ra") == "1"
 
-    with switch.radvd(tmp_path):
+    with radvd(switch.namespace, tmp_path, RADVD):
         await node.inside(work)
 
 
