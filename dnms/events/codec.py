@@ -164,6 +164,21 @@ def _item(items: dict[type[Recorded], Any], recorded: Recorded) -> Any:
         raise UnknownToThisRelease(f"{recorded.NAME} is in no family, so no reader knows it") from None
 
 
+_event_item: msgspec.msgpack.Decoder[_Item] = decoder(_Item)
+_HEADS = {kind: b"\x93" + encoder.encode(kind.NAME) + encoder.encode(kind.VERSION) for kind in EVENTS}
+"""Of each event what stands before its fields: an array of three, its name, its version."""
+
+
+def encode_event(event: Event) -> bytes:
+    """The bytes of one event, as they are in a commit."""
+    return _HEADS[type(event)] + encoder.encode(event)
+
+
+def decode_event(data: bytes) -> Event:
+    """The event in such bytes, of whichever version; errors as `decode`."""
+    return _events.decode(_event_item.decode(data))
+
+
 def encode(commit: Commit) -> bytes:
     """The bytes of a commit; ValueError if it passes MAX_EVENTS or MAX_BYTES, or if no reader could decode it."""
     return encoded(commit)[0]

@@ -35,7 +35,7 @@ MAX_INTEGER = (1 << 63) - 1
 
 def storable(number: int) -> int:
     """A number that a node told, cut to what SQLite can hold: no node can stop the views with a wrong one."""
-    return max(-MAX_INTEGER, min(number, MAX_INTEGER))
+    return number if -MAX_INTEGER <= number <= MAX_INTEGER else MAX_INTEGER if number > 0 else -MAX_INTEGER
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -89,7 +89,7 @@ def _how(kind: type) -> Callable[[Any, bool], Any]:  # noqa: PLR0911  # one kind
 
 
 def _how_struct(kind: type[msgspec.Struct]) -> Callable[[Any, bool], dict[str, Any]]:
-    fields = _fields(kind)
+    fields = fields_of(kind)
     is_prefix = any(name == "prefix_length" for name, _, _ in fields)
 
     def struct(value: Any, whole: bool) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def _how_struct(kind: type[msgspec.Struct]) -> Callable[[Any, bool], dict[str, A
             if held_kind in _AS_THEY_ARE:
                 shown[name] = held
             else:
-                shown[name] = _address(held) if is_address else _how(held_kind)(held, whole)
+                shown[name] = format_addresses(held) if is_address else _how(held_kind)(held, whole)
         if is_prefix and "prefix_length" in shown:
             shown["prefix_length"] = prefix_length(value.address, value.prefix_length)
         return shown
@@ -109,7 +109,8 @@ def _how_struct(kind: type[msgspec.Struct]) -> Callable[[Any, bool], dict[str, A
     return struct
 
 
-def _address(value: bytes | Iterable[bytes]) -> Any:
+def format_addresses(value: bytes | Iterable[bytes]) -> Any:
+    """The text of an address, or a list of those of several."""
     return _formatted(value) if isinstance(value, bytes) else [_formatted(one) for one in value]
 
 
@@ -122,7 +123,7 @@ def _prefix(network: bytes, length: int) -> str:
     return str(Prefix(network, length))
 
 
-def _fields(kind: type[msgspec.Struct]) -> tuple[tuple[str, Any, bool], ...]:
+def fields_of(kind: type[msgspec.Struct]) -> tuple[tuple[str, Any, bool], ...]:
     """Of each field: its name, its default, and whether it holds addresses."""
     addresses = _addresses(kind)
     found: list[tuple[str, Any, bool]] = []

@@ -4,4 +4,4 @@ from dnms.projections.addresses.fold import fold
 from dnms.projections.addresses.schema import INDEXES, PAST, SCHEMA
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="address", version=5, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold)
+PROJECTION = Projection(name="address", version=6, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold)

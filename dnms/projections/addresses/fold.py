@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from dnms.events.address import (
     AddressAllocated,
@@ -113,19 +113,18 @@ def _register(
         key = (client, storable(one.interface), one.address)
         known = before.get(key)
         now.add(key)
-        row = _Seen(
-            subnet=subnet,
-            link=links.get(one.interface, ""),
-            prefix_length=storable(one.prefix_length),
-            origin=one.origin,
-            flags=storable(one.flags),
-            preferred_until=None if one.preferred is None else storable(at + one.preferred * MICROSECONDS),
-            valid_until=None if one.valid is None else storable(at + one.valid * MICROSECONDS),
-            since=at if known is None else known.since,
-            changed_sequence=sequence,
-            changed_index=index,
+        told = (
+            subnet,
+            links.get(one.interface, ""),
+            storable(one.prefix_length),
+            one.origin,
+            storable(one.flags),
+            None if one.preferred is None else storable(at + one.preferred * MICROSECONDS),
+            None if one.valid is None else storable(at + one.valid * MICROSECONDS),
         )
-        seen.set(row, *key, sequence=sequence)
+        if known is None or known[: len(told)] != told:
+            row = _Seen(*told, at if known is None else known.since, sequence, index)
+            seen.set(row, *key, sequence=sequence)
     for key in before.keys() - now:
         seen.set(None, *key, sequence=sequence)
 
@@ -141,14 +140,15 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                 if (snapshot := configurations.take(event)) is not None:
                     client: bytes = event.client  # type: ignore[attr-defined]  # of all in TELL
                     _register(seen, client, snapshot, subnet=where.subnet, at=at, sequence=sequence, index=index)
+            elif type(event) in _OF_A_LEASE:
+                of_lease: Any = event
+                key = (of_lease.address, where.subnet)
+                leases.set(_after(leases.get(*key), of_lease, at=at, place=(sequence, index)), *key, sequence=sequence)
             elif isinstance(event, AddressHeld):
                 hold = _Hold(event.client, event.iaid, at, sequence, index)
                 holds.set(hold, event.address, where.subnet, sequence=sequence)
             elif isinstance(event, AddressUnheld):
                 holds.set(None, event.address, where.subnet, sequence=sequence)
-            elif isinstance(event, _OF_A_LEASE):
-                after = _after(leases.get(event.address, where.subnet), event, at=at, place=(sequence, index))
-                leases.set(after, event.address, where.subnet, sequence=sequence)
     for rows in (leases, seen, holds):
         rows.write()
 
@@ -157,11 +157,12 @@ _Gives = AddressAllocated | OutageGranted
 _Rests = AddressDeclined | AddressBlocked
 _Lasts = AddressRenewed | AddressDeprecated
 _Ends = AddressReleased | AddressExpired | AddressWithdrawn
-_OF_A_LEASE = _Gives | _Rests | _Lasts | _Ends
+_OfALease = _Gives | _Rests | _Lasts | _Ends
+_OF_A_LEASE = frozenset(get_args(_OfALease))
 
 
 def _after(  # noqa: PLR0911  # one return a case
-    before: _Lease | None, event: _Gives | _Rests | _Lasts | _Ends, *, at: int, place: tuple[int, int]
+    before: _Lease | None, event: _OfALease, *, at: int, place: tuple[int, int]
 ) -> _Lease | None:
     """The row of an address after an event about it."""
     match event:

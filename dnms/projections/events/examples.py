@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from dnms.events.address import AddressReleased
+from dnms.events.codec import encode_event
 from dnms.events.ip import parse_prefix
 from dnms.events.node import NodeArrived, NodeIdentified
 from dnms.events.plan import Pool, PoolDefined, PoolWithdrawn, Subnet, SubnetDefined
 from dnms.events.recorded import Personal
 from dnms.projections.example import ALICE, FIRST, SECOND, Example, happened
 
-_EVENTS = "SELECT position >> 13, position & 8191, name, client, address, fields FROM event ORDER BY 1, 2"
+_EVENTS = "SELECT position >> 13, position & 8191, name, client, address, item FROM event ORDER BY 1, 2"
 
 _WORDS = "SELECT text, position >> 13 FROM event_word JOIN event_text ON word = id ORDER BY id, position"
 _PREFIX = parse_prefix("2001:db8::/64")
+_IDENTIFIED = NodeIdentified(client=ALICE, duid=Personal(b"\x00\x04"), name=Personal("alice"))
+_ARRIVED = NodeArrived(client=ALICE, subnet="lan")
+_RELEASED = AddressReleased(address=FIRST, client=ALICE, iaid=7)
 _LAST = _PREFIX.last.to_bytes(16)
 
 EXAMPLES = (
     Example(
-        title="every event has its position; personal fields are text, defaults are left out",
+        title="every event has its position, and is kept as the log has it",
         log=(
             happened(
                 "node.00",
                 10,
-                NodeIdentified(client=ALICE, duid=Personal(b"\x00\x04"), name=Personal("alice")),
-                NodeArrived(client=ALICE, subnet="lan"),
+                _IDENTIFIED,
+                _ARRIVED,
             ),
             happened("seen.lan.east", 11),
-            happened("ledger.lan", 12, AddressReleased(address=FIRST, client=ALICE, iaid=7)),
+            happened("ledger.lan", 12, _RELEASED),
         ),
         rows={
             "SELECT sequence, time, subject, actor, events FROM event_commit ORDER BY 1": [
@@ -35,23 +39,9 @@ EXAMPLES = (
                 (3, 12, "dnms.example.ledger.lan", "agent/east", 1),
             ],
             _EVENTS: [
-                (
-                    1,
-                    0,
-                    "node.identified",
-                    ALICE,
-                    None,
-                    f'{{"client":"{ALICE.hex()}","duid":"00:04","name":"alice"}}',
-                ),
-                (1, 1, "node.arrived", ALICE, None, f'{{"client":"{ALICE.hex()}","subnet":"lan"}}'),
-                (
-                    3,
-                    0,
-                    "address.released",
-                    ALICE,
-                    FIRST,
-                    f'{{"address":"2001:db8::1","client":"{ALICE.hex()}","iaid":7}}',
-                ),
+                (1, 0, "node.identified", ALICE, None, encode_event(_IDENTIFIED)),
+                (1, 1, "node.arrived", ALICE, None, encode_event(_ARRIVED)),
+                (3, 0, "address.released", ALICE, FIRST, encode_event(_RELEASED)),
             ],
         },
     ),

@@ -5,15 +5,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-import msgspec
-
 from dnms.events.address import AddressBlocked
+from dnms.events.codec import encode_event
 from dnms.events.commit import Commit, Stored
 from dnms.events.plan import PlanAdopted
 from dnms.events.recorded import Event
 from dnms.projections.events import parts, words
 from dnms.projections.projection import storable
-from dnms.projections.text import plain
 from dnms.projections.versions import AS_OF
 
 INDEX_BITS = 13  # a commit holds at most 5 000 events
@@ -43,7 +41,7 @@ CREATE TABLE event (
     address BLOB,
     request INTEGER,              -- the word that is the name of what was asked for; NULL: it was merely seen
     cause INTEGER,                -- sequence of the commit that it names as its cause
-    fields TEXT NOT NULL
+    item BLOB NOT NULL            -- the event as it is in a commit, with what is personal in clear
 );
 CREATE TABLE event_hour (         -- a time is found by it: writers' clocks differ, so times are not in the log's order
     hour INTEGER PRIMARY KEY,     -- since 1970-01-01 UTC
@@ -96,16 +94,16 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     )
     hours: dict[int, tuple[int, int]] = {}
     found, about = words.Words(cursor), parts.Parts(cursor)
-    rows: list[tuple[int, Event, str | None, bytes]] = []
+    rows: list[tuple[int, Event, str | None]] = []
     for stored in batch:
         hour = stored.commit.time // HOUR
         hours[hour] = (hours.get(hour, (stored.sequence, 0))[0], stored.sequence)
         for index, (event, request) in enumerate(zip(stored.commit.events, requests(stored.commit), strict=True)):
             position = stored.sequence << INDEX_BITS | index
-            fields = plain(event)
-            found.take(fields, request, position)
-            about.take(event, position)
-            rows.append((position, event, request, msgspec.json.encode(fields)))
+            found.take(event, request, position)
+            if type(event) in parts.ABOUT:
+                about.take(event, position)
+            rows.append((position, event, request))
     numbers = found.write()
     about.write()
     cursor.executemany(
@@ -122,9 +120,9 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                 getattr(event, "address", None),
                 None if request is None else numbers[request],
                 cause_of(event),
-                fields.decode(),
+                encode_event(event),
             )
-            for position, event, request, fields in rows
+            for position, event, request in rows
         ],
     )
 

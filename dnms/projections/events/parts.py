@@ -18,6 +18,20 @@ from dnms.events.plan import (
 )
 from dnms.events.recorded import Event
 
+ABOUT = frozenset(
+    {
+        SubnetDefined,
+        SubnetWithdrawn,
+        PoolDefined,
+        PoolWithdrawn,
+        GroupDefined,
+        GroupWithdrawn,
+        ReservationDefined,
+        ReservationWithdrawn,
+    }
+)
+"""Types of the events that are about a part of the plan: few of those in a log are."""
+
 SCHEMA = """
 CREATE TABLE event_part (         -- what the plan's events are about; a part that holds no addresses has no range
     part TEXT NOT NULL,           -- subnet/NAME, pool/NAME, group/NAME, reservation/SUBNET/ADDRESS

@@ -8,9 +8,9 @@ from typing import Any
 import aiosqlite
 import msgspec
 
-from dnms.events.codec import EVENTS
+from dnms.events.codec import EVENTS, decode_event
 from dnms.projections.events.fold import INDEX_BITS
-from dnms.projections.text import instant, position
+from dnms.projections.text import instant, plain, position
 
 MAX_EVENTS = 1_000  # in one answer; a caller pages on with `after`
 
@@ -106,7 +106,7 @@ async def events(
     wanted.append(max(0, min(limit, MAX_EVENTS)))
     rows = await db.execute_fetchall(
         f"""
-        SELECT e.position, c.time, c.subject, e.name, c.actor, e.client, n.name, e.fields
+        SELECT e.position, c.time, c.subject, e.name, c.actor, e.client, n.name, e.item
         FROM event e
         JOIN event_commit c ON c.sequence = e.position >> {INDEX_BITS}
         LEFT JOIN node n ON n.client = e.client
@@ -126,7 +126,7 @@ async def events(
             actor=row[4],
             client=None if row[5] is None else row[5].hex(),
             node=row[6],
-            fields=msgspec.json.decode(row[7]),
+            fields=plain(decode_event(row[7])),
         )
         for row in rows
     ]

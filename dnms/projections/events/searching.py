@@ -13,8 +13,9 @@ from typing import Any
 import aiosqlite
 import msgspec
 
+from dnms.events.codec import decode_event
 from dnms.projections.events.fold import HOUR, INDEX_BITS
-from dnms.projections.text import instant, position
+from dnms.projections.text import instant, plain, position
 
 LAST_INDEX = (1 << INDEX_BITS) - 1
 NEVER = (0, -1)
@@ -131,7 +132,7 @@ async def search(
         rows = await db.execute_fetchall(
             f"""
             SELECT e.position, c.time, c.stored_at, c.subject, e.name, c.actor, e.client, n.name, w.text, e.cause,
-                c.plan, e.fields
+                c.plan, e.item
             FROM (
                 SELECT e.position AS position FROM {key.source}
                 CROSS JOIN event_commit c ON c.sequence = e.position >> {INDEX_BITS}
@@ -191,5 +192,5 @@ def _row(row: sqlite3.Row | Sequence[Any]) -> AuditRow:
         request=row[8],
         cause=row[9],
         plan=row[10] or None,
-        fields=msgspec.json.decode(row[11]),
+        fields=plain(decode_event(row[11])),
     )

@@ -9,8 +9,16 @@ again: all of them are looked through, and then only the events that have one.
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable, Iterable
+from functools import cache
 from itertools import islice
-from typing import Any
+from typing import Any, get_type_hints
+
+import msgspec
+
+from dnms.events.ip import Prefix
+from dnms.events.recorded import Event
+from dnms.projections.text import fields_of, format_addresses, plain
 
 SCHEMA = """
 CREATE TABLE event_word (
@@ -39,14 +47,18 @@ class Words:
         self._cursor = cursor
         self._found: dict[str, list[int]] = {}  # in the order of their first appearance: the positions of each
 
-    def take(self, fields: dict[str, Any], request: str | None, position: int) -> None:
-        """Take in one event: its fields as `text.plain` has them, and the name of what was asked for."""
+    def take(self, event: Event, request: str | None, position: int) -> None:
+        """Take in one event, and the name of what was asked for."""
         of_event: dict[str, None] = {}
         if request is not None:
             of_event[request] = None
-        _collect(fields, of_event)
+        _collector(type(event))(event, of_event)
+        found = self._found
         for word in islice(of_event, MAX_WORDS):
-            self._found.setdefault(word, []).append(position)
+            if (positions := found.get(word)) is None:
+                found[word] = [position]
+            else:
+                positions.append(position)
 
     def write(self) -> dict[str, int]:
         """Write them down; the number of each."""
@@ -71,19 +83,55 @@ class Words:
         return known
 
 
-def _collect(fields: dict[str, Any], found: dict[str, None]) -> None:
-    for name, value in fields.items():
-        if name not in NOT_WORDS:
-            _collect_one(value, found)
+_Collector = Callable[[Any, dict[str, None]], None]
+
+_NO_TEXT = frozenset({int, bool, float, int | None})
+"""Of what is declared as one of these no value is a text."""
 
 
-def _collect_one(value: Any, found: dict[str, None]) -> None:
-    kind = type(value)  # `plain` makes these and no others
-    if kind is str:
-        if value:
-            found[value[:MAX_WORD].lower()] = None
-    elif kind is dict:
-        _collect(value, found)
-    elif kind is list:
-        for one in value:
-            _collect_one(one, found)
+# Every event comes through here when the views are folded, so nothing is asked twice of a type.
+@cache
+def _collector(kind: Any) -> _Collector:
+    """Takes in the words of a value of this type, as `text.plain` shows it."""
+    if issubclass(kind, msgspec.Struct) and kind is not Prefix:
+        return _of_struct(kind)
+    if issubclass(kind, tuple | list):
+        return _of_several
+    if issubclass(kind, dict):
+        return lambda value, found: _of_several([one for key, one in value.items() if key not in NOT_WORDS], found)
+    return _of_one
+
+
+def _of_struct(kind: type[msgspec.Struct]) -> _Collector:
+    hints = get_type_hints(kind)
+    fields = [
+        (name, default, is_address)
+        for name, default, is_address in fields_of(kind)
+        if name not in NOT_WORDS and hints[name] not in _NO_TEXT
+    ]
+
+    def struct(value: Any, found: dict[str, None]) -> None:
+        for name, default, is_address in fields:
+            held = getattr(value, name)
+            if held is default or held == default:
+                continue
+            if is_address:
+                held = format_addresses(held)
+            held_kind: Any = type(held)
+            if held_kind is str:
+                found[held[:MAX_WORD].lower()] = None
+            else:
+                _collector(held_kind)(held, found)
+
+    return struct
+
+
+def _of_several(values: Iterable[Any], found: dict[str, None]) -> None:
+    for one in values:
+        kind: Any = type(one)
+        _collector(kind)(one, found)
+
+
+def _of_one(value: Any, found: dict[str, None]) -> None:
+    if isinstance(text := plain(value), str) and text:
+        found[text[:MAX_WORD].lower()] = None

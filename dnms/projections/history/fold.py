@@ -15,9 +15,7 @@ from dnms.events.address import (
 )
 from dnms.events.commit import Stored
 from dnms.events.configuration import Snapshot
-from dnms.events.node import NodeForgotten
-from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered
-from dnms.projections.configurations.fold import Configurations
+from dnms.projections.configurations.fold import TELL, Configurations
 from dnms.projections.history import seen
 from dnms.projections.projection import place
 from dnms.projections.versions import AS_OF
@@ -95,11 +93,8 @@ class _Uses:
         """Clients and the addresses that they registered otherwise than before."""
         return {(row[1], row[0]) for row in self._rows}
 
-    def register(
-        self, event: ConfigurationRegistered | ConfigurationChanged, snapshot: Snapshot, where: _Where
-    ) -> None:
-        """All that a client has after an event."""
-        client, name = event.client, event.NAME
+    def register(self, client: bytes, name: str, snapshot: Snapshot, where: _Where) -> None:
+        """All that a client has after an event of this name."""
         subnet, at, sequence, index = where
         if client not in self._now:
             self._load(client)
@@ -147,22 +142,19 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     for stored in batch:
         where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):
-            sightings.take(event, where=where, at=at, sequence=sequence, index=index)
-            match event:
-                case OutageGranted() if event.contested:
-                    pass  # another keeps it
-                case AddressAllocated() | OutageGranted():
-                    row = (event.address, where.subnet, at, sequence, index, event.NAME, event.client, event.pool)
-                    held.append(row)
-                case AddressReleased() | AddressExpired() | AddressDeclined() | AddressWithdrawn():
-                    held.append((event.address, where.subnet, at, sequence, index, event.NAME, None, ""))
-                case NodeForgotten():
-                    configurations.take(event)
-                case ConfigurationRegistered() | ConfigurationChanged():
-                    if (snapshot := configurations.take(event)) is not None:
-                        uses.register(event, snapshot, (where.subnet, at, sequence, index))
-                case _:
-                    pass
+            kind = type(event)
+            if kind in seen.SAY:
+                sightings.take(event, where=where, at=at, sequence=sequence, index=index)
+            if kind in TELL:
+                if (snapshot := configurations.take(event)) is not None:
+                    client: bytes = event.client  # type: ignore[attr-defined]  # of all in TELL
+                    uses.register(client, event.NAME, snapshot, (where.subnet, at, sequence, index))
+            elif isinstance(event, (AddressAllocated, OutageGranted)):
+                if isinstance(event, OutageGranted) and event.contested:
+                    continue  # another keeps it
+                held.append((event.address, where.subnet, at, sequence, index, event.NAME, event.client, event.pool))
+            elif isinstance(event, (AddressReleased, AddressExpired, AddressDeclined, AddressWithdrawn)):
+                held.append((event.address, where.subnet, at, sequence, index, event.NAME, None, ""))
     cursor.executemany("INSERT OR REPLACE INTO history_lease VALUES (?, ?, ?, ?, ?, ?, ?, ?)", held)
     uses.write()
     sightings.write()

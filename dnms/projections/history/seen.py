@@ -34,6 +34,9 @@ CREATE TABLE history_session (    -- open now
 ) WITHOUT ROWID;
 """
 
+SAY = frozenset({SessionOpened, SessionClosed, OutageGranted, AddressBlocked, IdentityContested, HardwareContested})
+"""Types of the events that say who was seen."""
+
 SESSION, OUTAGE, BLOCKED, CONTESTED = "session", "outage", "blocked", "contested"
 
 _Session = tuple[bytes, str, str]

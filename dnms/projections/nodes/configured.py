@@ -1,4 +1,4 @@
-"""What a node has, as people are shown it: after what changed, and what differs between two moments."""
+"""What a node has, as people are shown it, and what differs between two moments."""
 
 from __future__ import annotations
 
@@ -37,23 +37,6 @@ class ConfigurationChange(msgspec.Struct, frozen=True, kw_only=True):
     change: str  # added, removed, changed
     before: Any  # None where it was added
     after: Any  # None where it was removed
-
-
-def changed(configuration: Shown, change: Shown) -> Shown:
-    """A configuration after one `configuration.changed`, whose `change` this is."""
-    after = dict(configuration)
-    for kind, key in _KEYS.items():
-        there = {_key(each, key): each for each in configuration.get(kind, ())}
-        for each in change.get(f"{kind}_gone", ()):
-            there.pop(_key_of_gone(kind, each, key), None)
-        there |= {_key(each, key): each for each in change.get(kind, ())}
-        _set(after, kind, list(there.values()))
-    settings = configuration.get("sysctls", {}) | change.get("sysctls", {})
-    _set(after, "sysctls", {name: value for name, value in settings.items() if value})
-    for name in _SINGLE:
-        if name in change:
-            _set(after, name, change[name])
-    return after
 
 
 def summary(change: Shown) -> str:
@@ -98,15 +81,6 @@ def _key(each: Shown, key: Sequence[str]) -> tuple[Any, ...]:
     return tuple(each.get(name) for name in key)
 
 
-def _key_of_gone(kind: str, gone: Any, key: Sequence[str]) -> tuple[Any, ...]:
-    """Of a link that is gone only its index is told, and of an advertisement its link and router."""
-    if kind == "links":
-        return (gone,)
-    if kind == "advertisements":
-        return gone.get("interface"), gone.get("address")
-    return _key(gone, key)
-
-
 def _lasting(each: Any) -> Any:
     if not isinstance(each, dict):
         return each
@@ -119,11 +93,3 @@ def _lasting(each: Any) -> Any:
 
 def _named(settings: Mapping[str, str]) -> dict[str, Shown]:
     return {name: {"name": name, "value": value} for name, value in settings.items()}
-
-
-def _set(configuration: Shown, name: str, value: Any) -> None:
-    """What is empty is left out, as everywhere where a default is."""
-    if value:
-        configuration[name] = value
-    else:
-        configuration.pop(name, None)

@@ -27,7 +27,8 @@ from dnms.projections.example import ALICE, BOB, FIRST, SECOND, Example, happene
 
 CAROL, DAVE, ERIN = (bytes([number]) * 16 for number in (0x20, 0x30, 0x40))
 
-_NODES = "SELECT client, name, duid, hardware, subnet, arrived, first_seen, last_seen FROM node ORDER BY 1"
+_SEEN = "FROM node JOIN node_last USING (client) ORDER BY 1"
+_NODES = f"SELECT client, name, duid, hardware, subnet, arrived, first_seen, time {_SEEN}"
 _SESSIONS = "SELECT client, subnet, agent, open, peer, since, why FROM node_session ORDER BY 1, 2, 3"
 
 
@@ -56,7 +57,7 @@ EXAMPLES = (
         ),
         rows={
             _NODES: [
-                (ALICE, "alice", "00:04:01", '["02:00"]', "", None, 10, 12),
+                (ALICE, "alice", "00:04:01", '["02:00"]', "", None, 10, 10),
                 (BOB, None, None, "[]", "", None, 13, 13),
             ]
         },
@@ -172,7 +173,7 @@ EXAMPLES = (
             ),
         ),
         rows={
-            "SELECT client, name, duid, entered, entered_group, ready, first_seen, last_seen FROM node ORDER BY 1": [
+            f"SELECT client, name, duid, entered, entered_group, ready, first_seen, time {_SEEN}": [
                 (ALICE, "alice", "00:04:01", 10, "voip", 1, 10, 20),
                 (BOB, "bob", "00:04:02", None, "", 0, 30, 30),
             ]

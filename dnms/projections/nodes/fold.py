@@ -13,14 +13,13 @@ from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdenti
 from dnms.events.recorded import Event, Personal
 from dnms.events.seen import (
     ConfigurationApplied,
-    ConfigurationChanged,
     ConfigurationContested,
     ConfigurationDrifted,
     ConfigurationRegistered,
     SessionClosed,
     SessionOpened,
 )
-from dnms.projections.nodes.schema import APPLICATION, DRIFT, JOIN, NODE, REGISTRATION, SESSION
+from dnms.projections.nodes.schema import APPLICATION, DRIFT, JOIN, NODE, OF_NODE, REGISTRATION, SEEN, SESSION
 from dnms.projections.projection import Place, place, storable
 from dnms.projections.text import to_json
 from dnms.projections.versions import Rows
@@ -40,7 +39,6 @@ class _Node(NamedTuple):
     entered_group: str
     ready: int
     first_seen: int
-    last_seen: int
 
 
 class _Join(NamedTuple):
@@ -91,6 +89,9 @@ class _Nodes:
     """All tables, while a batch is folded."""
 
     def __init__(self, cursor: sqlite3.Cursor) -> None:
+        self._cursor = cursor
+        self._last: dict[bytes, int] = {}
+        self._forgotten: list[bytes] = []
         self.nodes = Rows(cursor, NODE, _Node)
         self.joins = Rows(cursor, JOIN, _Join)
         self.sessions = Rows(cursor, SESSION, _Session)
@@ -101,8 +102,20 @@ class _Nodes:
     def write(self) -> None:
         for rows in (self.nodes, self.joins, self.sessions, self.registrations, self.applications, self.drifts):
             rows.write()
+        self._cursor.executemany("DELETE FROM node_last WHERE client = ?", [(client,) for client in self._forgotten])
+        self._cursor.executemany("INSERT OR REPLACE INTO node_last VALUES (?, ?)", self._last.items())
+
+    def node(self, client: bytes, at: int) -> _Node:
+        """A node of which something is said at an instant."""
+        self._last[client] = at
+        node = self.nodes.get(client)
+        if node is None:
+            return _Node(None, None, "[]", "", "", None, None, None, "", 0, at)
+        return node if node.first_seen <= at else node._replace(first_seen=at)
 
     def forget(self, client: bytes, sequence: int) -> None:
+        self._last.pop(client, None)
+        self._forgotten.append(client)
         for rows in (self.nodes, self.joins, self.registrations):
             rows.set(None, client, sequence=sequence)
         for several in (self.sessions, self.applications, self.drifts):
@@ -163,18 +176,6 @@ class _Nodes:
                 self.drifts.set(drift, event.client, where.subnet, sequence=sequence)
 
 
-_OF_NODE = (NodeIdentified, NodeEntered, NodeReady, NodeJoined, NodeParted, NodeArrived)
-_SEEN = (
-    SessionOpened,
-    SessionClosed,
-    ConfigurationRegistered,
-    ConfigurationChanged,
-    ConfigurationApplied,
-    ConfigurationDrifted,
-    ConfigurationContested,
-)
-
-
 def _texts(addresses: Iterable[Personal]) -> str:
     return msgspec.json.encode([address.text for address in addresses]).decode()
 
@@ -190,14 +191,10 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
         for index, event in enumerate(stored.commit.events):
             if isinstance(event, NodeForgotten):
                 folded.forget(event.client, sequence)
-            elif isinstance(event, (*_OF_NODE, *_SEEN)):
-                node = folded.nodes.get(event.client) or _Node(
-                    None, None, "[]", "", "", None, None, None, "", 0, at, at
-                )
-                node = node._replace(first_seen=min(node.first_seen, at), last_seen=max(node.last_seen, at))
-                if isinstance(event, _OF_NODE):
-                    node = folded.told(event, node, at=at, sequence=sequence)
-                else:
-                    folded.saw(event, where, at=at, sequence=sequence, index=index)
-                folded.nodes.set(node, event.client, sequence=sequence)
+            elif isinstance(event, OF_NODE):
+                node = folded.node(event.client, at)
+                folded.nodes.set(folded.told(event, node, at=at, sequence=sequence), event.client, sequence=sequence)
+            elif isinstance(event, SEEN):
+                folded.nodes.set(folded.node(event.client, at), event.client, sequence=sequence)
+                folded.saw(event, where, at=at, sequence=sequence, index=index)
     folded.write()

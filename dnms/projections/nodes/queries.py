@@ -11,12 +11,12 @@ from typing import Any
 import aiosqlite
 import msgspec
 
-from dnms.events.codec import decoder
+from dnms.domain.configured import changed
+from dnms.events.codec import decode_event, decoder
 from dnms.events.configuration import Snapshot
 from dnms.events.ip import format_address
-from dnms.events.seen import ConfigurationChanged
-from dnms.projections.nodes.configured import changed
-from dnms.projections.text import instant, instant_or_none, microseconds
+from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered
+from dnms.projections.text import instant, instant_or_none, microseconds, plain
 
 MAX_NODES = 10_000  # in one answer; a caller pages on with `after`
 
@@ -95,27 +95,16 @@ class Identity(msgspec.Struct, frozen=True):
     entered_group: str
 
 
-class _Registered(msgspec.Struct, frozen=True):
-    """What is asked of such an event."""
-
-    snapshot: dict[str, Any] = {}
-
-
-class _Changed(msgspec.Struct, frozen=True):
-    """What is asked of such an event."""
-
-    change: dict[str, Any] = {}
-
-
 _snapshot = decoder(Snapshot)
 
 _NODES = """
     SELECT n.client, n.name, n.subnet, s.open, s.agent, s.since, s.why, n.kernel, n.hardware, n.duid, n.arrived,
-        n.first_seen, n.last_seen, r.time, a.time, a.epoch, a.plan, a.ledger, a.items,
+        n.first_seen, coalesce(t.time, n.first_seen), r.time, a.time, a.epoch, a.plan, a.ledger, a.items,
         n.entered, n.ready, n.entered_group,
         (SELECT json_group_array(lower(hex(j.client))) FROM node_join j WHERE j.into_client = n.client),
         a.unproven, a.why
     FROM node n
+    LEFT JOIN node_last t ON t.client = n.client
     LEFT JOIN node_session s ON s.client = n.client AND s.sequence << 13 | s.event_index = (
         SELECT max(x.sequence << 13 | x.event_index) FROM node_session x
         WHERE x.client = n.client AND x.open = (SELECT max(o.open) FROM node_session o WHERE o.client = n.client)
@@ -128,7 +117,7 @@ _NODES = """
 ORDERS = {
     "client": ("n.client",),
     "name": ("coalesce(n.name, '')", "n.client"),
-    "last_seen": ("n.last_seen", "n.client"),
+    "last_seen": ("coalesce(t.time, n.first_seen)", "n.client"),
 }
 """By what nodes can be ordered, which no two of them share."""
 
@@ -212,7 +201,7 @@ async def joined_into(db: aiosqlite.Connection, client: bytes) -> list[bytes]:
 async def identities(db: aiosqlite.Connection) -> list[Identity]:
     """All nodes that have said who they are."""
     rows = await db.execute_fetchall(
-        "SELECT client, name, duid, hardware, entered_group FROM node WHERE name IS NOT NULL"
+        "SELECT client, name, duid, hardware, entered_group FROM node WHERE name IS NOT NULL ORDER BY client"
     )
     return [
         Identity(
@@ -224,9 +213,8 @@ async def identities(db: aiosqlite.Connection) -> list[Identity]:
 
 async def unready(db: aiosqlite.Connection) -> list[bytes]:
     """The clients that were entered, and for which addresses may not be kept everywhere yet."""
-    return [
-        row[0] for row in await db.execute_fetchall("SELECT client FROM node WHERE entered IS NOT NULL AND NOT ready")
-    ]
+    rows = await db.execute_fetchall("SELECT client FROM node WHERE entered IS NOT NULL AND NOT ready ORDER BY client")
+    return [row[0] for row in rows]
 
 
 def _octets(text: str | None) -> bytes:
@@ -299,22 +287,20 @@ async def open_sessions(db: aiosqlite.Connection) -> list[SessionCount]:
 
 async def snapshot(db: aiosqlite.Connection, client: bytes) -> dict[str, Any] | None:
     """The whole configuration that a node has told: what it registered, and what changed after that."""
-    select = (
-        "SELECT e.position, e.fields FROM node_registration r JOIN event e"
-        " ON e.position = r.sequence << 13 | r.event_index WHERE r.client = ?"
+    told = await db.execute_fetchall(
+        "SELECT e.item FROM node_registration r JOIN event e ON e.client = r.client"
+        " AND e.position >= r.sequence << 13 | r.event_index WHERE r.client = ? AND e.name IN (?, ?)"
+        " ORDER BY e.position",
+        (client, ConfigurationRegistered.NAME, ConfigurationChanged.NAME),
     )
-    rows = list(await db.execute_fetchall(select, (client,)))
-    if not rows:
-        return None
-    position, fields = rows[0]
-    configuration = msgspec.json.decode(fields, type=_Registered).snapshot
-    changes = await db.execute_fetchall(
-        "SELECT fields FROM event WHERE client = ? AND position > ? AND name = ? ORDER BY position",
-        (client, position, ConfigurationChanged.NAME),
-    )
-    for (change,) in changes:
-        configuration = changed(configuration, msgspec.json.decode(change, type=_Changed).change)
-    return configuration
+    configuration: Snapshot | None = None
+    for (item,) in told:
+        match decode_event(item):
+            case ConfigurationRegistered(snapshot=whole):
+                configuration = whole
+            case ConfigurationChanged(change=change):
+                configuration = changed(configuration or Snapshot(), change)
+    return None if configuration is None else plain(configuration)
 
 
 async def told(db: aiosqlite.Connection, client: bytes) -> Snapshot | None:

@@ -1,6 +1,16 @@
 """The tables of the nodes."""
 
-from dnms.projections.versions import Table
+from dnms.events.node import NodeArrived, NodeEntered, NodeIdentified, NodeJoined, NodeParted, NodeReady
+from dnms.events.seen import (
+    ConfigurationApplied,
+    ConfigurationChanged,
+    ConfigurationContested,
+    ConfigurationDrifted,
+    ConfigurationRegistered,
+    SessionClosed,
+    SessionOpened,
+)
+from dnms.projections.versions import AS_OF, Table
 
 NODE = Table(
     name="node",
@@ -17,7 +27,6 @@ NODE = Table(
         "entered_group": "TEXT NOT NULL",
         "ready": "INTEGER NOT NULL",
         "first_seen": "INTEGER NOT NULL",
-        "last_seen": "INTEGER NOT NULL",
     },
     indexes=("name",),
 )
@@ -79,7 +88,38 @@ DRIFT = Table(  # the last time that somebody else changed what DNMS had configu
         "event_index": "INTEGER NOT NULL",
     },
 )
+OF_NODE = (NodeIdentified, NodeEntered, NodeReady, NodeJoined, NodeParted, NodeArrived)
+"""Events that say who a node is."""
+
+SEEN = (
+    SessionOpened,
+    SessionClosed,
+    ConfigurationRegistered,
+    ConfigurationChanged,
+    ConfigurationApplied,
+    ConfigurationDrifted,
+    ConfigurationContested,
+)
+"""Events that say that it was there."""
+
+LAST = """
+CREATE TABLE node_last (          -- the newest event that says something of a node: each does, so no version is kept
+    client BLOB PRIMARY KEY,
+    time INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+_KINDS = ", ".join(f"'{event.NAME}'" for event in (*OF_NODE, *SEEN))
+_PAST_LAST = f"""
+CREATE TEMP VIEW node_last AS
+    SELECT n.client AS client, (
+        SELECT c.time FROM main.event e JOIN main.event_commit c ON c.sequence = e.position >> 13
+        WHERE e.client = n.client AND e.position < {AS_OF} + 1 << 13 AND +e.name IN ({_KINDS})
+        ORDER BY e.position DESC LIMIT 1
+    ) AS time
+    FROM node n
+"""
+
 TABLES = (NODE, JOIN, SESSION, REGISTRATION, APPLICATION, DRIFT)
-SCHEMA = "".join(table.schema for table in TABLES)
+SCHEMA = "".join(table.schema for table in TABLES) + LAST
 INDEXES = tuple(statement for table in TABLES for statement in table.asked_by)
-PAST = tuple(table.past for table in TABLES)
+PAST = (*(table.past for table in TABLES), _PAST_LAST)

@@ -121,12 +121,6 @@ def test_a_change_is_read_as_it_was_written(before: Snapshot, after: Snapshot) -
 
 
 @given(SNAPSHOTS, SNAPSHOTS)
-def test_who_reads_what_is_shown_comes_to_the_same(before: Snapshot, after: Snapshot) -> None:
-    change = difference(before, after)
-    assert shown.changed(plain(before), plain(change)) == plain(changed(before, change))
-
-
-@given(SNAPSHOTS, SNAPSHOTS)
 def test_between_two_moments_each_difference_is_told_once_and_nothing_else(before: Snapshot, after: Snapshot) -> None:
     told = list(shown.differences(plain(before), plain(after)))
     assert bool(told) == (plain_essence(before) != plain_essence(after))

@@ -66,6 +66,13 @@ def test_the_reference_library_reads_and_writes_the_same(commit: Commit) -> None
     assert pack(items(commit)) == data
 
 
+@given(commits())
+def test_an_event_alone_has_the_bytes_that_it_has_in_a_commit(commit: Commit) -> None:
+    alone = [codec.encode_event(event) for event in commit.events]
+    assert [msgpack.unpackb(data) for data in alone] == items(commit)[7]
+    assert [codec.decode_event(data) for data in alone] == list(commit.events)
+
+
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.NAME)
 @settings(max_examples=25)
 @given(data=st.data())
