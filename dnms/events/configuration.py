@@ -150,7 +150,7 @@ class Difference(Part, frozen=True, kw_only=True, omit_defaults=True):
     advertisements_gone: tuple[Router, ...] = ()
 
 
-class Generation(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Generation(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """Which assignment is the newer one: the log's epoch, then the positions of the plan and of the ledger."""
 
     epoch: int = 0

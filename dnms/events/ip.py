@@ -16,7 +16,7 @@ MAPPED = bytes(10) + b"\xff\xff"
 MAPPED_BITS = 96
 
 
-class Prefix(msgspec.Struct, frozen=True, array_like=True, order=True):
+class Prefix(msgspec.Struct, frozen=True, array_like=True, order=True, gc=False):
     """A network and how many of its 128 bits are set; an IPv4 /24 has length 120."""
 
     network: Address

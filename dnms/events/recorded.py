@@ -16,7 +16,7 @@ Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 """Turns the fields of one version into those of the next."""
 
 
-class Recorded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Recorded(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """Anything that is written to the log under a name of its own."""
 
     NAME: ClassVar[str]
@@ -36,7 +36,7 @@ class Request(Recorded, frozen=True, kw_only=True, omit_defaults=True):
     """How many random bytes a decision on it is given."""
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Part(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, gc=False):
     """A piece of events, requests and messages; has no name of its own in the log."""
 
 

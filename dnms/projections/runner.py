@@ -14,7 +14,7 @@ from typing import TypeVar
 import structlog
 
 from dnms.bus.port import Log, LogDamaged, LogForked, Unavailable
-from dnms.bus.reading import Position, learn_forgotten, read_opened
+from dnms.bus.reading import Commits, Position, learn_forgotten, read_opened
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import Stored
 from dnms.events.node import NodeForgotten
@@ -24,8 +24,8 @@ from dnms.projections.files import ViewsError
 from dnms.projections.projection import Projection
 from dnms.projections.store import Store
 
-MAX_EVENTS = 20_000
-"""In one transaction: enough that its cost is the rows', few enough that readers see the views move."""
+MAX_EVENTS = 50_000
+"""In one transaction: enough that many events of one node come together, few enough to be held in memory."""
 
 PAUSE = 1.0  # seconds between two attempts to reach the log
 
@@ -146,7 +146,8 @@ class Runner:
     async def _follow(self, writer: Writer) -> None:
         store = writer.store
         known = store.position.sequence or await learn_forgotten(self._log, self._site)
-        async with aclosing(read_opened(self._log, [everything(self._site)], after=store.position)) as batches:
+        read = read_opened(self._log, [everything(self._site)], after=store.position)
+        async with aclosing(read), aclosing(gathered(read)) as batches:
             async for batch in batches:
                 if any(stored.sequence > known and _forgets(stored) for stored in batch.stored):
                     raise _Forgotten
@@ -182,13 +183,26 @@ async def rebuild(log: Log, path: Path, *, site: str, projections: Sequence[Proj
 async def fold_all(log: Log, site: str, writer: Writer, *, until: int | None = None) -> None:
     """Fold the log from its beginning up to the sequence `until`, or to its end as it is met."""
     await learn_forgotten(log, site)
-    async with aclosing(read_opened(log, [everything(site)])) as batches:
+    read = read_opened(log, [everything(site)])
+    async with aclosing(read), aclosing(gathered(read)) as batches:
         async for batch in batches:
             stored = [one for one in batch.stored if until is None or one.sequence <= until]
             done = batch.caught_up or (until is not None and writer.store.position.sequence + len(stored) >= until)
             await writer.fold(stored, caught_up=done)
             if done:
                 return
+
+
+async def gathered(read: AsyncGenerator[Commits, None]) -> AsyncGenerator[Commits, None]:
+    """The same commits in batches of MAX_EVENTS where more are stored already: a log sends a megabyte at a time."""
+    waiting: list[Stored] = []
+    events = 0
+    async for batch in read:
+        waiting += batch.stored
+        events += sum(len(stored.commit.events) for stored in batch.stored)
+        if batch.caught_up or events >= MAX_EVENTS:
+            yield Commits(tuple(waiting), batch.caught_up)
+            waiting, events = [], 0
 
 
 def _forgets(stored: Stored) -> bool:

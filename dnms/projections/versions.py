@@ -12,6 +12,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -122,7 +123,7 @@ class Rows(Generic[R]):
         """Write all that has changed."""
         table, width = self._table, len(self._table.key) + len(self._table.columns) + 2
         insert = f"INSERT OR REPLACE INTO {table.name}_row VALUES ({', '.join('?' * width)})"
-        changed = [(key, self._now[key]) for key in self._changed]
+        changed = [(key, self._now[key]) for key in sorted(self._changed)]  # neighbours are on one page
         self._cursor.executemany(
             f"DELETE FROM {table.name}_row WHERE {' AND '.join(f'{name} = ?' for name in table.key)}"
             f" AND until_sequence = {STANDS}",
@@ -130,6 +131,7 @@ class Rows(Generic[R]):
         )
         standing = [(*key, *entry[0], entry[1], STANDS) for key, entry in changed if entry is not None]
         self._cursor.executemany(insert, standing)
+        self._past.sort(key=itemgetter(slice(self._width)))
         self._cursor.executemany(insert, self._past)
 
     def _entry(self, key: _Key) -> tuple[R, int] | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from operator import itemgetter
 
 from dnms.events.address import (
     AddressAllocated,
@@ -114,6 +115,7 @@ class _Uses:
                 self._rows.append((address, client, since, sequence, index, 1, subnet, *use, name))
 
     def write(self) -> None:
+        self._rows.sort(key=itemgetter(0))  # neighbours are on one page
         self._cursor.executemany("INSERT OR REPLACE INTO history_use VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._rows)
         for client, now in self._now.items():
             before = self._before[client]
@@ -155,6 +157,7 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                 held.append((event.address, where.subnet, at, sequence, index, event.NAME, event.client, event.pool))
             elif isinstance(event, (AddressReleased, AddressExpired, AddressDeclined, AddressWithdrawn)):
                 held.append((event.address, where.subnet, at, sequence, index, event.NAME, None, ""))
+    held.sort(key=itemgetter(0))  # neighbours are on one page
     cursor.executemany("INSERT OR REPLACE INTO history_lease VALUES (?, ?, ?, ?, ?, ?, ?, ?)", held)
     uses.write()
     sightings.write()

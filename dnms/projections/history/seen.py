@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from operator import itemgetter
 
 from dnms.events.address import AddressBlocked, OutageGranted
 from dnms.events.recorded import Event
@@ -84,6 +85,7 @@ class Sightings:
 
     def write(self) -> None:
         """Write it all down."""
+        self._rows.sort(key=itemgetter(0))  # neighbours are on one page
         self._cursor.executemany(
             "INSERT OR REPLACE INTO history_seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._rows
         )
