@@ -29,7 +29,7 @@ from dnms.api import (
 from dnms.api.access import bearer
 from dnms.api.freshness import views_at_least
 from dnms.api.ledgers import Ledgers
-from dnms.api.parameters import no_null
+from dnms.api.parameters import known, no_null
 from dnms.bus.committer import Committer
 from dnms.bus.port import Log
 from dnms.disk.signing import Signer
@@ -90,7 +90,7 @@ def create_app(  # all that it asks
             "which": Provide(discovery.which, sync_to_thread=False),
             "notary": Provide(lambda: notary, sync_to_thread=False),
         },
-        guards=[no_null],
+        guards=[no_null, known],
         middleware=[requests],
         exception_handlers=problems.HANDLERS,
         openapi_config=description.config("/api/v1/schema"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -14,7 +16,7 @@ from litestar.params import FromPath, FromQuery, QueryParameter, SkipValidation
 from dnms.api import answers
 from dnms.api.answers import Page
 from dnms.api.problems import Invalid, NotThere
-from dnms.api.questions import TheViews
+from dnms.api.questions import AtSequence, TheViews
 from dnms.events.ip import Prefix, format_address, parse_address, parse_prefix
 from dnms.projections.activity import queries as activity_
 from dnms.projections.activity.queries import ActivityRow
@@ -26,7 +28,7 @@ from dnms.projections.history import queries as history
 from dnms.projections.history.queries import Holding
 from dnms.projections.nodes.queries import ambiguous, find, joined_into
 from dnms.projections.text import microseconds
-from dnms.projections.views import Reading
+from dnms.projections.views import Reading, Views
 
 _POSITION = re.compile(r"(\d{1,15})\.(\d{1,4})")
 
@@ -75,6 +77,18 @@ def page(
     return audit_.Page(newest=order == "newest", beyond=place, limit=limit)
 
 
+@asynccontextmanager
+async def _asked(views: Views, times: Times, at_sequence: int | None) -> AsyncGenerator[tuple[Reading, Times], None]:
+    """The views with the times that are asked of them: after a commit, those at that commit's own time."""
+    if at_sequence is not None and times != Times(None, None):
+        raise Invalid("at_sequence", "give that, or times")
+    async with views.read(at_sequence) as reading:
+        if at_sequence is not None:
+            then = microseconds(reading.position.time)
+            times = Times(then, then)
+        yield reading, times
+
+
 TheTimes = NamedDependency[SkipValidation[Times]]
 ThePage = NamedDependency[SkipValidation[audit_.Page]]
 
@@ -83,9 +97,11 @@ ThePage = NamedDependency[SkipValidation[audit_.Page]]
 async def who_had_any(
     views: TheViews,
     times: TheTimes,
+    *,
     prefix: FromQuery[str],
     after: FromQuery[str | None] = None,
     limit: Annotated[int, QueryParameter(ge=1, le=history.MAX_ADDRESSES)] = 100,
+    at_sequence: AtSequence = None,
 ) -> Response[Page[Holding]]:
     """Who had the addresses of a prefix, in their order: of `limit` that anybody ever had, behind the address `after`.
 
@@ -93,32 +109,36 @@ async def who_had_any(
     """
     asked = _prefix(prefix)
     behind = b"" if after is None else _address(after, "after")
-    async with views.read() as reading:
+    async with _asked(views, times, at_sequence) as (reading, when):
         first, last = asked.network, asked.last.to_bytes(16)
-        found, more = await history.holdings(reading.db, first, last, times.both, after=behind, limit=limit)
+        found, more = await history.holdings(reading.db, first, last, when.both, after=behind, limit=limit)
         return answers.page(reading, found, None if more is None else format_address(more))
 
 
 @get("/who-had/{address:str}")
-async def who_had(views: TheViews, times: TheTimes, address: FromPath[str]) -> Response[Page[Holding]]:
+async def who_had(
+    views: TheViews, times: TheTimes, address: FromPath[str], at_sequence: AtSequence = None
+) -> Response[Page[Holding]]:
     """Who had the address at an instant or in a time, or everybody who ever had it; the newest first.
 
     By leases, by what nodes registered, and by what Subnet Agents saw; each with how sure that is beside the others.
     """
     packed = _address(address, "address")
-    async with views.read() as reading:
-        if times.since is not None and times.since == times.until:
-            return answers.page(reading, await history.who_had(reading.db, packed, times.since))
-        found, _ = await history.holdings(reading.db, packed, packed, times.both)
+    async with _asked(views, times, at_sequence) as (reading, when):
+        if when.since is not None and when.since == when.until:
+            return answers.page(reading, await history.who_had(reading.db, packed, when.since))
+        found, _ = await history.holdings(reading.db, packed, packed, when.both)
         return answers.page(reading, found)
 
 
 @get("/nodes/{node:str}/history")
-async def of_node(views: TheViews, times: TheTimes, node: FromPath[str]) -> Response[Page[Holding]]:
+async def of_node(
+    views: TheViews, times: TheTimes, node: FromPath[str], at_sequence: AtSequence = None
+) -> Response[Page[Holding]]:
     """Which addresses a node had at an instant, in a time, or ever."""
-    async with views.read() as reading:
+    async with _asked(views, times, at_sequence) as (reading, when):
         clients = await _clients(reading, node)
-        return answers.page(reading, await history.of_clients(reading.db, clients, times.both))
+        return answers.page(reading, await history.of_clients(reading.db, clients, when.both))
 
 
 @get("/addresses/{address:str}/history")

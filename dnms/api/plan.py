@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from contextlib import aclosing
 from http import HTTPStatus
 from typing import Any
 
@@ -18,15 +19,19 @@ from dnms.api.answers import AppliedAnswer, DiffAnswer, PlanAnswer
 from dnms.api.description import BODY, PLAN
 from dnms.api.ledgers import Ledgers
 from dnms.api.problems import Invalid, NotThere, Problem
-from dnms.api.questions import TheViews
+from dnms.api.questions import At, AtSequence, TheLog, TheViews, moment
 from dnms.bus.committer import Committer
+from dnms.bus.port import Log
+from dnms.bus.reading import read
 from dnms.domain import ledger_dump
+from dnms.domain.aggregate import Fold
 from dnms.domain.assignment import group_of
 from dnms.domain.document import DocumentError, client_in_hex, from_builtins, to_builtins
 from dnms.domain.forecast import SubnetForecast, foresee
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState, says_the_same
 from dnms.domain.plan_difference import differences
+from dnms.events import subjects
 from dnms.events.requests import ApplyPlan
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.text import plain
@@ -39,13 +44,37 @@ _TAG = re.compile(r'"(\d{1,15})"')
 
 
 @get("/plan")
-async def show(plans: Plans) -> Response[PlanAnswer]:
-    """The plan, as the document that would lead to it."""
-    state = plans.fold.state
-    if not state.site:
-        raise NotThere("there is no plan yet; `dnms plan apply FILE`")
-    position = state.position
-    return answers.answer(PlanAnswer(position=position, plan=to_builtins(state.document())), position, etag=True)
+async def show(
+    plans: Plans, views: TheViews, log: TheLog, at: At = None, at_sequence: AtSequence = None
+) -> Response[PlanAnswer]:
+    """The plan, as the document that would lead to it; one of the past has no tag."""
+    past = moment(at, at_sequence)
+    if past is None:
+        state = plans.fold.state
+        if not state.site:
+            raise NotThere("there is no plan yet; `dnms plan apply FILE`")
+    else:
+        async with views.read(past) as reading:
+            position = reading.position
+        state = await _as_of(log, position.site, position.sequence)
+        if not state.site:
+            raise NotThere("there was no plan yet by then")
+    found = PlanAnswer(position=state.position, plan=to_builtins(state.document()))
+    return answers.answer(found, state.position, etag=past is None)
+
+
+async def _as_of(log: Log, site: str, sequence: int) -> PlanState:
+    """The plan by its own commits up to a sequence, which are few."""
+    fold = Fold(PlanState())
+    async with aclosing(read(log, [subjects.plan(site)])) as batches:
+        async for batch in batches:
+            for stored in batch.stored:
+                if stored.sequence > sequence:
+                    return fold.state
+                fold.take(stored)
+            if batch.caught_up:
+                break
+    return fold.state
 
 
 @post("/plan", status_code=HTTPStatus.OK, opt={BODY: PLAN})

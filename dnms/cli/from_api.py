@@ -51,7 +51,7 @@ class ApiAnswers:
     def __init__(self, api: http.Api, at: Moment | None = None) -> None:
         """`at`: lists, and what is shown, are as of then."""
         self._api = api
-        self._then = _then(at)
+        self._then = as_of(at)
         self._teller = Teller()
         self.histories = ApiHistories(api)
 
@@ -135,7 +135,8 @@ class ApiAnswers:
         return [row for page in pages for row in page.items]
 
 
-def _then(at: Moment | None) -> dict[str, Any]:
+def as_of(at: Moment | None) -> dict[str, Any]:
+    """The parameters that ask as of a moment."""
     if at is None:
         return {}
     return {"at_sequence": at} if isinstance(at, int) else {"at": at.isoformat()}

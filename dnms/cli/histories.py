@@ -20,6 +20,8 @@ class Times(msgspec.Struct, frozen=True):
 
     since: datetime | None = None
     until: datetime | None = None
+    sequence: int | None = None
+    """In the place of both: after the commit at this sequence. Only holdings are asked for so."""
 
 
 class Sought(msgspec.Struct, frozen=True, kw_only=True):

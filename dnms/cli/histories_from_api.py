@@ -86,7 +86,7 @@ class ApiHistories:
 
 
 def _bounds(times: Times) -> dict[str, Any]:
-    return {"since": _text(times.since), "until": _text(times.until)}
+    return {"since": _text(times.since), "until": _text(times.until), "at_sequence": times.sequence}
 
 
 def _text(moment: datetime | None) -> str | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 
 from dnms.cli.exits import NO, USAGE, Failure
 from dnms.cli.histories import PAGE, Sought, Times
@@ -32,20 +33,19 @@ class ViewHistories:
         """Who had an address, or those of a prefix, in a time."""
         asked = _prefix(address_or_prefix)
         first, last = asked.network, asked.last.to_bytes(16)
-        since, until = _bounds(times)
-        async with self._views.read() as reading:
-            if first == last and since is not None and since == until:
+        async with self._asked(times) as (reading, (since, until)):
+            if first == last and since == until:
                 return await history.who_had(reading.db, first, since)
             found: list[Holding] = []
             after: bytes | None = b""
             while after is not None:
-                page, after = await history.holdings(reading.db, first, last, _both(times), after=after, limit=PAGE)
+                page, after = await history.holdings(reading.db, first, last, (since, until), after=after, limit=PAGE)
                 found += page
             return found
 
     async def of_node(self, name_or_client: str, times: Times) -> list[Holding]:
         """Which addresses a node had in a time."""
-        async with self._views.read() as reading:
+        async with self._asked(times) as (reading, both):
             found = await nodes.find(reading.db, name_or_client)
             if not found:
                 raise Failure(NO, f"there is no node with the name or client id {name_or_client!r}")
@@ -53,7 +53,7 @@ class ViewHistories:
                 raise Failure(USAGE, nodes.ambiguous(name_or_client, found))
             client = bytes.fromhex(found[0].client)
             clients = [client, *await nodes.joined_into(reading.db, client)]
-            return await history.of_clients(reading.db, clients, _both(times))
+            return await history.of_clients(reading.db, clients, both)
 
     async def of_addresses(self, address_or_prefix: str, times: Times, *, limit: int) -> list[AuditRow]:
         """What happened to an address, or to those of a prefix."""
@@ -103,6 +103,18 @@ class ViewHistories:
             except ValueError as error:
                 raise Failure(USAGE, str(error)) from None
 
+    @asynccontextmanager
+    async def _asked(self, times: Times) -> AsyncGenerator[tuple[Reading, tuple[int, int]], None]:
+        """The views with the times that are asked of them: after a commit, those at that commit's own time."""
+        async with self._views.read(times.sequence) as reading:
+            if times.sequence is None:
+                since, until = _bounds(times)
+                first, last = history.EVER
+                yield reading, (first if since is None else since, last if until is None else until)
+            else:
+                then = microseconds(reading.position.time)
+                yield reading, (then, then)
+
     async def _events(self, ask: Ask, limit: int) -> list[AuditRow]:
         found: list[AuditRow] = []
         beyond: int | None = None
@@ -132,9 +144,3 @@ def _bounds(times: Times) -> tuple[int | None, int | None]:
     if since is not None and until is not None and since > until:
         raise Failure(USAGE, "since: it is behind until")
     return since, until
-
-
-def _both(times: Times) -> tuple[int, int]:
-    since, until = _bounds(times)
-    first, last = history.EVER
-    return first if since is None else since, last if until is None else until

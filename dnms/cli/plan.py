@@ -6,6 +6,7 @@ import asyncio
 import re
 import tomllib
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +18,7 @@ from rich.text import Text
 from dnms.bus.port import Unanswered, Unavailable
 from dnms.cli import from_api, http, plan_diff
 from dnms.cli.exits import MACHINE, OK, USAGE, Failure
-from dnms.cli.options import API, SITE, ApiUrl, SiteDirectory
+from dnms.cli.options import API, SITE, WHEN, ApiUrl, AsOf, SiteDirectory
 from dnms.cli.plan_diff import Diff
 from dnms.cli.plan_text import to_toml
 from dnms.cli.rendering import Output, answer, facts, say, table
@@ -25,6 +26,8 @@ from dnms.disk import atomic
 from dnms.domain.document import MAX_DOCUMENT, DocumentError, from_builtins
 
 WholePlan = Annotated[Path, Parameter(help="The whole plan, in TOML. What it does not name is withdrawn.")]
+
+Then = Annotated[AsOf, Parameter(name="--at", help=f"As it was then, or after the commit at #SEQUENCE: {WHEN}")]
 
 _PART = re.compile(r"\$\.(\w+)\[(\d+)\]")
 
@@ -120,9 +123,9 @@ def diff(file: WholePlan, /, *, api: ApiUrl = API, site: SiteDirectory = SITE, o
 
 
 @app.command
-def show(*, api: ApiUrl = API, site: SiteDirectory = SITE, output: Output = "table") -> int:
-    """The plan as it is, in TOML as `apply` takes it."""
-    shown = _get(api, site)
+def show(*, at: Then | None = None, api: ApiUrl = API, site: SiteDirectory = SITE, output: Output = "table") -> int:
+    """The plan as it is or was, in TOML as `apply` takes it."""
+    shown = _get(api, site, at)
     answer(shown.plan, lambda: [Text(to_toml(shown.plan).rstrip("\n"))], output)
     return OK
 
@@ -139,12 +142,13 @@ def export(
     file: Annotated[Path | None, Parameter(help="Where to; what is there is replaced. Without it: stdout.")] = None,
     /,
     *,
+    at: Then | None = None,
     api: ApiUrl = API,
     site: SiteDirectory = SITE,
     output: Output = "table",
 ) -> int:
-    """Write the plan as it is to a file that `diff` and `apply` take: all of the file, or none of it."""
-    shown = _get(api, site)
+    """Write the plan as it is or was to a file that `diff` and `apply` take: all of the file, or none of it."""
+    shown = _get(api, site, at)
     if file is None:
         answer(shown.plan, lambda: [Text(to_toml(shown.plan).rstrip("\n"))], output)
         return OK
@@ -158,10 +162,10 @@ def export(
     return OK
 
 
-def _get(api: str, site: Path) -> Shown:
+def _get(api: str, site: Path, at: datetime | int | None) -> Shown:
     async def get() -> Shown:
         async with http.opened(api, site) as opened:
-            return await opened.get("/plan", Shown)
+            return await opened.get("/plan", Shown, from_api.as_of(at))
 
     return asyncio.run(get())
 

@@ -9,7 +9,7 @@ from cyclopts import Parameter
 
 from dnms.cli.exits import USAGE, Failure
 from dnms.cli.histories import Times
-from dnms.cli.options import WHEN, Moment
+from dnms.cli.options import WHEN, AsOf, Moment
 
 
 def times(at: Moment | None, first: Moment | None, last: Moment | None, *, names: tuple[str, str]) -> Times:
@@ -26,14 +26,19 @@ def times(at: Moment | None, first: Moment | None, last: Moment | None, *, names
 class FromTo:
     """An instant, or a time of which both ends are a part; without any: ever."""
 
-    at: Annotated[Moment | None, Parameter(help=f"At this instant: {WHEN}")] = None
+    at: Annotated[AsOf | None, Parameter(help=f"At this instant, or after the commit at #SEQUENCE: {WHEN}")] = None
     from_: Annotated[Moment | None, Parameter(name="--from", help="From then on, that instant included.")] = None
     to: Annotated[Moment | None, Parameter(help="Up to then, that instant included.")] = None
 
     @property
     def times(self) -> Times:
         """From when to when. Failure."""
-        return times(self.at, self.from_, self.to, names=("--from", "--to"))
+        names = ("--from", "--to")
+        if isinstance(self.at, int):
+            if self.from_ is not None or self.to is not None:
+                raise Failure(USAGE, f"give --at, or {names[0]} and {names[1]}")
+            return Times(sequence=self.at)
+        return times(self.at, self.from_, self.to, names=names)
 
 
 @Parameter(name="*")

@@ -66,6 +66,8 @@ def _told(found: list[Holding], address: str, times: Times, output: Listing) -> 
 
 
 def _when(times: Times) -> str:
+    if times.sequence is not None:
+        return f"after the commit at {times.sequence}"
     if times.since is None and times.until is None:
         return "at any time"
     if times.since is not None and times.since == times.until:

@@ -30,6 +30,9 @@ MAX_WORDS = 500  # of the log that a text may stand in; more is no search
 
 ASKED = frozenset(request.NAME for request in REQUESTS)
 
+WRITERS = ("agent", "operator")
+"""What stands before the name of who writes."""
+
 RENEWED = "address.renewed"
 """Changes nothing but until when."""
 
@@ -68,7 +71,8 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
 async def audit(db: aiosqlite.Connection, site: str, wanted: Wanted, page: Page) -> list[AuditRow]:
     """The events that are wanted, the newest first or the oldest.
 
-    ValueError, for people, if a kind or a cause is none, a text stands in too much, or nothing is called `entity`.
+    ValueError, for people, if a kind or a cause is none, a text stands in too much, or nothing is called `entity` or
+    was written by `actor`.
     """
     terms: list[Term] = []
     if wanted.entity is not None:
@@ -77,6 +81,7 @@ async def audit(db: aiosqlite.Connection, site: str, wanted: Wanted, page: Page)
     if wanted.cause is not None:
         terms.append(await _cause(db, wanted.cause))
     if wanted.actor is not None:
+        await _wrote(db, wanted.actor)
         terms.append(Term((of_commit("x.actor = ?", wanted.actor),), "c.actor = ?", (wanted.actor,)))
     if wanted.kind is not None:
         terms.append(_kind(wanted.kind))
@@ -131,6 +136,16 @@ async def _found(
 ) -> list[AuditRow]:
     limit = max(1, min(page.limit, MAX_FOUND))
     return await search(db, terms, since=since, until=until, bounds=page.bounds, limit=limit, newest=page.newest)
+
+
+async def _wrote(db: aiosqlite.Connection, actor: str) -> None:
+    """Unknown if somebody never wrote, with who may be meant: writers are told apart by what they are."""
+    for name in (actor, *(f"{what}/{actor}" for what in WRITERS)):
+        if list(await db.execute_fetchall("SELECT 1 FROM event_commit WHERE actor = ? LIMIT 1", (name,))):
+            if name == actor:
+                return
+            raise Unknown(f"nobody called {actor!r} wrote to the log; did you mean {name!r}?")
+    raise Unknown(f"nobody called {actor!r} wrote to the log; expected a name such as agent/east or operator/api")
 
 
 def _kind(kind: str) -> Term:

@@ -184,11 +184,12 @@ async def test_events(api: httpx.AsyncClient, served: Served) -> None:
 
 
 async def messages(answer: httpx.Response) -> AsyncGenerator[tuple[str, Any], None]:
+    """Of each event its position and the event; the log before a position is the same for all."""
     position = ""
     async for line in answer.aiter_lines():
         name, _, value = line.partition(": ")
         if name == "id":
-            position = value
+            position = value.rpartition(":")[2]
         if name == "data":
             yield position, json.loads(value)
 
@@ -243,6 +244,22 @@ async def test_a_plan_is_applied_and_shown(api: httpx.AsyncClient, served: Serve
     assert (await get(api, "/site"))["plan"]["groups"] == {"sales": 23_070}
     same = (await api.post("/plan", json=shown["plan"])).json()
     assert (same["position"], same["events"]) == (applied["position"], [])
+
+
+async def test_a_plan_of_the_past_is_shown(api: httpx.AsyncClient, served: Served) -> None:
+    first = (await api.post("/plan", json=PLAN)).json()["position"]
+    wider = without(PLAN, pool=[{**PLAN["pool"][0], "valid": 7_200}])
+    second = (await api.post("/plan", json=wider)).json()["position"]
+    await get(api, "/pools", min_seq=second)
+    valid = {at: (await get(api, "/plan", at_sequence=at))["plan"]["pool"][0].get("valid") for at in (first, second)}
+    assert valid == {first: (await get(api, "/plan", at_sequence=first))["plan"]["pool"][0].get("valid"), second: 7_200}
+    assert valid[first] != valid[second]
+    then = await api.get("/plan", params={"at_sequence": first})
+    assert (then.json()["position"], "etag" in then.headers) == (first, False)
+    now = (await get(api, "/plan", at="2100-01-01T00:00:00Z"))["position"]
+    assert now == second
+    problem(await api.get("/plan", params={"at_sequence": first - 1}), 404, "not-found")
+    problem(await api.get("/plan", params={"at_sequence": second + 1_000}), 404, "no-such-moment")
 
 
 def problem(answer: httpx.Response, status: int, why: str) -> Any:
@@ -309,6 +326,8 @@ async def test_the_position_of_a_plan_is_that_of_its_newest_change(api: httpx.As
         ("/nodes", {"order": "size"}, "order"),
         ("/nodes", {"min_seq": "-1"}, "min_seq"),
         ("/nodes", {"subnet": "null"}, "subnet"),
+        ("/nodes", {"subnets": "office"}, "subnets"),
+        ("/plan", {"subnet": "office"}, "subnet"),
         ("/events", {"after": "1.2.3"}, "after"),
         ("/events", {"address": "x"}, "address"),
     ],

@@ -187,6 +187,21 @@ async def test_a_reader_misses_nothing_and_sees_nothing_twice_through_restarts(t
         await asyncio.gather(reading, return_exceptions=True)
 
 
+async def test_who_was_in_another_log_hears_so(served: Served) -> None:
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with httpx.AsyncClient(base_url=served.url, headers=headers, timeout=PATIENCE, trust_env=False) as client:
+        async with client.stream("GET", "/events/stream", params={"after": "3"}) as answer:
+            lines = answer.aiter_lines()
+            first = await anext(lines)
+        log_id, _, position = first.removeprefix("id: ").partition(":")
+        assert (log_id, position) == (served.log.log_id, "3")
+        for path, headers in (("/events/stream", {"Last-Event-ID": "other:3"}), ("/events?after=other:3", {})):
+            refused = await client.get(path, headers=headers)
+            assert (refused.status_code, refused.json()["why"]) == (409, "another-log")
+        own = await client.get("/events", params={"after": f"{log_id}:3.0", "limit": 1})
+        assert [(one["sequence"], one["index"]) > (3, 0) for one in own.json()["items"]] == [True]
+
+
 async def test_a_slow_reader_costs_no_memory(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is not sent is not read either: at most a batch, beside what the sockets hold."""
     addresses = tuple(

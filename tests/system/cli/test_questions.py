@@ -61,6 +61,11 @@ LISTS = [
     ("who-had 2001:db8:1:1::5 --from 2026-03-01T13:30:00Z --to 2026-03-01T13:40:00Z", NO),
     ("who-had 192.0.2.0/24", NO),
     ("who-had 2001:db8:1:1::5/64", OK),
+    ("who-had 2001:db8:1:1::5 --at #5", OK),
+    ("who-had 2001:db8:1:1::/64 --at #5", OK),
+    ("who-had 2001:db8:1:1::5 --at #5000", NO),
+    ("who-had 2001:db8:1:1::5 --at #5 --to 2026-03-01", USAGE),
+    ("node history alpha --at #6", OK),
     ("node history alpha", OK),
     ("node history alpha --at 2026-03-01T12:30:00Z", OK),
     ("node history alpha --to 2026-02-01", NO),
@@ -78,6 +83,7 @@ LISTS = [
     ("audit --limit 3", OK),
     ("audit --actor agent/east --kind address", OK),
     ("audit --actor agent/nobody", NO),
+    ("audit --actor east", NO),
     ("audit --entity alpha", OK),
     ("audit --entity office-v6", OK),
     ("audit --entity alpha --since 2026-03-01 --until 2026-03-02", OK),
@@ -123,6 +129,10 @@ def test_words_for_a_time_are_said_back(capfd: pytest.CaptureFixture[str]) -> No
     out, err = capfd.readouterr()
     assert "2026-" in out
     assert err == "dnms: '1 march 2030 UTC' is Friday 2030-03-01 00:00:00+00:00 (UTC), 2030-03-01 00:00:00Z\n"
+
+
+def test_who_leaves_out_what_a_writer_is_hears_who_may_be_meant(ask: Asked) -> None:
+    assert "did you mean 'agent/east'?" in ask.api("audit --actor east")[2]
 
 
 def test_who_had_a_prefix_in_a_time(ask: Asked) -> None:
