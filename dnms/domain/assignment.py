@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from dnms.domain import gateways
+from dnms.domain import gateways, rollouts
 from dnms.domain.leases import Lease
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
@@ -38,8 +38,10 @@ class Terms(msgspec.Struct, frozen=True):
     rebind_after: int
 
 
-def assign(ledger: Ledger, leases: Iterable[Lease], *, group: int, at: int, epoch: int, position: int) -> Terms:
-    """What the holder of `leases` is told at the instant `at`, by a ledger that is folded up to `position`.
+def assign(
+    ledger: Ledger, leases: Iterable[Lease], *, client: bytes = b"", group: int, at: int, epoch: int, position: int
+) -> Terms:
+    """What this `client`, the holder of `leases`, is told at the instant `at`, by a ledger folded up to `position`.
 
     Stateless data are those of its `group` (a number; 0: it is in none), whatever groups its addresses are of.
 
@@ -69,7 +71,7 @@ def assign(ledger: Ledger, leases: Iterable[Lease], *, group: int, at: int, epoc
                 valid=valid,
             )
         )
-    told = ledger.adopted.stateless(group)
+    told = rollouts.told(ledger, client, group)
     policy = policy_of(told.policy)
     again = OBSERVED if policy.mode == "observe" else 2 * RETRY
     shortest = min((address.preferred for address in addresses if address.preferred), default=again)

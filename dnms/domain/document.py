@@ -9,8 +9,10 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
+from dnms.domain import rollout_table
 from dnms.domain.identity import INTERFACE
 from dnms.domain.policy import PolicyTable, choice_of, table_of
+from dnms.domain.rollout_table import RolloutTable
 from dnms.domain.written import AddressText, PrefixText, RangeText, Table
 from dnms.events.configuration import AssignedRoute
 from dnms.events.ip import Prefix, format_address
@@ -106,6 +108,7 @@ class _Subnet(Table, kw_only=True):
     mtu: _Mtu | None = None
     policy: PolicyTable = msgspec.field(default_factory=PolicyTable)
     learn_gateways: bool = False
+    rollout: RolloutTable | None = None
     strict: bool = False
     group: list[_OfGroup] = []
 
@@ -235,6 +238,7 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
             | _stateless_table(subnet)
             | ({"strict": True} if subnet.strict else {})
             | ({"learn_gateways": True} if subnet.learn_gateways else {})
+            | ({"rollout": rollout_table.table_of(subnet.rollout)} if subnet.rollout is not None else {})
             | (
                 {"group": [{"name": name} | _stateless_table(told) for name, told in subnet.groups.items()]}
                 if subnet.groups
@@ -330,6 +334,10 @@ def _subnet(subnet: _Subnet, place: str) -> Subnet:
         if told.name in groups:
             raise DocumentError(f"{told.name!r} stands here twice; names are unique - at `{place}.group[{index}].name`")
         groups[told.name] = _stateless(told)
+    try:
+        rollout = rollout_table.rollout_of(subnet.rollout)
+    except ValueError as error:
+        raise DocumentError(f"{error} - at `{place}.rollout.waves`") from error
     return Subnet(
         name=subnet.name,
         realm=subnet.realm,
@@ -344,6 +352,7 @@ def _subnet(subnet: _Subnet, place: str) -> Subnet:
         strict=subnet.strict,
         groups=groups,
         learn_gateways=subnet.learn_gateways,
+        rollout=rollout,
     )
 
 
@@ -389,6 +398,7 @@ _TABLES: dict[str, type[Table]] = {
     "group.policy": PolicyTable,
     "subnet": _Subnet,
     "subnet.policy": PolicyTable,
+    "subnet.rollout": RolloutTable,
     "subnet.routes": _Route,
     "subnet.group": _OfGroup,
     "subnet.group.policy": PolicyTable,

@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from dnms.domain import allocating, declining, gateways, holding, leaving, planned
+from dnms.domain import allocating, declining, gateways, holding, leaving, planned, rollouts
 from dnms.domain.adopted import Adopted, Place
 from dnms.domain.aggregate import Refused
 from dnms.domain.blocks import Blocks, KeptBlocks, block_of
@@ -83,6 +83,7 @@ class Ledger:
         self.given = Given(self)
         self.horizons, self.drains = Horizons(), Drains()
         self.gateways: gateways.Gateways = {}
+        self.rollout: rollouts.RollingOut | None = None
 
     @property
     def plan(self) -> AdoptedPlan:
@@ -103,6 +104,7 @@ class Ledger:
         """A copy that may be thrown away; it reads what this one has made of its ranges and does not write it."""
         draft = Ledger(self.secret)
         draft.adopted, draft.gateways = self.adopted, self.gateways
+        draft.rollout = None if self.rollout is None else self.rollout.draft()
         draft.leases, draft.bindings, draft.others = Overlay(self.leases), Overlay(self.bindings), overlaid(self.others)
         draft.held, draft.holds = overlaid(self.held), overlaid(self.holds)
         draft.planned = overlaid(self.planned)
@@ -150,7 +152,8 @@ class Ledger:
 
         Refused: `no-subnet`, `no-pool`, `no-strategy`, `unknown-group`, `exhausted`, `no-binding`, `not-in-plan`,
         `in-use`, `held`, `not-held`, `reserved-address`, `not-in-group`, `other-block`, `too-many-holds`,
-        `too-many-declines`, `too-many-gateways`, `level`, `not-for-ledger`.
+        `too-many-declines`, `too-many-gateways`, `too-many-rollouts`, `no-rollout`, `running`, `not-running`, `level`,
+        `not-for-ledger`.
         """
         if self.plan.level > LEVEL and not isinstance(request, AdoptPlan):
             raise Refused("level", f"the site is at level {self.plan.level}; this release knows {LEVEL}: upgrade it")
@@ -182,6 +185,8 @@ class Ledger:
                 return tuple(holding.block(self, request, at=at))
             case ReportGateway():
                 return tuple(gateways.report(self, request))
+            case _ if isinstance(request, rollouts.Asked):
+                return tuple(rollouts.decide(self, request, at=at))
             case MergeOutage():
                 return tuple(allocating.merge(self, request, at=at, entropy=entropy))
         raise Refused("not-for-ledger", f"a ledger does not decide {request.NAME}")
@@ -238,6 +243,7 @@ class Ledger:
         if plan.level > LEVEL:
             raise Refused("level", f"the site is at level {plan.level}; this release knows {LEVEL}: upgrade it")
         if plan.position > self.plan.position:
+            yield from rollouts.begin(self, plan)
             yield PlanAdopted(plan=plan)
         yield from islice(self.consequences(plan, at=at), MAX_CONSEQUENCES)
 
@@ -297,6 +303,8 @@ class Ledger:
                 self.remembered.move((event.client, event.iaid, event.prefix), event.counter)
             case GatewayAppeared() | GatewayVanished():
                 self.gateways = gateways.evolve(self.gateways, event)
+            case _ if isinstance(event, rollouts.Happened):
+                rollouts.evolve(self, event, at=at, position=position)
             case PlanAdopted():
                 self._follow(event.plan)
         if durable:

@@ -11,6 +11,7 @@ from dnms.domain.horizons import HorizonsDump
 from dnms.domain.leases import Binding, LeasesDump
 from dnms.domain.ledger import Ledger
 from dnms.domain.remembered import RememberedDump
+from dnms.domain.rollouts import RollingOut, RolloutDump
 from dnms.events.plan import AdoptedPlan
 
 
@@ -28,6 +29,7 @@ class LedgerDump(msgspec.Struct, frozen=True, kw_only=True):
     given: GivenDump
     gateways: dict[bytes, Gateway] = {}
     leaving: tuple[Place, ...] = ()
+    rollout: RolloutDump | None = None
 
 
 def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
@@ -46,6 +48,7 @@ def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
         given=ledger.given.dump(),
         gateways=dict(ledger.gateways),
         leaving=ledger.adopted.leaving,
+        rollout=None if ledger.rollout is None else ledger.rollout.dump(),
     )
     return rest, (*buffers, ends)
 
@@ -57,6 +60,7 @@ def load(ledger: Ledger, rest: LedgerDump, buffers: memoryview) -> None:
     """
     leases = sum(rest.leases.sizes)
     ledger.adopted = Adopted(rest.plan, rest.leaving)
+    ledger.rollout = None if rest.rollout is None else RollingOut.load(rest.rollout)
     ledger.table.load(rest.leases, buffers[:leases])
     ledger.horizons.load(rest.horizons, buffers[leases:])
     for lease in ledger.table.drained():

@@ -62,6 +62,18 @@ class Group(Part, frozen=True, kw_only=True, omit_defaults=True):
         share_defaults(self)
 
 
+Percent = Annotated[int, msgspec.Meta(ge=1, le=100)]
+
+
+class Rollout(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """In which waves the nodes of a subnet are told what a new plan says."""
+
+    canaries: int = 1  # nodes that are told first; 0: none
+    waves: tuple[Percent, ...] = (10, 50, 100)  # of all nodes, growing
+    pause: int = 60  # seconds without a complaint, between the proof of one wave and the next
+    within: Seconds = 300  # in which a node has to say what became of it
+
+
 class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A link: its prefixes and its stateless data."""
 
@@ -78,6 +90,7 @@ class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
     groups: dict[Name, Stateless] = {}  # by name, of those whose members are told something else here
     learn_gateways: bool = False  # from the routers that advertise themselves on the link, behind those above
     policy: PolicyChoice = PolicyChoice()
+    rollout: Rollout | None = None  # None: all are told at once
 
     def __post_init__(self) -> None:
         share_defaults(self)

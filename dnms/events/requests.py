@@ -10,6 +10,7 @@ from dnms.events.configuration import ClientId, Iaid
 from dnms.events.ip import Address
 from dnms.events.plan import AdoptedPlan, Family, Group, Name, Pool, Realm, Reservation, Subnet
 from dnms.events.recorded import Personal, Request
+from dnms.events.rollout import Clients, Failed
 
 MAX_EXPIRIES = 1_000  # in one request; a commit stays far under 5 000 events
 
@@ -168,6 +169,46 @@ class ReportGateway(Request, frozen=True, kw_only=True, omit_defaults=True):
     preference: int = 0  # of an advertised one: -1 low, 0 medium, 1 high (RFC 4191, 2.1)
 
 
+class TellRollout(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent has sessions with these nodes, and may tell those what the plan says whose turn it is."""
+
+    NAME = "rollout.tell"
+    position: int  # of the plan
+    clients: Clients
+
+
+class ProveRollout(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """These nodes have said that they have what they were told."""
+
+    NAME = "rollout.prove"
+    position: int
+    clients: Clients
+
+
+class StopRollout(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """This node could not take what it was told."""
+
+    NAME = "rollout.stop"
+    position: int
+    client: ClientId
+    why: Failed
+
+
+class AdvanceRollout(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent finds that this wave is proven."""
+
+    NAME = "rollout.advance"
+    position: int
+    wave: int
+
+
+class SteerRollout(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An operator wants the rollout of a subnet to wait, to go on, or to be undone."""
+
+    NAME = "rollout.steer"
+    to: Literal["pause", "resume", "abort"]
+
+
 class IdentifyNode(Request, frozen=True, kw_only=True, omit_defaults=True):
     """A node said who and where it is."""
 
@@ -241,6 +282,11 @@ REQUESTS = (
     MergeOutage,
     ExpireAddresses,
     ReportGateway,
+    TellRollout,
+    ProveRollout,
+    StopRollout,
+    AdvanceRollout,
+    SteerRollout,
     IdentifyNode,
     EnterNode,
     CompleteNode,
