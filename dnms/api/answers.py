@@ -152,6 +152,15 @@ class IdentityAnswer(msgspec.Struct, frozen=True, kw_only=True):
     kept: list[KeptRow] = []  # for the other one, where that is an entry that waits for its machine again
 
 
+class SteeredAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """What an operator brought about of a rollout."""
+
+    position: int
+    folded: bool  # the views have it
+    subnet: str
+    events: list[str]
+
+
 class DiffAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan would change, and what it would do to the leases of the subnets that it touches."""
 

@@ -25,6 +25,7 @@ from dnms.api import (
     plan,
     problems,
     questions,
+    rollouts,
 )
 from dnms.api.access import bearer
 from dnms.api.freshness import views_at_least
@@ -68,6 +69,7 @@ def create_app(  # all that it asks
             *addresses.HANDLERS,
             *inventory.HANDLERS,
             *bulk.HANDLERS,
+            *rollouts.HANDLERS,
             *identities.HANDLERS,
             *node_plan.HANDLERS,
             *discovery.HANDLERS,

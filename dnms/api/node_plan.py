@@ -102,7 +102,7 @@ def _foreseen(ledger: Ledger, client: bytes, iaid: int, group: int, at: int) -> 
         except Refused as refusal:
             refused[str(kind)] = refusal.why
     leases = [lease for kind in kinds for lease in draft.leases_of(client, iaid, kind)]
-    return assign(draft, leases, group=group, at=at, epoch=0, position=0).assignment, refused
+    return assign(draft, leases, client=client, group=group, at=at, epoch=0, position=0).assignment, refused
 
 
 def _link(snapshot: Snapshot, interface: str | None) -> Link | None:

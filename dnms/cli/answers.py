@@ -16,6 +16,7 @@ from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import DriftRow, NodeRow, SessionRow
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage
+from dnms.projections.rollouts.queries import RolloutRow
 
 
 class NodeAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,10 @@ class Answers(Protocol):
 
     async def pool(self, name: str) -> list[PoolUsage]:
         """All about the pool of this name; several where leases last in a subnet from which it was moved."""
+        ...
+
+    async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:
+        """The newest rollout of each subnet that had one."""
         ...
 
     async def events(self, wanted: Wanted, *, limit: int) -> list[EventRow]:

@@ -23,6 +23,7 @@ from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage
+from dnms.projections.rollouts.queries import RolloutRow
 from dnms.projections.views import Moment, Status
 
 PATIENCE = (
@@ -80,6 +81,11 @@ class ApiAnswers:
     async def pools(self, *, subnet: str | None) -> list[PoolRow]:
         """Every pool."""
         return (await self._page("/pools", Page[PoolRow], {"subnet": subnet, **self._then})).items
+
+    async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:
+        """The newest rollout of each subnet that had one."""
+        found = await self._page("/rollouts", Page[RolloutRow], self._then)
+        return [row for row in found.items if subnet in (None, row.subnet)]
 
     async def pool(self, name: str) -> list[PoolUsage]:
         """All about the pool of this name."""

@@ -21,6 +21,8 @@ from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.pools import queries as pools
 from dnms.projections.pools.usage import PoolUsage, usage
+from dnms.projections.rollouts import queries as rollouts
+from dnms.projections.rollouts.queries import RolloutRow
 from dnms.projections.text import microseconds
 from dnms.projections.views import Moment, Reading, Views
 
@@ -98,6 +100,11 @@ class ViewAnswers:
                 at=microseconds(reading.position.time) if self._at is not None else SystemClock().now(),
                 subnet=subnet,
             )
+
+    async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:
+        """The newest rollout of each subnet that had one."""
+        async with self._reading() as reading:
+            return await rollouts.rollouts(reading.db, subnet=subnet)
 
     async def pool(self, name: str) -> list[PoolUsage]:
         """All about the pool of this name."""

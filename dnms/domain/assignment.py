@@ -39,7 +39,7 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 def assign(
-    ledger: Ledger, leases: Iterable[Lease], *, client: bytes = b"", group: int, at: int, epoch: int, position: int
+    ledger: Ledger, leases: Iterable[Lease], *, client: bytes, group: int, at: int, epoch: int, position: int
 ) -> Terms:
     """What this `client`, the holder of `leases`, is told at the instant `at`, by a ledger folded up to `position`.
 

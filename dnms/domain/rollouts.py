@@ -149,6 +149,8 @@ class RollingOut:
         """Whether what was told is proven, or not waited for any longer, and has been so for the pause."""
         if self.status != "running" or at < self.since + waves.pause * MICROSECONDS:
             return False
+        if self.percent(waves) is None and not self.told:
+            return False  # nobody has come yet that could be the canary
         return not self.unproven or (self.is_late_alone(waves, at) and not self.silent(waves, at))
 
     def is_late_alone(self, waves: Rollout, at: int) -> bool:

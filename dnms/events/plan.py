@@ -73,6 +73,9 @@ class Rollout(Part, frozen=True, kw_only=True, omit_defaults=True):
     pause: int = 60  # seconds without a complaint, between the proof of one wave and the next
     within: Seconds = 300  # in which a node has to say what became of it
 
+    def __post_init__(self) -> None:
+        share_defaults(self)
+
 
 class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A link: its prefixes and its stateless data."""

@@ -15,7 +15,7 @@ from dnms.events.recorded import Event
 MAX_CLIENTS = 1_000
 """In one event and request; who has more to say does so again."""
 
-Clients = Annotated[tuple[ClientId, ...], msgspec.Meta(min_length=1, max_length=MAX_CLIENTS)]
+Clients = Annotated[tuple[ClientId, ...], msgspec.Meta(max_length=MAX_CLIENTS)]
 Failed = Literal["rolled-back", "refused", "silent"]
 """The node went back to what it had, could not do it, or has not said what became of it."""
 

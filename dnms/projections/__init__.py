@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dnms.projections import activity, addresses, configurations, events, history, nodes, pools
+from dnms.projections import activity, addresses, configurations, events, history, nodes, pools, rollouts
 
 PROJECTIONS = (
     events.PROJECTION,
@@ -16,5 +16,6 @@ PROJECTIONS = (
     history.PROJECTION,
     activity.PROJECTION,
     configurations.PROJECTION,
+    rollouts.PROJECTION,
 )
 """Every view."""

@@ -28,6 +28,7 @@ from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
 from dnms.agents.subnet.snapshot import Keeper, Snapshots, Whose
 from dnms.agents.subnet.start import reach, read_snapshot, waits
+from dnms.agents.subnet.waves import Waves
 from dnms.bus.clock import LogClock
 from dnms.bus.port import Log, LogDamaged, LogError, LogForked, Unavailable
 from dnms.disk.extensions import ExtensionError, load_strategies
@@ -239,6 +240,7 @@ async def _serve(link: Link, port: int, offer: Offer, books: Books, sessions: Se
         tasks.create_task(_push(books, sessions))
         tasks.create_task(Extending(books, sessions).run())
         tasks.create_task(Gateways(books, link).run())
+        tasks.create_task(Waves(books, lambda: (node for node, _ in sessions.nodes)).run())
 
 
 def fitting(offer: Offer) -> Offer:

@@ -105,7 +105,15 @@ class Away:
         if refused:
             self._books.outage.counts["refused"] += len(refused)
         books = self._books
-        terms = assign(books.ledger, leases, group=self._group, at=books.now(), epoch=0, position=books.position)
+        terms = assign(
+            books.ledger,
+            leases,
+            client=self._client,
+            group=self._group,
+            at=books.now(),
+            epoch=0,
+            position=books.position,
+        )
         self._tell(
             Assign(
                 assignment=terms.assignment,

@@ -44,6 +44,7 @@ from dnms.events.requests import (
     IdentifyNode,
     JoinNode,
 )
+from dnms.events.rollout import RolloutAborted, RolloutEnded, RolloutTold
 from dnms.events.seen import OutageEnded, SessionClosed, SessionOpened
 
 MAX_UNIDENTIFIED = 4_096
@@ -52,7 +53,18 @@ ABANDONED = "agent-restarted"
 """Why a session was closed whose agent ended without a word: killed, or by a power cut."""
 
 _TELLING = frozenset(
-    {PlanAdopted, AddressHeld, AddressDeprecated, AddressWithdrawn, GatewayAppeared, GatewayVanished, OutageGranted}
+    {
+        PlanAdopted,
+        AddressHeld,
+        AddressDeprecated,
+        AddressWithdrawn,
+        GatewayAppeared,
+        GatewayVanished,
+        OutageGranted,
+        RolloutTold,
+        RolloutAborted,
+        RolloutEnded,
+    }
 )
 """After these a node may be due something else. A set, since a start reads a million that are none of these."""
 
@@ -343,8 +355,11 @@ class Books:
                     )
                 self._plan_changed.set()  # another agent may have been behind ours
                 self._push(None)
-            elif isinstance(event, GatewayAppeared | GatewayVanished):
+            elif isinstance(event, GatewayAppeared | GatewayVanished | RolloutAborted | RolloutEnded):
                 self._push(None)
+            elif isinstance(event, RolloutTold):
+                for client in event.clients:
+                    self._push(client)
             elif isinstance(event, AddressHeld | AddressDeprecated | AddressWithdrawn | OutageGranted):
                 self._push(event.client)
 

@@ -18,6 +18,7 @@ from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.registration import Registration
 from dnms.agents.subnet.told import Told, ping_every
 from dnms.bus.port import LostRace, Unanswered, Unavailable
+from dnms.domain import rollouts
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import RETRY, assign
 from dnms.domain.leases import Lease
@@ -82,6 +83,7 @@ class ServedNode:
             books, books.observations, peer=self.peer, joining=joining, claims=claims, budget=self._budget
         )
         self._wanted: dict[tuple[int, Family], Association] = {}
+        self.report: heard.AppliedReport | None = None  # the newest of this session
         self._reported: tuple[int, int, frozenset[tuple[bytes, str]], bool, str] | None = None
         self.told: Told | None = None  # in this session
 
@@ -322,6 +324,7 @@ class ServedNode:
 
         What the node rolled back it does not decline: its leases stay as they are, the one to which it went back too.
         """
+        self.report = event
         outcomes = frozenset((item.address, item.outcome) for item in event.items)
         reported = (event.generation.epoch, event.generation.plan, outcomes, event.unproven, event.why)
         if reported != self._reported:
@@ -387,7 +390,7 @@ class ServedNode:
     @property
     def _is_observed(self) -> bool:
         """Whether the plan has nothing of it touched, so that it gets nothing."""
-        return self._books.ledger.adopted.stateless(self._registration.group).policy.mode == "observe"
+        return rollouts.told(self._books.ledger, self.client, self._registration.group).policy.mode == "observe"
 
     def _affords_lease(self) -> bool:
         return self._newcomers is None or self._newcomers.leases(self.peer, now=asyncio.get_running_loop().time())
@@ -423,6 +426,7 @@ class ServedNode:
         terms = assign(
             books.ledger,
             self._leases(),
+            client=self.client,
             group=self._registration.group,
             at=books.now(),
             epoch=0,

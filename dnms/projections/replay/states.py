@@ -47,6 +47,7 @@ PARTS: Final[dict[str, frozenset[str]]] = {
     "address": frozenset({"address", "kept_for", "kept_for_iaid", "planned", "quarantined_until"}),
     "binding": frozenset({"client", "iaid", "addresses", "kept", "counter"}),
     "adopted": frozenset(AdoptedPlan.__struct_fields__),
+    "rollout": frozenset({"plan", "status", "wave", "told", "unproven"}),
     "node": frozenset(
         {"client", "name", "duid", "hardware", "kernel", "subnet", "entered", "group", "subnets", "ready", "joined"}
     ),
@@ -166,6 +167,8 @@ def timed(values: dict[str, Any]) -> dict[str, Any]:
 def _of_ledger(ledger: Ledger, event: Event) -> Iterator[tuple[str, dict[str, Any] | None]]:
     if isinstance(event, PlanAdopted):
         yield "adopted", plain(ledger.plan, whole=True) if ledger.plan.position else None
+    if event.NAME.startswith("rollout."):
+        yield "rollout", _of_rollout(ledger)
     address, client = getattr(event, "address", None), getattr(event, "client", None)
     iaid = getattr(event, "iaid", None)
     if address is not None:
@@ -212,6 +215,19 @@ def _of_ledger(ledger: Ledger, event: Event) -> Iterator[tuple[str, dict[str, An
                 "counter": None if moved is None else ledger.remembered.counter(moved),
             },
         )
+
+
+def _of_rollout(ledger: Ledger) -> dict[str, Any] | None:
+    now = ledger.rollout
+    if now is None:
+        return None
+    return {
+        "plan": now.position,
+        "status": now.status,
+        "wave": now.wave,
+        "told": len(now.told),
+        "unproven": [client.hex() for client in now.unproven],
+    }
 
 
 def _of_shard(shard: NodeShard, client: bytes) -> dict[str, Any] | None:

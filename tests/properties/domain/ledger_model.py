@@ -309,7 +309,7 @@ class Model:
             case AddressUnheld():
                 self._unheld(event, request)
             case OutageGranted():
-                self._granted(event)
+                self._granted(event, at)
 
     def _unheld(self, event: AddressUnheld, request: Request) -> None:
         if isinstance(request, HoldAddress):  # in its place another one is kept that can be given
@@ -365,7 +365,7 @@ class Model:
             }
             assert not own or _block(address) in own, "all of a client's addresses are in its /64"
 
-    def _granted(self, event: OutageGranted) -> None:
+    def _granted(self, event: OutageGranted, at: int) -> None:
         had = self.holders.get(event.address)
         other = had is not None and (had.client, had.iaid) != (event.client, event.iaid)
         who = event.client, event.iaid
@@ -381,7 +381,8 @@ class Model:
             had.horizon = max(had.horizon, event.horizon)
             return
         client, until = self.promised.get(event.address, (b"", 0))
-        horizon = max(event.horizon, until if client == event.client else 0)
+        is_promised = client == event.client and until > at  # one that is over in this very commit is none
+        horizon = max(event.horizon, until if is_promised else 0)
         self._hold(event.address, Had(event.client, event.iaid, event.group, horizon))
 
     def _hold(self, address: bytes, had: Had) -> None:

@@ -34,6 +34,7 @@ from dnms.events.ip import parse_address
 from dnms.events.recorded import Event, Personal, Request
 from dnms.events.requests import (
     AdoptPlan,
+    AdvanceRollout,
     AllocateAddress,
     BlockAddress,
     CompleteNode,
@@ -47,9 +48,13 @@ from dnms.events.requests import (
     MergeOutage,
     MoveAddress,
     PartNode,
+    ProveRollout,
     ReleaseAddress,
     RenewAddress,
     ReportGateway,
+    SteerRollout,
+    StopRollout,
+    TellRollout,
     UnholdAddress,
     WithdrawAddress,
 )
@@ -103,6 +108,10 @@ subnet = "lan"
 address = "2001:db8:1:1::77"
 node = "0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c"
 """
+IN_WAVES = WIDE.replace(
+    'gateways = ["fe80::1", "fe80::2"]',
+    'gateways = ["fe80::1"]\nrollout = { canaries = 1, waves = [100], pause = 0 }',
+)
 NARROW = """
 [site]
 name = "golden"
@@ -265,9 +274,30 @@ def made() -> list[Record]:
         site.identify(7, f"restless-{number}")
     site.lease(ExpireAddresses(addresses=(four[3], four[4])))
     site.node(4, PartNode(client=client(4)))
+    roll_out(site)
     site.node(7, ForgetNode(client=client(7)))
     site.apply(NARROW)
     return site.records
+
+
+def roll_out(site: Site) -> None:
+    """Two plans in waves: one that is stopped, goes on and ends; one that is undone."""
+    site.apply(IN_WAVES)
+    plan = site.plan.state.position
+    for request in (
+        TellRollout(position=plan, clients=(client(1), client(2))),
+        ProveRollout(position=plan, clients=(client(1),)),
+        AdvanceRollout(position=plan, wave=0),
+        TellRollout(position=plan, clients=(client(2),)),
+        StopRollout(position=plan, client=client(2), why="rolled-back"),
+        SteerRollout(to="resume"),
+        SteerRollout(to="pause"),
+        SteerRollout(to="resume"),
+        AdvanceRollout(position=plan, wave=1),
+    ):
+        site.lease(request)
+    site.apply(IN_WAVES.replace("fe80::1", "fe80::2"))
+    site.lease(SteerRollout(to="abort"))
 
 
 def encoded(records: list[Record]) -> bytes:

@@ -236,6 +236,7 @@ class Node:
         self.state = state or NodeState()
         self.books = books
         self.taken: set[bytes] = set()
+        self.rolls_back = ""  # why it cannot keep what it is told
         self.configured: tuple[InterfaceAddress, ...] = ()  # what it has already, and registers
         self.now = 0.0
         self.heard: list[node_events.NodeEvent] = []
@@ -320,7 +321,9 @@ class Node:
             items = [
                 AppliedItem(address=each, outcome="duplicate" if each in self.taken else "usable") for each in wanted
             ]
-            self.session.applied(event.assignment.generation, items, self.now)
+            if self.rolls_back:
+                items = [AppliedItem(address=each, outcome="rolled-back") for each in wanted]
+            self.session.applied(event.assignment.generation, items, self.now, why=self.rolls_back)
             if duplicates := self.taken.intersection(wanted):
                 self.session.declined(duplicates, self.now)
 

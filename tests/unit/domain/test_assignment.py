@@ -5,7 +5,7 @@ import pytest
 from dnms.domain.assignment import assign
 from dnms.events.configuration import Assignment
 from dnms.events.ip import format_address
-from tests.unit.domain.clerk import Clerk
+from tests.unit.domain.clerk import Clerk, client
 
 PLAN = """
 [site]
@@ -51,7 +51,7 @@ NOBODYS, VOIP, GUESTS, WITHDRAWN = 0, 0x5A1E, 0x6E57, 0x7777
 
 
 def told(clerk: Clerk, group: int) -> Assignment:
-    return assign(clerk.ledger, (), group=group, at=0, epoch=0, position=1).assignment
+    return assign(clerk.ledger, (), client=client(1), group=group, at=0, epoch=0, position=1).assignment
 
 
 def texts(addresses: tuple[bytes, ...]) -> list[str]:

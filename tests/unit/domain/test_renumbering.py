@@ -24,7 +24,7 @@ DRAIN = 3_600  # of the pools
 def told(clerk: Clerk, number: int, *, at: int) -> dict[bytes, tuple[int, int, int]]:
     """Of each address of a client: prefix length, and for how long it is preferred and valid."""
     leases = [lease for kind in (6, 4) for lease in clerk.ledger.leases_of(client(number), 1, kind)]
-    terms = assign(clerk.ledger, leases, group=0, at=at * SECOND, epoch=0, position=1)
+    terms = assign(clerk.ledger, leases, client=client(number), group=0, at=at * SECOND, epoch=0, position=1)
     return {each.address: (each.prefix_length, each.preferred, each.valid) for each in terms.assignment.addresses}
 
 

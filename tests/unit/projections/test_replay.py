@@ -11,7 +11,7 @@ from dnms.bus.append import append
 from dnms.bus.memory import MemoryLog
 from dnms.domain.document import from_toml
 from dnms.domain.plan import PlanState
-from dnms.events import address, codec, gateway, node, plan, seen
+from dnms.events import address, codec, gateway, node, plan, rollout, seen
 from dnms.events.address import (
     AddressAllocated,
     AddressBlocked,
@@ -29,6 +29,7 @@ from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdenti
 from dnms.events.plan import PlanAdopted
 from dnms.events.recorded import Event, Personal
 from dnms.events.requests import AllocateAddress
+from dnms.events.rollout import RolloutBegun, RolloutTold
 from dnms.events.seen import (
     AppliedItem,
     ConfigurationApplied,
@@ -173,13 +174,23 @@ async def log() -> MemoryLog:
     return await logged(whole())
 
 
+async def test_a_rollout_is_shown_as_it_becomes() -> None:
+    begun, told = RolloutBegun(position=1), RolloutTold(position=1, clients=(ALICE,))
+    log = await logged([*whole(), ("ledger.lan", 7, (begun, told))])
+    *_, before, after = await shown(log)
+    status = {"plan": 1, "status": "running", "wave": 0}
+    assert before.before == {"rollout": None}
+    assert before.after == {"rollout": {**status, "told": 0, "unproven": []}}
+    assert after.after == {"rollout": {**status, "told": 1, "unproven": [ALICE.hex()]}}
+
+
 async def test_every_event_is_shown_in_order_with_what_it_changes(log: MemoryLog) -> None:
     steps = await shown(log)
     events = [event.NAME for _, _, events in whole() for event in events]
     assert [step.name for step in steps] == events
     assert [step.position for step in steps[:6]] == ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"]
     assert all(step.before != step.after for step in steps if step.name != "session.closed")
-    assert {part for step in steps for part in step.after} == set(PARTS)
+    assert {part for step in steps for part in step.after} == set(PARTS) - {"rollout"}
     for step in steps:
         for state in (step.before, step.after):
             assert all(part is None or part.keys() == PARTS[name] for name, part in state.items()), step
@@ -352,7 +363,14 @@ async def logged_more(log: MemoryLog) -> None:
     await append(log, f"dnms.{SITE}.node.0b", codec.encode(commit), expected=0)
 
 
-FAMILIES = {plan: "plan", node: "node.0a", address: "ledger.lan", gateway: "ledger.lan", seen: "seen.lan.east"}
+FAMILIES = {
+    plan: "plan",
+    node: "node.0a",
+    address: "ledger.lan",
+    gateway: "ledger.lan",
+    rollout: "ledger.lan",
+    seen: "seen.lan.east",
+}
 
 
 @pytest.mark.parametrize(
