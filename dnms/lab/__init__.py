@@ -25,6 +25,7 @@ SCENARIOS = {
     "reboot": "while no Subnet Agent is there, links go down and nodes lose power, and get back what they had",
     "renumber": "the subnet gets other prefixes and pools: nodes have both addresses, and lose no packet",
     "takeover": "nodes that configured themselves are observed, then taken over, while somebody is logged in on each",
+    "waves": "a wrong plan goes out in waves and stops at the first node, a right one reaches all",
 }
 """Every scenario: its name, which is its file's too (with _ for -), and what happens in it."""
 

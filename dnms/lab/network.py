@@ -71,6 +71,7 @@ class Addressing(msgspec.Struct, frozen=True):
     drain: int = 3_600  # seconds in which an address may still be used that another one takes the place of
     gateways: tuple[str, str] | None = None  # that the plan names instead of the router's
     policy: str = ""  # of all nodes, as a plan's table has it
+    rollout: str = ""  # likewise; empty: all are told at once
 
     @classmethod
     def for_nodes(cls, nodes: int) -> Addressing:
@@ -102,6 +103,7 @@ class Addressing(msgspec.Struct, frozen=True):
 
     def plan(self, site: str) -> str:
         """The plan of the lab, as an operator would write it."""
+        rollout = f"rollout = {{ {self.rollout} }}" if self.rollout else ""
         gateway6, gateway4 = self.gateways or ("fe80::1", format_address(self.gateway4))
         return f"""\
 [site]
@@ -112,6 +114,7 @@ name = "lab"
 prefixes = ["{self.prefix6}", "{self.prefix4}"]
 gateways = ["{gateway6}", "{gateway4}"]
 policy = {{ {self.policy} }}
+{rollout}
 dns = [{", ".join(f'"{server}"' for server in self.dns)}]
 search = ["lab.example"]
 strict = {str(self.strict).lower()}

@@ -100,6 +100,22 @@ class TakeoverReport(Report, frozen=True, kw_only=True):
         return super().passed and self.connections > 0 and not self.broken_connections and not self.strays_left
 
 
+class WavesReport(Report, frozen=True, kw_only=True):
+    """What else is said of a run in which plans went out in waves."""
+
+    canaries_lost: int  # nodes that were told the wrong plan, and went back to what they had
+    lost: int  # nodes that could not be reached after it
+    waves: list[int]  # of the right plan: how many nodes were told at once
+    seconds_to_stop: float
+    seconds_to_end: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went as it should."""
+        told = super().passed and self.canaries_lost == 1 and not self.lost
+        return told and self.waves[:1] == [1] and sum(self.waves) == self.nodes
+
+
 class LockoutReport(Report, frozen=True, kw_only=True):
     """What else is said of a run in which a change cut all nodes off."""
 

@@ -144,7 +144,7 @@ def _summary(report: Report) -> RenderableType:
     return Padding(table, (1, 0, 0, 0), expand=False)
 
 
-def more(counts: Mapping[str, float]) -> RenderableType:
+def more(counts: Mapping[str, float | list[int]]) -> RenderableType:
     """What one scenario alone counts, by the keys of its JSON."""
     table = Table.grid(padding=(0, 2))
     for name, count in counts.items():

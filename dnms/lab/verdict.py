@@ -77,7 +77,7 @@ async def verdict(stage: Stage, scenario: str) -> Outcome:
     return Outcome(report=report, tables=tables(report, machines, shown, way), wrong=tuple(wrong))
 
 
-def counted(outcome: Outcome, kind: type[Report], **counts: float) -> Outcome:
+def counted(outcome: Outcome, kind: type[Report], **counts: float | list[int]) -> Outcome:
     """The outcome with what a scenario has counted beside it: in a report of its own kind, and for people."""
     fields: dict[str, Any] = {name: getattr(outcome.report, name) for name in outcome.report.__struct_fields__}
     fields |= counts

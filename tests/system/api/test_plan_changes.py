@@ -92,3 +92,25 @@ async def test_while_a_large_ledger_is_looked_at_others_are_answered_and_the_led
     assert [(one["subnet"], one["leases"], one["withdrawn"]) for one in withdrawn] == [("lan", 1, 1)]
     after = (await api.post("/plan/diff", json=without(plan, pool=[]))).json()["subnets"]
     assert [one["leases"] for one in after] == [2]  # the old one is still to be drained
+
+
+async def test_a_rollout_is_shown_and_steered(api: httpx.AsyncClient) -> None:
+    """The example's log has one lease in the subnet `lan`, so somebody is to be told."""
+    subnet = {"name": "lan", "prefixes": ["2001:db8::/64"], "dns": ["2001:db8::53"], "rollout": {"canaries": 2}}
+    assert (await api.post("/plan", json=without(PLAN, subnet=[subnet]))).status_code == 200
+    assert (await get(api, "/rollouts"))["items"] == []
+    problem(await api.post("/rollouts/lan", json={"to": "pause"}), 409, "no-rollout")
+    problem(await api.post("/rollouts/nowhere", json={"to": "pause"}), 404, "not-found")
+    problem(await api.post("/rollouts/lan", json={"to": "stop"}), 400, "invalid-parameter")
+    # What adopts a plan for a ledger begins the rollout; here a reservation does, in the place of an agent.
+    await api.post("/addresses/2001:db8::99/reservation", json={"node": "00:04:0c"})
+    other = without(PLAN, subnet=[{**subnet, "dns": ["2001:db8::54"]}])
+    assert (await api.post("/plan", json=other)).status_code == 200
+    await api.post("/addresses/2001:db8::98/reservation", json={"node": "00:04:0d"})
+    paused = (await api.post("/rollouts/lan", json={"to": "pause"})).json()
+    assert (paused["subnet"], paused["events"]) == ("lan", ["rollout.paused"])
+    [row] = (await get(api, "/rollouts", min_seq=paused["position"]))["items"]
+    assert (row["subnet"], row["status"], row["wave"], row["told"]) == ("lan", "paused", "2 canaries", 0)
+    problem(await api.post("/rollouts/lan", json={"to": "pause"}), 409, "not-running")
+    for to, event in (("resume", "rollout.resumed"), ("abort", "rollout.aborted")):
+        assert (await api.post("/rollouts/lan", json={"to": to})).json()["events"] == [event]

@@ -309,6 +309,7 @@ def test_the_list_has_every_scenario() -> None:
         "reboot",
         "renumber",
         "takeover",
+        "waves",
     ]
 
 
@@ -347,6 +348,14 @@ def test_a_change_that_cuts_all_nodes_off_is_rolled_back_by_all(temporary: Path)
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert (report["rolled_back"], report["lost"]) == (4, 0)
+
+
+def test_a_wrong_plan_stops_at_the_canary_and_a_right_one_reaches_all(temporary: Path) -> None:
+    done = run(scenario("waves", 5))
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["canaries_lost"], report["lost"]) == (1, 0)
+    assert (report["waves"][0], sum(report["waves"])) == (1, 5)
 
 
 def test_what_somebody_else_changes_is_put_back(temporary: Path) -> None:

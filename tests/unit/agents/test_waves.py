@@ -48,20 +48,17 @@ class Link:
         told = [(node, node.state.assignment) for node in self.all]
         return [node for node, assignment in told if assignment and assignment.resolver.servers == (server,)]
 
-    async def second(self) -> None:
-        """Of the clock, in which agents look and tell those that are due something."""
-        self.clock.micros += SECOND
-        await asyncio.sleep(2 * LOOK)
-        for books, nodes in self.nodes.items():
-            touched = books.take_due()
-            for node in nodes:
-                if touched is None or node.client in touched:
-                    await node.served.push()
-                await node.talk()
-
     async def seconds(self, count: int) -> None:
+        """Of the clock, in each of which agents look and tell those that are due something."""
         for _ in range(count):
-            await self.second()
+            self.clock.micros += SECOND
+            await asyncio.sleep(2 * LOOK)
+            for books, nodes in self.nodes.items():
+                touched = books.take_due()
+                for node in nodes:
+                    if touched is None or node.client in touched:
+                        await node.served.push()
+                    await node.talk()
 
     def events(self, kind: type[E]) -> list[E]:
         return [event for event in self.log.events() if isinstance(event, kind)]
@@ -98,7 +95,7 @@ async def link(log: FrailLog, clock: Clock) -> AsyncIterator[Link]:
 async def test_one_then_half_then_all_are_told_and_each_only_once(link: Link) -> None:
     seen = list[int]()
     for _ in range(STEPS):
-        await link.second()
+        await link.seconds(1)
         seen.append(len(link.having(NEW_DNS)))
         if link.events(RolloutEnded):
             break
@@ -128,7 +125,7 @@ async def test_a_node_that_goes_back_stops_it_and_abort_puts_it_back(link: Link)
 
 
 async def test_a_canary_that_says_nothing_stops_it(link: Link) -> None:
-    await link.second()
+    await link.seconds(1)
     [told] = link.events(RolloutTold)
     link.clock.micros += 61 * SECOND
     for books in link.nodes:  # nobody talks any more
