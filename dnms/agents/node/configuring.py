@@ -158,8 +158,7 @@ class Configuring:
 
     async def _proof(self, assignment: Assignment, items: tuple[AppliedItem, ...], session: NodeSession | None) -> str:
         """What did not answer any more in the time that the policy gives; empty if all did. KernelError."""
-        now = asyncio.get_running_loop().time
-        until = now() + assignment.policy.confirm
+        now, until = asyncio.get_running_loop().time, self._confirming.until
         why = await self._confirming.prove(assignment, self._session_answers, until=min(until, now() + AT_ONCE))
         if why and now() < until:
             self._report(session, assignment, items, unproven=True)

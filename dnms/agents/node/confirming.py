@@ -52,6 +52,8 @@ class Confirming:
         self._reach = Reach()
         self._proven: Assignment | None = None  # its essence
         self._failed: Assignment | None = None  # the essence of what was rolled back last
+        self._trying: Assignment | None = None  # the essence of what is to be proven
+        self.until = 0.0  # when that has to have happened, by the event loop's clock
         self._why = ""
         self._pause = 0.0
         self._not_before = 0.0
@@ -63,7 +65,7 @@ class Confirming:
 
     def stands(self, assignment: Assignment) -> None:
         """This is proven, or has nothing to prove. NodeStateError."""
-        self._proven, self._failed, self._pause = essence(assignment), None, 0.0
+        self._proven, self._failed, self._pause, self._trying = essence(assignment), None, 0.0, None
         self._directory.end(self._machine.interface)
 
     async def begin(self, assignment: Assignment, snapshot: Snapshot) -> bool:
@@ -91,6 +93,9 @@ class Confirming:
                 boot=self._machine.boot(),
             )
             self._directory.begin(interface, unproven)
+        if essence(assignment) != self._trying:  # who is told the same once more has no more time for it
+            self._trying = essence(assignment)
+            self.until = asyncio.get_running_loop().time() + policy.confirm
         return True
 
     async def missing(self, assignment: Assignment, session_answers: Callable[[], Awaitable[bool]]) -> str:
@@ -126,7 +131,7 @@ class Confirming:
 
     async def roll_back(self, assignment: Assignment, why: str) -> None:
         """Go back, and do not try the same again for a while. KernelError, NodeStateError."""
-        self._failed, self._why = essence(assignment), why
+        self._failed, self._why, self._trying = essence(assignment), why, None
         self._pause = min(LONGEST_PAUSE, 2 * self._pause or FIRST_PAUSE)
         self._not_before = asyncio.get_running_loop().time() + self._pause
         await self.recover()
