@@ -12,6 +12,7 @@ import msgspec
 
 from dnms.cli.histories import Histories
 from dnms.projections.addresses.queries import AddressRow, NodeAddressRow, RegisteredRow
+from dnms.projections.effects.queries import SubscriberRow
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import DriftRow, NodeRow, SessionRow
 from dnms.projections.pools.queries import PoolRow
@@ -75,6 +76,10 @@ class Answers(Protocol):
 
     async def pool(self, name: str) -> list[PoolUsage]:
         """All about the pool of this name; several where leases last in a subnet from which it was moved."""
+        ...
+
+    async def subscribers(self) -> list[SubscriberRow]:
+        """Every instance of a subscriber that ever wrote to the log."""
         ...
 
     async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:

@@ -19,6 +19,7 @@ from dnms.cli.freshness import Doubt, Teller, doubt
 from dnms.cli.histories_from_api import ApiHistories
 from dnms.cli.http import Page
 from dnms.projections.addresses.queries import AddressRow
+from dnms.projections.effects.queries import SubscriberRow
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
@@ -81,6 +82,10 @@ class ApiAnswers:
     async def pools(self, *, subnet: str | None) -> list[PoolRow]:
         """Every pool."""
         return (await self._page("/pools", Page[PoolRow], {"subnet": subnet, **self._then})).items
+
+    async def subscribers(self) -> list[SubscriberRow]:
+        """Every instance of a subscriber that ever wrote to the log."""
+        return (await self._page("/subscribers", Page[SubscriberRow], self._then)).items
 
     async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:
         """The newest rollout of each subnet that had one."""

@@ -16,6 +16,8 @@ from dnms.disk.site import Site
 from dnms.events.ip import parse_address
 from dnms.kit.clock import SystemClock
 from dnms.projections.addresses import queries as addresses
+from dnms.projections.effects import queries as effects
+from dnms.projections.effects.queries import SubscriberRow
 from dnms.projections.events import queries as events
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes import queries as nodes
@@ -100,6 +102,11 @@ class ViewAnswers:
                 at=microseconds(reading.position.time) if self._at is not None else SystemClock().now(),
                 subnet=subnet,
             )
+
+    async def subscribers(self) -> list[SubscriberRow]:
+        """Every instance of a subscriber that ever wrote to the log."""
+        async with self._reading() as reading:
+            return await effects.subscribers(reading.db)
 
     async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:
         """The newest rollout of each subnet that had one."""

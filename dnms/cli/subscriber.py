@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
+import socket
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -15,17 +16,25 @@ from cyclopts import App, Parameter
 from dnms.bus import jetstream
 from dnms.bus.jetstream import JetStreamLog
 from dnms.bus.port import Unavailable
+from dnms.cli.asking import NOW, AskingThen
 from dnms.cli.exits import MACHINE, OK, USAGE, Failure
+from dnms.cli.listing import Listing, listed
 from dnms.cli.options import BUS_PORT, HOST, SITE, BusText, SiteDirectory
-from dnms.cli.rendering import Output, answer, facts, table
+from dnms.cli.rendering import Output, answer, facts, moment, say, table
 from dnms.disk.site import Site
 from dnms.disk.subscriber_state import SubscriberState
+from dnms.events.plan import Name
 from dnms.kit import logging
+from dnms.kit.clock import SystemClock
+from dnms.projections.effects.queries import SubscriberRow
 from dnms.subscribers import SUBSCRIBERS
+from dnms.subscribers.effects import Effects
 from dnms.subscribers.runner import Runner
 from dnms.subscribers.subscriber import ApplyError, Subscriber
 
 app = App(name="subscriber", help="Who acts on the log, such as the firewall: run one, list them.")
+
+COLUMNS = ("Subscriber", "Instance", "Position", "Applied", "Waited", "Fails")
 
 CONNECT_RETRY = 2.0  # seconds
 
@@ -35,31 +44,37 @@ State = Annotated[
     Parameter(help="Where it keeps by which log it acted. Without it: subscribers/ in the site's directory."),
 ]
 
+Instance = Annotated[
+    str | None, Parameter(help="How the log calls this one; two of one subscriber differ. Without it: the host's name.")
+]
+
 _logger = structlog.get_logger(__name__)
-
-
-class Listed(msgspec.Struct, frozen=True):
-    """A subscriber that can be run."""
-
-    name: str
-    about: str
 
 
 class Running(msgspec.Struct, frozen=True):
     """What is run, and up to where the log was folded when it first looked at all of it."""
 
     subscriber: str
+    instance: str
     site: str
     bus: str
     position: int
 
 
 @app.command(name="list")
-def list_(*, output: Output = "table") -> int:
-    """The subscribers that this release has, and what each is for."""
-    listed = [Listed(each.name, each.about) for each in SUBSCRIBERS]
-    answer(listed, lambda: [table(("Subscriber", "Keeps"), ((each.name, each.about) for each in listed))], output)
+def list_(*, asking: AskingThen = NOW, output: Listing = "table") -> int:
+    """The subscribers that ran for this site: what each applied last, how long that took, and whether it fails."""
+    found = asking.ask(lambda answers: answers.subscribers())
+    if not found:
+        known = "; ".join(f"{each.name}: {each.about}" for each in SUBSCRIBERS)
+        say(f"no subscriber has said anything yet; `dnms subscriber run NAME` runs one ({known})")
+    listed(found, SubscriberRow, lambda: [table(COLUMNS, map(_row, found))], output)
     return OK
+
+
+def _row(row: SubscriberRow) -> tuple[object, ...]:
+    failing = f"since {moment(row.failing_since)}: {row.why}, {row.text}" if row.failing_since else ""
+    return (row.subscriber, row.instance, row.position, row.applied, f"{row.waited_ms:.0f} ms", failing)
 
 
 @app.command
@@ -69,6 +84,7 @@ def run(
     bus: Bus = f"nats://{HOST}:{BUS_PORT}",
     site: SiteDirectory = SITE,
     state: State = None,
+    instance: Instance = None,
     output: Output = "table",
 ) -> int:
     """Run a subscriber on this machine, until SIGINT or SIGTERM: it keeps what is here as the site's log says.
@@ -81,12 +97,30 @@ def run(
         known = ", ".join(each.name for each in SUBSCRIBERS)
         raise Failure(USAGE, f"there is no subscriber {name!r}; expected one of {known}")
     logging.configure()
-    asyncio.run(_until_signalled(subscriber, bus, site, state, output))
+    asyncio.run(
+        _until_signalled(subscriber, bus=bus, site=site, state=state, instance=_instance(instance), output=output)
+    )
     return OK
 
 
+def _instance(given: str | None) -> str:
+    """The name of this instance; Failure if it cannot be one."""
+    name = given if given is not None else socket.gethostname().partition(".")[0].lower()
+    try:
+        return msgspec.convert(name, Name)
+    except msgspec.ValidationError:
+        text = f"--instance {name!r}: expected a name of lower-case letters, digits and hyphens, at most 63"
+        raise Failure(USAGE, text) from None
+
+
 async def _until_signalled(
-    subscriber: Subscriber[Any, Any], bus: str, site: Path, state: Path | None, output: Literal["table", "json"]
+    subscriber: Subscriber[Any, Any],
+    *,
+    bus: str,
+    site: Path,
+    state: Path | None,
+    instance: str,
+    output: Literal["table", "json"],
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -101,10 +135,11 @@ async def _until_signalled(
         return
     try:
         kept = SubscriberState(state or opened.path / "subscribers", subscriber.name)
-        runner = Runner(log, subscriber, kept, site=opened.name)
+        effects = Effects(log, subscriber.name, instance, site=opened.name, now=SystemClock().now)
+        runner = Runner(log, subscriber, kept, site=opened.name, effects=effects)
 
         def ready(position: int) -> None:
-            running = Running(subscriber.name, opened.name, bus, position)
+            running = Running(subscriber.name, instance, opened.name, bus, position)
             named = [(field, getattr(running, field)) for field in Running.__struct_fields__]
             answer(running, lambda: [facts(named)], output)
 

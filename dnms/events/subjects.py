@@ -46,3 +46,8 @@ def ledger(site: str, subnet: str) -> str:
 def seen(site: str, subnet: str, agent: str) -> str:
     """What one agent saw; written by that agent alone."""
     return f"dnms.{site}.seen.{subnet}.{agent}"
+
+
+def effect(site: str, subscriber: str, instance: str) -> str:
+    """What one instance of a subscriber did; written by that instance alone."""
+    return f"dnms.{site}.effect.{subscriber}.{instance}"

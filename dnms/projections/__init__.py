@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from dnms.projections import activity, addresses, configurations, events, history, nodes, pools, rollouts
+from dnms.projections import activity, addresses, configurations, effects, events, history, nodes, pools, rollouts
 
 PROJECTIONS = (
     events.PROJECTION,
@@ -17,5 +17,6 @@ PROJECTIONS = (
     activity.PROJECTION,
     configurations.PROJECTION,
     rollouts.PROJECTION,
+    effects.PROJECTION,
 )
 """Every view."""

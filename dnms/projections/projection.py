@@ -44,6 +44,8 @@ class Place(msgspec.Struct, frozen=True):
     family: str  # plan, node, ledger, seen, effect
     subnet: str = ""  # of ledger and seen
     agent: str = ""  # of seen
+    subscriber: str = ""  # of effect
+    instance: str = ""  # of effect
 
 
 @lru_cache(maxsize=4_096)  # a site has a few subjects a subnet; past that, splitting again is cheap
@@ -54,4 +56,6 @@ def place(subject: str) -> Place:
         return Place(family, subnet=rest[0])
     if family == "seen":
         return Place(family, subnet=rest[0], agent=rest[1])
+    if family == "effect":
+        return Place(family, subscriber=rest[0], instance=rest[1])
     return Place(family)

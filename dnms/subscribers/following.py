@@ -44,6 +44,8 @@ class Following(Generic[T]):
         self._wanted = folding.wanted()
         self._stale = False  # something may be wanted that is not in there yet
         self._acted = state.read()
+        self.since = 0
+        """When the log stored the first commit since the last look by which something else is wanted; 0: none."""
         self.complete = False
         """Whether the fold has reached the end of the log as read at the start. Past a gap it never comes."""
         self.position = Position(log.log_id)
@@ -115,6 +117,8 @@ class Following(Generic[T]):
         if acted is not None and stored.sequence == acted.sequence and commit.hex() != acted.commit:
             raise self._forked(f"{commit.hex()} is at {stored.sequence} now, and {acted.commit} was there")
         matters = self._folding.take(stored)
+        if matters and not self.since:
+            self.since = stored.stored_at
         self.position = Position(self.position.log_id, stored.sequence, commit)
         return matters
 

@@ -22,6 +22,7 @@ import structlog
 
 from dnms.bus.port import Log
 from dnms.disk.subscriber_state import SubscriberState, SubscriberStateError
+from dnms.subscribers.effects import Effects
 from dnms.subscribers.following import Following
 from dnms.subscribers.subscriber import Actual, ApplyError, Plan, Subscriber
 
@@ -59,6 +60,7 @@ class Runner(Generic[T, A]):
         state: SubscriberState,
         *,
         site: str,
+        effects: Effects | None = None,
         period: float = PERIOD,
         first_pause: float = FIRST_PAUSE,
     ) -> None:
@@ -67,6 +69,7 @@ class Runner(Generic[T, A]):
         self._world = subscriber.world()
         self._state = state
         self._site = site
+        self._effects = effects
         self._period = period
         self._first_pause = first_pause
         self._changed = asyncio.Event()
@@ -79,7 +82,8 @@ class Runner(Generic[T, A]):
         """Set at the first look that had the whole log."""
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[int], None] = lambda _: None) -> None:
-        """Run until `stop` is set, or until the log cannot be trusted: LogForked, LogDamaged, UnknownToThisRelease.
+        """Run until `stop` is set, or until the log cannot be trusted: LogForked, LogDamaged, UnknownToThisRelease,
+        Doubled.
 
         `ready` is called once, when it has looked with the whole log, with the sequence of the newest commit in it.
         SubscriberStateError if another one runs, or if it is not known by which log was acted last. What else is raised
@@ -91,6 +95,7 @@ class Runner(Generic[T, A]):
                 asyncio.create_task(following.run(self._changed.set)),
                 asyncio.create_task(self._keep(following, ready)),
                 asyncio.create_task(stop.wait()),
+                *([asyncio.create_task(self._effects.run())] if self._effects is not None else []),
             ]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -118,6 +123,8 @@ class Runner(Generic[T, A]):
                 why = error.why if isinstance(error, ApplyError) else "state"
                 self.counts.failed[why] += 1
                 self._logger.error("not applied", why=why, reason=str(error), again_in=pause)
+                if self._effects is not None:
+                    self._effects.failed(following.position.sequence, why, str(error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 self._changed.set()
@@ -130,6 +137,20 @@ class Runner(Generic[T, A]):
     async def _look(self, following: Following[T]) -> bool:
         """Compare and apply once; whether the whole log was known."""
         complete, wanted, position = following.complete, following.wanted, following.position.sequence
+        since, following.since = following.since, 0
+        try:
+            await self._compare(following, wanted, position, since=since if complete else 0)
+        except BaseException:
+            following.since = since or following.since  # it waits still
+            raise
+        self.position = position
+        self.counts.looked += 1
+        return complete
+
+    async def _compare(
+        self, following: Following[T], wanted: frozenset[T] | None, position: int, *, since: int
+    ) -> None:
+        complete = following.complete
         if wanted is None:
             await self._keep_all(complete=complete)
         else:
@@ -145,9 +166,9 @@ class Runner(Generic[T, A]):
                 self.counts.added += len(plan.add)
                 self.counts.dropped += len(plan.drop)
                 self._logger.info("applied", added=len(plan.add), dropped=len(plan.drop), position=position)
-        self.position = position
-        self.counts.looked += 1
-        return complete
+            # Also that nothing had to be done, where something else was wanted.
+            if self._effects is not None and not why and (plan.add or plan.drop or since):
+                self._effects.applied(position, plan, since=since if self.settled.is_set() else 0)
 
     async def _keep_all(self, *, complete: bool) -> None:
         """Nothing is known of what is wanted."""

@@ -18,6 +18,7 @@ from dnms.events import subjects
 from dnms.events.address import HashMoved
 from dnms.events.codec import EVENTS
 from dnms.events.commit import Stored
+from dnms.events.effect import EffectApplied, EffectFailed
 from dnms.events.ip import family, format_address
 from dnms.events.plan import (
     AdoptedPlan,
@@ -52,6 +53,7 @@ PARTS: Final[dict[str, frozenset[str]]] = {
         {"client", "name", "duid", "hardware", "kernel", "subnet", "entered", "group", "subnets", "ready", "joined"}
     ),
     "session": frozenset({"client", "agent", "peer", "registered", "applied"}),
+    "effect": frozenset({"subscriber", "instance", "position", "failing"}),
     "site": frozenset({"name", "level", "strict", "position"}),
     "realm": frozenset(Realm.__struct_fields__),
     "group": frozenset(Group.__struct_fields__),
@@ -82,12 +84,15 @@ class States:
         self._site = site
         self.replay = Replay(site, secret)
         self._sessions: dict[bytes, _Session] = {}
+        self._effects: dict[tuple[str, str], tuple[int, str]] = {}  # by subscriber and instance: position, why it fails
 
     def evolve(self, stored: Stored, event: Event) -> None:
         """Take in one of a commit's events. `domain.replay.Unfoldable`."""
         where = place(stored.subject)
         if where.family == "seen":
             self._see(event, where.agent)
+        elif where.family == "effect":
+            self._act(event, (where.subscriber, where.instance))
         self.replay.evolve(stored, event)
 
     def parts(self, stored: Stored, event: Event) -> Parts:
@@ -102,6 +107,10 @@ class States:
                 return {} if client is None else {"node": self.node(client)}
             case "plan":
                 return _of_plan(self.replay.plan, event)
+            case "effect":
+                position, failing = self._effects.get((where.subscriber, where.instance), (0, ""))
+                name = {"subscriber": where.subscriber, "instance": where.instance}
+                return {"effect": {**name, "position": position, "failing": failing}}
             case "seen":
                 client = getattr(event, "client", None)
                 return {} if client is None else {"session": self._session(client)}
@@ -128,6 +137,13 @@ class States:
             "registered": [format_address(each) for each in known.registered],
             "applied": {format_address(each): outcome for each, outcome in known.applied.items()},
         }
+
+    def _act(self, event: Event, who: tuple[str, str]) -> None:
+        match event:
+            case EffectApplied():
+                self._effects[who] = event.position, ""
+            case EffectFailed():
+                self._effects[who] = self._effects.get(who, (0, ""))[0], event.why
 
     def _see(self, event: Event, agent: str) -> None:
         client = getattr(event, "client", None)

@@ -27,6 +27,9 @@ class OurTable(msgspec.Struct, frozen=True):
 
     name: str = TABLE
 
+    def __str__(self) -> str:
+        return f"table inet {self.name}"
+
 
 class GroupSet(msgspec.Struct, frozen=True):
     """The set of one group and family."""
@@ -38,6 +41,9 @@ class GroupSet(msgspec.Struct, frozen=True):
     def name(self) -> str:
         """Its name in the kernel. A group's name may begin with a digit, and a set's may not; no group's has a `_`."""
         return f"{'_' if self.group[0].isdecimal() else ''}{self.group}-{self.family}"
+
+    def __str__(self) -> str:
+        return f"set {self.name}"
 
 
 class Member(msgspec.Struct, frozen=True):

@@ -133,9 +133,9 @@ async def running(
     log: Log, directory: Path, *, subscriber: Subscriber[Any, Any] = firewall.SUBSCRIBER, **options: float
 ) -> AsyncIterator[Runner[Any, Any]]:
     """A runner for as long as the context lasts; what it raises is raised."""
-    settings = {"period": PERIOD, "first_pause": PERIOD, **options}
+    period, pause = options.get("period", PERIOD), options.get("first_pause", PERIOD)
     state = SubscriberState(directory, subscriber.name)
-    runner = Runner(log, subscriber, state, site=SITE, **settings)
+    runner = Runner(log, subscriber, state, site=SITE, period=period, first_pause=pause)
     stop = asyncio.Event()
     task = asyncio.create_task(runner.run(stop))
     failed = asyncio.create_task(_first(task, asyncio.current_task()))

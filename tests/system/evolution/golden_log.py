@@ -27,7 +27,7 @@ from dnms.domain.document import from_toml
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
-from dnms.events import codec, seen, subjects
+from dnms.events import codec, effect, seen, subjects
 from dnms.events.address import AddressAllocated
 from dnms.events.commit import Commit, Stored
 from dnms.events.ip import parse_address
@@ -213,7 +213,10 @@ class Site:
         self.node(number, asked)
 
     def see(self, *events: Event) -> None:
-        subject = subjects.seen(SITE, "lan", "east")
+        self.write_own(subjects.seen(SITE, "lan", "east"), *events)
+
+    def write_own(self, subject: str, *events: Event) -> None:
+        """On a subject that is of one writer alone."""
         self.write(
             subject,
             Commit(
@@ -276,6 +279,7 @@ def made() -> list[Record]:
     site.node(4, PartNode(client=client(4)))
     roll_out(site)
     site.node(7, ForgetNode(client=client(7)))
+    site.write_own(subjects.effect(SITE, "firewall", "gate"), *(full(each) for each in effect.EVENTS))
     site.apply(NARROW)
     return site.records
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import socket
 import subprocess
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +20,7 @@ from tests.netns.subscribers.conftest import Machine
 from tests.system.cli.conftest import DNMS, HOUR, NAME, NOON, PATIENCE, PLAN, Served, dnms, serving, write
 from tests.system.subscribers.conftest import Subscriber, subscribed, until
 
+INSTANCE = socket.gethostname().partition(".")[0].lower()
 MEMBERS = 400
 KILLS = 12
 
@@ -63,11 +66,19 @@ def wait_until_it_says(subscriber: Subscriber, what: str) -> None:
     until(lambda: what in subscriber.log.read_bytes()[subscriber.begin :].decode())
 
 
+def applied(served: Served) -> list[dict[str, Any]]:
+    """The instances that have done all that the log has for them so far."""
+    done = dnms("subscriber", "list", "-o", "json", environment=served.environment)
+    rows: list[dict[str, Any]] = json.loads(done.out) if done.code == OK else []
+    return [row for row in rows if row["position"]]
+
+
 def test_it_follows_the_log_ends_when_asked_and_leaves_the_sets(machine: Machine, site: Path) -> None:
     def work() -> None:
         with serving(site) as served, subscribed(site, served.bus) as subscriber:
             assert subscriber.settled() == {
                 "subscriber": "firewall",
+                "instance": INSTANCE,
                 "site": NAME,
                 "bus": served.bus,
                 "position": 0,
@@ -77,6 +88,13 @@ def test_it_follows_the_log_ends_when_asked_and_leaves_the_sets(machine: Machine
             until(lambda: machine.sets() == {"voip-4": set(), "voip-6": set()})
             members = lease(served, members=3)
             until(lambda: machine.sets()["voip-6"] == members)
+            until(lambda: len(applied(served)) == 1)
+            [row] = applied(served)
+            assert (row["subscriber"], row["instance"], row["failing_since"]) == ("firewall", INSTANCE, None)
+            assert 0 < row["waited_ms"] < 60_000
+            done = dnms("audit", "--kind", "effect.applied", "-o", "json", environment=served.environment)
+            added = [text for event in json.loads(done.out) for text in event["fields"].get("added", ())]
+            assert {f"{member} in voip-6" for member in members} <= set(added)
             assert subscriber.end() == OK
             assert machine.sets()["voip-6"] == members
             log = subscriber.log.read_text()
@@ -161,9 +179,8 @@ def _run(words: list[str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(words, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
-def test_the_list_says_what_each_is_for() -> None:
-    listed = dnms("subscriber", "list", "-o", "json")
-    assert listed.code == OK
-    [firewall] = json.loads(listed.out)
-    assert firewall["name"] == "firewall"
-    assert "nftables set for each group" in firewall["about"]
+def test_the_list_says_who_could_be_run_where_nobody_has(site: Path) -> None:
+    with serving(site) as served:
+        listed = dnms("subscriber", "list", "-o", "json", environment=served.environment)
+    assert (listed.code, json.loads(listed.out)) == (OK, [])
+    assert "nftables set for each group" in listed.err

@@ -11,7 +11,7 @@ from dnms.bus.append import append
 from dnms.bus.memory import MemoryLog
 from dnms.domain.document import from_toml
 from dnms.domain.plan import PlanState
-from dnms.events import address, codec, gateway, node, plan, rollout, seen
+from dnms.events import address, codec, effect, gateway, node, plan, rollout, seen
 from dnms.events.address import (
     AddressAllocated,
     AddressBlocked,
@@ -190,7 +190,7 @@ async def test_every_event_is_shown_in_order_with_what_it_changes(log: MemoryLog
     assert [step.name for step in steps] == events
     assert [step.position for step in steps[:6]] == ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"]
     assert all(step.before != step.after for step in steps if step.name != "session.closed")
-    assert {part for step in steps for part in step.after} == set(PARTS) - {"rollout"}
+    assert {part for step in steps for part in step.after} == set(PARTS) - {"rollout", "effect"}
     for step in steps:
         for state in (step.before, step.after):
             assert all(part is None or part.keys() == PARTS[name] for name, part in state.items()), step
@@ -370,6 +370,7 @@ FAMILIES = {
     gateway: "ledger.lan",
     rollout: "ledger.lan",
     seen: "seen.lan.east",
+    effect: "effect.firewall.gate",
 }
 
 
