@@ -117,16 +117,14 @@ class _Uses:
     def write(self) -> None:
         self._rows.sort(key=itemgetter(0))  # neighbours are on one page
         self._cursor.executemany("INSERT OR REPLACE INTO history_use VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._rows)
+        gone: list[tuple[bytes, bytes]] = []
+        new: list[tuple[bytes, bytes, str, str]] = []
         for client, now in self._now.items():
             before = self._before[client]
-            self._cursor.executemany(
-                "DELETE FROM history_using WHERE client = ? AND address = ?",
-                [(client, address) for address in before.keys() - now.keys()],
-            )
-            self._cursor.executemany(
-                "INSERT OR REPLACE INTO history_using VALUES (?, ?, ?, ?)",
-                [(client, address, *use) for address, use in now.items() if before.get(address) != use],
-            )
+            gone += [(client, address) for address in before.keys() - now.keys()]
+            new += [(client, address, *use) for address, use in now.items() if before.get(address) != use]
+        self._cursor.executemany("DELETE FROM history_using WHERE client = ? AND address = ?", gone)
+        self._cursor.executemany("INSERT OR REPLACE INTO history_using VALUES (?, ?, ?, ?)", new)
         self._cursor.executemany("INSERT OR REPLACE INTO history_client VALUES (?, ?)", self._latest.items())
 
     def _load(self, client: bytes) -> None:
