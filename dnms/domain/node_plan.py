@@ -100,13 +100,21 @@ def plan_node(snapshot: Snapshot, link_index: int, assignment: Assignment) -> No
             if held.interface == link_index and held.origin == "managed" and held.address not in wanted
         ),
         remove_routes=tuple(route for route in strays if route.protocol == PROTOCOL),
-        resolver=assignment.resolver if assignment.resolver not in (snapshot.resolver, Resolver()) else None,
+        resolver=None
+        if assignment.resolver == Resolver() or _said(assignment.resolver) == _said(snapshot.resolver)
+        else assignment.resolver,
         leave_addresses=tuple(held for held in others if not is_kept(held.address, policy)),
         leave_routes=tuple(
             route for route in strays if route.protocol != PROTOCOL and route.destination.family in families
         ),
         optimistic=policy.optimistic,
     )
+
+
+def _said(resolver: Resolver) -> Resolver:
+    """As every program says it: each once, and no domain with the root's dot."""
+    search = (domain.rstrip(".") for domain in resolver.search)
+    return Resolver(servers=tuple(dict.fromkeys(resolver.servers)), search=tuple(dict.fromkeys(search)))
 
 
 def is_kept(address: bytes, policy: Policy) -> bool:

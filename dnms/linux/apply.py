@@ -19,7 +19,7 @@ from dnms.domain.node_plan import NodePlan, WantedRoute
 from dnms.domain.node_settings import ACCEPT_RA
 from dnms.events.configuration import AssignedAddress, InterfaceAddress, Link
 from dnms.events.ip import family, is_link_local
-from dnms.linux import arp, before, resolver, sysctl
+from dnms.linux import arp, before, name_servers, sysctl
 from dnms.linux.dad import DAD_TIMEOUT, DUPLICATE, USABLE, DadWatch
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE, MANAGED
@@ -84,7 +84,8 @@ async def apply(
     if plan.resolver is not None and (not outcomes or USABLE in outcomes.values()):
         begin("resolver")
         try:
-            resolver.write(resolv_conf, plan.resolver, state=state)
+            way = await name_servers.in_use(interface, application.link.index, state=state, resolv_conf=resolv_conf)
+            await way.write(plan.resolver)
         except (KernelError, ValueError) as error:
             log.warning("resolver not written", reason=str(error))
     return outcomes
