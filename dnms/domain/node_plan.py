@@ -53,6 +53,7 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
     remove_addresses: tuple[InterfaceAddress, ...] = ()
     remove_routes: tuple[Route, ...] = ()
     resolver: Resolver | None = None  # None: leave it
+    ntp: tuple[bytes, ...] = ()  # all that are wanted; of a node's time servers DNMS knows only its own
     leave_addresses: tuple[InterfaceAddress, ...] = ()  # until the change is proven and no socket uses them
     leave_routes: tuple[Route, ...] = ()  # until the change is proven
     optimistic: bool = False  # IPv6 addresses are used while DAD goes on
@@ -103,6 +104,7 @@ def plan_node(snapshot: Snapshot, link_index: int, assignment: Assignment) -> No
         resolver=None
         if assignment.resolver == Resolver() or _said(assignment.resolver) == _said(snapshot.resolver)
         else assignment.resolver,
+        ntp=assignment.ntp,
         leave_addresses=tuple(held for held in others if not is_kept(held.address, policy)),
         leave_routes=tuple(
             route for route in strays if route.protocol != PROTOCOL and route.destination.family in families

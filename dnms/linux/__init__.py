@@ -1,4 +1,4 @@
-"""The kernel of this machine: netlink, DAD and ARP, sysctls, sockets for discovery, DNS servers, and applying
+"""The kernel of this machine: netlink, DAD and ARP, sysctls, sockets for discovery, DNS and time servers, and applying
 a plan.
 
 Everything acts on the network namespace of the thread that calls it. Sockets are opened when an object is made and not

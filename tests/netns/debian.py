@@ -18,11 +18,11 @@ from dnms.cli.doctor import InstallError, install_packages
 from dnms.linux.namespaces import mount_tmpfs, search_path
 
 UNPACKED = Path(sys.prefix) / "debian"
-PACKAGES = ("openresolv", "resolvconf", "systemd-resolved")
+PACKAGES = ("chrony", "openresolv", "resolvconf", "systemd-resolved", "systemd-timesyncd")
 INSTALLED = ("dbus-daemon", "systemd")
 """What those need and what harms nobody: it starts nothing here."""
 
-USERS = {"systemd-resolve": 64990}
+USERS = {"systemd-resolve": 64990, "systemd-timesync": 64991, "_chrony": 64992}
 """Those that the packages would make."""
 
 

@@ -1,17 +1,22 @@
-"""Programs that look names up, really running in mounts of their own (`debian.use`)."""
+"""Programs that look names up and keep the time, really running in mounts of their own (`debian.use`)."""
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from dnms.linux.namespaces import mount_tmpfs
 from tests.netns import debian
 
 ETC = Path("/etc")
+CHRONY_CONF = Path("/etc/chrony/chrony.conf")
 STUB = Path("/run/systemd/resolve/stub-resolv.conf")
 
 BUS = Path("/run/dbus/system_bus_socket")
@@ -120,3 +125,79 @@ def own(folder: Path, user: str, *, mode: int = 0o755) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(mode)
     shutil.chown(folder, user, user)
+
+
+TIMESYNCD_PID = Path("/run/timesyncd.pid")
+SYSTEMCTL = """#!/bin/sh
+test "$*" = "try-restart systemd-timesyncd.service" || exit 1
+kill -9 $(cat /run/timesyncd.pid)
+/usr/lib/systemd/systemd-timesyncd & # it keeps what is open
+echo $! > /run/timesyncd.pid
+until grep -q systemd-timesyn /proc/$!/comm; do :; done
+"""
+"""There is no systemd that could do it."""
+
+
+@contextmanager
+def timesyncd(folder: Path) -> Iterator[None]:
+    """It runs, and `systemctl` restarts it."""
+    debian.use(folder, "systemd-timesyncd")
+    Path("/run/systemd/system").mkdir(parents=True)
+    own(Path("/run/systemd/timesync"), "systemd-timesync")
+    mount_tmpfs(Path("/var/lib/systemd"), size=1 << 20)
+    Path("/var/lib/systemd").chmod(0o755)
+    own(Path("/var/lib/systemd/timesync"), "systemd-timesync")
+    systemctl = Path("/usr/bin/systemctl")
+    systemctl.unlink(missing_ok=True)
+    systemctl.write_text(SYSTEMCTL)
+    systemctl.chmod(0o755)
+    with system_bus(), _replaced("/usr/lib/systemd/systemd-timesyncd", TIMESYNCD_PID):
+        until(lambda: "timesync1" in bus_names())
+        yield
+
+
+@contextmanager
+def _replaced(program: str, pid: Path) -> Iterator[None]:
+    """A daemon which is started anew meanwhile by somebody else, who writes its number into a file."""
+    process = subprocess.Popen((program,), stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    pid.write_text(f"{process.pid}\n")
+    try:
+        yield
+    finally:
+        with suppress(ProcessLookupError):
+            os.kill(int(pid.read_text()), signal.SIGKILL)
+        process.kill()
+        process.wait(5)
+
+
+def timesyncds_servers() -> list[str]:
+    """What it has been configured with; empty while it is starting."""
+    path, name = "/org/freedesktop/timesync1", "org.freedesktop.timesync1"
+    words = ("busctl", "--system", "get-property", name, path, f"{name}.Manager", "SystemNTPServers")
+    said = subprocess.run(words, capture_output=True, text=True, check=False, timeout=10).stdout
+    return [word.strip('"') for word in said.split()[2:]]
+
+
+def have_chrony(folder: Path) -> None:
+    """It is installed, as its package configures it."""
+    debian.use(folder, "chrony")
+    shutil.copy("/usr/share/chrony/chrony.conf", CHRONY_CONF)
+
+
+@contextmanager
+def chronyd() -> Iterator[None]:
+    """The daemon, which leaves the clock alone and asks nobody outside."""
+    text = CHRONY_CONF.read_text()
+    CHRONY_CONF.write_text(re.sub("^(pool|keyfile|ntsdumpdir|logdir|makestep|rtcsync)", "#", text, flags=re.MULTILINE))
+    with CHRONY_CONF.open("a") as file:
+        file.write("driftfile /run/chrony/drift\ncmdport 0\nport 0\n")
+    own(Path("/run/chrony"), "_chrony", mode=0o750)
+    with running("/usr/sbin/chronyd", "-x", "-d"):
+        until(lambda: subprocess.run(("chronyc", "tracking"), capture_output=True, check=False).returncode == 0)
+        yield
+
+
+def chronys_servers() -> set[str]:
+    """Those that it asks."""
+    done = subprocess.run(("chronyc", "-c", "-n", "sources"), capture_output=True, text=True, check=True, timeout=10)
+    return {line.split(",")[2] for line in done.stdout.splitlines()}

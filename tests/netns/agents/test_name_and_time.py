@@ -1,4 +1,4 @@
-"""A Node Agent on machines with systemd-resolved, resolvconf and openresolv, which really run."""
+"""A Node Agent on machines with systemd-resolved, resolvconf, openresolv and chrony, which really run."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from dnms.events.ip import format_address
+from dnms.events.ip import format_address, parse_address
 from dnms.events.seen import ConfigurationDrifted
 from tests.netns import services
-from tests.netns.agents.conftest import PLAN, Network, configurations
+from tests.netns.agents.conftest import PLAN, Mounted, Network, configurations
 from tests.netns.agents.test_confirm import applied, settled
 from tests.netns.agents.test_drift import SEEN_WITHIN, told
 from tests.netns.agents.test_takeover import change
 
 NAMES = PLAN.replace("dns =", 'policy = { confirm = 3 }\nsearch = ["Lab.example."]\ndns =', 1)
 WRONG = NAMES.replace('"fe80::1", "192.0.2.1"', '"fe80::77", "192.0.2.77"').replace("5::53", "5::54")
+TIMES = PLAN.replace("dns =", 'ntp = ["2001:db8:5::123", "192.0.2.123"]\ndns =', 1)
 
 
 class Machine(msgspec.Struct, frozen=True):
@@ -46,6 +47,14 @@ def openresolv(folder: Path) -> Iterator[None]:
 def resolved(folder: Path) -> Iterator[None]:
     with services.systemd_resolved(folder):
         services.resolvectl("dns", "eth0", "192.0.2.66")
+        yield
+
+
+@contextmanager
+def chrony(folder: Path) -> Iterator[None]:
+    services.have_chrony(folder)
+    services.link("/nowhere")
+    with services.chronyd():
         yield
 
 
@@ -86,3 +95,33 @@ async def test_dns_is_set_kept_put_back_rolled_back_and_given_back(network: Netw
     mounted.leave()
     shown = mounted.run(*machine.show)
     assert ("192.0.2.66" in shown, "2001:db8:5" in shown) == (True, False)
+
+
+async def test_time_servers_are_set_for_chrony_and_go_with_the_plan_and_when_dnms_leaves(network: Network) -> None:
+    network.plan = TIMES
+    network.serve()
+    mounted = network.live_on(chrony)
+    await settled(network)
+    assert asked(mounted) == {"2001:db8:5::123", "192.0.2.123"}
+    assert {item.outcome for item in applied(network)[-1].items} == {"usable"}
+    await change(network, PLAN)
+    await network.until(lambda: asked(mounted) == set())
+    await change(network, TIMES)
+    await network.until(lambda: asked(mounted) == {"2001:db8:5::123", "192.0.2.123"})
+    mounted.leave()
+    assert asked(mounted) == set()
+
+
+async def test_time_servers_that_nothing_uses_are_told(network: Network) -> None:
+    network.plan = TIMES
+    network.serve()
+    network.live_on(resolved)
+    await settled(network)
+    outcomes = {item.address: item.outcome for item in applied(network)[-1].items}
+    assert {outcomes[parse_address(each)] for each in ("2001:db8:5::123", "192.0.2.123")} == {"no-time-service"}
+    assert sorted(outcomes.values()) == ["no-time-service", "no-time-service", "usable", "usable"]
+
+
+def asked(mounted: Mounted) -> set[str]:
+    """The servers that chrony asks."""
+    return {line.split(",")[2] for line in mounted.run("chronyc", "-c", "-n", "sources").splitlines()}

@@ -286,7 +286,7 @@ def by_hand(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def no_program(folder: Path) -> Iterator[None]:
-    debian.use(folder)
+    debian.use(folder, "chrony")
     services.link("/run/resolvconf/resolv.conf")
     Path("/run/resolvconf").mkdir()
     yield
