@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help venv packages demo check test other bench bench-alloc bench-views golden openapi clean
+.PHONY: help venv packages debian demo check test other bench bench-alloc bench-views golden openapi clean
 
 help:
 	@echo 'make demo    runs the main job on this machine: $(NODES) nodes and $(AGENTS) Subnet Agents in network namespaces'
@@ -41,6 +41,10 @@ $(STAMP): pyproject.toml constraints.txt
 packages: venv
 	@$(BIN)/dnms doctor --install
 
+# What the tests need of Debian and must not be installed: it would take resolv.conf over.
+debian: venv
+	@$(BIN)/python -m tests.netns.debian
+
 demo: packages
 	$(BIN)/dnms lab run basic --nodes $(NODES) --agents $(AGENTS)
 
@@ -51,7 +55,7 @@ check: venv
 	$(BIN)/lint-imports
 
 # One worker a core, each with a half of the files, whose fixtures it makes once; who is done first takes of the other's.
-test: check packages
+test: check packages debian
 	$(BIN)/pytest --numprocesses auto --dist worksteal
 
 # asyncio ends TLS differently from release to release; Debian 12 has 3.11.2, and the newest 3.11 forgives more.

@@ -53,6 +53,7 @@ class NodePlan(msgspec.Struct, frozen=True, kw_only=True):
     remove_addresses: tuple[InterfaceAddress, ...] = ()
     remove_routes: tuple[Route, ...] = ()
     resolver: Resolver | None = None  # None: leave it
+    ntp: tuple[bytes, ...] = ()  # all that are wanted; of a node's time servers DNMS knows only its own
     leave_addresses: tuple[InterfaceAddress, ...] = ()  # until the change is proven and no socket uses them
     leave_routes: tuple[Route, ...] = ()  # until the change is proven
     optimistic: bool = False  # IPv6 addresses are used while DAD goes on
@@ -100,13 +101,22 @@ def plan_node(snapshot: Snapshot, link_index: int, assignment: Assignment) -> No
             if held.interface == link_index and held.origin == "managed" and held.address not in wanted
         ),
         remove_routes=tuple(route for route in strays if route.protocol == PROTOCOL),
-        resolver=assignment.resolver if assignment.resolver not in (snapshot.resolver, Resolver()) else None,
+        resolver=None
+        if assignment.resolver == Resolver() or _said(assignment.resolver) == _said(snapshot.resolver)
+        else assignment.resolver,
+        ntp=assignment.ntp,
         leave_addresses=tuple(held for held in others if not is_kept(held.address, policy)),
         leave_routes=tuple(
             route for route in strays if route.protocol != PROTOCOL and route.destination.family in families
         ),
         optimistic=policy.optimistic,
     )
+
+
+def _said(resolver: Resolver) -> Resolver:
+    """As every program says it: each once, and no domain with the root's dot."""
+    search = (domain.rstrip(".") for domain in resolver.search)
+    return Resolver(servers=tuple(dict.fromkeys(resolver.servers)), search=tuple(dict.fromkeys(search)))
 
 
 def is_kept(address: bytes, policy: Policy) -> bool:

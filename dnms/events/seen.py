@@ -73,7 +73,7 @@ class AppliedItem(Part, frozen=True, kw_only=True, omit_defaults=True):
     """What became of one assigned address."""
 
     address: Address
-    outcome: str  # usable, duplicate, refused, rolled-back
+    outcome: str  # usable, duplicate, refused, rolled-back; of a time server that nothing there uses: no-time-service
 
 
 class ConfigurationApplied(Event, frozen=True, kw_only=True, omit_defaults=True):

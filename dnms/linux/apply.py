@@ -19,14 +19,14 @@ from dnms.domain.node_plan import NodePlan, WantedRoute
 from dnms.domain.node_settings import ACCEPT_RA
 from dnms.events.configuration import AssignedAddress, InterfaceAddress, Link
 from dnms.events.ip import family, is_link_local
-from dnms.linux import arp, before, resolver, sysctl
+from dnms.linux import arp, before, name_servers, sysctl, time_servers
 from dnms.linux.dad import DAD_TIMEOUT, DUPLICATE, USABLE, DadWatch
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE, MANAGED
 from dnms.linux.netlink import Netlink
 from dnms.linux.solicitation import solicit_routers
 
-REFUSED = "refused"
+REFUSED, NO_TIME_SERVICE = "refused", "no-time-service"
 
 RESOLV_CONF = Path("/etc/resolv.conf")
 
@@ -45,6 +45,7 @@ STEPS = (
     "deprecation",
     "removal",
     "resolver",
+    "time servers",
 )
 """In their order, but that both families go side by side. A node can be reached whichever of them was the last that its
 agent came to."""
@@ -66,7 +67,8 @@ async def apply(
     resolv_conf: Path = RESOLV_CONF,
     dad_timeout: float = DAD_TIMEOUT,
 ) -> dict[bytes, str]:
-    """Change the interface as planned. For each wanted address: `usable`, `duplicate` or `refused`.
+    """Change the interface as planned. For each wanted address: `usable`, `duplicate` or `refused`; and for each time
+    server `no-time-service`, where this machine has none that could use it.
 
     An address that is not usable is not left behind. What was before is kept in the directory `state`, for
     `give_back`. KernelError only for what stops everything: no interface, no right to change it, no place to keep.
@@ -84,9 +86,14 @@ async def apply(
     if plan.resolver is not None and (not outcomes or USABLE in outcomes.values()):
         begin("resolver")
         try:
-            resolver.write(resolv_conf, plan.resolver, state=state)
+            way = await name_servers.in_use(interface, application.link.index, state=state, resolv_conf=resolv_conf)
+            await way.write(plan.resolver)
         except (KernelError, ValueError) as error:
             log.warning("resolver not written", reason=str(error))
+    if not outcomes or USABLE in outcomes.values():
+        begin("time servers")
+        if not await time_servers.write(interface, plan.ntp):
+            outcomes |= {server: NO_TIME_SERVICE for server in plan.ntp if server not in outcomes}
     return outcomes
 
 

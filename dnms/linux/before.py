@@ -6,11 +6,20 @@ from pathlib import Path
 
 import msgspec
 
-from dnms.events.configuration import InterfaceAddress, Route
+from dnms.events.configuration import InterfaceAddress, Resolver, Route
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import MANAGED, RTPROT_DHCP, RTPROT_KERNEL, RTPROT_RA
 
 FILE = "before.{}.json"
+
+
+class ResolverBefore(msgspec.Struct, frozen=True, kw_only=True):
+    """What systemd-resolved or resolvconf had; resolv.conf is kept as the file that it is."""
+
+    said: Resolver  # as it was read, of whoever it was
+    servers: tuple[tuple[int, bytes, int, str], ...] = ()  # the interface's own: family, address, port, TLS name
+    domains: tuple[tuple[str, bool], ...] = ()  # the interface's own, and whether they are not searched in
+    default_route: bool = False  # whether it is asked for what no other interface is asked for
 
 
 class Before(msgspec.Struct, kw_only=True):
@@ -20,6 +29,7 @@ class Before(msgspec.Struct, kw_only=True):
     mtu: int = 0  # bytes; 0: it was not changed
     addresses: list[InterfaceAddress] = []
     routes: list[Route] = []
+    resolvers: dict[str, ResolverBefore] = {}  # by program: a machine may come to use another one
 
 
 def load(state: Path, interface: str) -> Before:
@@ -38,6 +48,7 @@ def keep(
     mtu: int = 0,
     addresses: tuple[InterfaceAddress, ...] = (),
     routes: tuple[Route, ...] = (),
+    resolvers: dict[str, ResolverBefore] | None = None,
 ) -> None:
     """Add to what is kept, before it is changed or removed. KernelError if it cannot be kept.
 
@@ -50,6 +61,7 @@ def keep(
         mtu=before.mtu or mtu,
         addresses=before.addresses + [each for each in addresses if _is_set(each) and _key(each) not in known],
         routes=before.routes + [each for each in routes if _is_set(each) and each not in before.routes],
+        resolvers={**(resolvers or {}), **before.resolvers},
     )
     if fresh == before:
         return

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import structlog
 
-from dnms.linux import before, resolver, sysctl
+from dnms.linux import before, name_servers, sysctl, time_servers
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_NOPREFIXROUTE, MANAGED
 from dnms.linux.netlink import Netlink
@@ -16,9 +16,10 @@ log = structlog.get_logger(__name__)
 
 
 async def give_back(netlink: Netlink, *, interface: str, state: Path, resolv_conf: Path) -> None:
-    """Undo every `apply` on this interface: addresses, routes, settings, resolver. KernelError if it is not allowed.
+    """Undo every `apply` on this interface: addresses, routes, settings, DNS and time servers.
 
-    Routers are asked for an advertisement, so autoconfiguration is back within seconds if it was on.
+    KernelError if it is not allowed. Routers are asked for an advertisement, so autoconfiguration is back within
+    seconds if it was on.
     """
     link = await netlink.link(interface)
     was = before.load(state, interface)
@@ -34,7 +35,8 @@ async def give_back(netlink: Netlink, *, interface: str, state: Path, resolv_con
             await netlink.set_mtu(link.index, was.mtu)
         except KernelError as error:
             log.warning("MTU not brought back", interface=interface, reason=str(error))
-    resolver.restore(resolv_conf, state=state)
+    await name_servers.give_back(interface, link.index, state=state, resolv_conf=resolv_conf)
+    await time_servers.write(interface, ())
     for address in was.addresses:
         try:
             await netlink.add_address(

@@ -40,20 +40,23 @@ def _lines(path: Path) -> list[list[str]]:
     return [line.split() for line in text.splitlines() if line.split() and line[0] not in "#;"]
 
 
+def lines(resolver: Resolver) -> list[str]:
+    """As resolv.conf(5) has it. ValueError for a domain that would break the file."""
+    for domain in resolver.search:
+        if not domain or any(not character.isprintable() or character.isspace() for character in domain):
+            raise ValueError(f"{domain!r} is no search domain")
+    said = [f"nameserver {format_address(server)}" for server in resolver.servers]
+    return ["search " + " ".join(resolver.search), *said] if resolver.search else said
+
+
 def write(path: Path, resolver: Resolver, *, state: Path) -> bool:
     """Write these servers and domains, keeping lines of `options` and `sortlist`; false if the file says so already.
 
     What was there before the first time is kept in the directory `state`. ValueError for a domain that would break
     the file, KernelError if it cannot be written.
     """
-    for domain in resolver.search:
-        if not domain or any(not character.isprintable() or character.isspace() for character in domain):
-            raise ValueError(f"{domain!r} is no search domain")
     kept = [" ".join(words) for words in _lines(path) if words[0] in ("options", "sortlist")]
-    lines = [f"nameserver {format_address(server)}" for server in resolver.servers]
-    if resolver.search:
-        lines.insert(0, "search " + " ".join(resolver.search))
-    content = (HEADER + "".join(f"{line}\n" for line in lines + kept)).encode()
+    content = (HEADER + "".join(f"{line}\n" for line in lines(resolver) + kept)).encode()
     try:
         if not path.is_symlink() and path.exists() and path.read_bytes() == content:
             return False
@@ -82,6 +85,40 @@ def restore(path: Path, *, state: Path) -> bool:
     except OSError as error:
         raise KernelError.from_errno(error.errno or 0, f"restore {path}") from error
     return True
+
+
+def before(path: Path, *, state: Path) -> Resolver | None:
+    """What was read before the first `write`; None if nothing was ever written."""
+    backup = state / BACKUP
+    if backup.is_symlink():
+        return read(path.parent / backup.readlink())
+    if backup.exists():
+        return read(backup)
+    return Resolver() if (state / ABSENT).exists() else None
+
+
+class ResolverFile:
+    """The file as one of the ways in which a machine has its servers."""
+
+    def __init__(self, path: Path, state: Path) -> None:
+        self._path = path
+        self._state = state
+
+    async def read(self) -> Resolver:
+        """As `read`."""
+        return read(self._path)
+
+    async def write(self, wanted: Resolver) -> bool:
+        """As `write`."""
+        return write(self._path, wanted, state=self._state)
+
+    async def restore(self) -> bool:
+        """As `restore`."""
+        return restore(self._path, state=self._state)
+
+    def before(self) -> Resolver | None:
+        """As `before`."""
+        return before(self._path, state=self._state)
 
 
 def _keep(path: Path, state: Path) -> None:

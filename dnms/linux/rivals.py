@@ -33,7 +33,7 @@ def rivals(interface: str, index: int, *, root: Path = Path("/")) -> tuple[Rival
 
 def _managers(interface: str, index: int, root: Path) -> Iterator[Rival]:
     """Daemons that say below /run which interfaces they have, while they run in this namespace."""
-    running = {name for name, _ in _processes(root)}
+    running = {name for name, _ in processes(root)}
     if "NetworkManager" in running:
         device = _read(root / f"run/NetworkManager/devices/{index}")
         if re.search(r"^managed=(true|1)$", device, re.MULTILINE):
@@ -68,7 +68,7 @@ _TO_A_MANAGER = (
 
 def _clients(interface: str, root: Path) -> Iterator[Rival]:
     """Clients that were started for this interface, or, without one, for all."""
-    for name, process in _processes(root):
+    for name, process in processes(root):
         if name not in _ADVICE:
             continue
         words = _read(process / "cmdline").split("\0")
@@ -107,7 +107,7 @@ def _matches(interface: str, patterns: list[str]) -> bool:
     return any(fnmatchcase(interface, each) for each in patterns)
 
 
-def _processes(root: Path) -> Iterator[tuple[str, Path]]:
+def processes(root: Path = Path("/")) -> Iterator[tuple[str, Path]]:
     """The short name and the directory of each process of this network namespace."""
     proc = root / "proc"
     try:

@@ -11,7 +11,7 @@ import structlog
 from dnms.disk.node_state import Unproven
 from dnms.events.configuration import InterfaceAddress
 from dnms.events.ip import is_link_local
-from dnms.linux import resolver, sysctl
+from dnms.linux import name_servers, sysctl, time_servers
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_DADFAILED, MANAGED
 from dnms.linux.netlink import Netlink
@@ -58,11 +58,11 @@ async def roll_back(
     for key, each in there.items():
         if each.origin == "managed" and key not in before:
             await _attempt(netlink.delete_address(link.index, each.address, each.prefix_length))
-    if resolver.read(resolv_conf) != was.snapshot.resolver:
-        try:
-            resolver.write(resolv_conf, was.snapshot.resolver, state=state)
-        except (KernelError, ValueError) as error:
-            log.warning("resolver not rolled back", reason=str(error))
+    try:
+        await name_servers.roll_back(was.snapshot.resolver, interface, link.index, state=state, resolv_conf=resolv_conf)
+    except (KernelError, ValueError) as error:
+        log.warning("resolver not rolled back", reason=str(error))
+    await time_servers.write(interface, () if was.kept is None else was.kept.assignment.ntp)
 
 
 async def _bring_back(

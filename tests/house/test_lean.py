@@ -5,7 +5,19 @@ from __future__ import annotations
 import subprocess
 import sys
 
-HEAVY = ("aiosqlite", "cyclopts", "cryptography", "httpx", "litestar", "nats", "pyroute2", "rich", "sqlite3", "uvloop")
+HEAVY = [
+    "aiosqlite",
+    "cyclopts",
+    "cryptography",
+    "httpx",
+    "jeepney",
+    "litestar",
+    "nats",
+    "pyroute2",
+    "rich",
+    "sqlite3",
+    "uvloop",
+]
 
 
 def test_the_node_agent_imports_nothing_heavy() -> None:

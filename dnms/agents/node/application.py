@@ -14,6 +14,7 @@ from dnms.events.configuration import AssignedAddress, Assignment, InterfaceAddr
 from dnms.events.ip import family, format_address
 from dnms.events.seen import AppliedItem, DriftItem
 from dnms.linux.rivals import Rival
+from dnms.wire.messages import MAX_ASSOCIATIONS
 from dnms.wire.node_state import USABLE, NodeState
 from dnms.wire.registration import encode_snapshot
 
@@ -58,7 +59,8 @@ class Application:
             # autoconfiguration was off.
             outcomes |= await self._machine.change(plan)
             _log_removed(plan.remove_addresses)
-        return tuple(AppliedItem(address=address, outcome=outcome) for address, outcome in outcomes.items())
+        items = (AppliedItem(address=address, outcome=outcome) for address, outcome in outcomes.items())
+        return tuple(items)[:MAX_ASSOCIATIONS]  # time servers come last
 
     async def settle(
         self, assignment: Assignment, usable: Set[int], *, going: Callable[[Snapshot], None] | None = None

@@ -17,7 +17,7 @@ from dnms.disk.node_state import Unproven
 from dnms.domain.node_plan import NodePlan
 from dnms.events.configuration import InterfaceAddress, Link, Route, Snapshot
 from dnms.events.ip import format_address, is_link_local
-from dnms.linux import multicast, probe, sysctl
+from dnms.linux import multicast, name_servers, probe, sysctl
 from dnms.linux.advertisements import AdvertisedRouters
 from dnms.linux.apply import apply
 from dnms.linux.changes import Changes
@@ -70,7 +70,7 @@ class LinuxDatagrams:
 
 
 class LinuxMachine:
-    """This machine, by netlink. `state` keeps what was there before, `resolv_conf` is where servers are written."""
+    """This machine, by netlink. `state` keeps what was there before, `resolv_conf` is or says where servers are set."""
 
     def __init__(self, netlink: Netlink, interface: str, trust: Trust, *, state: Path, resolv_conf: Path) -> None:
         self.interface = interface
@@ -115,9 +115,13 @@ class LinuxMachine:
     async def snapshot(self) -> Snapshot:
         """The whole network configuration. KernelError."""
         snapshot = await self._netlink.snapshot(self._resolv_conf)
-        if self._routers is None:
-            return snapshot
-        return msgspec.structs.replace(snapshot, advertisements=self._routers.now())
+        index = next((link.index for link in snapshot.links if link.name == self.interface), 0)
+        resolver = await name_servers.read(self.interface, index, state=self._state, resolv_conf=self._resolv_conf)
+        return msgspec.structs.replace(
+            snapshot,
+            resolver=snapshot.resolver if resolver is None else resolver,
+            advertisements=() if self._routers is None else self._routers.now(),
+        )
 
     def hear_routers(self, interface: int, changed: Callable[[], None]) -> AdvertisedRouters:
         """Hear what routers advertise there: snapshots have it. KernelError."""
@@ -175,13 +179,8 @@ class LinuxMachine:
         return await asyncio.to_thread(rivals, self.interface, index)
 
     def fingerprint(self) -> object:
-        """What is read of the settings, and which file the resolver's is now: the kernel tells of neither."""
-        try:
-            status = self._resolv_conf.stat()
-            file = (status.st_ino, status.st_size, status.st_mtime_ns)
-        except OSError:
-            file = (0, 0, 0)
-        return file, sysctl.watched(self.interface)
+        """What is read of the settings, and which files are the resolver's now: the kernel tells of neither."""
+        return name_servers.fingerprint(self._resolv_conf), sysctl.watched(self.interface)
 
     async def delete_address(self, held: InterfaceAddress) -> None:
         """Remove an address, if it is there. KernelError."""

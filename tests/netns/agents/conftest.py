@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import subprocess
 import threading
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from dnms.events import codec, subjects
 from dnms.events.configuration import Snapshot
 from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered
 from dnms.kit.clock import SystemClock
-from dnms.linux.namespaces import Bridge, Namespace
+from dnms.linux.namespaces import Bridge, Namespace, private_mounts
 from dnms.wire.messages import Offer
 
 FAST: dict[str, str | int] = {"ipv6.neigh.eth0.retrans_time_ms": 100, "ipv6.conf.eth0.router_solicitation_delay": 0}
@@ -79,7 +81,7 @@ class Thread:
 
     def __init__(self, namespace: Namespace, work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         self.loop = asyncio.new_event_loop()
-        self._stop = asyncio.Event()
+        self.stopping = asyncio.Event()
         self.failed: BaseException | None = None
         self.left: list[str] = []  # tasks that the coroutine has not ended
         self._thread = threading.Thread(target=self._run, args=(namespace, work))
@@ -87,7 +89,7 @@ class Thread:
 
     def _run(self, namespace: Namespace, work: Callable[[asyncio.Event], Awaitable[None]]) -> None:
         async def whole() -> None:
-            await work(self._stop)
+            await work(self.stopping)
             self.left = [str(task) for task in asyncio.all_tasks() - {asyncio.current_task()}]
 
         namespace.enter()
@@ -104,9 +106,30 @@ class Thread:
     def stop(self) -> None:
         """Tell it to end, and wait for that."""
         if self.running:
-            self.loop.call_soon_threadsafe(self._stop.set)
+            self.loop.call_soon_threadsafe(self.stopping.set)
         self._thread.join(20)
         assert not self.running
+
+
+class Mounted:
+    """A Node Agent's machine, whose files it alone sees."""
+
+    def __init__(self) -> None:
+        self.namespaces = ""
+        self.thread: Thread | None = None
+        self.left = threading.Event()  # it has given back
+        self.looked = threading.Event()  # nobody wants to see more of it
+
+    def run(self, *words: str) -> str:
+        """What a command prints there."""
+        command = ("nsenter", f"--mount={self.namespaces}/mnt", f"--net={self.namespaces}/net", *words)
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+
+    def leave(self) -> None:
+        """Have the agent stopped and all given back, and the machine still there."""
+        assert self.thread is not None
+        self.thread.loop.call_soon_threadsafe(self.thread.stopping.set)
+        assert self.left.wait(20)
 
 
 class Network:
@@ -122,6 +145,7 @@ class Network:
         self.plan = PLAN
         self.log = MemoryLog("s", log_id="log", now=SystemClock().now)
         self._threads: list[Thread] = []
+        self._mounted: list[Mounted] = []
         self.others: list[Namespace] = []
         self.plug()
 
@@ -165,6 +189,24 @@ class Network:
         """Start the Node Agent, or that of another machine."""
         whole = self.settings(**settings)
         return self._start(machine or self.node, lambda stop: run_node(whole, stop=stop))
+
+    def live_on(self, machine: Callable[[Path], AbstractContextManager[object]]) -> Mounted:
+        """Start the Node Agent with mounts of its own, on a machine that is made in them; stopped, it gives back."""
+        mounted = Mounted()
+        self._mounted.append(mounted)
+        whole = self.settings(resolv_conf=Path("/etc/resolv.conf"))
+
+        async def work(stop: asyncio.Event) -> None:
+            private_mounts()
+            with machine(self.path / "packages"):
+                mounted.namespaces = f"/proc/{os.getpid()}/task/{threading.get_native_id()}/ns"
+                await run_node(whole, stop=stop)
+                await give_back(whole)
+                mounted.left.set()
+                await asyncio.to_thread(mounted.looked.wait, 20)
+
+        mounted.thread = self._start(self.node, work)
+        return mounted
 
     def another(self, name: str) -> Namespace:
         """Another machine on the link."""
@@ -211,6 +253,8 @@ class Network:
         return thread
 
     def close(self) -> None:
+        for mounted in self._mounted:
+            mounted.looked.set()
         for thread in reversed(self._threads):
             thread.stop()
         for each in (self.node, *self.others, self.agents):

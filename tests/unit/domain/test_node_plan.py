@@ -119,6 +119,11 @@ def test_resolver_and_mtu_change_only_where_they_differ() -> None:
     snapshot = Snapshot(links=(Link(index=LINK, name="eth0", mtu=1500),), resolver=ASSIGNMENT.resolver)
     assert plan_node(snapshot, LINK, ASSIGNMENT).resolver is None
     assert plan_node(Snapshot(), LINK, ASSIGNMENT).resolver == ASSIGNMENT.resolver
+    dotted = msgspec.structs.replace(
+        ASSIGNMENT, resolver=Resolver(servers=ASSIGNMENT.resolver.servers * 2, search=("lab.", "lab"))
+    )
+    said = msgspec.structs.replace(snapshot, resolver=Resolver(servers=ASSIGNMENT.resolver.servers, search=("lab",)))
+    assert plan_node(said, LINK, dotted).resolver is None  # systemd-resolved says each once, and no dot
     assert plan_node(snapshot, LINK, ASSIGNMENT).mtu is None
     narrow = Assignment(generation=Generation(), addresses=ASSIGNMENT.addresses, mtu=1400)
     assert plan_node(snapshot, LINK, narrow).mtu == 1400
