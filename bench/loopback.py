@@ -245,7 +245,11 @@ class LoopbackMachine:
             kernel="6.18",
         )
 
-    def hear_routers(self, interface: int, changed: Callable[[], None]) -> Unheard:
+    async def carrier_changes(self) -> int:
+        """It never goes."""
+        return 0
+
+    def hear_routers(self, interface: int, changed: Callable[[], None], moved: Callable[[], None]) -> Unheard:
         """There are none."""
         return Unheard()
 
@@ -280,6 +284,9 @@ class LoopbackMachine:
     async def roll_back(self, was: Unproven, *, elapsed: float) -> None:
         """Nothing fails here."""
         raise AssertionError("rolled back")
+
+    async def forget_neighbours(self) -> None:
+        """None are kept."""
 
     async def rivals(self) -> tuple[Rival, ...]:
         """Nobody else manages anything here."""

@@ -159,13 +159,13 @@ class Configuring:
     async def _proof(self, assignment: Assignment, items: tuple[AppliedItem, ...], session: NodeSession | None) -> str:
         """What did not answer any more in the time that the policy gives; empty if all did. KernelError."""
         now, until = asyncio.get_running_loop().time, self._confirming.until
-        why = await self._confirming.prove(assignment, self._session_answers, until=min(until, now() + AT_ONCE))
+        why = await self._confirming.prove(assignment, self.session_answers, until=min(until, now() + AT_ONCE))
         if why and now() < until:
             self._report(session, assignment, items, unproven=True)
-            why = await self._confirming.prove(assignment, self._session_answers, until=until)
+            why = await self._confirming.prove(assignment, self.session_answers, until=until)
         return why
 
-    async def _session_answers(self) -> bool:
+    async def session_answers(self) -> bool:
         """Whether an agent answers over a session now: the one that there was, or one that was opened since."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER):

@@ -112,6 +112,10 @@ class LinuxMachine:
         """The interface; KernelError `no-interface`."""
         return await self._netlink.link(self.interface)
 
+    async def carrier_changes(self) -> int:
+        """How often the carrier of the interface has come or gone; KernelError `no-interface`."""
+        return await self._netlink.carrier_changes(self.interface)
+
     async def snapshot(self) -> Snapshot:
         """The whole network configuration. KernelError."""
         snapshot = await self._netlink.snapshot(self._resolv_conf)
@@ -119,9 +123,9 @@ class LinuxMachine:
             return snapshot
         return msgspec.structs.replace(snapshot, advertisements=self._routers.now())
 
-    def hear_routers(self, interface: int, changed: Callable[[], None]) -> AdvertisedRouters:
+    def hear_routers(self, interface: int, changed: Callable[[], None], moved: Callable[[], None]) -> AdvertisedRouters:
         """Hear what routers advertise there: snapshots have it. KernelError."""
-        self._routers = AdvertisedRouters(self.interface, interface, changed)
+        self._routers = AdvertisedRouters(self.interface, interface, changed, moved)
         return self._routers
 
     async def addresses(self, interface: int) -> tuple[InterfaceAddress, ...]:
@@ -168,6 +172,10 @@ class LinuxMachine:
     async def echoes(self, address: bytes, *, source: bytes | None) -> bool:
         """Whether an address answers an echo, from this address of ours, or from any. KernelError."""
         return await probe.echoes(address, source=source, interface=(await self.link()).index)
+
+    async def forget_neighbours(self) -> None:
+        """Forget who is on the link, since it may be another one. KernelError."""
+        await self._netlink.forget_neighbours((await self.link()).index)
 
     async def rivals(self) -> tuple[Rival, ...]:
         """Other programs that manage the interface. KernelError."""
