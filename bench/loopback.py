@@ -292,6 +292,10 @@ class LoopbackMachine:
         """Nobody else manages anything here."""
         return ()
 
+    async def leave_alone(self, rival: Rival) -> bool:
+        """There is nobody to tell."""
+        raise AssertionError(rival)
+
     def fingerprint(self) -> object:
         """Nobody changes settings here."""
         return None

@@ -345,6 +345,10 @@ class SimulatedMachine:
         """Nobody else manages anything here."""
         return ()
 
+    async def leave_alone(self, rival: Rival) -> bool:
+        """There is nobody to tell."""
+        raise AssertionError(rival)
+
     def fingerprint(self) -> object:
         """Nobody changes settings here."""
         return None

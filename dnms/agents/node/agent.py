@@ -70,6 +70,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     root_certificate: Path
     name: str = ""  # empty: the machine's host name
     resolv_conf: Path = Path("/etc/resolv.conf")
+    root: Path = Path("/")  # of the file system that other managers of interfaces are configured in
 
 
 async def run(settings: NodeSettings, *, stop: asyncio.Event) -> None:
@@ -94,7 +95,12 @@ async def run(settings: NodeSettings, *, stop: asyncio.Event) -> None:
 async def _live(settings: NodeSettings, directory: NodeStateDirectory, trust: Trust, stop: asyncio.Event) -> None:
     async with Netlink() as netlink:
         machine = LinuxMachine(
-            netlink, settings.interface, trust, state=settings.state, resolv_conf=settings.resolv_conf
+            netlink,
+            settings.interface,
+            trust,
+            state=settings.state,
+            resolv_conf=settings.resolv_conf,
+            root=settings.root,
         )
         agent = NodeAgent(machine, directory, name=settings.name or socket.gethostname())
         await agent.live_until(stop)

@@ -146,7 +146,7 @@ class Configuring:
         if self._stood[1] or assignment.policy.mode == "observe":
             return ""
         try:
-            found = await self._application.rivals()
+            found = await self._application.rivals(assignment.policy)
         except KernelError as error:
             _logger.warning("other managers are not known", reason=str(error))
             return ""
@@ -355,7 +355,7 @@ class Configuring:
         if verdict.wait:
             self._look_at(now + verdict.wait)
         if verdict.items:
-            rival = ", ".join(each.name for each in await self._application.rivals())
+            rival = ", ".join(each.name for each in await self._application.rivals(wanted.policy))
             what = [f"{item.kind} {item.name} {item.change}" for item in verdict.items]
             _logger.warning("changed by somebody else", what=what, action=verdict.action, rival=rival)
             self._repairing.note(verdict, wanted, rival)

@@ -23,6 +23,7 @@ from dnms.linux.apply import apply
 from dnms.linux.changes import Changes
 from dnms.linux.dad import link_local_ready
 from dnms.linux.give_back import give_back
+from dnms.linux.leaving_alone import leave_alone
 from dnms.linux.multicast import DatagramReader, Receive
 from dnms.linux.netlink import Netlink
 from dnms.linux.rivals import Rival, rivals
@@ -72,13 +73,23 @@ class LinuxDatagrams:
 class LinuxMachine:
     """This machine, by netlink. `state` keeps what was there before, `resolv_conf` is where servers are written."""
 
-    def __init__(self, netlink: Netlink, interface: str, trust: Trust, *, state: Path, resolv_conf: Path) -> None:
+    def __init__(
+        self,
+        netlink: Netlink,
+        interface: str,
+        trust: Trust,
+        *,
+        state: Path,
+        resolv_conf: Path,
+        root: Path = Path("/"),
+    ) -> None:
         self.interface = interface
         self.chance = random.SystemRandom()
         self.connect = trust.connect
         self._netlink = netlink
         self._state = state
         self._resolv_conf = resolv_conf
+        self._root = root
         self._routers: AdvertisedRouters | None = None
 
     def smbios_uuid(self) -> str:
@@ -148,7 +159,13 @@ class LinuxMachine:
 
     async def give_back(self) -> None:
         """Make the interface what it was before DNMS took it over, if it did. KernelError."""
-        await give_back(self._netlink, interface=self.interface, state=self._state, resolv_conf=self._resolv_conf)
+        await give_back(
+            self._netlink,
+            interface=self.interface,
+            state=self._state,
+            resolv_conf=self._resolv_conf,
+            root=self._root,
+        )
 
     def differing(self, settings: Mapping[str, str]) -> dict[str, str]:
         """What is set now, of the settings that are not as they should be. KernelError."""
@@ -180,7 +197,13 @@ class LinuxMachine:
     async def rivals(self) -> tuple[Rival, ...]:
         """Other programs that manage the interface. KernelError."""
         index = (await self.link()).index
-        return await asyncio.to_thread(rivals, self.interface, index)
+        return await asyncio.to_thread(rivals, self.interface, index, root=self._root)
+
+    async def leave_alone(self, rival: Rival) -> bool:
+        """Have another program leave the interface alone, by its own configuration; whether it was told now.
+        KernelError.
+        """
+        return await asyncio.to_thread(leave_alone, rival, self.interface, state=self._state, root=self._root)
 
     def fingerprint(self) -> object:
         """What is read of the settings, and which file the resolver's is now: the kernel tells of neither."""

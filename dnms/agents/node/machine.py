@@ -145,6 +145,12 @@ class Machine(Protocol):
         """Other programs that manage the interface. KernelError."""
         ...
 
+    async def leave_alone(self, rival: Rival) -> bool:
+        """Have another program leave the interface alone, by its own configuration; whether it was told now.
+        KernelError.
+        """
+        ...
+
     def fingerprint(self) -> object:
         """Something that is another one when settings of the interface or the resolver have changed."""
         ...
