@@ -245,7 +245,11 @@ class LoopbackMachine:
             kernel="6.18",
         )
 
-    def hear_routers(self, interface: int, changed: Callable[[], None]) -> Unheard:
+    async def carrier_changes(self) -> int:
+        """It never goes."""
+        return 0
+
+    def hear_routers(self, interface: int, changed: Callable[[], None], moved: Callable[[], None]) -> Unheard:
         """There are none."""
         return Unheard()
 
@@ -281,9 +285,16 @@ class LoopbackMachine:
         """Nothing fails here."""
         raise AssertionError("rolled back")
 
+    async def forget_neighbours(self) -> None:
+        """None are kept."""
+
     async def rivals(self) -> tuple[Rival, ...]:
         """Nobody else manages anything here."""
         return ()
+
+    async def leave_alone(self, rival: Rival) -> bool:
+        """There is nobody to tell."""
+        raise AssertionError(rival)
 
     def fingerprint(self) -> object:
         """Nobody changes settings here."""

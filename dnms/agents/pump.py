@@ -59,6 +59,10 @@ class Pump(Generic[E]):
         self._woken = True
         self._release()
 
+    def abort(self) -> None:
+        """The peer is not there: end the connection without a word to it, which nobody would take."""
+        self._writer.transport.abort()
+
     async def events(self) -> AsyncGenerator[E, None]:
         """What happens, until the session has closed. The connection is closed after that.
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from dnms.domain.written import AddressText, PrefixText, Table
-from dnms.events.configuration import Drift, Mode, Policy
+from dnms.events.configuration import Drift, Mode, Policy, Rivals
 from dnms.events.ip import format_address
 from dnms.events.plan import PolicyChoice
 
@@ -29,6 +29,7 @@ class PolicyTable(Table, kw_only=True):
     probe: AddressText | None = None
     drift: Drift | None = None
     optimistic: bool | None = None
+    rivals: Rivals | None = None
 
 
 def choice_of(table: PolicyTable) -> PolicyChoice:
@@ -41,6 +42,7 @@ def choice_of(table: PolicyTable) -> PolicyChoice:
         probe=None if table.probe is None else table.probe.value,
         drift=table.drift,
         optimistic=table.optimistic,
+        rivals=table.rivals,
     )
 
 

@@ -26,6 +26,9 @@ Advertisements."""
 Drift = Literal["leave", "report", "restore"]
 """What becomes of what somebody else changed on a managed interface."""
 
+Rivals = Literal["report", "configure"]
+"""What becomes of another program that manages the interface: what to configure there is told, or it is done."""
+
 MAX_LINKS = 1_024
 MAX_ADDRESSES = 4_096
 MAX_ROUTES = 4_096
@@ -187,6 +190,7 @@ class Policy(Part, frozen=True, kw_only=True, omit_defaults=True):
     probe: Address | None = None  # off the link; has to answer after a change if it did before
     drift: Drift = "restore"
     optimistic: bool = False  # addresses are used while DAD goes on (RFC 4429)
+    rivals: Rivals = "report"
 
     def __post_init__(self) -> None:
         share_defaults(self)

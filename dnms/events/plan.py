@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from dnms.events.configuration import AssignedRoute, ClientId, Drift, Mode
+from dnms.events.configuration import AssignedRoute, ClientId, Drift, Mode, Rivals
 from dnms.events.ip import Address, Prefix
 from dnms.events.recorded import Event, Part, share_defaults
 
@@ -32,6 +32,7 @@ class PolicyChoice(Part, frozen=True, kw_only=True, omit_defaults=True):
     probe: Address | None = None
     drift: Drift | None = None
     optimistic: bool | None = None
+    rivals: Rivals | None = None
 
 
 class Stateless(Part, frozen=True, kw_only=True, omit_defaults=True):

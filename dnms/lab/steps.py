@@ -336,5 +336,5 @@ class Stage:
 
 
 async def give_back(settings: node.NodeSettings, *, stop: asyncio.Event) -> None:
-    """What `dnms node-agent --give-back` does, as a program of the nursery; it ends by itself."""
+    """What `dnms node-agent release` does, as a program of the nursery; it ends by itself."""
     await node.give_back(settings)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 
 from dnms.events.configuration import MAX_ROUTERS, AdvertisedPrefix, Advertisement
-from dnms.events.ip import is_link_local, parse_address
+from dnms.events.ip import Prefix, is_link_local, parse_address
 from dnms.linux import icmp6
 from dnms.linux.multicast import DatagramReader, Peer
 from dnms.wire.errors import PeerError
@@ -50,10 +50,17 @@ class Advertisements:
 class AdvertisedRouters:
     """What the routers of one interface advertise now, from when it is made until `close`. KernelError."""
 
-    def __init__(self, interface: str, index: int, changed: Callable[[], None]) -> None:
-        """`changed` is called when one says anything but the same again; `index` is the interface's."""
+    def __init__(
+        self, interface: str, index: int, changed: Callable[[], None], moved: Callable[[], None] = lambda: None
+    ) -> None:
+        """`changed` is called when one says anything but the same again; `index` is the interface's.
+
+        `moved` is called when the interface may be on another link: a router is new, or has other prefixes, as one of
+        another link with the same link-local address has.
+        """
         self._index = index
         self._changed = changed
+        self._moved = moved
         self._said: dict[bytes, tuple[Advertisement, float]] = {}  # by router, and until when
         self._hearing = Advertisements(interface, self._take)
 
@@ -75,6 +82,12 @@ class AdvertisedRouters:
         self._said[router] = said, asyncio.get_running_loop().time() + max(said.lifetime, STAYS)
         if said != before:
             self._changed()
+        if before is None or _prefixes(said) != _prefixes(before):
+            self._moved()
+
+
+def _prefixes(said: Advertisement) -> set[Prefix]:
+    return {each.prefix for each in said.prefixes}
 
 
 def _advertisement(interface: int, router: bytes, heard: RouterAdvertisement) -> Advertisement:

@@ -23,6 +23,7 @@ class LinkChanged(msgspec.Struct, frozen=True):
 
     link: Link
     gone: bool
+    carrier_changes: int = 0  # since it was made: the kernel tells of a carrier that goes and comes at once but once
 
 
 class AddressChanged(msgspec.Struct, frozen=True):
@@ -95,7 +96,7 @@ def _changes(data: bytes) -> list[Change]:
         gone = kind in (messages.RTM_DELLINK, messages.RTM_DELADDR, messages.RTM_DELROUTE)
         payload = data[offset + HEADER.size : offset + length]
         if kind in (messages.RTM_NEWLINK, messages.RTM_DELLINK):
-            changes.append(LinkChanged(messages.link(payload), gone))
+            changes.append(LinkChanged(messages.link(payload), gone, messages.carrier_changes(payload)))
         elif kind in (messages.RTM_NEWADDR, messages.RTM_DELADDR):
             changes.append(AddressChanged(messages.interface_address(payload), gone))
         elif (

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import structlog
 
-from dnms.linux import before, name_servers, sysctl, time_servers
+from dnms.linux import before, leaving_alone, name_servers, sysctl, time_servers
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_NOPREFIXROUTE, MANAGED
 from dnms.linux.netlink import Netlink
@@ -15,11 +16,14 @@ from dnms.linux.solicitation import solicit_routers
 log = structlog.get_logger(__name__)
 
 
-async def give_back(netlink: Netlink, *, interface: str, state: Path, resolv_conf: Path) -> None:
-    """Undo every `apply` on this interface: addresses, routes, settings, DNS and time servers.
+async def give_back(
+    netlink: Netlink, *, interface: str, state: Path, resolv_conf: Path, root: Path = Path("/")
+) -> None:
+    """Undo every `apply` on this interface: addresses, routes, settings, DNS and time servers, and what other managers
+    were told.
 
-    KernelError if it is not allowed. Routers are asked for an advertisement, so autoconfiguration is back within
-    seconds if it was on.
+    `root` is the root of the file system that these are configured in. KernelError if it is not allowed.
+    Routers are asked for an advertisement, so autoconfiguration is back within seconds if it was on.
     """
     link = await netlink.link(interface)
     was = before.load(state, interface)
@@ -58,6 +62,7 @@ async def give_back(netlink: Netlink, *, interface: str, state: Path, resolv_con
         except KernelError as error:
             log.warning("route not brought back", interface=interface, reason=str(error))
     before.forget(state, interface)
+    await asyncio.to_thread(leaving_alone.undo, interface, state=state, root=root)
     try:
         solicit_routers(link.index)
     except KernelError as error:

@@ -22,9 +22,12 @@ RTM_GETADDR = 22
 RTM_NEWROUTE = 24
 RTM_DELROUTE = 25
 RTM_GETROUTE = 26
+RTM_DELNEIGH = 29
 RTM_GETNEIGH = 30
 
 NTF_ROUTER = 0x80
+NUD_SET = 0x40 | 0x80
+"""NUD_NOARP, NUD_PERMANENT: a neighbour that was not learned."""
 
 IFF_UP = 0x1
 IFF_LOOPBACK = 0x8
@@ -70,6 +73,7 @@ _U32 = struct.Struct("=I")
 
 _TYPE = 0x3FFF  # of an attribute, without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_OPERSTATE, _IFLA_LINKINFO = 1, 3, 4, 10, 16, 18
+_IFLA_CARRIER_CHANGES = 35
 _STATES = ("", "not-present", "down", "lower-layer-down", "testing", "dormant", "up")
 """Of a link, by the kernel's numbers (RFC 2863, 3.1.14); it knows nothing of it where it is 0."""
 _NDA_DST = 1
@@ -105,6 +109,11 @@ def _text(attributes: Attributes, kind: int) -> str:
 def _address(raw: bytes) -> bytes:
     """16 bytes; IPv4 is mapped."""
     return MAPPED + raw if len(raw) == 4 else raw
+
+
+def carrier_changes(data: bytes) -> int:
+    """How often the carrier of a link has come or gone, from the payload of RTM_NEWLINK."""
+    return _number(_attributes(data, _LINK.size), _IFLA_CARRIER_CHANGES)
 
 
 def link(data: bytes) -> Link:
@@ -172,6 +181,13 @@ def router(data: bytes) -> Router | None:
     _, index, _, flags, _ = _NEIGHBOUR.unpack_from(data)
     address = _attributes(data, _NEIGHBOUR.size).get(_NDA_DST, b"")
     return Router(interface=index, address=_address(address)) if flags & NTF_ROUTER and address else None
+
+
+def learned_neighbour(data: bytes) -> tuple[int, bytes] | None:
+    """The interface and address of a neighbour, from the payload of RTM_NEWNEIGH; None if somebody has set it."""
+    _, index, state, _, _ = _NEIGHBOUR.unpack_from(data)
+    address = _attributes(data, _NEIGHBOUR.size).get(_NDA_DST, b"")
+    return None if state & NUD_SET or not address else (index, _address(address))
 
 
 def routes(data: bytes) -> tuple[Route, ...]:

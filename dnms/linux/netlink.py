@@ -72,6 +72,14 @@ class Netlink:
                 return link
         raise KernelError("no-interface", f"there is no interface {name!r}")
 
+    async def carrier_changes(self, name: str) -> int:
+        """How often the carrier of an interface has come or gone; KernelError `no-interface`."""
+        found = await self._requests.dump(messages.RTM_GETLINK, requests.links(), doing="list links")
+        for each in found:
+            if messages.link(each).name == name:
+                return messages.carrier_changes(each)
+        raise KernelError("no-interface", f"there is no interface {name!r}")
+
     async def addresses(self, interface: int = 0) -> tuple[InterfaceAddress, ...]:
         """All addresses of both families, of one interface or of all."""
         request = requests.addresses(interface)
@@ -185,6 +193,16 @@ class Netlink:
         """Delete an address; false if it was gone already (a temporary one goes with the address it came from)."""
         request = requests.address(interface, address, prefix_length)
         return await self._delete(messages.RTM_DELADDR, request, f"delete address {plain(address)}")
+
+    async def forget_neighbours(self, interface: int) -> None:
+        """Delete what was learned of who is on the link: who has the same address on another one is somebody else."""
+        for kind in (socket.AF_INET6, socket.AF_INET):
+            request = requests.neighbours(kind)
+            found = await self._requests.dump(messages.RTM_GETNEIGH, request, doing="list neighbours")
+            for index, address in filter(None, map(messages.learned_neighbour, found)):
+                if index == interface:
+                    request = requests.neighbour(interface, address)
+                    await self._delete(messages.RTM_DELNEIGH, request, f"delete neighbour {plain(address)}")
 
     async def add_route(
         self,

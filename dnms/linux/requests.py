@@ -20,6 +20,7 @@ RTEXT_FILTER_SKIP_STATS = 8
 _LINK = struct.Struct("=BxHiII")  # family, type, index, flags, change
 _ADDRESS = struct.Struct("=BBBBI")  # family, prefix length, flags, scope, index
 _ROUTE = struct.Struct("=8BI")  # family, lengths, tos, table, protocol, scope, type, flags
+_NDA_DST = 1
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 _ATTRIBUTE = struct.Struct("=HH")  # length, type
 _U8, _U16, _U32 = struct.Struct("=B"), struct.Struct("=H"), struct.Struct("=I")
@@ -123,6 +124,12 @@ def route(
 def neighbours(kind: int) -> bytes:
     """The neighbours of a family (AF_*)."""
     return _NEIGHBOUR.pack(kind, 0, 0, 0, 0)
+
+
+def neighbour(interface: int, address: bytes) -> bytes:
+    """One neighbour, to be deleted."""
+    kind = socket.AF_INET if family(address) == 4 else socket.AF_INET6
+    return _NEIGHBOUR.pack(kind, interface, 0, 0, 0) + _attribute(_NDA_DST, _raw(address))
 
 
 def _attribute(kind: int, value: bytes) -> bytes:

@@ -23,6 +23,7 @@ class Rival(msgspec.Struct, frozen=True):
     name: str
     how: str  # it was recognised
     advice: str  # what makes it leave the interface alone
+    has_drop_in: bool = False  # which `leaving_alone` can write
 
 
 def rivals(interface: str, index: int, *, root: Path = Path("/")) -> tuple[Rival, ...]:
@@ -40,8 +41,9 @@ def _managers(interface: str, index: int, root: Path) -> Iterator[Rival]:
             yield Rival(
                 "NetworkManager",
                 f"/run/NetworkManager/devices/{index} says that it manages it",
-                f"put `unmanaged-devices=interface-name:{interface}` below `[keyfile]` into "
-                f"/etc/NetworkManager/conf.d/dnms-{interface}.conf, and run `nmcli general reload`",
+                f"put `unmanaged-devices+=interface-name:{interface}` below `[keyfile]` into "
+                f"/etc/NetworkManager/conf.d/90-dnms-{interface}.conf, and run `nmcli general reload`",
+                True,
             )
     if "systemd-network" in running:
         state = _read(root / f"run/systemd/netif/links/{index}")
@@ -52,6 +54,7 @@ def _managers(interface: str, index: int, root: Path) -> Iterator[Rival]:
                 f"/run/systemd/netif/links/{index} says that it is {admin[1]}",
                 f"put `[Match]`, `Name={interface}`, `[Link]`, `Unmanaged=yes` into "
                 f"/etc/systemd/network/00-dnms-{interface}.network, and run `networkctl reload`",
+                True,
             )
 
 
@@ -77,7 +80,7 @@ def _clients(interface: str, root: Path) -> Iterator[Rival]:
             words = words[0].split()[1:2]  # and its helpers' too: "dhcpcd: [BPF BOOTP] eth0"
         if "[manager]" in words:
             if not _is_left_by_dhcpcd(interface, process, root):
-                yield Rival(name, how, _TO_A_MANAGER.format(interface))
+                yield Rival(name, how, _TO_A_MANAGER.format(interface), True)
         elif interface in words or f"-i{interface}" in words:
             yield Rival(name, how, _ADVICE[name].format(interface, process.name))
 
@@ -108,7 +111,7 @@ def _matches(interface: str, patterns: list[str]) -> bool:
 
 
 def processes(root: Path = Path("/")) -> Iterator[tuple[str, Path]]:
-    """The short name and the directory of each process of this network namespace."""
+    """The short name and the directory of each process of this network namespace; `root` as in `rivals`."""
     proc = root / "proc"
     try:
         own = (proc / "thread-self/ns/net").readlink()  # a thread may have been moved

@@ -1,6 +1,7 @@
-"""What a node is doing (RFC 8415, 18.2), as a table: the sessions run it, and the published diagram is drawn from it.
+"""What a node is doing (RFC 8415, 18.2), as tables: the sessions run them, and the published diagram shows them.
 
-Beside the exchange stands one boolean, *configured* (`node_state`): it survives the loss of any session.
+Beside the exchange stands one boolean, *configured* (`node_state`): it survives the loss of any session. `timers` has
+how long each exchange waits.
 """
 
 from __future__ import annotations
@@ -29,10 +30,11 @@ class Exchange(StrEnum):
 class On(StrEnum):
     """What moves a node from one exchange to another."""
 
-    OFFER = "offer"
+    SOLICIT = "time to solicit"
+    OFFER = "offers collected"
     WELCOME = "welcome"
-    REGISTERED_NEW = "registered, not configured"
-    REGISTERED_CONFIGURED = "registered, configured"
+    REGISTERED_LACKING = "registered, addresses wanted"  # not configured, or a duplicate is to be replaced
+    REGISTERED_CONFIGURED = "registered"
     REGISTERED_LATE = "registered, T2 passed"
     ASSIGN = "assign"
     EXTENDED = "extended"
@@ -40,22 +42,25 @@ class On(StrEnum):
     T1 = "T1"
     T2 = "T2"
     LINK_UP = "link came back"
-    ASK_AGAIN = "not configured, time to ask"
+    ASK_AGAIN = "addresses wanted, time to ask"
     DECLINED = "duplicate found"
     NO_BINDING = "error no-binding"
     NOT_ON_LINK = "error not-on-link"
     REFUSED = "another error"
     EXPIRED = "expired"
     RELEASE = "release"
+    NO_ANSWER = "no answer"
+    SILENCE = "agent is silent"
     ENDED = "session ended"
 
 
 _E = Exchange
 
 NEXT: Mapping[tuple[Exchange, On], Exchange] = {
+    (_E.DISCOVERING, On.SOLICIT): _E.DISCOVERING,
     (_E.DISCOVERING, On.OFFER): _E.CONNECTING,
     (_E.CONNECTING, On.WELCOME): _E.REGISTERING,
-    (_E.REGISTERING, On.REGISTERED_NEW): _E.REQUESTING,
+    (_E.REGISTERING, On.REGISTERED_LACKING): _E.REQUESTING,
     (_E.REGISTERING, On.REGISTERED_CONFIGURED): _E.CONFIRMING,
     (_E.REGISTERING, On.REGISTERED_LATE): _E.REBINDING,
     (_E.REQUESTING, On.ASSIGN): _E.APPLYING,
@@ -98,14 +103,38 @@ NEXT: Mapping[tuple[Exchange, On], Exchange] = {
     (_E.CONFIRMING, On.REFUSED): _E.IDLE,
     (_E.CONFIRMING, On.EXPIRED): _E.REQUESTING,
     **{
+        (exchange, On.EXPIRED): exchange  # what it asks for next is asked without what it had
+        for exchange in (_E.DISCOVERING, _E.CONNECTING, _E.REGISTERING, _E.REQUESTING)
+    },
+    **{
         (exchange, On.RELEASE): _E.RELEASING
         for exchange in (_E.REQUESTING, _E.APPLYING, _E.IDLE, _E.RENEWING, _E.REBINDING, _E.CONFIRMING)
     },
     (_E.RELEASING, On.ASSIGN): _E.RELEASING,  # crossed the release on its way
     (_E.RELEASING, On.EXTENDED): _E.RELEASING,
-    **{(exchange, On.ENDED): _E.DISCOVERING for exchange in _E if exchange is not _E.DISCOVERING},
+    **{
+        (exchange, on): _E.DISCOVERING
+        for on in (On.NO_ANSWER, On.SILENCE, On.ENDED)
+        for exchange in _E
+        if exchange is not _E.DISCOVERING
+    },
 }
 """Every legal transition. A message that has none here is the peer's error."""
+
+IF_CONFIGURED = frozenset({On.REGISTERED_CONFIGURED, On.REGISTERED_LATE, On.LINK_UP, On.T1, On.T2, On.EXPIRED})
+"""What concerns a node only while it is configured."""
+
+STRIPS: Mapping[On, Code] = {
+    On.EXPIRED: Code.EXPIRED,
+    On.NOT_ON_LINK: Code.NOT_ON_LINK,
+    On.RELEASE: Code.RELEASED,
+}
+"""After these a node is not configured, whatever exchange goes on: what it held is stripped, and why."""
+
+
+def may(exchange: Exchange, on: On, *, configured: bool) -> bool:
+    """Whether this can move a node that is so."""
+    return (exchange, on) in NEXT and (configured or on not in IF_CONFIGURED)
 
 
 def following(exchange: Exchange, on: On) -> Exchange:
@@ -114,20 +143,3 @@ def following(exchange: Exchange, on: On) -> Exchange:
         return NEXT[exchange, on]
     except KeyError:
         raise PeerError(Code.UNEXPECTED, f"{on} while {exchange}") from None
-
-
-def diagram() -> str:
-    """The table as a Mermaid state diagram: one line a pair of exchanges, and one for the end of any session."""
-    labels: dict[tuple[Exchange, Exchange], list[str]] = {}
-    for (exchange, on), then in NEXT.items():
-        if on is not On.ENDED:
-            labels.setdefault((exchange, then), []).append(on)
-    arrows = {pair: f"{pair[0]} --> {pair[1]}: {' / '.join(on)}" for pair, on in labels.items()}
-    discovering = Exchange.DISCOVERING
-    inside = [arrow for pair, arrow in arrows.items() if discovering not in pair]
-    outside = [arrow for pair, arrow in arrows.items() if discovering in pair]
-    lines = ["stateDiagram-v2", f"    [*] --> {discovering}", "    state session {"]
-    lines += [f"        {arrow}" for arrow in inside]
-    lines += ["    }", *(f"    {arrow}" for arrow in outside)]
-    lines += [f"    session --> {discovering}: {On.ENDED}"]
-    return "\n".join(lines) + "\n"

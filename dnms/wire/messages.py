@@ -34,6 +34,9 @@ MAX_REGISTRATION = 256 * 1024  # bytes of an encoded snapshot; routes beyond are
 MAX_DRIFT = 64  # items of one message; more at once are counted and not listed
 MAX_CHUNKS = 64  # of one registration; more, smaller ones only cost the agent
 
+MIN_PING_EVERY, MAX_PING_EVERY = 1, 3_600  # seconds; agents say 3 to 15
+MIN_T1 = 1  # seconds; a node that renews at once would do so for ever
+
 FOREVER = 0xFFFF_FFFF
 """A lifetime that does not end (RFC 8415, 7.7)."""
 
@@ -98,7 +101,7 @@ class Welcome(Message, frozen=True, kw_only=True, omit_defaults=True):
     subnet: Text
     mode: Text = "manage"  # observe, manage, manage-ra-gateway
     time: int  # the agent's wall clock, microseconds since 1970-01-01 UTC
-    ping_every: Annotated[int, msgspec.Meta(ge=1, le=3600)] = 15  # seconds
+    ping_every: Annotated[int, msgspec.Meta(ge=MIN_PING_EVERY, le=MAX_PING_EVERY)] = 15  # seconds
     capabilities: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] = ()
     outage: bool = False  # it cannot reach the log
 

@@ -1,5 +1,7 @@
 """The node's end of a session: hello, register, then the exchanges of `exchanges.NEXT` until the session ends.
 
+It waits for the timers that `timers.RUNNING` has for the exchange and for whether the node is configured.
+
     session = NodeSession(state, duid=…, name=…, interface=…, associations=…, now=now)
     session.receive(data, now)                    # the shell owns the TLS connection
     writer.write(session.to_send(now))            # after every other call
@@ -22,14 +24,13 @@ from dnms.wire import messages
 from dnms.wire.asked import Asked
 from dnms.wire.channel import Channel, Closed
 from dnms.wire.errors import Code, PeerError
-from dnms.wire.exchanges import NEXT, Exchange, On, following
+from dnms.wire.exchanges import NEXT, STRIPS, Exchange, On, following, may
 from dnms.wire.frames import Frame, encode
 from dnms.wire.messages import LOWEST_VERSION, VERSION, Association, Message
 from dnms.wire.node_events import Answered, Assigned, Extended, NodeEvent, Refused, Welcomed
 from dnms.wire.node_state import NodeState
 from dnms.wire.observing import Observing
-
-ASK_AGAIN = 60.0  # seconds until a node that got nothing asks again, where the agent does not say
+from dnms.wire.timers import ASK_AGAIN, RUNNING
 
 
 class NodeSession:
@@ -96,17 +97,7 @@ class NodeSession:
         """When to call `tick`."""
         if self.closed:
             return None
-        instants = [self._channel.deadline(), self._observing.deadline()]
-        expiry = self.state.deadline()
-        if expiry is not None:
-            instants.append(expiry)
-        if self._asked is not None:
-            instants.append(self._asked.again_at)
-        if self.exchange is Exchange.IDLE:
-            instants.append(self.state.renew_at if self._settled else self._ask_at)
-        if self._may_rebind:
-            instants.append(self.state.rebind_at)
-        earliest = min(instants)
+        earliest = min(map(self._ends_at, self._running))
         return None if math.isinf(earliest) else earliest
 
     def tick(self, now: float) -> None:
@@ -114,10 +105,10 @@ class NodeSession:
         if self.closed:
             return
         if not self._channel.tick(now):
-            self._close(Closed(Code.DEAD_PEER))
+            self._close(Closed(Code.DEAD_PEER), on=On.SILENCE)
             return
         if not self._observing.tick(now) or (self._asked is not None and not self._asked.tick(now)):
-            self._end(Closed(Code.TIMEOUT, text=f"no answer while {self.exchange}"))
+            self._end(Closed(Code.TIMEOUT, text=f"no answer while {self.exchange}"), on=On.NO_ANSWER)
             return
         self._advance(now)
 
@@ -194,8 +185,8 @@ class NodeSession:
     def release(self, now: float) -> None:
         """Give everything back and leave. The addresses must not be used from here on (RFC 8415, 18.2.7)."""
         bindings = self.state.bindings()
-        self._lose(Code.RELEASED)
         if not bindings or (self.exchange, On.RELEASE) not in NEXT:
+            self._lose(Code.RELEASED)
             self.leave(now)
             return
         self._step(On.RELEASE)
@@ -241,8 +232,8 @@ class NodeSession:
             return
         self._observing.confirm(registered.digest, now)
         self._asked = None
-        if not self._settled:
-            self._step(On.REGISTERED_NEW)
+        if self._lacks:
+            self._step(On.REGISTERED_LACKING)
             self._request(now)
         elif now >= self.state.rebind_at:
             self._step(On.REGISTERED_LATE)
@@ -294,7 +285,6 @@ class NodeSession:
             return
         if error.code == Code.NOT_ON_LINK and (self.exchange, On.NOT_ON_LINK) in NEXT:
             self._step(On.NOT_ON_LINK)
-            self._lose(Code.NOT_ON_LINK)
             self._request(now)
         elif error.code == Code.NO_BINDING and (self.exchange, On.NO_BINDING) in NEXT:
             self._step(On.NO_BINDING)
@@ -314,23 +304,24 @@ class NodeSession:
         """Do what time or an earlier wish has made due."""
         if self.closed:
             return
+        running = self._running
         self.state.tick(now)
-        expired = self._drain_state()
-        if expired and (self.exchange, On.EXPIRED) in NEXT:
+        if self._drain_state() and On.EXPIRED in running:
+            before = self.exchange
             self._step(On.EXPIRED)
-            self._request(now)
-        elif self._may_rebind and now >= self.state.rebind_at:
-            self._end(Closed(Code.REBIND, text="T2 passed: any agent will do"), on=On.T2)
-        elif self.exchange is not Exchange.IDLE:
-            return
-        elif not self._settled:
-            if now >= self._ask_at:
-                self._step(On.ASK_AGAIN)
+            if self.exchange is not before:
                 self._request(now)
-        elif self._confirm:
+            return
+        due = {on for on in self._running if now >= self._ends_at(on)}
+        if On.T2 in due:
+            self._end(Closed(Code.REBIND, text="T2 passed: any agent will do"), on=On.T2)
+        elif On.ASK_AGAIN in due:
+            self._step(On.ASK_AGAIN)
+            self._request(now)
+        elif self._confirm and not self._lacks and may(self.exchange, On.LINK_UP, configured=self.state.configured):
             self._step(On.LINK_UP)
             self._ask_confirm(now)
-        elif now >= self.state.renew_at:
+        elif On.T1 in due:
             self._step(On.T1)
             self._ask(
                 messages.Renew(
@@ -340,13 +331,30 @@ class NodeSession:
             )
 
     @property
-    def _settled(self) -> bool:
-        return self.state.configured and not self.state.declining
+    def _running(self) -> tuple[On, ...]:
+        return RUNNING[self.exchange, self.state.configured]
+
+    def _ends_at(self, timer: On) -> float:
+        at = math.inf  # where nothing is waited for, and of the search, which is over
+        match timer:
+            case On.NO_ANSWER:
+                at = min(self._observing.deadline(), at if self._asked is None else self._asked.again_at)
+            case On.SILENCE:
+                at = self._channel.deadline()
+            case On.EXPIRED:
+                at = at if (ends := self.state.deadline()) is None else ends
+            case On.T1 if not self._lacks:
+                at = self.state.renew_at
+            case On.T2:
+                at = self.state.rebind_at
+            case On.ASK_AGAIN if self._lacks:
+                at = self._ask_at
+        return at
 
     @property
-    def _may_rebind(self) -> bool:
-        """Whether T2 ends this session: another agent may answer where this one does not."""
-        return (self.exchange, On.T2) in NEXT and self.state.configured
+    def _lacks(self) -> bool:
+        """Whether there is something to ask for: it is not configured, or a duplicate is to be replaced."""
+        return not self.state.configured or bool(self.state.declining)
 
     @property
     def _link(self) -> tuple[str, str]:
@@ -381,6 +389,8 @@ class NodeSession:
 
     def _step(self, on: On) -> None:
         self.exchange = following(self.exchange, on)
+        if on in STRIPS:
+            self._lose(STRIPS[on])
 
     def _lose(self, why: Code) -> None:
         self.state.lose(why)

@@ -16,7 +16,7 @@ from dnms.events.configuration import AssignedAddress, Assignment, Generation
 from dnms.events.ip import family
 from dnms.events.seen import AppliedItem
 from dnms.wire.errors import Code, PeerError
-from dnms.wire.messages import FOREVER, Assign, Association, Binding, Extended
+from dnms.wire.messages import FOREVER, MIN_T1, Assign, Association, Binding, Extended
 
 USABLE = "usable"
 ROLLED_BACK = "rolled-back"
@@ -225,7 +225,7 @@ def _seconds(lifetime: int) -> float:
 
 
 def _check_times(renew_after: int, rebind_after: int) -> None:
-    if not 1 <= renew_after <= rebind_after:
+    if not MIN_T1 <= renew_after <= rebind_after:
         raise PeerError(Code.MALFORMED, f"T1 {renew_after}, T2 {rebind_after}")
 
 

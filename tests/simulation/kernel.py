@@ -61,6 +61,7 @@ class Kernel:
         self.routes: dict[tuple[object, ...], Route] = {}
         self.resolver = Resolver()
         self.watchers: list[Changes] = []
+        self.carrier_changes = 0
         self.used: Callable[[Kernel, bytes], None] = lambda kernel, address: None
         self.found: Callable[[Kernel, Kernel, bytes], None] = lambda kernel, other, address: None
         self._chance = chance
@@ -91,8 +92,9 @@ class Kernel:
         self.resolver = Resolver()
 
     def set_carrier(self, carrier: bool) -> None:
+        self.carrier_changes += carrier != self.host.wired
         self.host.wired = carrier
-        self.tell(LinkChanged(self.link, gone=False))
+        self.tell(LinkChanged(self.link, gone=False, carrier_changes=self.carrier_changes))
 
     def flush(self) -> None:
         """Another program takes away what we have set."""
@@ -260,7 +262,10 @@ class SimulatedMachine:
             kernel="6.18",
         )
 
-    def hear_routers(self, interface: int, changed: Callable[[], None]) -> Hearing:
+    async def carrier_changes(self) -> int:
+        return self.kernel.carrier_changes
+
+    def hear_routers(self, interface: int, changed: Callable[[], None], moved: Callable[[], None]) -> Hearing:
         return Unheard()
 
     async def addresses(self, interface: int) -> tuple[InterfaceAddress, ...]:
@@ -333,9 +338,16 @@ class SimulatedMachine:
                 self.kernel.delete_route(route)
         self.kernel.resolver = was.snapshot.resolver
 
+    async def forget_neighbours(self) -> None:
+        """None are kept."""
+
     async def rivals(self) -> tuple[Rival, ...]:
         """Nobody else manages anything here."""
         return ()
+
+    async def leave_alone(self, rival: Rival) -> bool:
+        """There is nobody to tell."""
+        raise AssertionError(rival)
 
     def fingerprint(self) -> object:
         """Nobody changes settings here."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import os
 import signal
@@ -15,11 +16,42 @@ from dnms.agents.node.giving_back import give_back
 from dnms.agents.usage import Parser
 from dnms.kit import logging
 
+RELEASE = "release"
+"""The first word of a command line that takes DNMS off interfaces; any other runs an agent."""
+
 
 def main(argv: list[str]) -> int:
-    """Run a Node Agent until SIGINT or SIGTERM; 0, or 3 if it cannot run here. Wrong usage is SystemExit with 2."""
-    parser = Parser(prog="dnms node-agent", description="Configures one interface of this machine.")
+    """Run a Node Agent until SIGINT or SIGTERM, or release interfaces; 0, or 3 if it cannot be done here.
+
+    Wrong usage is SystemExit with 2.
+    """
+    if argv[:1] == [RELEASE]:
+        return _release(argv[1:])
+    parser = Parser(
+        prog="dnms node-agent",
+        description="Configures one interface of this machine.",
+        epilog=f"`%(prog)s {RELEASE} INTERFACE...` takes DNMS off interfaces again.",
+    )
     parser.add_argument("--interface", required=True, help="the interface to manage")
+    _add_options(parser)
+    arguments = parser.parse_args(argv)
+    return asyncio.run(_ended(_until_signalled(_settings(arguments, arguments.interface))))
+
+
+def _release(argv: list[str]) -> int:
+    """Make these interfaces what they were before; those that cannot be released keep no other from it."""
+    parser = Parser(
+        prog=f"dnms node-agent {RELEASE}",
+        description="Makes everything as it was before the take-over, once the agents of these interfaces are stopped.",
+    )
+    parser.add_argument("interfaces", nargs="+", metavar="INTERFACE", help="an interface to take DNMS off")
+    _add_options(parser)
+    arguments = parser.parse_args(argv)
+    return max([asyncio.run(_ended(give_back(_settings(arguments, each)))) for each in arguments.interfaces])
+
+
+def _add_options(parser: Parser) -> None:
+    """What an agent and a release are told alike, so that the one finds what the other has kept."""
     parser.add_argument(
         "--root-certificate",
         type=Path,
@@ -34,22 +66,18 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--name", default="", help="the node's name (default: the host name)")
     parser.add_argument("--resolv-conf", type=Path, default=Path("/etc/resolv.conf"), help="(default: %(default)s)")
-    parser.add_argument(
-        "--give-back",
-        action="store_true",
-        help="take DNMS off the interface once its agent is stopped: what was there before comes again",
-    )
     parser.add_argument("--verbose", action="store_true", help="log more")
-    arguments = parser.parse_args(argv)
+
+
+def _settings(arguments: argparse.Namespace, interface: str) -> NodeSettings:
     logging.configure(verbose=arguments.verbose)
-    settings = NodeSettings(
-        interface=arguments.interface,
+    return NodeSettings(
+        interface=interface,
         state=arguments.state,
         root_certificate=arguments.root_certificate,
         name=arguments.name,
         resolv_conf=arguments.resolv_conf,
     )
-    return asyncio.run(_ended(give_back(settings) if arguments.give_back else _until_signalled(settings)))
 
 
 async def _ended(work: Coroutine[Any, Any, None]) -> int:

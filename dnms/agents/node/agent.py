@@ -11,8 +11,10 @@ import contextlib
 import socket
 import ssl
 from collections import deque
+from collections.abc import Awaitable
 from contextlib import aclosing
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 import structlog
@@ -38,6 +40,7 @@ from dnms.linux.netlink import Netlink
 from dnms.wire import node_events as heard
 from dnms.wire.channel import Closed
 from dnms.wire.discovery import Candidate
+from dnms.wire.errors import Code
 from dnms.wire.messages import Association
 from dnms.wire.node_session import NodeSession
 from dnms.wire.node_state import NodeState, Unconfigured
@@ -47,7 +50,10 @@ FIRST_PAUSE = 0.25  # seconds
 LONGEST_PAUSE = 30.0
 SLEPT = 1.0  # seconds; less than that is no sleep of the machine
 LEAVE_WITHIN = 1.0  # seconds for a last word to the agent
+DOUBT_AGAIN = 2.0  # seconds: whoever can send Router Advertisements makes the node ask its agent no more often
 COALESCE = 0.2  # seconds in which changes of the kernel become one observation
+
+T = TypeVar("T")
 
 _logger = structlog.get_logger(__name__)
 
@@ -64,6 +70,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     root_certificate: Path
     name: str = ""  # empty: the machine's host name
     resolv_conf: Path = Path("/etc/resolv.conf")
+    root: Path = Path("/")  # of the file system that other managers of interfaces are configured in
 
 
 async def run(settings: NodeSettings, *, stop: asyncio.Event) -> None:
@@ -88,7 +95,12 @@ async def run(settings: NodeSettings, *, stop: asyncio.Event) -> None:
 async def _live(settings: NodeSettings, directory: NodeStateDirectory, trust: Trust, stop: asyncio.Event) -> None:
     async with Netlink() as netlink:
         machine = LinuxMachine(
-            netlink, settings.interface, trust, state=settings.state, resolv_conf=settings.resolv_conf
+            netlink,
+            settings.interface,
+            trust,
+            state=settings.state,
+            resolv_conf=settings.resolv_conf,
+            root=settings.root,
         )
         agent = NodeAgent(machine, directory, name=settings.name or socket.gethostname())
         await agent.live_until(stop)
@@ -115,6 +127,9 @@ class NodeAgent:
         self._session: NodeSession | None = None
         self._pump: Pump[heard.NodeEvent] | None = None
         self._unsteady = 0  # sessions in a row that did not last
+        self._moved = False  # the link may be another one since agents were found on it
+        self._patience: asyncio.Timeout | None = None  # of what there is no use in on another link
+        self._doubted = asyncio.Event()  # that the agent of the session is on this link
         self._asleep = machine.asleep()
         self._alone = asyncio.Event()  # no session is held
         self._alone.set()
@@ -155,10 +170,12 @@ class NodeAgent:
         link = await self._machine.link()
         search = Search(self._machine, link.index, duid=identity.duid)
         routers = self._hear_routers(link.index)
+        self._doubted.clear()
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._watch(link.index, search))
                 tasks.create_task(self._expire(search))
+                tasks.create_task(self._verify())
                 tasks.create_task(self._configuring.watch())
                 while True:
                     await self._machine.ready()
@@ -172,7 +189,7 @@ class NodeAgent:
     def _hear_routers(self, interface: int) -> Hearing | None:
         """What routers advertise is told, but is not needed to live."""
         try:
-            return self._machine.hear_routers(interface, self._configuring.look_soon)
+            return self._machine.hear_routers(interface, self._configuring.look_soon, self._doubted.set)
         except KernelError as error:
             _logger.warning("Router Advertisements are not heard", reason=str(error))
             return None
@@ -209,25 +226,35 @@ class NodeAgent:
         """Hold a session with the first candidate that takes us, until it ends."""
         loop = asyncio.get_running_loop()
         attempts = in_order(candidates)
-        welcomed = False
-        while (connection := await self._connecting.first(attempts)) is not None:
+        welcomed = self._moved = False
+        while (connection := await self._unless_moved(self._connecting.first(attempts))) is not None:
             began = loop.time()
             try:
                 welcomed |= await self._hold(connection, identity)
             except (KernelError, NodeStateError, OSError, ValueError) as error:
                 _logger.error("session given up", reason=str(error))
-            if loop.time() - began >= STEADY:
+            if self._moved or loop.time() - began >= STEADY:
                 self._unsteady = 0
                 search.begin_anew()
                 return
             # It would not have us, or did not last: there is no use in trying the same agent elsewhere.
             tried = connection.attempt.candidate
             attempts = deque(each for each in attempts if each.candidate is not tried)
-        if welcomed:  # else the search itself becomes slower
+        if welcomed and not self._moved:  # else the search itself becomes slower
             pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2**self._unsteady)
             self._unsteady = min(self._unsteady + 1, 16)
-            await asyncio.sleep(pause * self._machine.chance.uniform(0.5, 1.0))
+            await self._unless_moved(asyncio.sleep(pause * self._machine.chance.uniform(0.5, 1.0)))
             search.begin_anew()
+
+    async def _unless_moved(self, work: Awaitable[T]) -> T | None:
+        """What comes of it; None as soon as the link may be another one."""
+        try:
+            async with asyncio.timeout(None) as self._patience:
+                return await work
+        except TimeoutError:
+            return None
+        finally:
+            self._patience = None
 
     async def _hold(self, connection: Connection, identity: Identity) -> bool:
         """One session, until it ends; whether the agent had welcomed us."""
@@ -290,6 +317,8 @@ class NodeAgent:
                 self._configuring.unconfigured(event.why)
             case Closed():
                 _logger.info("session closed", why=event.why, said=event.said, text=event.text)
+                if event.why == Code.DEAD_PEER and self._pump is not None:
+                    self._pump.abort()
 
     # -- what happens without a session ------------------------------------------------------------------------------
 
@@ -318,20 +347,25 @@ class NodeAgent:
 
     async def _watch(self, interface: int, search: Search) -> None:
         """See to what changes; a link that came back may be another one. KernelError `no-interface` when it is gone."""
-        carrier = True
         loop = asyncio.get_running_loop()
         pending: asyncio.TimerHandle | None = None
         try:
             with self._machine.changes() as changes:
+                flaps = await self._machine.carrier_changes()
                 async for change in changes:
+                    now = flaps
                     if isinstance(change, LinkChanged) and change.link.index == interface:
                         if change.gone:  # said of a port too that only left its bridge
                             await self._check_there(interface)
-                        elif change.link.carrier and not carrier:
-                            self._link_came_back(search)
-                        carrier = change.link.carrier
+                        elif change.link.carrier:
+                            now = change.carrier_changes
                     if isinstance(change, Resync):
                         await self._check_there(interface)
+                        now = await self._machine.carrier_changes()
+                    if now != flaps:
+                        flaps = now
+                        await self._forget_neighbours()
+                        self._link_came_back(search)
                     if isinstance(change, AddressChanged | RouteChanged | LinkChanged | Resync) and (
                         pending is None or pending.when() <= loop.time()
                     ):
@@ -340,17 +374,49 @@ class NodeAgent:
             if pending is not None:
                 pending.cancel()
 
+    async def _forget_neighbours(self) -> None:
+        """The kernel does so too, but not where a carrier went and came at once, or where nothing of it was seen."""
+        try:
+            await self._machine.forget_neighbours()
+        except KernelError as error:
+            _logger.info("neighbours not forgotten", reason=str(error))
+
     async def _check_there(self, interface: int) -> None:
         """KernelError `no-interface` if it is gone, or another one has its name."""
         if (await self._machine.link()).index != interface:
             raise KernelError("no-interface", f"{self._machine.interface} is another interface now")
 
     def _link_came_back(self, search: Search) -> None:
+        now = asyncio.get_running_loop().time()
+        self._moved = True  # if a session ends by that, it is not for being unsteady
         if self._session is not None and self._pump is not None:
-            self._session.link_came_back(asyncio.get_running_loop().time())
+            self._session.link_came_back(now)
             self._pump.wake()
-        else:
-            search.begin_anew()
+            self._doubted.set()
+            return
+        if self._patience is not None:
+            self._patience.reschedule(now)
+            self._patience = None  # it ends but once
+        search.begin_anew()
+
+    async def _verify(self) -> None:
+        """Until cancelled: where the link may be another one, the agent of the session answers, or is searched anew.
+
+        Else a request to an agent that is on another link would be waited for as long as to one that is busy.
+        """
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._doubted.wait()
+            self._doubted.clear()
+            again, session, pump = loop.time() + DOUBT_AGAIN, self._session, self._pump
+            if session is None or pump is None:
+                continue
+            if not await self._configuring.session_answers() and session is self._session:
+                _logger.warning("the agent does not answer on this link")
+                self._moved = True
+                await self._forget_neighbours()
+                pump.abort()
+            await asyncio.sleep(max(0.0, again - loop.time()))
 
 
 def _is_gone(error: BaseException) -> bool:

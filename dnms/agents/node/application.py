@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Callable, Iterable, Mapping, Set
 
 import msgspec
@@ -10,7 +12,7 @@ import structlog
 from dnms.agents.node.machine import Machine
 from dnms.domain.drift import drift, is_untidy
 from dnms.domain.node_plan import PROTOCOL, NodePlan, plan_node
-from dnms.events.configuration import AssignedAddress, Assignment, InterfaceAddress, Snapshot
+from dnms.events.configuration import AssignedAddress, Assignment, InterfaceAddress, Policy, Snapshot
 from dnms.events.ip import family, format_address
 from dnms.events.seen import AppliedItem, DriftItem
 from dnms.linux.rivals import Rival
@@ -19,6 +21,7 @@ from dnms.wire.node_state import USABLE, NodeState
 from dnms.wire.registration import encode_snapshot
 
 SMALL = 512  # links, addresses and settings of which a snapshot is small enough in any case
+LETS_GO = 10.0  # seconds for another program to let go of the interface, once it was told
 STRAGGLERS = 3  # more rounds; one is enough on any link that is not hostile
 
 _logger = structlog.get_logger(__name__)
@@ -96,9 +99,22 @@ class Application:
         items = drift(snapshot, link.index, wanted, draining=draining)
         return items if items or is_untidy(snapshot, link.index, wanted) else None
 
-    async def rivals(self) -> tuple[Rival, ...]:
-        """Other programs that manage the interface. KernelError."""
-        return await self._machine.rivals()
+    async def rivals(self, policy: Policy) -> tuple[Rival, ...]:
+        """Other programs that manage the interface, though they were told to leave it where the policy says so.
+        KernelError.
+        """
+        found = await self._machine.rivals()
+        if policy.rivals != "configure":
+            return found
+        told = False
+        for rival in found:
+            told |= await self._machine.leave_alone(rival)
+        if told:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LETS_GO):
+                    while found := await self._machine.rivals():  # noqa: ASYNC110  # another process
+                        await asyncio.sleep(LETS_GO / 20)
+        return found
 
     async def strip(self, *, keep: Set[bytes]) -> None:
         """Remove our addresses but those to keep, and our routes where none is kept: they are over. KernelError.

@@ -146,7 +146,7 @@ class Configuring:
         if self._stood[1] or assignment.policy.mode == "observe":
             return ""
         try:
-            found = await self._application.rivals()
+            found = await self._application.rivals(assignment.policy)
         except KernelError as error:
             _logger.warning("other managers are not known", reason=str(error))
             return ""
@@ -159,13 +159,13 @@ class Configuring:
     async def _proof(self, assignment: Assignment, items: tuple[AppliedItem, ...], session: NodeSession | None) -> str:
         """What did not answer any more in the time that the policy gives; empty if all did. KernelError."""
         now, until = asyncio.get_running_loop().time, self._confirming.until
-        why = await self._confirming.prove(assignment, self._session_answers, until=min(until, now() + AT_ONCE))
+        why = await self._confirming.prove(assignment, self.session_answers, until=min(until, now() + AT_ONCE))
         if why and now() < until:
             self._report(session, assignment, items, unproven=True)
-            why = await self._confirming.prove(assignment, self._session_answers, until=until)
+            why = await self._confirming.prove(assignment, self.session_answers, until=until)
         return why
 
-    async def _session_answers(self) -> bool:
+    async def session_answers(self) -> bool:
         """Whether an agent answers over a session now: the one that there was, or one that was opened since."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(ANSWER):
@@ -355,7 +355,7 @@ class Configuring:
         if verdict.wait:
             self._look_at(now + verdict.wait)
         if verdict.items:
-            rival = ", ".join(each.name for each in await self._application.rivals())
+            rival = ", ".join(each.name for each in await self._application.rivals(wanted.policy))
             what = [f"{item.kind} {item.name} {item.change}" for item in verdict.items]
             _logger.warning("changed by somebody else", what=what, action=verdict.action, rival=rival)
             self._repairing.note(verdict, wanted, rival)

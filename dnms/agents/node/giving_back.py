@@ -49,7 +49,11 @@ async def give_back(settings: NodeSettings) -> None:
         with directory.own(settings.interface):
             async with Netlink() as netlink:
                 await undo(
-                    netlink, interface=settings.interface, state=settings.state, resolv_conf=settings.resolv_conf
+                    netlink,
+                    interface=settings.interface,
+                    state=settings.state,
+                    resolv_conf=settings.resolv_conf,
+                    root=settings.root,
                 )
                 kept = _kept(directory, settings.interface)
                 directory.forget(settings.interface)  # or the next start would apply it again

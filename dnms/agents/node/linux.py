@@ -23,6 +23,7 @@ from dnms.linux.apply import apply
 from dnms.linux.changes import Changes
 from dnms.linux.dad import link_local_ready
 from dnms.linux.give_back import give_back
+from dnms.linux.leaving_alone import leave_alone
 from dnms.linux.multicast import DatagramReader, Receive
 from dnms.linux.netlink import Netlink
 from dnms.linux.rivals import Rival, rivals
@@ -72,13 +73,23 @@ class LinuxDatagrams:
 class LinuxMachine:
     """This machine, by netlink. `state` keeps what was there before, `resolv_conf` is or says where servers are set."""
 
-    def __init__(self, netlink: Netlink, interface: str, trust: Trust, *, state: Path, resolv_conf: Path) -> None:
+    def __init__(
+        self,
+        netlink: Netlink,
+        interface: str,
+        trust: Trust,
+        *,
+        state: Path,
+        resolv_conf: Path,
+        root: Path = Path("/"),
+    ) -> None:
         self.interface = interface
         self.chance = random.SystemRandom()
         self.connect = trust.connect
         self._netlink = netlink
         self._state = state
         self._resolv_conf = resolv_conf
+        self._root = root
         self._routers: AdvertisedRouters | None = None
 
     def smbios_uuid(self) -> str:
@@ -112,6 +123,10 @@ class LinuxMachine:
         """The interface; KernelError `no-interface`."""
         return await self._netlink.link(self.interface)
 
+    async def carrier_changes(self) -> int:
+        """How often the carrier of the interface has come or gone; KernelError `no-interface`."""
+        return await self._netlink.carrier_changes(self.interface)
+
     async def snapshot(self) -> Snapshot:
         """The whole network configuration. KernelError."""
         snapshot = await self._netlink.snapshot(self._resolv_conf)
@@ -123,9 +138,9 @@ class LinuxMachine:
             advertisements=() if self._routers is None else self._routers.now(),
         )
 
-    def hear_routers(self, interface: int, changed: Callable[[], None]) -> AdvertisedRouters:
+    def hear_routers(self, interface: int, changed: Callable[[], None], moved: Callable[[], None]) -> AdvertisedRouters:
         """Hear what routers advertise there: snapshots have it. KernelError."""
-        self._routers = AdvertisedRouters(self.interface, interface, changed)
+        self._routers = AdvertisedRouters(self.interface, interface, changed, moved)
         return self._routers
 
     async def addresses(self, interface: int) -> tuple[InterfaceAddress, ...]:
@@ -148,7 +163,13 @@ class LinuxMachine:
 
     async def give_back(self) -> None:
         """Make the interface what it was before DNMS took it over, if it did. KernelError."""
-        await give_back(self._netlink, interface=self.interface, state=self._state, resolv_conf=self._resolv_conf)
+        await give_back(
+            self._netlink,
+            interface=self.interface,
+            state=self._state,
+            resolv_conf=self._resolv_conf,
+            root=self._root,
+        )
 
     def differing(self, settings: Mapping[str, str]) -> dict[str, str]:
         """What is set now, of the settings that are not as they should be. KernelError."""
@@ -173,10 +194,20 @@ class LinuxMachine:
         """Whether an address answers an echo, from this address of ours, or from any. KernelError."""
         return await probe.echoes(address, source=source, interface=(await self.link()).index)
 
+    async def forget_neighbours(self) -> None:
+        """Forget who is on the link, since it may be another one. KernelError."""
+        await self._netlink.forget_neighbours((await self.link()).index)
+
     async def rivals(self) -> tuple[Rival, ...]:
         """Other programs that manage the interface. KernelError."""
         index = (await self.link()).index
-        return await asyncio.to_thread(rivals, self.interface, index)
+        return await asyncio.to_thread(rivals, self.interface, index, root=self._root)
+
+    async def leave_alone(self, rival: Rival) -> bool:
+        """Have another program leave the interface alone, by its own configuration; whether it was told now.
+        KernelError.
+        """
+        return await asyncio.to_thread(leave_alone, rival, self.interface, state=self._state, root=self._root)
 
     def fingerprint(self) -> object:
         """What is read of the settings, and which files are the resolver's now: the kernel tells of neither."""

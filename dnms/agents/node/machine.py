@@ -89,14 +89,18 @@ class Machine(Protocol):
         """The interface; KernelError `no-interface`."""
         ...
 
+    async def carrier_changes(self) -> int:
+        """How often the carrier of the interface has come or gone; KernelError `no-interface`."""
+        ...
+
     async def snapshot(self) -> Snapshot:
         """The whole network configuration of the machine. KernelError."""
         ...
 
-    def hear_routers(self, interface: int, changed: Callable[[], None]) -> Hearing:
+    def hear_routers(self, interface: int, changed: Callable[[], None], moved: Callable[[], None]) -> Hearing:
         """Hear what routers advertise there, until it is closed: snapshots have it. KernelError.
 
-        `changed` is called when one says something else than before.
+        `changed` is called when one says something else than before, and `moved` when this may be another link.
         """
         ...
 
@@ -134,8 +138,17 @@ class Machine(Protocol):
         """Whether an address answers an echo, from this address of ours, or from any. KernelError."""
         ...
 
+    async def forget_neighbours(self) -> None:
+        """Forget who is on the link, since it may be another one. KernelError."""
+
     async def rivals(self) -> tuple[Rival, ...]:
         """Other programs that manage the interface. KernelError."""
+        ...
+
+    async def leave_alone(self, rival: Rival) -> bool:
+        """Have another program leave the interface alone, by its own configuration; whether it was told now.
+        KernelError.
+        """
         ...
 
     def fingerprint(self) -> object:

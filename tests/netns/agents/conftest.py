@@ -155,23 +155,32 @@ class Network:
         self.node.set_sysctls(FAST)
         self.node.set_up("eth0")
 
-    def serve(self, name: str = "a1", *, site: Site | None = None, preference: int = 0) -> Thread:
-        """Start a Subnet Agent, of another site if one is given."""
-        site, log = site or self.site, self.log
-        offer = Offer(nonce=bytes(16), site="s", subnet="office", agent=name, endpoints=(), preference=preference)
+    def serve(
+        self,
+        name: str = "a1",
+        *,
+        site: Site | None = None,
+        preference: int = 0,
+        subnet: str = "office",
+        on: Namespace | None = None,
+        log: MemoryLog | None = None,
+    ) -> Thread:
+        """Start a Subnet Agent, of another site, subnet, machine or log if one is given; a log is of one machine."""
+        site, log = site or self.site, log or self.log
+        offer = Offer(nonce=bytes(16), site="s", subnet=subnet, agent=name, endpoints=(), preference=preference)
 
         async def run(stop: asyncio.Event) -> None:
             books = Books(
                 log,
                 site="s",
                 secret=site.secret,
-                subnet="office",
+                subnet=subnet,
                 agent=name,
                 now=SystemClock().now,
                 random=secrets.token_bytes,
             )
             link = LinuxLink("net", tls.serving(site.agent_certificate, site.agent_key))
-            introduction = Introduction(name, "s", "office")
+            introduction = Introduction(name, "s", subnet)
             sessions = Sessions(books, introduction, client_id=site.client_id, claims=Claims(books, link.users))
             async with asyncio.TaskGroup() as tasks:
                 if not log.records:
@@ -183,7 +192,7 @@ class Network:
                     task.cancel()
                     await asyncio.wait((task,))
 
-        return self._start(self.agents, run)
+        return self._start(on or self.agents, run)
 
     def live(self, machine: Namespace | None = None, **settings: Any) -> Thread:
         """Start the Node Agent, or that of another machine."""

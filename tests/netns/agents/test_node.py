@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from dnms.events.ip import format_address
 from dnms.events.seen import ConfigurationApplied
 from tests.netns.agents.conftest import Network, configurations
 
+DNMS = Path(sys.executable).with_name("dnms")
 BOTH = ("2001:db8:5:", "192.0.2.")
 
 
@@ -198,6 +201,33 @@ async def test_a_node_is_given_back_as_it_was(network: Network, tmp_path: Path) 
     assert not network.has("2001:db8:5:")
     assert not network.has("192.0.2.")
     assert NodeStateDirectory(network.state).kept("eth0") is None  # the next start applies nothing by itself
+
+
+def release(network: Network, *interfaces: str) -> subprocess.CompletedProcess[str]:
+    """Run the command on the node to its end."""
+    settings = network.settings()
+    told: list[str | Path] = ["--state", settings.state, "--resolv-conf", settings.resolv_conf]
+    told += ["--root-certificate", settings.root_certificate]
+    with network.node.entered():
+        return subprocess.run(
+            [DNMS, "node-agent", "release", *interfaces, *told],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+
+
+async def test_the_command_releases_what_it_can_of_what_it_is_told(network: Network) -> None:
+    network.serve()
+    node = network.live()
+    await network.until(lambda: network.has(*BOTH))
+    node.stop()
+    done = release(network, "eth7", "eth0")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "dnms: there is no interface 'eth7'" in done.stderr
+    assert "proto 200" not in network.node.run("ip", "-6", "route")
+    assert not any(network.has(each) for each in BOTH)
 
 
 def ledger_of(network: Network) -> Ledger:

@@ -13,7 +13,7 @@ from dnms.agents.node.confirming import Confirming
 from dnms.agents.node.machine import Machine as MachinePort
 from dnms.agents.pump import Pump
 from dnms.disk.node_state import NodeStateDirectory
-from dnms.events.configuration import AssignedAddress, Assignment, Generation, Link, Snapshot
+from dnms.events.configuration import AssignedAddress, Assignment, Generation, Link, Policy, Snapshot
 from dnms.events.ip import parse_address
 from dnms.events.seen import AppliedItem
 from dnms.linux.errors import KernelError
@@ -61,7 +61,7 @@ class Kernel:
     async def drift(self, wanted: Assignment, *, draining: bool) -> None:
         """Nobody changes anything."""
 
-    async def rivals(self) -> tuple[Rival, ...]:
+    async def rivals(self, policy: Policy) -> tuple[Rival, ...]:
         return self.managed_by
 
     async def settle(

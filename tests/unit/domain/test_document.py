@@ -97,7 +97,8 @@ def test_a_policy_is_read_and_written() -> None:
     [
         ('mode = "mange"', "$.subnet[0].policy.mode"),
         ("confirm = 3601", "$.subnet[0].policy.confirm"),
-        ('probes = "::1"', "known are mode, keep, drain, confirm, probe, drift, optimistic"),
+        ('probes = "::1"', "known are mode, keep, drain, confirm, probe, drift, optimistic, rivals"),
+        ('rivals = "end"', "$.subnet[0].policy.rivals"),
         ('keep = ["fd00::1/8/8"]', "a prefix such as 2001:db8::/64"),
     ],
 )

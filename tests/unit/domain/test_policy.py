@@ -14,7 +14,7 @@ def test_of_each_item_the_first_that_says_something_wins() -> None:
 
 def test_nothing_said_is_the_default() -> None:
     assert policy_of(narrowest([])) == Policy()
-    assert Policy().mode == "manage"
+    assert (Policy().mode, Policy().rivals) == ("manage", "report")
 
 
 def test_the_group_on_this_link_then_the_group_then_the_link() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import msgpack
 
 from dnms.wire import datagrams, frames
-from dnms.wire.exchanges import diagram
+from dnms.wire.drawing import diagram, timers
 from tests.unit.events.golden_bytes import readable
 from tests.unit.wire.examples import FRAMES, OFFER, SOLICIT
 
@@ -55,7 +55,8 @@ def examples() -> str:
 
 def document(text: str) -> str:
     """The document with its generated parts as they are now."""
-    for marker, content in (("diagram", f"```mermaid\n{diagram()}```\n"), ("examples", examples())):
+    generated = {"diagram": f"```mermaid\n{diagram()}```\n", "timers": timers(), "examples": examples()}
+    for marker, content in generated.items():
         pattern = re.compile(rf"(<!-- {marker} -->\n).*(<!-- end of {marker} -->)", re.DOTALL)
         text, found = pattern.subn(lambda match, new=content: f"{match[1]}\n{new}\n{match[2]}", text)  # type: ignore[misc]
         if found != 1:

@@ -9,8 +9,8 @@ from dnms.events.seen import AppliedItem
 from dnms.wire import agent_events, node_events
 from dnms.wire.errors import Code
 from dnms.wire.messages import Assign, Extended
-from dnms.wire.node_session import ASK_AGAIN
 from dnms.wire.node_state import NodeState
+from dnms.wire.timers import ASK_AGAIN
 from tests.unit.wire.examples import ADDRESS, ASSIGNMENT, GENERATION
 from tests.unit.wire.pair import ASSIGN, Pair
 

@@ -8,9 +8,11 @@ import msgspec
 import pytest
 
 from dnms.wire import datagrams, errors, frames, messages
+from dnms.wire.drawing import diagram, label, timers
 from dnms.wire.errors import Code, PeerError
-from dnms.wire.exchanges import NEXT, Exchange, On, diagram, following
+from dnms.wire.exchanges import IF_CONFIGURED, NEXT, STRIPS, Exchange, On, following
 from dnms.wire.phases import ACCEPTS, Phase
+from dnms.wire.timers import RUNNING, TIMERS
 from tests.unit.wire import golden_bytes as golden
 from tests.unit.wire.examples import FRAMES, OFFER, SOLICIT
 
@@ -37,13 +39,37 @@ def test_what_is_not_in_the_table_is_the_peers_error() -> None:
 
 def test_the_diagram_has_every_transition() -> None:
     drawn = diagram()
-    inside = drawn.partition("{")[2].partition("}")[0]
+    inside = drawn.partition("session {")[2].partition("}")[0]
     for (exchange, on), then in NEXT.items():
-        if on is On.ENDED:
+        named = rf"{then}: (.* / )?{re.escape(label(on))}( / .*)?$"
+        if on in (On.ENDED, On.NO_ANSWER, On.SILENCE):
             assert f"{exchange} --> " in inside
-            assert f"session --> {then}: {on}\n" in drawn
+            assert re.search(rf"^ +session --> {named}", drawn, re.MULTILINE)
         else:
-            assert re.search(rf"^ +{exchange} --> {then}: (.* / )?{re.escape(on)}( / .*)?$", drawn, re.MULTILINE)
+            assert re.search(rf"^ +{exchange} --> {named}", drawn, re.MULTILINE)
+
+
+def test_the_diagram_has_what_ends_being_configured() -> None:
+    (arrow,) = re.findall(r"^ +configured --> unconfigured: (.*)$", diagram(), re.MULTILINE)
+    assert set(STRIPS) < set(arrow.split(" / "))
+
+
+def test_every_timer_runs_where_it_moves_something_and_has_bounds() -> None:
+    for on, timer in TIMERS.items():
+        assert 0 <= timer.least <= timer.most
+        assert timer.most > 0
+        where = {exchange for exchange in Exchange if on in RUNNING[exchange, True]}
+        assert where == {exchange for exchange, each in NEXT if each is on}
+        either = {exchange for exchange in Exchange if on in RUNNING[exchange, False]}
+        assert either == (set() if on in IF_CONFIGURED else where)
+        assert f"\n| {on} | " in timers()
+
+
+def test_a_node_renews_only_when_idle_and_looks_for_another_agent_only_when_configured() -> None:
+    """What RFC 8415 says, 18.2.4 and 18.2.5."""
+    assert {state for state, running in RUNNING.items() if On.T1 in running} == {(Exchange.IDLE, True)}
+    assert (Exchange.RENEWING, True) in {state for state, running in RUNNING.items() if On.T2 in running}
+    assert not [state for state, running in RUNNING.items() if On.T2 in running and not state[1]]
 
 
 def test_a_closed_session_takes_nothing_and_every_message_is_known() -> None:
