@@ -12,7 +12,7 @@ STAMP := $(VENV)/.installed
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help venv packages debian demo check test other bench bench-alloc bench-views golden openapi clean
+.PHONY: help venv packages debian demo check test other bench bench-alloc bench-views bench-node golden openapi clean
 
 help:
 	@echo 'make demo    runs the main job on this machine: $(NODES) nodes and $(AGENTS) Subnet Agents in network namespaces'
@@ -22,6 +22,7 @@ help:
 	@echo 'make bench   measures, beside bare loops in the same run; docs/performance.md says how to read it'
 	@echo 'make bench-alloc  measures allocation with a million leases, for some minutes'
 	@echo 'make bench-views  measures the views of a log of EVENTS=1000000 events, beside PostgreSQL and grep'
+	@echo 'make bench-node  measures a node, from link up to an address, beside dhcpcd with Kea and SLAAC, for 25 minutes'
 	@echo 'make golden  writes the golden bytes that new events and requests lack; never changes any'
 	@echo 'make openapi writes docs/openapi.json, the description of the API'
 	@echo 'make venv    makes .venv with DNMS and its tools in it'
@@ -75,6 +76,10 @@ bench-alloc: venv
 # Not a part of `bench`: of the 10 000 000 events that are its default it makes a log, three files of views and a site.
 bench-views: venv
 	$(BIN)/python -m bench.views $(if $(EVENTS),--events $(EVENTS))
+
+# Not a part of `bench`: it needs root or user namespaces, starts 200 nodes, and watches an idle one for ten minutes.
+bench-node: venv
+	$(BIN)/python -m bench.node
 
 golden: venv
 	$(BIN)/python -m tests.unit.events.golden_bytes

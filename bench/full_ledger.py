@@ -20,7 +20,7 @@ from bench.agent_side import SUBNET
 from bench.decisions import Rate
 from bench.filled import fill
 from bench.joins import served
-from bench.processes import in_namespace
+from bench.processes import in_namespace, own_namespace
 from bench.sides import Stopwatch
 from bench.starts import Agent, Start, agent
 from dnms.linux.namespaces import Bridge, Namespace, set_up
@@ -47,6 +47,7 @@ def isolated(leases: int, *, again: int = 3, peer: bool = True) -> Full:
 
 async def measure(leases: int, *, again: int, peer: bool) -> Full:
     """Fill a log, and start each of them on a link that has a carrier."""
+    own_namespace()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="dnms-bench-")))
         set_up("lo")

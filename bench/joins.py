@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import statistics
 import tempfile
 from collections import Counter
@@ -183,13 +184,22 @@ async def served(folder: Path, plan: str = PLAN) -> AsyncIterator[tuple[Site, Em
         await stack.enter_async_context(server)
         log = await connect(server.url, NAME, token=site.bus_token)
         stack.push_async_callback(log.close)
-        subject, fold = subjects.plan(NAME), Fold(PlanState())
-        committer = Committer(log, subject, fold, actor="operator/bench", now=SystemClock().now, random=bytes)
-        running = asyncio.create_task(committer.run())
+        await adopt(log, plan)
+        yield site, server, log
+
+
+async def adopt(log: JetStreamLog, plan: str) -> None:
+    """Make it the site's plan, as an operator does."""
+    subject, fold = subjects.plan(NAME), Fold(PlanState())
+    clock = SystemClock()
+    committer = Committer(log, subject, fold, actor="operator/bench", now=clock.now, random=secrets.token_bytes)
+    await committer.catch_up()
+    running = asyncio.create_task(committer.run())
+    try:
         await committer.submit(from_toml(plan))
+    finally:
         running.cancel()
         await asyncio.wait((running,))
-        yield site, server, log
 
 
 @asynccontextmanager

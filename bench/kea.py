@@ -9,9 +9,12 @@ import json
 import os
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from bench.processes import running
 from bench.starts import Start, started
 
 LIFETIME = 40_000  # seconds
@@ -20,6 +23,7 @@ HEADER = (
     "hostname,hwaddr,state,user_context,hwtype,hwaddr_source"
 )
 SEARCHED = "/usr/sbin:/usr/local/sbin:/usr/bin"
+LISTENS_WITHIN = 30.0  # seconds
 
 
 def program() -> str | None:
@@ -33,16 +37,36 @@ async def start(folder: Path, interface: str, leases: int) -> Start | None:
     if server is None:
         return None
     _prepare(folder, interface, leases)
-    places = dict.fromkeys(
-        ("KEA_PIDFILE_DIR", "KEA_LOCKFILE_DIR", "KEA_DHCP_DATA_DIR", "KEA_LOG_FILE_DIR"), str(folder)
-    )
     found, _ = await started(
         *(server, "-c", str(folder / "kea.json")),
         log=folder / "kea.log",
         ready=_listens,
-        environment=dict(os.environ) | places,
+        environment=_environment(folder),
     )
     return found
+
+
+@contextmanager
+def serving(folder: Path, interface: str) -> Iterator[None]:
+    """It serves an interface of this namespace, with no lease yet, and answers a Solicit at once where a client asks
+    for that (Rapid Commit). RuntimeError if it does not, or is not installed.
+    """
+    server = program()
+    if server is None:
+        raise RuntimeError("kea-dhcp6 is not installed")
+    _prepare(folder, interface, 0)
+    with running(server, "-c", str(folder / "kea.json"), log=folder / "kea.log", environment=_environment(folder)):
+        until = time.monotonic() + LISTENS_WITHIN
+        while not _listens():
+            if time.monotonic() > until:
+                raise RuntimeError(f"kea-dhcp6 does not listen:\n{(folder / 'kea.log').read_text()[-2_000:]}")
+            time.sleep(0.05)
+        yield
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    places = ("KEA_PIDFILE_DIR", "KEA_LOCKFILE_DIR", "KEA_DHCP_DATA_DIR", "KEA_LOG_FILE_DIR")
+    return dict(os.environ) | dict.fromkeys(places, str(folder))
 
 
 def _prepare(folder: Path, interface: str, leases: int) -> None:
@@ -67,6 +91,7 @@ def _configuration(folder: Path, interface: str) -> dict[str, Any]:
                 "id": 1,
                 "interface": interface,
                 "subnet": "2001:db8:1::/64",
+                "rapid-commit": True,
                 "pools": [{"pool": "2001:db8:1:0:1::/80"}],
             }
         ],

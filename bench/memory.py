@@ -58,7 +58,7 @@ async def measure() -> Report:
                 await asyncio.sleep(IDLE)
                 known = memory(agent.pid)
     return Report(
-        node_agent=await asyncio.to_thread(idle_node.isolated),
+        node_agent=(await asyncio.to_thread(idle_node.isolated)).memory,
         subnet_agent=empty,
         sessions=sessions,
         with_sessions=full,

@@ -18,6 +18,9 @@ ANSWER_WITHIN = 120.0  # seconds
 END_WITHIN = 20.0  # seconds, before it is killed
 MAX_LINE = 16 << 20  # bytes; 1 000 nodes with their times are under 1 MiB
 TICKS = os.sysconf("SC_CLK_TCK")
+NETWORK = Path("/proc/self/ns/net")
+OUTSIDE = "DNMS_BENCH_OUTSIDE"
+"""The environment's name for the network namespace that a benchmark was started from."""
 
 Handler = Callable[..., Awaitable[object]]
 
@@ -98,17 +101,26 @@ def running(
 def in_namespace(module: str, kind: type[T], *arguments: str) -> T:
     """`python -m module arguments` in a network namespace of its own, and what it printed as JSON.
 
-    RuntimeError if it has failed.
+    RuntimeError if it has failed. A module that builds networks asks `own_namespace` first.
     """
     unshare = shutil.which("unshare")
     if unshare is None:
         raise RuntimeError("util-linux (the program `unshare`) is not installed")
     user = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
     command = [unshare, "--net", *user, sys.executable, "-m", module, *arguments]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    environment = {**os.environ, OUTSIDE: str(NETWORK.readlink())}
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, env=environment)
     if done.returncode != 0:
         raise RuntimeError(done.stderr.decode(errors="replace")[-4_000:])
     return msgspec.json.decode(done.stdout, type=kind)
+
+
+def own_namespace() -> None:
+    """RuntimeError unless this process is where `in_namespace` starts one: what it builds must not be in the machine's
+    own network.
+    """
+    if os.environ.get(OUTSIDE, str(NETWORK.readlink())) == str(NETWORK.readlink()):
+        raise RuntimeError("this is not a network namespace of its own: run it by the benchmark that it belongs to")
 
 
 async def answer(handlers: Mapping[str, Handler]) -> None:
