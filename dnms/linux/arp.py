@@ -65,15 +65,17 @@ async def conflicts(interface: str, addresses: Collection[bytes]) -> frozenset[b
     return frozenset(wanted[address] for address in found)
 
 
-async def answers(interface: str, asked: Mapping[bytes, bytes]) -> dict[bytes, frozenset[bytes]]:
-    """The hardware addresses that answer for IPv4 addresses of others. KernelError.
+async def answers(
+    interface: str, asked: Mapping[bytes, bytes], *, first: bool = False
+) -> dict[bytes, frozenset[bytes]]:
+    """The hardware addresses that answer for IPv4 addresses of others, or the `first` of each. KernelError.
 
     `asked` has with each the address to ask from: one of ours in the same prefix. Without such a one it is unspecified,
     and then whoever probes for the address at this moment takes that for a conflict (RFC 5227, 2.1.1). Interfaces that
     are not Ethernet have no ARP, and no answers.
     """
     wanted = {address.removeprefix(MAPPED): address for address in asked}
-    found = Answers()
+    found = Answers(len(wanted) if first else 0)
     sock = _open(interface)
     try:
         if not wanted or sock.getsockname()[3] != ARPHRD_ETHER:
@@ -88,7 +90,7 @@ async def answers(interface: str, asked: Mapping[bytes, bytes]) -> dict[bytes, f
             for packed, address in wanted.items():
                 _send(sock, interface, own, asked[address].removeprefix(MAPPED), packed)
 
-        await ask(_listen(sock, hear), send)
+        await ask(_listen(sock, hear), send, found.enough)
     finally:
         sock.close()
     return found.all()

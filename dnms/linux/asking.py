@@ -16,13 +16,18 @@ MAX_ANSWERS = 8
 class Answers:
     """By address, the hardware addresses that answer for it."""
 
-    def __init__(self) -> None:
+    def __init__(self, wanted: int = 0) -> None:
+        """`wanted`: for how many addresses one answer each is all that is asked for; 0: all answers are."""
         self._found: dict[bytes, set[bytes]] = {}
+        self._wanted = wanted
+        self.enough = asyncio.Event()
 
     def note(self, address: bytes, hardware: bytes) -> None:
         """This hardware answers for that address."""
         if len(answering := self._found.setdefault(address, set())) < MAX_ANSWERS:
             answering.add(hardware)
+        if len(self._found) == self._wanted:
+            self.enough.set()
 
     def all(self) -> dict[bytes, frozenset[bytes]]:
         """All that were noted."""
@@ -41,11 +46,13 @@ async def listening(listen: Coroutine[Any, Any, None]) -> AsyncIterator[asyncio.
             await task
 
 
-async def ask(listen: Coroutine[Any, Any, None], send: Callable[[], None]) -> None:
-    """Send what asks, several times, while this listens. What either raises."""
+async def ask(listen: Coroutine[Any, Any, None], send: Callable[[], None], enough: asyncio.Event) -> None:
+    """Send what asks, several times, while this listens, until that is `enough`. What either raises."""
     async with listening(listen) as task:
         for _ in range(ASKS):
             send()
-            await asyncio.sleep(ASK_INTERVAL)
-            if task.done():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(ASK_INTERVAL):
+                    await enough.wait()
+            if task.done() or enough.is_set():
                 break

@@ -24,12 +24,14 @@ MAX_PACKET = 1_500
 _FIXED = struct.Struct("!BBHI16s")  # type, code, checksum, flags, target
 
 
-async def answers(interface: str, addresses: Collection[bytes]) -> dict[bytes, frozenset[bytes]]:
-    """The hardware addresses that answer for IPv6 addresses of others. KernelError.
+async def answers(
+    interface: str, addresses: Collection[bytes], *, first: bool = False
+) -> dict[bytes, frozenset[bytes]]:
+    """The hardware addresses that answer for IPv6 addresses of others, or the `first` of each. KernelError.
 
     Interfaces that are not Ethernet have no answers.
     """
-    found = Answers()
+    found = Answers(len(set(addresses)) if first else 0)
     own = _hardware(interface)
     if not addresses or own is None:
         return {}
@@ -40,7 +42,7 @@ async def answers(interface: str, addresses: Collection[bytes]) -> dict[bytes, f
             for address in addresses:
                 _send(sock, interface, own, address)
 
-        await ask(_listen(sock, own, frozenset(addresses), found), send)
+        await ask(_listen(sock, own, frozenset(addresses), found), send, found.enough)
     finally:
         sock.close()
     return found.all()

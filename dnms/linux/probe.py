@@ -30,7 +30,9 @@ async def neighbours_of(interface: str, addresses: Mapping[bytes, bytes]) -> fro
     """
     six = [address for address in addresses if family(address) == 6]
     four = {address: source for address, source in addresses.items() if family(address) == 4}
-    by_arp, by_nd = await asyncio.gather(arp.answers(interface, four), neighbours.answers(interface, six))
+    by_arp, by_nd = await asyncio.gather(
+        arp.answers(interface, four, first=True), neighbours.answers(interface, six, first=True)
+    )
     return frozenset(by_arp) | frozenset(by_nd)
 
 

@@ -25,7 +25,7 @@ FIRST_WITHIN = 0.1  # seconds: the nodes of a link that all come up at once do n
 FIRST_INTERVAL = 0.25
 LAST_INTERVAL = 120.0
 JITTER = 0.1  # RFC 8415, 15: RAND
-COLLECT_FOR = 0.05  # seconds after the first offer
+COLLECT_FOR = 0.02  # seconds after the first offer; an agent delays its own by 10 ms at most
 ALL_NODES_EVERY = 3  # a bridge that forgot who joined the group still forwards to all nodes
 MAX_OFFERS = 64  # of one search; more agents than that are no honest link's
 
@@ -71,7 +71,10 @@ class Discovery(Generic[P]):
     fails cannot make a node flood its link.
     """
 
-    def __init__(self, *, duid: bytes, chance: Chance, now: float, group: str = GROUP) -> None:
+    def __init__(
+        self, *, duid: bytes, chance: Chance, now: float, within: float = FIRST_WITHIN, group: str = GROUP
+    ) -> None:
+        """The first solicit goes out `within` so many seconds: when, is drawn."""
         self.dropped: Counter[str] = Counter()
         self._duid = duid
         self._chance = chance
@@ -79,7 +82,7 @@ class Discovery(Generic[P]):
         self._interval = 0.0  # 0: nothing was sent yet
         self._sent = 0
         self._nonce = chance.randbytes(16)
-        self._solicit_at = now + chance.uniform(0, FIRST_WITHIN)
+        self._solicit_at = now + chance.uniform(0, within)
         self._choose_at = math.inf
         self._offers: dict[tuple[str, P], Candidate[P]] = {}
         self._out: list[Outgoing] = []

@@ -39,7 +39,7 @@ from dnms.linux.multicast import Peer
 from dnms.linux.netlink import Netlink
 from dnms.wire import node_events as heard
 from dnms.wire.channel import Closed
-from dnms.wire.discovery import Candidate
+from dnms.wire.discovery import FIRST_WITHIN, Candidate
 from dnms.wire.errors import Code
 from dnms.wire.messages import Association
 from dnms.wire.node_session import NodeSession
@@ -127,6 +127,7 @@ class NodeAgent:
         self._session: NodeSession | None = None
         self._pump: Pump[heard.NodeEvent] | None = None
         self._unsteady = 0  # sessions in a row that did not last
+        self._drawn = False  # the kernel has drawn for how long this node waits
         self._moved = False  # the link may be another one since agents were found on it
         self._patience: asyncio.Timeout | None = None  # of what there is no use in on another link
         self._doubted = asyncio.Event()  # that the agent of the session is on this link
@@ -153,7 +154,7 @@ class NodeAgent:
         the start is a mistake.
         """
         await self._configuring.recover()
-        await self._machine.ready()
+        await self._ready()
         identity = self._identity(await self._application.snapshot())
         self._connecting.seen = await self._configuring.restore()
         while True:
@@ -165,6 +166,13 @@ class NodeAgent:
                     raise
             _logger.warning("interface gone", interface=self._machine.interface)
             await self._until_there()
+
+    async def _ready(self) -> None:
+        """Wait for fe80::, for which the kernel draws as long as a second (RFC 4862, 5.4.2). KernelError."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await self._machine.ready()
+        self._drawn |= loop.time() - began > FIRST_WITHIN
 
     async def _live_on_link(self, identity: Identity) -> None:
         link = await self._machine.link()
@@ -178,7 +186,8 @@ class NodeAgent:
                 tasks.create_task(self._verify())
                 tasks.create_task(self._configuring.watch())
                 while True:
-                    await self._machine.ready()
+                    await self._ready()
+                    search.is_spread, self._drawn = self._drawn, False
                     self._configuring.look_soon()
                     await self._try(await search.candidates(), identity, search)
         finally:

@@ -6,7 +6,7 @@ import asyncio
 
 from dnms.agents.node.machine import Machine
 from dnms.linux.multicast import Peer
-from dnms.wire.discovery import Candidate, Discovery
+from dnms.wire.discovery import FIRST_WITHIN, Candidate, Discovery
 
 
 class Search:
@@ -17,6 +17,8 @@ class Search:
         self._interface = interface
         self._duid = duid
         self._discovery: Discovery[Peer] | None = None
+        self.is_spread = False
+        """The nodes of this link do not come up at once: something else has drawn how long this one waits."""
         self._heard = asyncio.Event()
 
     async def candidates(self) -> tuple[Candidate[Peer], ...]:
@@ -47,7 +49,9 @@ class Search:
         self._heard.set()
 
     def _begin(self) -> Discovery[Peer]:
-        return Discovery(duid=self._duid, chance=self._machine.chance, now=asyncio.get_running_loop().time())
+        within, self.is_spread = 0.0 if self.is_spread else FIRST_WITHIN, False
+        now = asyncio.get_running_loop().time()
+        return Discovery(duid=self._duid, chance=self._machine.chance, now=now, within=within)
 
     def _receive(self, data: bytes, peer: Peer, hop_limit: int) -> None:
         if self._discovery is not None:

@@ -245,3 +245,9 @@ def test_a_node_and_an_agent_find_each_other() -> None:
     discovery.receive(data, hop_limit=255, peer="agent", now=now)
     discovery.tick(now + COLLECT_FOR)
     assert chosen(discovery) == ["agent-1"]
+
+
+def test_who_was_delayed_by_another_draw_asks_at_once() -> None:
+    discovery: Discovery[str] = Discovery(duid=b"d", chance=random.Random(1), now=5.0, within=0.0)
+    assert discovery.deadline() == 5.0
+    assert len(discovery.to_send(5.0)) == 1
