@@ -24,7 +24,7 @@ from dnms.projections.files import ViewsError
 from dnms.projections.projection import Projection
 from dnms.projections.store import Store
 
-MAX_EVENTS = 50_000
+MAX_EVENTS = 20_000
 """In one transaction: enough that many events of one node come together, few enough to be held in memory."""
 
 PAUSE = 1.0  # seconds between two attempts to reach the log

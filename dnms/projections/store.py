@@ -83,7 +83,9 @@ class Store:
             self._db.execute("PRAGMA cache_size = -65536")
             self._load()
             if building:
-                self._db.execute("PRAGMA journal_mode = MEMORY")  # a fold that fails is rolled back
+                # A fold that fails is rolled back. A journal in memory holds each page that a batch touches: of a long
+                # log hundreds of megabytes.
+                self._db.execute("PRAGMA journal_mode = DELETE")
                 self._db.execute("PRAGMA synchronous = OFF")
             else:
                 self._finish()
