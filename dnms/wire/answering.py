@@ -20,7 +20,7 @@ from dnms.wire.messages import Offer, Solicit
 ANSWERS_A_SECOND = 1_000  # 10 Mbit/s at most; a link of 20 000 nodes is answered within half a minute of its power-on
 ANSWERS_A_PEER = 8  # in a second, whatever its ports; a node sends at most four in its first
 DELAY_PER_SESSION = 0.000_01  # seconds: 100 sessions are 1 ms
-MAX_DELAY = 0.01  # seconds; a node collects for 20 ms
+MAX_DELAY = 0.005  # seconds; a node collects for 10 ms
 
 LARGEST_LOAD = 0xFFFF_FFFF
 

@@ -25,7 +25,7 @@ FIRST_WITHIN = 0.1  # seconds: the nodes of a link that all come up at once do n
 FIRST_INTERVAL = 0.25
 LAST_INTERVAL = 120.0
 JITTER = 0.1  # RFC 8415, 15: RAND
-COLLECT_FOR = 0.02  # seconds after the first offer; an agent delays its own by 10 ms at most
+COLLECT_FOR = 0.01  # seconds after the first offer; an agent delays its own by half of that at most
 ALL_NODES_EVERY = 3  # a bridge that forgot who joined the group still forwards to all nodes
 MAX_OFFERS = 64  # of one search; more agents than that are no honest link's
 
