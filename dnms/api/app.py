@@ -30,7 +30,7 @@ from dnms.api import (
 from dnms.api.access import bearer
 from dnms.api.freshness import views_at_least
 from dnms.api.ledgers import Ledgers
-from dnms.api.parameters import known, no_null
+from dnms.api.parameters import known, no_null, parameters
 from dnms.bus.committer import Committer
 from dnms.bus.port import Log
 from dnms.disk.signing import Signer
@@ -77,7 +77,7 @@ def create_app(  # all that it asks
         guards=[bearer(token)],
     )
     scraped = Router("/", route_handlers=[*metrics.HANDLERS], guards=[bearer(token)])
-    return Litestar(
+    app = Litestar(
         [api, scraped, *health.HANDLERS],
         dependencies={
             "views": Provide(views_at_least(views)),
@@ -100,3 +100,5 @@ def create_app(  # all that it asks
         logging_config=None,
         state=State({"stopping": streams.stopping}),
     )
+    app.state.parameters = parameters(app)
+    return app

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from typing import Any
 
+from litestar import Litestar
 from litestar.connection import ASGIConnection
 from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
@@ -22,21 +23,22 @@ def no_null(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHa
             raise Invalid(name, "`null` is no value; leave the parameter out")
 
 
+def parameters(app: Litestar) -> dict[BaseRouteHandler, frozenset[str]]:
+    """Of each handler the parameters of a query that it has, those of what it depends on among them."""
+    return {
+        handler: frozenset(parameter.field_alias for parameter in model.expected_query_params)
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler, model in route.route_handler_map.values()
+    }
+
+
 def known(connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler) -> None:
-    """A guard that refuses a parameter that the handler does not have. Invalid.
+    """A guard that refuses a parameter that the handler does not have, by `parameters` in the app's state. Invalid.
 
     Else `?subnets=east` would answer with the nodes of every subnet.
     """
-    if not connection.query_params:
-        return
-    has = {
-        parameter.field_alias
-        for route in connection.app.routes
-        if isinstance(route, HTTPRoute)
-        for own, model in route.route_handler_map.values()
-        if own is connection.route_handler
-        for parameter in model.expected_query_params
-    }
+    has = connection.app.state.parameters.get(connection.route_handler, frozenset())
     for name in connection.query_params:
         if name not in has:
             near = difflib.get_close_matches(name, has, 1)

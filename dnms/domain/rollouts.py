@@ -13,7 +13,7 @@ It is about what is told beside addresses, which have a make before break of the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -130,14 +130,15 @@ class RollingOut:
         """By which former plan the client is told what it is told; None: by the new one."""
         return None if client in self.told else self.former[self.of.get(client, 0)]
 
-    def admits(self, client: bytes, waves: Rollout) -> bool:
-        """Whether the client may be told the new now, and is not yet."""
-        if self.status != "running" or client in self.told:
-            return False
+    def admitted(self, clients: Iterable[bytes], waves: Rollout) -> tuple[bytes, ...]:
+        """Those of these clients that may be told the new now, and are not yet; of canaries the first."""
+        if self.status != "running":
+            return ()
+        others = dict.fromkeys(client for client in clients if client not in self.told)
         percent = self.percent(waves)
         if percent is None:
-            return len(self.told) < waves.canaries
-        return share(client, self.position) < percent
+            return tuple(others)[: max(0, waves.canaries - len(self.told))]
+        return tuple(client for client in others if share(client, self.position) < percent)
 
     def percent(self, waves: Rollout) -> int | None:
         """How many of a hundred nodes are in the waves so far; None: canaries alone."""
@@ -213,10 +214,8 @@ def decide(ledger: Ledger, request: Asked, *, at: int) -> Iterator[Event]:
         return  # it is over, or another one: who reports hears of it
     match request:
         case TellRollout():
-            admitted = dict.fromkeys(client for client in request.clients if now.admits(client, waves))
-            room = waves.canaries - len(now.told) if now.percent(waves) is None else len(admitted)
-            if chosen := tuple(admitted)[: max(0, room)]:
-                yield RolloutTold(position=now.position, clients=chosen)
+            if admitted := now.admitted(request.clients, waves):
+                yield RolloutTold(position=now.position, clients=admitted)
         case ProveRollout():
             if proven := tuple(dict.fromkeys(client for client in request.clients if client in now.unproven)):
                 yield RolloutProven(position=now.position, clients=proven)

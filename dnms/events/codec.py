@@ -165,13 +165,11 @@ def _item(items: dict[type[Recorded], Any], recorded: Recorded) -> Any:
 
 
 _event_item: msgspec.msgpack.Decoder[_Item] = decoder(_Item)
-_HEADS = {kind: b"\x93" + encoder.encode(kind.NAME) + encoder.encode(kind.VERSION) for kind in EVENTS}
-"""Of each event what stands before its fields: an array of three, its name, its version."""
 
 
 def encode_event(event: Event) -> bytes:
     """The bytes of one event, as they are in a commit."""
-    return _HEADS[type(event)] + encoder.encode(event)
+    return encoder.encode((event.NAME, event.VERSION, event))
 
 
 def decode_event(data: bytes) -> Event:

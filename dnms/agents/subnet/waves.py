@@ -18,7 +18,7 @@ from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.served import ServedNode
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
-from dnms.domain.rollouts import RollingOut, share, waves_of
+from dnms.domain.rollouts import RollingOut, waves_of
 from dnms.events.plan import Rollout
 from dnms.events.recorded import Request
 from dnms.events.requests import AdvanceRollout, ProveRollout, StopRollout, TellRollout
@@ -77,8 +77,7 @@ def asked(
                 pass
     for clients in parts(proven):
         yield ProveRollout(position=now.position, clients=clients)
-    admitted = (client for client in reports if now.admits(client, waves))
-    for clients in parts(sorted(admitted, key=lambda client: share(client, now.position))):
+    for clients in parts(now.admitted(reports, waves)):
         yield TellRollout(position=now.position, clients=clients)
     if (silent := now.silent(waves, at)) is not None:
         yield StopRollout(position=now.position, client=silent, why="silent")

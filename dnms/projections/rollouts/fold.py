@@ -75,11 +75,13 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     """Take in what becomes of new plans."""
     rollouts = Rows(cursor, ROLLOUT, _Rollout)
     for stored in batch:
+        where, at = place(stored.subject), stored.commit.time
+        if where.family != "ledger":
+            continue
         for event in stored.commit.events:
             if type(event) in TYPES:
-                subnet, at = place(stored.subject).subnet, stored.commit.time
-                before = rollouts.get(subnet)
-                rollouts.set(_after(before, event, at), subnet, sequence=stored.sequence)
+                after = _after(rollouts.get(where.subnet), event, at)
+                rollouts.set(after, where.subnet, sequence=stored.sequence)
     rollouts.write()
 
 
