@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from pathlib import Path
 
 import msgspec
@@ -12,8 +13,9 @@ import pytest
 
 from dnms.bus.memory import MemoryLog
 from dnms.bus.port import LogDamaged, Record
+from dnms.bus.reading import Commits
 from dnms.events import codec
-from dnms.projections import PROJECTIONS, files
+from dnms.projections import PROJECTIONS, files, runner
 from dnms.projections.addresses.examples import EXAMPLES
 from dnms.projections.example import SITE, happened, stored
 from dnms.projections.files import ViewsBusy, ViewsError
@@ -231,3 +233,22 @@ async def test_a_large_batch_is_several_transactions(
 def test_a_commit_of_an_example_can_be_written() -> None:
     for one in stored(EXAMPLES[0].log):
         assert codec.decode(codec.encode(one.commit)) == one.commit
+
+
+async def test_what_comes_in_pieces_is_folded_in_bounded_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of a long log in one batch would take as much memory as it is long."""
+    monkeypatch.setattr(runner, "MAX_EVENTS", 4)
+    commits = stored(EXAMPLES[0].log * 5)
+    events = [len(one.commit.events) for one in commits]
+
+    async def pieces() -> AsyncGenerator[Commits, None]:
+        for number, one in enumerate(commits, start=1):
+            yield Commits((one,), caught_up=number == len(commits))
+
+    async with aclosing(pieces()) as read, aclosing(runner.gathered(read)) as gathered:
+        batches = [batch async for batch in gathered]
+    assert [one for batch in batches for one in batch.stored] == commits
+    assert [batch.caught_up for batch in batches] == [False] * (len(batches) - 1) + [True]
+    sizes = [sum(len(one.commit.events) for one in batch.stored) for batch in batches]
+    assert all(4 <= size < 4 + max(events) for size in sizes[:-1])
+    assert len(batches) > 2
