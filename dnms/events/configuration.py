@@ -172,6 +172,17 @@ class AssignedAddress(Part, frozen=True, kw_only=True, omit_defaults=True):
     permanent: bool = False  # may be applied again without an agent, past `valid`
 
 
+class AssignedPrefix(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A prefix that a node is delegated, and what it is cut from: its own nodes are given addresses of it."""
+
+    prefix: Prefix
+    iaid: Iaid
+    preferred: int  # seconds from the moment of sending
+    valid: int  # seconds from the moment of sending
+    exclude: Prefix | None = None  # of it, what the delegating link has itself (RFC 6603)
+    position: int = 0  # sequence of the commit that delegated it
+
+
 class AssignedRoute(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A route beside the default ones."""
 
@@ -207,6 +218,8 @@ class Assignment(Part, frozen=True, kw_only=True, omit_defaults=True):
     ntp: tuple[Address, ...] = ()
     mtu: int = 0  # 0: leave it
     policy: Policy = Policy()
+    prefixes: tuple[AssignedPrefix, ...] = ()
+    log: str = ""  # the id of the log that the positions are of, where a prefix is delegated
 
     def __post_init__(self) -> None:
         share_defaults(self)

@@ -78,6 +78,20 @@ class Rollout(Part, frozen=True, kw_only=True, omit_defaults=True):
         share_defaults(self)
 
 
+class Advertise(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """What the Router Advertisements of a link say (RFC 4861, 4.2)."""
+
+    lifetime: Annotated[int, msgspec.Meta(ge=0, le=9_000)] = 1_800  # seconds as a default router; 0: it is none
+    autonomous: bool = True  # A of each prefix: hosts make addresses of it (RFC 4862)
+    managed: bool = False  # M: addresses by DHCPv6
+    other: bool = False  # O: other configuration by DHCPv6
+    preferred: Seconds = 2_700  # of the prefixes, never past what they come from
+    valid: Seconds = 3_600
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
+
+
 class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A link: its prefixes and its stateless data."""
 
@@ -95,6 +109,10 @@ class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
     learn_gateways: bool = False  # from the routers that advertise themselves on the link, behind those above
     policy: PolicyChoice = PolicyChoice()
     rollout: Rollout | None = None  # None: all are told at once
+    uplink: Name = ""  # from what comes there it has a /64 too; empty: it has its own prefixes alone
+    nth: int = 0  # which /64 of what comes from the uplink
+    routers: tuple[Name, ...] = ()  # instances of the subscriber `routes` that have a route before a delegate is told
+    advertise: Advertise | None = None  # None: no Router Advertisements
 
     def __post_init__(self) -> None:
         share_defaults(self)
@@ -114,6 +132,37 @@ class Pool(Part, frozen=True, kw_only=True, omit_defaults=True):
     drain: Seconds = 3_600  # how long a client may still use an address that another one takes the place of
     prefix_per_host: bool = False  # every client has a /64 of its own, and all of its addresses in it (RFC 8273)
     outage: bool = True  # may be given from while the log is away, where it is such a pool: see domain.outage
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
+
+
+class Uplink(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """Where a router is delegated prefixes from, of which subnets and delegations are cut."""
+
+    name: Name
+    protocol: Literal["dnms", "dhcpv6"] = "dnms"
+    length: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0  # the hint for the length; 0: none
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
+
+
+class Delegation(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A pool of blocks that nodes of a link are delegated, with the strategy that picks them."""
+
+    name: Name
+    subnet: Name  # the link whose nodes may have one, and the ledger that holds them
+    prefix: Prefix | None = None  # None: what comes from the subnet's uplink
+    length: Annotated[int, msgspec.Meta(ge=1, le=64)]  # of a block, where a client says nothing of it
+    shortest: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0  # the largest block that is given; 0: as `length`
+    longest: Annotated[int, msgspec.Meta(ge=1, le=64)] = 64  # the smallest
+    keep: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 1  # of what comes from an uplink, the first /64s stay here
+    exclude: bool = False  # a block may have the link's own /64 in it, which is excluded then (RFC 6603)
+    strategy: str = "hash"
+    preferred: Seconds = 2_700
+    valid: Seconds = 3_600
+    drain: Seconds = 3_600  # how long a client may still use a prefix that another one takes the place of
 
     def __post_init__(self) -> None:
         share_defaults(self)
@@ -193,6 +242,34 @@ class PoolWithdrawn(Event, frozen=True, kw_only=True, omit_defaults=True):
     name: Name
 
 
+class UplinkDefined(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """There is this uplink, or it has changed to this."""
+
+    NAME = "uplink.defined"
+    uplink: Uplink
+
+
+class UplinkWithdrawn(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The uplink is no longer wanted."""
+
+    NAME = "uplink.withdrawn"
+    name: Name
+
+
+class DelegationDefined(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """There is this delegation pool, or it has changed to this."""
+
+    NAME = "delegation.defined"
+    delegation: Delegation
+
+
+class DelegationWithdrawn(Event, frozen=True, kw_only=True, omit_defaults=True):
+    """The delegation pool is no longer wanted: nothing more is given from it."""
+
+    NAME = "delegation.withdrawn"
+    name: Name
+
+
 class ReservationDefined(Event, frozen=True, kw_only=True, omit_defaults=True):
     """The address is reserved, or for somebody else than before."""
 
@@ -219,6 +296,8 @@ class AdoptedPlan(Part, frozen=True, kw_only=True, omit_defaults=True):
     ranges: dict[str, tuple[Prefix, ...]] = {}  # of the groups that have some
     stateless: dict[str, Stateless] = {}  # of the groups whose members are told something else in every subnet
     reservations: tuple[Reservation, ...] = ()
+    uplink: Uplink | None = None  # the subnet's
+    delegations: tuple[Delegation, ...] = ()
 
 
 class PlanAdopted(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -240,6 +319,10 @@ EVENTS = (
     SubnetWithdrawn,
     PoolDefined,
     PoolWithdrawn,
+    UplinkDefined,
+    UplinkWithdrawn,
+    DelegationDefined,
+    DelegationWithdrawn,
     ReservationDefined,
     ReservationWithdrawn,
     PlanAdopted,

@@ -7,10 +7,22 @@ from typing import Annotated, Literal
 import msgspec
 
 from dnms.events.configuration import ClientId, Iaid
-from dnms.events.ip import Address
-from dnms.events.plan import AdoptedPlan, Family, Group, Name, Pool, Realm, Reservation, Subnet
-from dnms.events.recorded import Personal, Request
+from dnms.events.ip import Address, Prefix
+from dnms.events.plan import (
+    AdoptedPlan,
+    Delegation,
+    Family,
+    Group,
+    Name,
+    Pool,
+    Realm,
+    Reservation,
+    Subnet,
+    Uplink,
+)
+from dnms.events.recorded import Part, Personal, Request
 from dnms.events.rollout import Clients, Failed
+from dnms.events.uplink import Source
 
 MAX_EXPIRIES = 1_000  # in one request; a commit stays far under 5 000 events
 
@@ -28,6 +40,8 @@ class ApplyPlan(Request, frozen=True, kw_only=True, omit_defaults=True):
     pools: tuple[Pool, ...] = ()
     strict: bool = False  # every subnet is
     reservations: tuple[Reservation, ...] = ()
+    uplinks: tuple[Uplink, ...] = ()
+    delegations: tuple[Delegation, ...] = ()
     based_on: int | None = None  # position of the plan that it was compared with; None: whatever the plan is now
 
 
@@ -125,6 +139,55 @@ class WithdrawAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
     client: ClientId
     iaid: Iaid
     address: Address
+
+
+class DelegatePrefix(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A client wants a prefix for this association, or to keep the one that it has."""
+
+    NAME = "prefix.delegate"
+    ENTROPY = 16
+    client: ClientId
+    iaid: Iaid
+    length: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0  # the hint (RFC 8415, 18.2.4); 0: none
+    group: int = 0
+    next_hop: Address
+    interface: str = ""
+    excludes: bool = False  # the client understands an excluded prefix (RFC 6603, 4.1)
+
+
+class ReleasePrefix(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A client gives its prefix back."""
+
+    NAME = "prefix.release"
+    client: ClientId
+    iaid: Iaid
+    prefix: Prefix
+
+
+class ExpirePrefixes(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """The horizons of these prefixes seem to have passed, or the time for which they were drained."""
+
+    NAME = "prefix.expire"
+    prefixes: Annotated[tuple[Prefix, ...], msgspec.Meta(max_length=MAX_EXPIRIES)]
+
+
+class UplinkPrefix(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A prefix that a router has from above. Instants are microseconds since 1970-01-01 UTC."""
+
+    prefix: Prefix
+    preferred_until: int
+    valid_until: int
+    exclude: Prefix | None = None
+
+
+class ReportUplink(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """What a router has from above now, all of it."""
+
+    NAME = "uplink.report"
+    uplink: Name
+    prefixes: Annotated[tuple[UplinkPrefix, ...], msgspec.Meta(max_length=16)] = ()
+    source: Source
+    why: str = "cut"  # of those that it had and has no more: a stable word
 
 
 class BlockAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
@@ -278,6 +341,10 @@ REQUESTS = (
     JoinAddresses,
     MoveAddress,
     WithdrawAddress,
+    DelegatePrefix,
+    ReleasePrefix,
+    ExpirePrefixes,
+    ReportUplink,
     BlockAddress,
     MergeOutage,
     ExpireAddresses,
