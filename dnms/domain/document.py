@@ -9,14 +9,15 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from dnms.domain import rollout_table
+from dnms.domain import delegation_table, rollout_table
+from dnms.domain.delegation_table import AdvertiseTable, DelegationTable, UplinkTable
 from dnms.domain.identity import INTERFACE
 from dnms.domain.policy import PolicyTable, choice_of, table_of
 from dnms.domain.rollout_table import RolloutTable
 from dnms.domain.written import AddressText, PrefixText, RangeText, Table
 from dnms.events.configuration import AssignedRoute
 from dnms.events.ip import Prefix, format_address
-from dnms.events.plan import Group, Name, PolicyChoice, Pool, Realm, Reservation, Seconds, Stateless, Subnet
+from dnms.events.plan import Downlink, Group, Name, PolicyChoice, Pool, Realm, Reservation, Seconds, Stateless, Subnet
 from dnms.events.requests import ApplyPlan
 
 _CLIENT = re.compile(r"[0-9a-f]{32}")
@@ -99,7 +100,7 @@ class _OfGroup(Table, kw_only=True):
 class _Subnet(Table, kw_only=True):
     name: Name
     realm: Name = "default"
-    prefixes: Annotated[list[PrefixText], msgspec.Meta(min_length=1)]
+    prefixes: list[PrefixText] = []
     gateways: list[AddressText] = []
     routes: list[_Route] = []
     dns: list[AddressText] = []
@@ -110,6 +111,10 @@ class _Subnet(Table, kw_only=True):
     learn_gateways: bool = False
     rollout: RolloutTable | None = None
     strict: bool = False
+    uplink: Name | None = None
+    nth: Annotated[int, msgspec.Meta(ge=0, lt=65_536)] = 0
+    routers: list[Name] = []
+    advertise: AdvertiseTable | None = None
     group: list[_OfGroup] = []
 
 
@@ -140,6 +145,8 @@ class _Document(Table, kw_only=True):
     subnet: list[_Subnet] = []
     pool: list[_Pool] = []
     reservation: list[_Reservation] = []
+    uplink: list[UplinkTable] = []
+    delegation: list[DelegationTable] = []
 
 
 def from_toml(text: str) -> ApplyPlan:
@@ -199,6 +206,8 @@ def from_builtins(document: Any, *, client_of: Callable[[str], bytes] = client_i
             _reservation(each, f"$.reservation[{index}]", parsed.subnet, client_of)
             for index, each in enumerate(parsed.reservation)
         ),
+        uplinks=tuple(map(delegation_table.uplink_of, parsed.uplink)),
+        delegations=tuple(map(delegation_table.delegation_of, parsed.delegation)),
     )
 
 
@@ -238,6 +247,7 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
             | _stateless_table(subnet)
             | ({"strict": True} if subnet.strict else {})
             | ({"learn_gateways": True} if subnet.learn_gateways else {})
+            | delegation_table.downlink_table(subnet.downlink)
             | ({"rollout": rollout_table.table_of(subnet.rollout)} if subnet.rollout is not None else {})
             | (
                 {"group": [{"name": name} | _stateless_table(told) for name, told in subnet.groups.items()]}
@@ -270,6 +280,8 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
             }
             for each in plan.reservations
         ],
+        "uplink": list(map(delegation_table.uplink_table, plan.uplinks)),
+        "delegation": list(map(delegation_table.delegation_table, plan.delegations)),
     }
 
 
@@ -353,6 +365,12 @@ def _subnet(subnet: _Subnet, place: str) -> Subnet:
         groups=groups,
         learn_gateways=subnet.learn_gateways,
         rollout=rollout,
+        downlink=Downlink(
+            uplink=subnet.uplink or "",
+            nth=subnet.nth,
+            routers=tuple(subnet.routers),
+            advertise=delegation_table.advertise_of(subnet.advertise),
+        ),
     )
 
 
@@ -405,6 +423,9 @@ _TABLES: dict[str, type[Table]] = {
     "subnet.group.routes": _Route,
     "pool": _Pool,
     "reservation": _Reservation,
+    "subnet.advertise": AdvertiseTable,
+    "uplink": UplinkTable,
+    "delegation": DelegationTable,
 }
 """By the words of a place."""
 

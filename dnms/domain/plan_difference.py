@@ -10,13 +10,13 @@ import msgspec
 from dnms.domain.document import to_builtins
 from dnms.events.requests import ApplyPlan
 
-PARTS = ("realm", "group", "subnet", "pool", "reservation")
+PARTS = ("realm", "group", "uplink", "subnet", "pool", "delegation", "reservation")
 
 
 class PartChange(msgspec.Struct, frozen=True, kw_only=True):
     """What a plan changes of one part. Of one that is new or withdrawn every field is named that it has or had."""
 
-    part: str  # site, realm, group, subnet, pool, reservation
+    part: str  # site, or one of PARTS
     name: str  # of a reservation its address, and the subnet
     change: Literal["new", "changed", "withdrawn"]
     fields: dict[str, list[Any]] = {}  # by key of the document: what it was and what it will be; None: nothing

@@ -92,6 +92,18 @@ class Advertise(Part, frozen=True, kw_only=True, omit_defaults=True):
         share_defaults(self)
 
 
+class Downlink(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """What a link has of its router. A part of its own, since of a Struct of 16 fields all old bytes would change."""
+
+    uplink: str = ""  # from what comes there it has a /64 too; empty: it has its own prefixes alone
+    nth: int = 0  # which /64 of what comes from the uplink
+    routers: tuple[Name, ...] = ()  # instances of the subscriber `routes` that have a route before a delegate is told
+    advertise: Advertise | None = None  # None: no Router Advertisements
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
+
+
 class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
     """A link: its prefixes and its stateless data."""
 
@@ -109,10 +121,7 @@ class Subnet(Part, frozen=True, kw_only=True, omit_defaults=True):
     learn_gateways: bool = False  # from the routers that advertise themselves on the link, behind those above
     policy: PolicyChoice = PolicyChoice()
     rollout: Rollout | None = None  # None: all are told at once
-    uplink: Name = ""  # from what comes there it has a /64 too; empty: it has its own prefixes alone
-    nth: int = 0  # which /64 of what comes from the uplink
-    routers: tuple[Name, ...] = ()  # instances of the subscriber `routes` that have a route before a delegate is told
-    advertise: Advertise | None = None  # None: no Router Advertisements
+    downlink: Downlink = Downlink()
 
     def __post_init__(self) -> None:
         share_defaults(self)

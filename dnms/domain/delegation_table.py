@@ -1,0 +1,111 @@
+"""Uplinks, delegations and Router Advertisements, as people write them in a plan."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+
+from dnms.domain.written import PrefixText, Table
+from dnms.events.plan import Advertise, Delegation, Downlink, Name, Seconds, Uplink
+
+_Length = Annotated[int, msgspec.Meta(ge=1, le=64)]
+
+
+class UplinkTable(Table, kw_only=True):
+    """`[[uplink]]`."""
+
+    name: Name
+    protocol: Literal["dnms", "dhcpv6"] = "dnms"
+    length: _Length | None = None
+
+
+class DelegationTable(Table, kw_only=True):
+    """`[[delegation]]`."""
+
+    name: Name
+    subnet: Name
+    prefix: PrefixText | None = None
+    length: _Length
+    shortest: _Length | None = None
+    longest: _Length = 64
+    keep: Annotated[int, msgspec.Meta(ge=0, le=65_536)] = 1
+    exclude: bool = False
+    strategy: str = "hash"
+    preferred: Seconds = 2_700
+    valid: Seconds = 3_600
+    drain: Seconds = 3_600
+
+
+class AdvertiseTable(Table, kw_only=True):
+    """`[subnet.advertise]`."""
+
+    lifetime: Annotated[int, msgspec.Meta(ge=0, le=9_000)] = 1_800
+    autonomous: bool = True
+    managed: bool = False
+    other: bool = False
+    preferred: Seconds = 2_700
+    valid: Seconds = 3_600
+
+
+def uplink_of(table: UplinkTable) -> Uplink:
+    """As the plan has it."""
+    return Uplink(name=table.name, protocol=table.protocol, length=table.length or 0)
+
+
+def delegation_of(table: DelegationTable) -> Delegation:
+    """As the plan has it."""
+    return Delegation(
+        name=table.name,
+        subnet=table.subnet,
+        prefix=None if table.prefix is None else table.prefix.value,
+        length=table.length,
+        shortest=table.shortest or 0,
+        longest=table.longest,
+        keep=table.keep,
+        exclude=table.exclude,
+        strategy=table.strategy,
+        preferred=table.preferred,
+        valid=table.valid,
+        drain=table.drain,
+    )
+
+
+def advertise_of(table: AdvertiseTable | None) -> Advertise | None:
+    """As the plan has it."""
+    return None if table is None else Advertise(**{name: getattr(table, name) for name in table.__struct_fields__})
+
+
+def uplink_table(uplink: Uplink) -> dict[str, Any]:
+    """As it is written."""
+    return {"name": uplink.name, "protocol": uplink.protocol} | ({"length": uplink.length} if uplink.length else {})
+
+
+def delegation_table(delegation: Delegation) -> dict[str, Any]:
+    """As it is written."""
+    return (
+        {"name": delegation.name, "subnet": delegation.subnet}
+        | ({} if delegation.prefix is None else {"prefix": str(delegation.prefix)})
+        | {"length": delegation.length}
+        | ({"shortest": delegation.shortest} if delegation.shortest else {})
+        | {
+            "longest": delegation.longest,
+            "keep": delegation.keep,
+            "exclude": delegation.exclude,
+            "strategy": delegation.strategy,
+            "preferred": delegation.preferred,
+            "valid": delegation.valid,
+            "drain": delegation.drain,
+        }
+    )
+
+
+def downlink_table(downlink: Downlink) -> dict[str, Any]:
+    """As it is written in the table of its subnet; what nothing is said of is left out."""
+    advertise = downlink.advertise
+    return (
+        ({"uplink": downlink.uplink} if downlink.uplink else {})
+        | ({"nth": downlink.nth} if downlink.nth else {})
+        | ({"routers": list(downlink.routers)} if downlink.routers else {})
+        | ({} if advertise is None else {"advertise": {n: getattr(advertise, n) for n in advertise.__struct_fields__}})
+    )
