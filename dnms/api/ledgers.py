@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from dnms.bus.committer import Committer
 from dnms.bus.port import Log
 from dnms.bus.reading import learn_forgotten, read
+from dnms.domain import uplinks
 from dnms.domain.aggregate import Fold, State
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import Node, NodeShard
@@ -79,7 +80,7 @@ class Ledgers:
         """The ledger of a subnet, folded to its end and with the newest plan. LogError, Refused `level`."""
         ledger = await self.folded(subnet)
         wanted = plan.for_subnet(subnet)
-        if not says_the_same(wanted, ledger.fold.state.plan):
+        if not says_the_same(wanted, uplinks.planned(ledger.fold.state.plan)):
             while await ledger.submit(AdoptPlan(plan=wanted)):
                 pass  # a large ledger ends its contradicted leases in several commits
         return ledger

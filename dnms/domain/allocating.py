@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from dnms.domain import uplinks
 from dnms.domain.aggregate import Refused
 from dnms.domain.blocks import block_of
 from dnms.domain.given import MAX_INDEXED
@@ -68,7 +69,7 @@ def allocate(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: byte
         if first.group == request.group:
             yield from ledger.renewed(first, at)
         else:
-            yield _allocated(request, first.address, pool, at, horizon=first.horizon)
+            yield _allocated(ledger, request, first.address, pool, at, horizon=first.horizon)
         return
     check_group(ledger, request.group)
     drained = _drained_that_fits(ledger, request)
@@ -78,7 +79,7 @@ def allocate(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: byte
     if drained is not None:
         yield _renewed(ledger, drained, at)
     elif chosen is not None:
-        yield from _give(request, chosen, at)
+        yield from _give(ledger, request, chosen, at)
 
 
 def move(ledger: Ledger, lease: Lease, to: bytes | None, *, at: int, entropy: bytes) -> Iterator[Event]:
@@ -95,7 +96,7 @@ def move(ledger: Ledger, lease: Lease, to: bytes | None, *, at: int, entropy: by
     else:
         chosen = _named(ledger, request, to, at=at)
     yield from _leave(ledger, lease, at)
-    yield from _give(request, chosen, at)
+    yield from _give(ledger, request, chosen, at)
 
 
 def merge(ledger: Ledger, request: MergeOutage, *, at: int, entropy: bytes) -> Iterator[Event]:
@@ -116,7 +117,7 @@ def merge(ledger: Ledger, request: MergeOutage, *, at: int, entropy: bytes) -> I
         return
     asking = AllocateAddress(client=request.client, iaid=request.iaid, family=kind, group=request.group)
     with suppress(Refused):
-        yield from _give(asking, choose(ledger, asking, at=at, entropy=entropy, behind=True), at)
+        yield from _give(ledger, asking, choose(ledger, asking, at=at, entropy=entropy, behind=True), at)
 
 
 def check_group(ledger: Ledger, group: int) -> None:
@@ -295,7 +296,7 @@ def _give_kept(ledger: Ledger, request: AllocateAddress, kept: list[bytes], at: 
     for address in kept:
         lease, pool = ledger.leases.get(address), ledger.pool_of(address)
         if lease is None and pool is not None:
-            yield _allocated(request, address, pool, at)
+            yield _allocated(ledger, request, address, pool, at)
         elif lease is not None and lease.drained_at:
             yield _renewed(ledger, lease, at)
         elif lease is not None:
@@ -309,13 +310,14 @@ def moved(request: AllocateAddress | HoldAddress, chosen: Chosen) -> tuple[HashM
     return (HashMoved(client=request.client, iaid=request.iaid, prefix=chosen.prefix, counter=chosen.counter),)
 
 
-def _give(request: AllocateAddress, chosen: Chosen, at: int) -> tuple[Event, ...]:
-    return *moved(request, chosen), _allocated(request, chosen.address, chosen.pool, at, counter=chosen.counter)
+def _give(ledger: Ledger, request: AllocateAddress, chosen: Chosen, at: int) -> tuple[Event, ...]:
+    return *moved(request, chosen), _allocated(ledger, request, chosen.address, chosen.pool, at, counter=chosen.counter)
 
 
 def _allocated(
-    request: AllocateAddress, address: bytes, pool: Pool, at: int, *, counter: int = 0, horizon: int = 0
+    ledger: Ledger, request: AllocateAddress, address: bytes, pool: Pool, at: int, *, counter: int = 0, horizon: int = 0
 ) -> AddressAllocated:
+    until = uplinks.valid_until(ledger.uplinks, address)
     return AddressAllocated(
         address=address,
         client=request.client,
@@ -323,8 +325,8 @@ def _allocated(
         pool=pool.name,
         group=request.group,
         counter=counter,
-        valid_until=at + pool.valid * MICROSECONDS,
-        horizon=max(horizon, at + HORIZON[request.family] * pool.valid * MICROSECONDS),
+        valid_until=min(until, at + pool.valid * MICROSECONDS),
+        horizon=max(horizon, min(until, at + HORIZON[request.family] * pool.valid * MICROSECONDS)),
     )
 
 
@@ -352,12 +354,13 @@ def _renewed(ledger: Ledger, lease: Lease, at: int) -> AddressRenewed:
     """The end of its being drained."""
     pool = ledger.pool_of(lease.address)
     valid = pool.valid * MICROSECONDS if pool is not None else 0
+    until = uplinks.valid_until(ledger.uplinks, lease.address)
     return AddressRenewed(
         address=lease.address,
         client=lease.client,
         iaid=lease.iaid,
-        valid_until=at + valid,
-        horizon=max(lease.horizon, at + HORIZON[family(lease.address)] * valid),
+        valid_until=min(until, at + valid),
+        horizon=max(lease.horizon, min(until, at + HORIZON[family(lease.address)] * valid)),
     )
 
 

@@ -7,7 +7,8 @@ from fnmatch import fnmatchcase
 
 import msgspec
 
-from dnms.domain import gateways, rollouts
+from dnms.domain import gateways, rollouts, uplinks
+from dnms.domain.delegating import prefixes_of
 from dnms.domain.leases import Lease
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
@@ -39,10 +40,20 @@ class Terms(msgspec.Struct, frozen=True):
 
 
 def assign(
-    ledger: Ledger, leases: Iterable[Lease], *, client: bytes, group: int, at: int, epoch: int, position: int
+    ledger: Ledger,
+    leases: Iterable[Lease],
+    *,
+    client: bytes,
+    group: int,
+    at: int,
+    epoch: int,
+    position: int,
+    prefixes: Iterable[int] = (),
+    log: str = "",
 ) -> Terms:
     """What this `client`, the holder of `leases`, is told at the instant `at`, by a ledger folded up to `position`.
 
+    `prefixes` are the associations (IAIDs) for which it wants some, `log` the id of the log that delegates them.
     Stateless data are those of its `group` (a number; 0: it is in none), whatever groups its addresses are of.
 
     A client is never told a lifetime past its lease's horizon. An address that is to be drained is deprecated
@@ -59,7 +70,13 @@ def assign(
             continue
         pool = place.pool
         until = min(lease.horizon, lease.drained_at) if lease.drained_at else lease.horizon
+        cut_from = uplinks.above(ledger.uplinks, lease.address)
+        if cut_from is not None:
+            until = min(until, cut_from.valid_until)
         valid = min(pool.valid, max(0, until - at) // MICROSECONDS)
+        preferred = 0 if lease.drained_at else min(pool.preferred, valid)
+        if cut_from is not None:
+            preferred = min(preferred, max(0, cut_from.preferred_until - at) // MICROSECONDS)
         if lease.drained_at and not valid:
             continue
         addresses.append(
@@ -67,14 +84,16 @@ def assign(
                 address=lease.address,
                 prefix_length=OWN_PREFIX if pool.prefix_per_host else place.prefix.length,
                 iaid=lease.iaid,
-                preferred=0 if lease.drained_at else min(pool.preferred, valid),
+                preferred=preferred,
                 valid=valid,
             )
         )
     told = rollouts.told(ledger, client, group)
     policy = policy_of(told.policy)
     again = OBSERVED if policy.mode == "observe" else 2 * RETRY
-    shortest = min((address.preferred for address in addresses if address.preferred), default=again)
+    delegated = tuple(each for iaid in prefixes for each in prefixes_of(ledger, client, iaid, at))
+    lifetimes = (*(each.preferred for each in addresses), *(each.preferred for each in delegated))
+    shortest = min((each for each in lifetimes if each), default=again)
     assignment = Assignment(
         generation=generation,
         addresses=tuple(addresses),
@@ -84,6 +103,8 @@ def assign(
         ntp=told.ntp or (),
         mtu=told.mtu,
         policy=policy,
+        prefixes=delegated,
+        log=log if delegated else "",
     )
     return Terms(assignment, max(1, int(shortest * T1)), max(1, int(shortest * T2)))
 

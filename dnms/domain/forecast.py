@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 
+from dnms.domain import uplinks
 from dnms.domain.aggregate import Refused
 from dnms.domain.allocating import fits
 from dnms.domain.leases import Lease
@@ -65,7 +66,7 @@ def foresee(  # all that it depends on
     `groups`: the numbers of the groups of those clients that come into another one.
     """
     draft = ledger.draft()
-    if not says_the_same(before, draft.plan):
+    if not says_the_same(before, uplinks.planned(draft.plan)):
         _adopt(draft, before, at=at)
     held_before = _held(draft)
     leases, placed = len(draft.leases), _placed(draft)
@@ -104,7 +105,8 @@ def foresee(  # all that it depends on
 
 def _adopt(draft: Ledger, plan: AdoptedPlan, *, at: int) -> tuple[tuple[Lease, ...], tuple[Lease, ...]]:
     """Have the draft follow a plan; the leases that end by it, and those that are drained."""
-    events = tuple(draft.consequences(plan, at=at))
+    plan = uplinks.resolved(uplinks.planned(plan), draft.uplinks)
+    events = tuple(draft.consequences(plan, draft.uplinks, at=at))
     ended, drained = (
         tuple(draft.leases[event.address] for event in events if isinstance(event, kind))
         for kind in (AddressWithdrawn, AddressDeprecated)

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dnms.domain import planned
+from dnms.domain import planned, uplinks
 from dnms.domain.adopted import Place
 from dnms.domain.allocating import deprecated, withdrawn
 from dnms.domain.blocks import block_of
 from dnms.domain.reserved import fixed_addresses
+from dnms.domain.uplinks import Uplinks
 from dnms.events.ip import family
 from dnms.events.plan import AdoptedPlan
 from dnms.events.recorded import Event
@@ -26,9 +27,9 @@ if TYPE_CHECKING:
     from dnms.domain.ledger import Ledger
 
 
-def contradicted(ledger: Ledger, plan: AdoptedPlan, *, at: int) -> Iterator[Event]:
-    """The ends of the leases for which a plan has no place: in no pool, given to nobody, another's by the plan, or in
-    another client's own /64.
+def contradicted(ledger: Ledger, plan: AdoptedPlan, above: Uplinks, *, at: int) -> Iterator[Event]:
+    """The ends of the leases for which a plan, with these uplinks, has no place: in no pool, given to nobody, another's
+    by the plan, or in another client's own /64.
     """
     reserved = planned.holders(plan)
     fixed = fixed_addresses(plan.subnet)
@@ -44,11 +45,11 @@ def contradicted(ledger: Ledger, plan: AdoptedPlan, *, at: int) -> Iterator[Even
             yield withdrawn(ledger.leases[address])
         elif not any(first <= address <= last for first, last in ranges):
             lease, place = ledger.leases[address], ledger.place_of(address)
-            if place is None or family(address) not in families:
+            if place is None or family(address) not in families or uplinks.is_lost(ledger.uplinks, above, address):
                 yield withdrawn(lease)
             elif not lease.drained_at:  # who gives a pool another range says with it how long the old one is drained
                 drain = drains.get(place.pool.name, place.pool.drain)
-                yield deprecated(lease, at + drain * MICROSECONDS)
+                yield deprecated(lease, min(at + drain * MICROSECONDS, uplinks.valid_until(above, address)))
         elif blocks or address in reserved:
             lease = ledger.leases[address]
             is_anothers = reserved.get(address, (lease.client, lease.iaid)) != (lease.client, lease.iaid)

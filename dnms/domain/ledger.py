@@ -13,10 +13,11 @@ from typing import Final
 
 import msgspec
 
-from dnms.domain import allocating, declining, gateways, holding, leaving, planned, rollouts
+from dnms.domain import allocating, declining, delegating, gateways, holding, leaving, planned, rollouts, uplinks
 from dnms.domain.adopted import Adopted, Place
 from dnms.domain.aggregate import Refused
 from dnms.domain.blocks import Blocks, KeptBlocks, block_of
+from dnms.domain.delegations import Delegations
 from dnms.domain.document import LEVEL
 from dnms.domain.drains import Drains, is_over
 from dnms.domain.given import Given
@@ -47,14 +48,18 @@ from dnms.events.requests import (
     AllocateAddress,
     BlockAddress,
     DeclineAddress,
+    DelegatePrefix,
     ExpireAddresses,
+    ExpirePrefixes,
     HoldAddress,
     JoinAddresses,
     MergeOutage,
     MoveAddress,
     ReleaseAddress,
+    ReleasePrefix,
     RenewAddress,
     ReportGateway,
+    ReportUplink,
     UnholdAddress,
     WithdrawAddress,
 )
@@ -84,6 +89,8 @@ class Ledger:
         self.horizons, self.drains = Horizons(), Drains()
         self.gateways: gateways.Gateways = {}
         self.rollout: rollouts.RollingOut | None = None
+        self.delegations = Delegations()
+        self.uplinks: uplinks.Uplinks = {}
 
     @property
     def plan(self) -> AdoptedPlan:
@@ -103,7 +110,8 @@ class Ledger:
     def draft(self) -> Ledger:
         """A copy that may be thrown away; it reads what this one has made of its ranges and does not write it."""
         draft = Ledger(self.secret)
-        draft.adopted, draft.gateways = self.adopted, self.gateways
+        draft.adopted, draft.gateways, draft.uplinks = self.adopted, self.gateways, self.uplinks
+        draft.delegations = self.delegations.draft()
         draft.rollout = None if self.rollout is None else self.rollout.draft()
         draft.leases, draft.bindings, draft.others = Overlay(self.leases), Overlay(self.bindings), overlaid(self.others)
         draft.held, draft.holds = overlaid(self.held), overlaid(self.holds)
@@ -153,7 +161,7 @@ class Ledger:
         Refused: `no-subnet`, `no-pool`, `no-strategy`, `unknown-group`, `exhausted`, `no-binding`, `not-in-plan`,
         `in-use`, `held`, `not-held`, `reserved-address`, `not-in-group`, `other-block`, `too-many-holds`,
         `too-many-declines`, `too-many-gateways`, `too-many-rollouts`, `no-rollout`, `running`, `not-running`, `level`,
-        `not-for-ledger`.
+        `no-delegation`, `no-prefix`, `not-planned`, `not-for-ledger`.
         """
         if self.plan.level > LEVEL and not isinstance(request, AdoptPlan):
             raise Refused("level", f"the site is at level {self.plan.level}; this release knows {LEVEL}: upgrade it")
@@ -187,6 +195,14 @@ class Ledger:
                 return tuple(gateways.report(self, request))
             case _ if isinstance(request, rollouts.Asked):
                 return tuple(rollouts.decide(self, request, at=at))
+            case DelegatePrefix():
+                return tuple(delegating.delegate(self, request, at=at))
+            case ReleasePrefix():
+                return (delegating.release(self, request),)
+            case ExpirePrefixes():
+                return tuple(delegating.expire(self, request.prefixes, at))
+            case ReportUplink():
+                return tuple(uplinks.report(self, request, at=at))
             case MergeOutage():
                 return tuple(allocating.merge(self, request, at=at, entropy=entropy))
         raise Refused("not-for-ledger", f"a ledger does not decide {request.NAME}")
@@ -220,12 +236,13 @@ class Ledger:
             return ()
         if pool is None:
             raise Refused("not-in-plan", "no pool of the plan has this address any more")
-        valid_until = at + pool.valid * MICROSECONDS
+        until = uplinks.valid_until(self.uplinks, lease.address)
+        valid_until = min(until, at + pool.valid * MICROSECONDS)
         # On a strict subnet the log has every lifetime that a client is told.
         known = lease.valid_until if self.plan.subnet is not None and self.plan.subnet.strict else lease.horizon
         if valid_until <= known:
             return ()
-        promised = at + allocating.HORIZON[family(lease.address)] * pool.valid * MICROSECONDS
+        promised = min(until, at + allocating.HORIZON[family(lease.address)] * pool.valid * MICROSECONDS)
         horizon = max(lease.horizon, promised)  # no promise ends by being renewed
         return (
             AddressRenewed(
@@ -242,14 +259,25 @@ class Ledger:
             return  # this ledger has a newer one already
         if plan.level > LEVEL:
             raise Refused("level", f"the site is at level {plan.level}; this release knows {LEVEL}: upgrade it")
+        lost = tuple(uplinks.left(self.uplinks, plan))
+        above = {} if lost else self.uplinks
+        wanted = uplinks.resolved(uplinks.planned(plan), above)
         if plan.position > self.plan.position:
-            yield from rollouts.begin(self, plan)
-            yield PlanAdopted(plan=plan)
-        yield from islice(self.consequences(plan, at=at), MAX_CONSEQUENCES)
+            yield from rollouts.begin(self, wanted)
+        yield from lost
+        yield from self.settled(wanted, above, at=at)
 
-    def consequences(self, plan: AdoptedPlan, *, at: int) -> Iterator[Event]:
-        """What has to happen for leases and reservations to be as this plan says."""
-        yield from leaving.contradicted(self, plan, at=at)
+    def settled(self, plan: AdoptedPlan, above: uplinks.Uplinks, *, at: int) -> Iterator[Event]:
+        """What has to happen for this ledger to decide by a plan, with these uplinks."""
+        wanted = uplinks.resolved(uplinks.planned(plan), above)
+        if wanted != self.plan:
+            yield PlanAdopted(plan=wanted)
+        yield from islice(self.consequences(wanted, above, at=at), MAX_CONSEQUENCES)
+
+    def consequences(self, plan: AdoptedPlan, above: uplinks.Uplinks, *, at: int) -> Iterator[Event]:
+        """What has to happen for leases, delegations and reservations to be as this plan says."""
+        yield from delegating.contradicted(self, plan, above, at=at)
+        yield from leaving.contradicted(self, plan, above, at=at)
         yield from planned.changes(self, plan)
 
     def _expire(self, addresses: tuple[bytes, ...], at: int) -> Iterator[Event]:
@@ -305,6 +333,10 @@ class Ledger:
                 self.gateways = gateways.evolve(self.gateways, event)
             case _ if isinstance(event, rollouts.Happened):
                 rollouts.evolve(self, event, at=at, position=position)
+            case _ if isinstance(event, delegating.Happened):
+                delegating.evolve(self.delegations, event, at=at, position=position)
+            case _ if isinstance(event, uplinks.Happened):
+                self.uplinks = uplinks.evolve(self.uplinks, event)
             case PlanAdopted():
                 self._follow(event.plan)
         if durable:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from dnms.domain.adopted import Adopted, Place
+from dnms.domain.delegations import DelegationsDump
 from dnms.domain.gateways import Gateway
 from dnms.domain.given import GivenDump
 from dnms.domain.horizons import HorizonsDump
@@ -12,6 +13,7 @@ from dnms.domain.leases import Binding, LeasesDump
 from dnms.domain.ledger import Ledger
 from dnms.domain.remembered import RememberedDump
 from dnms.domain.rollouts import RollingOut, RolloutDump
+from dnms.domain.uplinks import Above
 from dnms.events.plan import AdoptedPlan
 
 
@@ -30,6 +32,8 @@ class LedgerDump(msgspec.Struct, frozen=True, kw_only=True):
     gateways: dict[bytes, Gateway] = {}
     leaving: tuple[Place, ...] = ()
     rollout: RolloutDump | None = None
+    delegations: DelegationsDump = DelegationsDump()
+    uplinks: tuple[Above, ...] = ()
 
 
 def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
@@ -49,6 +53,8 @@ def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
         gateways=dict(ledger.gateways),
         leaving=ledger.adopted.leaving,
         rollout=None if ledger.rollout is None else ledger.rollout.dump(),
+        delegations=ledger.delegations.dump(),
+        uplinks=tuple(ledger.uplinks.values()),
     )
     return rest, (*buffers, ends)
 
@@ -73,3 +79,5 @@ def load(ledger: Ledger, rest: LedgerDump, buffers: memoryview) -> None:
     ledger.blocks.load(rest.blocks)
     ledger.given.load(rest.given)
     ledger.gateways = rest.gateways
+    ledger.delegations.load(rest.delegations)
+    ledger.uplinks = {each.prefix: each for each in rest.uplinks}

@@ -33,11 +33,9 @@ def _subnet_problems(request: ApplyPlan) -> Iterator[str]:
             yield f"{place}.uplink: there is no uplink {subnet.downlink.uplink!r}; expected one of {uplinks}"
         if not subnet.prefixes and not subnet.downlink.uplink:
             yield f"{place}.prefixes: expected at least one prefix, or an uplink from which the subnet has one"
-        if (
-            subnet.downlink.uplink
-            and (other := taken.setdefault((subnet.downlink.uplink, subnet.downlink.nth), subnet.name)) != subnet.name
-        ):
-            yield f"{place}.nth: subnet {other!r} has /64 number {subnet.downlink.nth} of uplink {subnet.downlink.uplink!r}; take another"
+        uplink, nth = subnet.downlink.uplink, subnet.downlink.nth
+        if uplink and (other := taken.setdefault((uplink, nth), subnet.name)) != subnet.name:
+            yield f"{place}.nth: subnet {other!r} has /64 number {nth} of uplink {uplink!r}; take another"
     subnets = {subnet.name: subnet for subnet in request.subnets}
     for index, pool in enumerate(request.pools):
         owner = subnets.get(pool.subnet)

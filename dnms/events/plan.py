@@ -307,6 +307,8 @@ class AdoptedPlan(Part, frozen=True, kw_only=True, omit_defaults=True):
     reservations: tuple[Reservation, ...] = ()
     uplink: Uplink | None = None  # the subnet's
     delegations: tuple[Delegation, ...] = ()
+    cut: tuple[Prefix, ...] = ()  # which of the subnet's prefixes come from the uplink, the one to be used first
+    relative: tuple[Pool, ...] = ()  # the pools as they are planned, where some have their ranges in one of these
 
 
 class PlanAdopted(Event, frozen=True, kw_only=True, omit_defaults=True):

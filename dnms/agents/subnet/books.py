@@ -21,7 +21,7 @@ from dnms.agents.subnet.outage import Journal, Outage
 from dnms.bus.committer import Committer
 from dnms.bus.port import Doubled, Log, LogError, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import Position, deviation_alarm, read
-from dnms.domain import outage
+from dnms.domain import outage, uplinks
 from dnms.domain.aggregate import Fold, Refused, State
 from dnms.domain.assignment import group_of
 from dnms.domain.document import LEVEL
@@ -442,8 +442,9 @@ class Books:
 
     async def _adopt_newest(self) -> None:
         wanted = self.plan.for_subnet(self.subnet)
-        if says_the_same(wanted, self.ledger.plan):
-            wanted = self.ledger.plan  # who adopted it may have ended before all that it contradicts had
+        adopted = uplinks.planned(self.ledger.plan)
+        if says_the_same(wanted, adopted):
+            wanted = adopted  # who adopted it may have ended before all that it contradicts had
         if self.plan.position:
             while await self.decide(AdoptPlan(plan=wanted)):
                 pass  # a large ledger ends its contradicted leases in several commits

@@ -15,7 +15,11 @@ SUBNET = SITE + '[[subnet]]\nname = "lan"\nprefixes = ["2001:db8::/64"]\n'
     ("text", "said"),
     [
         ("", 'Expected a [site] table with the name of the site, such as name = "home" - at `$`'),
-        ("colour = 1", "unknown field `colour`; known are site, realm, group, subnet, pool, reservation - at `$`"),
+        (
+            "colour = 1",
+            "unknown field `colour`; known are site, realm, group, subnet, pool, reservation, uplink, delegation"
+            " - at `$`",
+        ),
         (SITE + "colour = 1", "unknown field `colour`; known are name, level, strict - at `$.site`"),
         (
             SUBNET + "[[subnet.routes]]\nvia = 1",

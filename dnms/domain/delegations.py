@@ -1,0 +1,186 @@
+"""Which prefixes of a ledger are delegated, and which are free: what follows from `prefix.*`."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, MutableMapping
+from typing import Final
+
+import msgspec
+
+from dnms.events.ip import Prefix, prefix_of
+from dnms.events.prefix import PrefixDelegated
+from dnms.kit.overlay import overlaid
+
+SHORTEST: Final = 16
+"""Bits of the largest block of which is known how much of it is delegated."""
+
+MAX_FORMER: Final = 4_096
+"""Blocks of which is remembered who had them last; of more, the oldest are given as if they were new."""
+
+_SMALLEST: Final = 64
+
+Association = tuple[bytes, int]
+"""Client id and IAID: what a prefix is delegated for."""
+
+
+class Delegated(msgspec.Struct, frozen=True):
+    """One prefix held by one client. Instants are microseconds since 1970-01-01 UTC."""
+
+    prefix: Prefix
+    client: bytes
+    iaid: int
+    delegation: str  # the pool
+    next_hop: bytes
+    interface: str
+    group: int
+    valid_until: int
+    horizon: int
+    position: int  # sequence of the commit that delegated it; 0: it is no more than drafted
+    drained_at: int = 0  # another takes its place: until then the client may use it; 0: it is no such one
+    exclude: Prefix | None = None
+
+    @property
+    def ends(self) -> int:
+        """When it is over, if nobody renews it."""
+        return min(self.drained_at or self.horizon, self.horizon)
+
+
+class DelegationsDump(msgspec.Struct, frozen=True, array_like=True):
+    """Those of one ledger."""
+
+    all: tuple[Delegated, ...] = ()
+    former: tuple[tuple[Prefix, bytes], ...] = ()
+    resting: tuple[tuple[Prefix, bytes, int], ...] = ()  # with until when
+
+
+def delegated(event: PrefixDelegated, position: int) -> Delegated:
+    """What is given by it."""
+    fields = {name: getattr(event, name) for name in event.__struct_fields__ if name != "counter"}
+    return Delegated(**fields, position=position)
+
+
+class Delegations:
+    """Those of one ledger."""
+
+    def __init__(self) -> None:
+        self.all: MutableMapping[Prefix, Delegated] = {}
+        self._of: MutableMapping[Association, tuple[Prefix, ...]] = {}
+        self._taken: MutableMapping[Prefix, int] = {}  # of each prefix above a block: how many /64s of it are delegated
+        self.former: MutableMapping[Prefix, bytes] = {}  # whose a block was, of those that are free
+        self.resting: MutableMapping[Prefix, tuple[bytes, int]] = {}  # promised to a client until then, and withdrawn
+        self._ends: list[tuple[int, Prefix]] = []  # a heap; what does not hold any more is dropped when it is met
+
+    def draft(self) -> Delegations:
+        """A copy that may be thrown away."""
+        draft = Delegations()
+        draft.all, draft._of, draft._taken = overlaid(self.all), overlaid(self._of), overlaid(self._taken)
+        draft.former, draft.resting = overlaid(self.former), overlaid(self.resting)
+        return draft
+
+    def dump(self) -> DelegationsDump:
+        """All there is."""
+        resting = tuple((prefix, *who) for prefix, who in self.resting.items())
+        return DelegationsDump(tuple(self.all.values()), tuple(self.former.items()), resting)
+
+    def load(self, dump: DelegationsDump) -> None:
+        """Take what `dump` gave, into one that is empty."""
+        for each in dump.all:
+            self.put(each)
+        self.former.update(dump.former)
+        self.resting.update({prefix: (client, until) for prefix, client, until in dump.resting})
+
+    def of(self, client: bytes, iaid: int) -> tuple[Delegated, ...]:
+        """What a client holds for an association: first what is not drained, then what is over first."""
+        held = (self.all[prefix] for prefix in self._of.get((client, iaid), ()))
+        return tuple(sorted(held, key=lambda each: (each.drained_at, each.prefix)))
+
+    def clients(self) -> Iterator[Delegated]:
+        """All that is delegated."""
+        yield from self.all.values()
+
+    def due(self, now: int, limit: int) -> tuple[Prefix, ...]:
+        """Up to `limit` that were to be used until `now` or before."""
+        found: list[Prefix] = []
+        kept: list[tuple[int, Prefix]] = []
+        while self._ends and self._ends[0][0] <= now and len(found) < limit:
+            entry = heapq.heappop(self._ends)
+            there = self.all.get(entry[1])
+            if there is not None and there.ends == entry[0] and entry[1] not in found:
+                found.append(entry[1])
+                kept.append(entry)
+        for entry in kept:  # until the log has said that they are over
+            heapq.heappush(self._ends, entry)
+        return tuple(found)
+
+    def put(self, each: Delegated) -> None:
+        """It is so from now on, whatever was there."""
+        before = self.all.get(each.prefix)
+        if before is not None:
+            self._leave(before)
+        else:
+            self._count(each.prefix, 1)
+        self.all[each.prefix] = each
+        key = (each.client, each.iaid)
+        self._of[key] = (*self._of.get(key, ()), each.prefix)
+        self.former.pop(each.prefix, None)
+        self.resting.pop(each.prefix, None)
+        if each.position:
+            heapq.heappush(self._ends, (each.ends, each.prefix))
+
+    def end(self, prefix: Prefix, *, rests: bool = False) -> None:
+        """Nobody has it any more. `rests`: its client may not have heard of that, and was promised more."""
+        there = self.all.pop(prefix, None)
+        if there is None:
+            return
+        self._leave(there)
+        self._count(prefix, -1)
+        self.former[prefix] = there.client
+        if len(self.former) > MAX_FORMER:
+            del self.former[next(iter(self.former))]
+        if rests:
+            self.resting[prefix] = there.client, there.horizon
+
+    def forget(self, at: int) -> None:
+        """What was promised until `at` or before rests no longer."""
+        for prefix in [prefix for prefix, (_, until) in self.resting.items() if until <= at]:
+            del self.resting[prefix]
+
+    def is_free(self, block: Prefix, client: bytes, at: int) -> bool:
+        """Whether nothing of it is delegated, and nothing of it is promised to another one."""
+        if block in self.all or self._taken.get(block):
+            return False
+        if any(prefix_of(block.network, length) in self.all for length in range(SHORTEST, block.length)):
+            return False
+        return not any(
+            rests.overlaps(block) and who != client and until > at for rests, (who, until) in self.resting.items()
+        )
+
+    def free(self, within: Prefix, length: int) -> Iterator[Prefix]:
+        """The blocks of a length in `within` of which nothing is delegated, the lowest first."""
+        if within in self.all or self._taken.get(within, 0) >> (_SMALLEST - within.length):
+            return
+        if within.length == length:
+            if not self._taken.get(within):
+                yield within
+            return
+        half = within.length + 1
+        yield from self.free(Prefix(within.network, half), length)
+        yield from self.free(Prefix((within.first | 1 << (128 - half)).to_bytes(16), half), length)
+
+    def _leave(self, each: Delegated) -> None:
+        key = (each.client, each.iaid)
+        left = tuple(prefix for prefix in self._of.get(key, ()) if prefix != each.prefix)
+        if left:
+            self._of[key] = left
+        else:
+            self._of.pop(key, None)
+
+    def _count(self, prefix: Prefix, sign: int) -> None:
+        size = sign * (1 << (_SMALLEST - prefix.length))
+        for length in range(SHORTEST, prefix.length):
+            higher = prefix_of(prefix.network, length)
+            if count := self._taken.get(higher, 0) + size:
+                self._taken[higher] = count
+            else:
+                self._taken.pop(higher, None)

@@ -1,0 +1,386 @@
+"""What a ledger delegates, of what the plan has and of what comes from above."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dnms.domain.delegating import prefixes_of
+from dnms.domain.ledger import Ledger
+from dnms.domain.ledger_dump import dump, load
+from dnms.events.address import AddressAllocated, AddressDeprecated, AddressWithdrawn
+from dnms.events.ip import Prefix, parse_address, parse_prefix
+from dnms.events.plan import PlanAdopted
+from dnms.events.prefix import (
+    PrefixDelegated,
+    PrefixDeprecated,
+    PrefixExpired,
+    PrefixReleased,
+    PrefixRenewed,
+    PrefixWithdrawn,
+)
+from dnms.events.recorded import Event
+from dnms.events.requests import DelegatePrefix, ExpirePrefixes, ReleasePrefix, ReportUplink, UplinkPrefix
+from dnms.events.uplink import Source, UplinkDeprecated, UplinkLost, UplinkReceived
+from tests.unit.domain.clerk import SECOND, Clerk, client
+
+HOP, OTHER_HOP = parse_address("fe80::1"), parse_address("fe80::2")
+SOURCE = Source(name="dhcpv6 00:01")
+OLD, NEW = parse_prefix("2001:db8:1:100::/56"), parse_prefix("2001:db8:2:200::/56")
+
+STATIC = """
+[site]
+name = "s"
+[[subnet]]
+name = "office"
+prefixes = ["2001:db8:0:ff00::/64"]
+[[delegation]]
+name = "blocks"
+subnet = "office"
+prefix = "2001:db8:0:ff00::/56"
+length = 60
+shortest = 58
+valid = 100
+preferred = 60
+drain = 40
+"""
+CUT = """
+[site]
+name = "s"
+[[uplink]]
+name = "wan"
+protocol = "dhcpv6"
+[[subnet]]
+name = "office"
+uplink = "wan"
+[[pool]]
+name = "hosts"
+subnet = "office"
+range = "::/64"
+valid = 100
+preferred = 60
+drain = 40
+[[delegation]]
+name = "blocks"
+subnet = "office"
+length = 60
+valid = 100
+preferred = 60
+drain = 40
+"""
+
+
+def wants(number: int, *, length: int = 0, hop: bytes = HOP, excludes: bool = False) -> DelegatePrefix:
+    return DelegatePrefix(client=client(number), iaid=1, length=length, next_hop=hop, interface="e", excludes=excludes)
+
+
+def above(*prefixes: tuple[Prefix, int, int], exclude: Prefix | None = None, why: str = "cut") -> ReportUplink:
+    """Each with the seconds since 1970 until which it is preferred and valid."""
+    several = tuple(
+        UplinkPrefix(prefix=p, preferred_until=preferred * SECOND, valid_until=valid * SECOND, exclude=exclude)
+        for p, preferred, valid in prefixes
+    )
+    return ReportUplink(uplink="wan", prefixes=several, source=SOURCE, why=why)
+
+
+def given_to(events: Iterable[Event]) -> Prefix:
+    [found] = [event.prefix for event in events if isinstance(event, PrefixDelegated)]
+    return found
+
+
+def kinds(events: Iterable[Event]) -> list[type[Event]]:
+    return [type(event) for event in events]
+
+
+@pytest.fixture
+def static() -> Clerk:
+    clerk = Clerk(Ledger(b"k" * 32))
+    clerk.adopt(STATIC)
+    return clerk
+
+
+@pytest.fixture
+def cut() -> Clerk:
+    clerk = Clerk(Ledger(b"k" * 32))
+    clerk.adopt(CUT)
+    return clerk
+
+
+def test_every_client_has_a_block_of_its_own_until_none_is_left(static: Clerk) -> None:
+    blocks = [given_to(static.ask(wants(number))) for number in range(15)]
+    assert all(block.length == 60 and parse_prefix("2001:db8:0:ff00::/56").covers(block) for block in blocks)
+    assert len(set(blocks)) == 15
+    assert parse_prefix("2001:db8:0:ff00::/60") not in blocks  # the link's own /64 is in it
+    assert static.refused(wants(15)) == "exhausted"
+    static.ask(ReleasePrefix(client=client(3), iaid=1, prefix=blocks[3]))
+    assert given_to(static.ask(wants(15))) == blocks[3]
+
+
+def test_who_asks_again_keeps_its_prefix_and_an_event_is_written_when_it_matters(static: Clerk) -> None:
+    block = given_to(static.ask(wants(1), at=0))
+    assert static.ask(wants(1), at=50) == ()  # the log has promised 400 s
+    [renewed] = static.ask(wants(1), at=350)
+    assert isinstance(renewed, PrefixRenewed) and renewed.prefix == block
+    assert (renewed.valid_until, renewed.horizon) == (450 * SECOND, 750 * SECOND)
+    [moved] = static.ask(wants(1, hop=OTHER_HOP), at=351)
+    assert isinstance(moved, PrefixRenewed) and moved.next_hop == OTHER_HOP
+
+
+def test_agents_agree_and_a_former_client_gets_its_block_again(static: Clerk) -> None:
+    block = given_to(static.ask(wants(1)))
+    static.ask(ReleasePrefix(client=client(1), iaid=1, prefix=block))
+    assert block not in {given_to(static.ask(wants(number))) for number in range(2, 12)}
+    assert given_to(static.ask(wants(1))) == block
+    other = Clerk(Ledger(b"k" * 32))
+    other.adopt(STATIC)
+    assert given_to(other.ask(wants(1))) == block
+
+
+def test_the_lowest_free_one_where_the_plan_wants_that() -> None:
+    clerk = Clerk(Ledger(b"k" * 32))
+    clerk.adopt(STATIC.replace("length = 60", 'length = 60\nstrategy = "sequential"'))
+    blocks = [given_to(clerk.ask(wants(number))) for number in range(3)]
+    assert [str(block) for block in blocks] == [f"2001:db8:0:ff{n}0::/60" for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize(("hint", "length"), [(0, 60), (62, 62), (64, 64), (58, 58), (56, 58), (48, 58)])
+def test_a_hint_for_the_length_is_honoured_as_far_as_the_plan_has_it(static: Clerk, hint: int, length: int) -> None:
+    assert given_to(static.ask(wants(1, length=hint))).length == length
+
+
+def test_the_link_of_the_delegating_router_is_excluded_for_who_understands_that() -> None:
+    clerk = Clerk(Ledger(b"k" * 32))
+    clerk.adopt(STATIC.replace("length = 60\nshortest = 58", "length = 56\nexclude = true"))
+    assert clerk.refused(wants(1)) == "exhausted"
+    [event] = clerk.ask(wants(1, excludes=True))
+    assert isinstance(event, PrefixDelegated)
+    assert (str(event.prefix), str(event.exclude)) == ("2001:db8:0:ff00::/56", "2001:db8:0:ff00::/64")
+    assert clerk.ask(wants(1, excludes=True), at=1) == ()
+
+
+def test_what_is_over_ends_and_says_where_it_was(static: Clerk) -> None:
+    block = given_to(static.ask(wants(1)))
+    assert static.ledger.delegations.due(399 * SECOND, 10) == ()
+    assert static.ledger.delegations.due(400 * SECOND, 10) == (block,)
+    assert static.ask(ExpirePrefixes(prefixes=(block,)), at=399) == ()
+    [event] = static.ask(ExpirePrefixes(prefixes=(block,)), at=400)
+    assert isinstance(event, PrefixExpired) and (event.prefix, event.next_hop) == (block, HOP)
+    assert static.ask(ExpirePrefixes(prefixes=(block,)), at=401) == ()
+    assert static.refused(ReleasePrefix(client=client(1), iaid=1, prefix=block)) == "no-binding"
+
+
+def test_a_release_says_the_prefix_and_where_it_was(static: Clerk) -> None:
+    block = given_to(static.ask(wants(1)))
+    assert static.refused(ReleasePrefix(client=client(2), iaid=1, prefix=block)) == "no-binding"
+    [event] = static.ask(ReleasePrefix(client=client(1), iaid=1, prefix=block))
+    assert isinstance(event, PrefixReleased) and (event.prefix, event.next_hop) == (block, HOP)
+
+
+def test_another_prefix_in_the_plan_drains_what_was_delegated(static: Clerk) -> None:
+    block = given_to(static.ask(wants(1)))
+    events = static.adopt(STATIC.replace(':ff00::/56"', ':ee00::/56"').replace(':ff00::/64"', ':ee00::/64"'))
+    [deprecated] = [event for event in events if isinstance(event, PrefixDeprecated)]
+    assert (deprecated.prefix, deprecated.valid_until) == (block, 40 * SECOND)
+    other = given_to(static.ask(wants(1), at=1))
+    assert [each.prefix for each in static.ledger.delegations.of(client(1), 1)] == [other, block]
+    told = prefixes_of(static.ledger, client(1), 1, 1 * SECOND)
+    assert [(each.prefix, each.preferred, each.valid) for each in told] == [(other, 60, 100), (block, 0, 39)]
+    assert static.ledger.delegations.due(40 * SECOND, 10) == (block,)
+    assert kinds(static.ask(ExpirePrefixes(prefixes=(block,)), at=40)) == [PrefixWithdrawn]
+
+
+def test_a_plan_without_delegations_ends_them(static: Clerk) -> None:
+    static.ask(wants(1))
+    events = static.adopt(STATIC.partition("[[delegation]]")[0])
+    assert kinds(events) == [PlanAdopted, PrefixWithdrawn]
+    assert static.refused(wants(1)) == "no-delegation"
+
+
+def test_nothing_is_given_before_something_came_from_above(cut: Clerk) -> None:
+    assert cut.refused(wants(1)) == "no-prefix"
+    assert kinds(cut.ask(above((OLD, 1_000, 2_000)))) == [UplinkReceived, PlanAdopted]
+    subnet = cut.ledger.plan.subnet
+    assert subnet is not None and [str(each) for each in subnet.prefixes] == ["2001:db8:1:100::/64"]
+    assert cut.allocate(1).address in subnet.prefixes[0]
+    block = given_to(cut.ask(wants(1)))
+    assert OLD.covers(block) and not block.overlaps(subnet.prefixes[0])
+
+
+def test_the_same_plan_again_is_no_news_where_something_came_from_above(cut: Clerk) -> None:
+    cut.ask(above((OLD, 1_000, 2_000)))
+    cut.allocate(1)
+    request = cut.adopting(CUT)
+    assert kinds(cut.ask(request)) == [PlanAdopted]  # at a newer position
+    assert cut.ask(request) == ()
+
+
+def test_no_lifetime_below_exceeds_the_one_above(cut: Clerk) -> None:
+    cut.ask(above((OLD, 40, 50)))
+    event, address = cut.ask(wants(1))[0], cut.allocate(1)
+    assert isinstance(event, PrefixDelegated)
+    assert (event.valid_until, event.horizon) == (50 * SECOND, 50 * SECOND)
+    assert (address.valid_until, address.horizon) == (50 * SECOND, 50 * SECOND)
+    [told] = prefixes_of(cut.ledger, client(1), 1, 10 * SECOND)
+    assert (told.preferred, told.valid) == (30, 40)
+    assert kinds(cut.ask(above((OLD, 500, 600)), at=10)) == [UplinkReceived]
+    assert kinds(cut.ask(wants(1), at=11)) == [PrefixRenewed]
+
+
+def test_another_prefix_above_renumbers_what_is_below_make_before_break(cut: Clerk) -> None:
+    cut.ask(above((OLD, 1_000, 2_000)))
+    address, block = cut.allocate(1).address, given_to(cut.ask(wants(1)))
+    events = cut.ask(above((OLD, 0, 30), (NEW, 1_000, 2_000)), at=10)
+    assert kinds(events) == [
+        UplinkDeprecated,
+        UplinkReceived,
+        PlanAdopted,
+        PrefixDeprecated,
+        AddressDeprecated,
+    ]
+    assert [event.valid_until for event in events if isinstance(event, PrefixDeprecated | AddressDeprecated)] == [
+        30 * SECOND,
+        30 * SECOND,
+    ]
+    other, second = given_to(cut.ask(wants(1), at=11)), cut.allocate(1, at=11).address
+    assert NEW.covers(other) and second in NEW
+    assert {each.address for each in cut.ledger.leases_of(client(1), 1, 6)} == {address, second}
+    events = cut.ask(above((NEW, 1_000, 2_000)), at=31)
+    assert kinds(events) == [UplinkLost, PlanAdopted, PrefixWithdrawn, AddressWithdrawn]
+    assert [each.prefix for each in cut.ledger.delegations.of(client(1), 1)] == [other]
+    assert block != other
+
+
+def test_what_is_cut_at_once_ends_at_once(cut: Clerk) -> None:
+    cut.ask(above((OLD, 1_000, 2_000)))
+    cut.allocate(1)
+    cut.ask(wants(1))
+    events = cut.ask(above((NEW, 1_000, 2_000)), at=10)
+    assert kinds(events) == [UplinkReceived, UplinkLost, PlanAdopted, PrefixWithdrawn, AddressWithdrawn]
+    assert NEW.covers(given_to(cut.ask(wants(1), at=10)))
+
+
+def test_a_deprecated_prefix_is_given_of_while_there_is_no_other(cut: Clerk) -> None:
+    cut.ask(above((OLD, 1_000, 2_000)))
+    block = given_to(cut.ask(wants(1)))
+    assert kinds(cut.ask(above((OLD, 0, 90)), at=10)) == [UplinkDeprecated]
+    [told] = prefixes_of(cut.ledger, client(1), 1, 20 * SECOND)
+    assert (told.prefix, told.preferred, told.valid) == (block, 0, 70)
+    assert kinds(cut.ask(above((OLD, 1_000, 2_000)), at=30)) == [UplinkReceived]
+
+
+def test_what_belongs_to_the_link_above_is_not_given(cut: Clerk) -> None:
+    exclude = parse_prefix("2001:db8:1:1f7::/64")
+    cut.ask(above((OLD, 1_000, 2_000), exclude=exclude))
+    blocks = [given_to(cut.ask(wants(number))) for number in range(14)]
+    assert not any(block.overlaps(exclude) for block in blocks)
+    assert cut.refused(wants(14)) == "exhausted"
+
+
+def test_an_uplink_that_the_plan_has_no_more_is_lost_with_all_that_was_cut(cut: Clerk) -> None:
+    cut.ask(above((OLD, 1_000, 2_000)))
+    cut.allocate(1)
+    cut.ask(wants(1))
+    events = cut.adopt(CUT.replace('"wan"', '"other"'))
+    assert kinds(events) == [UplinkLost, PlanAdopted, PrefixWithdrawn, AddressWithdrawn]
+    assert cut.refused(above((OLD, 1_000, 2_000))) == "not-planned"
+
+
+def test_lifetimes_that_came_in_seconds_are_no_news_each_time(cut: Clerk) -> None:
+    cut.ask(above((OLD, 1_000, 2_000)))
+    assert cut.ask(above((OLD, 1_001, 2_001))) == ()
+
+
+def test_it_goes_on_from_a_snapshot_as_it_would_have(cut: Clerk) -> None:
+    cut.ask(above((OLD, 1_000, 2_000)))
+    for number in range(5):
+        cut.ask(wants(number))
+    cut.ask(above((OLD, 0, 1_500), (NEW, 1_000, 2_000)), at=10)
+    cut.ask(wants(2), at=11)
+    rest, buffers = dump(cut.ledger)
+    loaded = Clerk(Ledger(b"k" * 32))
+    loaded.position = cut.position
+    load(loaded.ledger, rest, memoryview(b"".join(map(bytes, buffers))))
+    for request in (wants(1), wants(2), wants(7), above((NEW, 1_000, 2_000))):
+        assert loaded.ask(request, at=12) == cut.ask(request, at=12)
+    assert loaded.ledger.delegations.due(10_000 * SECOND, 100) == cut.ledger.delegations.due(10_000 * SECOND, 100)
+
+
+Step = tuple[str, int, int]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["delegate", "release", "expire", "new", "deprecate", "cut"]),
+            st.integers(0, 20),
+            st.sampled_from([0, 58, 60, 62, 64]),
+        ),
+        max_size=40,
+    )
+)
+@settings(max_examples=150, deadline=None)
+def test_no_two_blocks_overlap_and_none_outlives_what_it_is_cut_from(steps: list[Step]) -> None:
+    clerk = Clerk(Ledger(b"k" * 32))
+    clerk.adopt(CUT.replace("length = 60", "length = 60\nshortest = 58"))
+    have: dict[Prefix, tuple[int, int]] = {}
+    now = 0
+    for what, number, length in steps:
+        now += 7
+        ledger = clerk.ledger
+        held = ledger.delegations.of(client(number), 1)
+        if what in ("new", "deprecate", "cut"):
+            prefix = parse_prefix(f"2001:db8:{number % 3 + 1}::/56")
+            if what == "cut":
+                have.pop(prefix, None)
+            else:
+                have[prefix] = (0 if what == "deprecate" else now + 50, now + 90)
+            have = {each: ends for each, ends in have.items() if ends[1] > now}
+            clerk.ask(above(*((each, *ends) for each, ends in have.items())), at=now)
+        elif what == "delegate" and any(ends[1] > now for ends in have.values()):
+            if clerk.ledger.uplinks and max(each.valid_until for each in ledger.uplinks.values()) > now * SECOND:
+                _try(clerk, wants(number, length=length), now)
+        elif what == "release" and held:
+            clerk.ask(ReleasePrefix(client=client(number), iaid=1, prefix=held[0].prefix), at=now)
+        elif what == "expire":
+            clerk.ask(ExpirePrefixes(prefixes=ledger.delegations.due(now * SECOND, 100)), at=now)
+        _check(ledger, now)
+
+
+def _try(clerk: Clerk, request: DelegatePrefix, now: int) -> None:
+    from dnms.domain.aggregate import Refused  # noqa: PLC0415
+
+    try:
+        clerk.ask(request, at=now)
+    except Refused as refusal:
+        assert refusal.why in ("exhausted", "no-prefix")
+
+
+def _check(ledger: Ledger, now: int) -> None:
+    several = sorted(ledger.delegations.all.values(), key=lambda each: each.prefix)
+    for one, other in zip(several, several[1:], strict=False):
+        assert not one.prefix.overlaps(other.prefix)
+    for each in several:
+        [source] = [known for known in ledger.uplinks.values() if known.prefix.covers(each.prefix)]
+        for told in prefixes_of(ledger, each.client, 1, now * SECOND):
+            if told.prefix == each.prefix:
+                assert now + told.valid <= source.valid_until // SECOND
+    subnet = ledger.plan.subnet
+    assert subnet is not None
+    for link in subnet.prefixes:
+        assert not any(each.prefix.overlaps(link) for each in several)
+
+
+def test_addresses_are_of_the_new_prefix_first(cut: Clerk) -> None:
+    cut.ask(above((OLD, 1_000, 2_000)))
+    cut.ask(above((OLD, 1_000, 2_000), (NEW, 1_000, 2_000)), at=1)
+    subnet = cut.ledger.plan.subnet
+    assert subnet is not None and [str(each) for each in subnet.prefixes] == [
+        "2001:db8:2:200::/64",
+        "2001:db8:1:100::/64",
+    ]
+    event = cut.allocate(1)
+    assert isinstance(event, AddressAllocated) and event.address in NEW
+    assert not isinstance(event, AddressWithdrawn)
