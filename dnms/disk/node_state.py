@@ -11,6 +11,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from dnms.disk import atomic
+from dnms.disk.delegated import Delegated, path_of
 from dnms.events.codec import decoder, encoder
 from dnms.events.configuration import Assignment, Snapshot
 from dnms.events.ip import Address
@@ -111,6 +112,18 @@ class NodeStateDirectory:
     def forget(self, interface: str) -> None:
         """The configuration has ended. NodeStateError."""
         self._unlink(self._path / f"assignment.{interface}")
+
+    def delegate(self, interface: str, delegated: Delegated | None) -> None:
+        """Pass on what is delegated to the node there; None: nothing is. NodeStateError.
+
+        Nothing is written where nothing ever was: most nodes are no routers.
+        """
+        path = path_of(self._path, interface)
+        try:
+            if (delegated is not None and delegated.prefixes) or path.exists():
+                atomic.write(path, encoder.encode(delegated or Delegated()), mode=0o600)
+        except OSError as error:
+            raise NodeStateError(f"cannot write {path}: {error.strerror or error}") from error
 
     def unproven(self, interface: str) -> Unproven | None:
         """What was before a change that was never proven; None if there is no such change."""

@@ -8,12 +8,11 @@ from fnmatch import fnmatchcase
 import msgspec
 
 from dnms.domain import gateways, rollouts, uplinks
-from dnms.domain.delegating import prefixes_of
 from dnms.domain.leases import Lease
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.domain.policy import policy_of
-from dnms.events.configuration import AssignedAddress, Assignment, Generation, Resolver
+from dnms.events.configuration import AssignedAddress, AssignedPrefix, Assignment, Generation, Resolver
 from dnms.kit.clock import MICROSECONDS
 
 T1, T2 = 0.5, 0.8
@@ -48,12 +47,12 @@ def assign(
     at: int,
     epoch: int,
     position: int,
-    prefixes: Iterable[int] = (),
+    prefixes: Iterable[AssignedPrefix] = (),
     log: str = "",
 ) -> Terms:
     """What this `client`, the holder of `leases`, is told at the instant `at`, by a ledger folded up to `position`.
 
-    `prefixes` are the associations (IAIDs) for which it wants some, `log` the id of the log that delegates them.
+    `prefixes` are what it is delegated, `log` the id of the log that has that.
     Stateless data are those of its `group` (a number; 0: it is in none), whatever groups its addresses are of.
 
     A client is never told a lifetime past its lease's horizon. An address that is to be drained is deprecated
@@ -91,7 +90,7 @@ def assign(
     told = rollouts.told(ledger, client, group)
     policy = policy_of(told.policy)
     again = OBSERVED if policy.mode == "observe" else 2 * RETRY
-    delegated = tuple(each for iaid in prefixes for each in prefixes_of(ledger, client, iaid, at))
+    delegated = tuple(prefixes)
     lifetimes = (*(each.preferred for each in addresses), *(each.preferred for each in delegated))
     shortest = min((each for each in lifetimes if each), default=again)
     assignment = Assignment(

@@ -35,7 +35,10 @@ def essence(assignment: Assignment) -> Assignment:
     addresses = tuple(
         msgspec.structs.replace(each, preferred=min(each.preferred, 1), valid=1) for each in assignment.addresses
     )
-    return msgspec.structs.replace(assignment, generation=_NO_GENERATION, addresses=addresses)
+    prefixes = tuple(
+        msgspec.structs.replace(each, preferred=min(each.preferred, 1), valid=1) for each in assignment.prefixes
+    )
+    return msgspec.structs.replace(assignment, generation=_NO_GENERATION, addresses=addresses, prefixes=prefixes)
 
 
 def difference(before: Snapshot, after: Snapshot) -> Difference:

@@ -113,6 +113,7 @@ def evolve(delegations: Delegations, event: Happened, *, at: int, position: int)
                     group=event.group,
                     valid_until=event.valid_until,
                     horizon=event.horizon,
+                    routed=there.routed if event.next_hop == there.next_hop else position,
                     drained_at=0,
                 )
             )

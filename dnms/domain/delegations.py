@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from dnms.events.ip import Prefix, prefix_of
+from dnms.events.ip import Address, Prefix, prefix_of
 from dnms.events.prefix import PrefixDelegated
 from dnms.kit.overlay import overlaid
 
@@ -31,12 +31,13 @@ class Delegated(msgspec.Struct, frozen=True):
     client: bytes
     iaid: int
     delegation: str  # the pool
-    next_hop: bytes
+    next_hop: Address
     interface: str
     group: int
     valid_until: int
     horizon: int
     position: int  # sequence of the commit that delegated it; 0: it is no more than drafted
+    routed: int = 0  # sequence of the commit that said last by which next hop it is reached
     drained_at: int = 0  # another takes its place: until then the client may use it; 0: it is no such one
     exclude: Prefix | None = None
 
@@ -57,7 +58,7 @@ class DelegationsDump(msgspec.Struct, frozen=True, array_like=True):
 def delegated(event: PrefixDelegated, position: int) -> Delegated:
     """What is given by it."""
     fields = {name: getattr(event, name) for name in event.__struct_fields__ if name != "counter"}
-    return Delegated(**fields, position=position)
+    return Delegated(**fields, position=position, routed=position)
 
 
 class Delegations:

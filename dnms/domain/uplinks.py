@@ -113,7 +113,10 @@ def _happened(uplinks: Uplinks, request: ReportUplink, at: int) -> Iterator[Happ
         if each.preferred_until <= at:
             if known is None or not known.deprecated or _moved(known.valid_until, each.valid_until):
                 yield UplinkDeprecated(
-                    uplink=request.uplink, prefix=each.prefix, valid_until=each.valid_until, source=request.source
+                    uplink=request.uplink,
+                    prefix=each.prefix,
+                    valid_until=each.valid_until,
+                    source=_source(request, each),
                 )
         elif known is None or known.deprecated or _is_news(known, each):
             yield UplinkReceived(
@@ -121,13 +124,19 @@ def _happened(uplinks: Uplinks, request: ReportUplink, at: int) -> Iterator[Happ
                 prefix=each.prefix,
                 preferred_until=each.preferred_until,
                 valid_until=each.valid_until,
-                source=request.source,
+                source=_source(request, each),
                 exclude=each.exclude,
             )
     for known in uplinks.values():
         if known.prefix not in reported:
             why = "expired" if known.valid_until <= at + JITTER else request.why
             yield UplinkLost(uplink=request.uplink, prefix=known.prefix, why=why)
+
+
+def _source(request: ReportUplink, each: UplinkPrefix) -> Source:
+    if not each.position:
+        return request.source
+    return msgspec.structs.replace(request.source, position=each.position)
 
 
 def left(uplinks: Uplinks, plan: AdoptedPlan) -> Iterator[UplinkLost]:

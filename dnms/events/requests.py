@@ -20,7 +20,7 @@ from dnms.events.plan import (
     Subnet,
     Uplink,
 )
-from dnms.events.recorded import Part, Personal, Request
+from dnms.events.recorded import Part, Personal, Request, share_defaults
 from dnms.events.rollout import Clients, Failed
 from dnms.events.uplink import Source
 
@@ -178,6 +178,7 @@ class UplinkPrefix(Part, frozen=True, kw_only=True, omit_defaults=True):
     preferred_until: int
     valid_until: int
     exclude: Prefix | None = None
+    position: int = 0  # sequence of the commit that delegated it, where it is another one than its source says
 
 
 class ReportUplink(Request, frozen=True, kw_only=True, omit_defaults=True):
@@ -188,6 +189,9 @@ class ReportUplink(Request, frozen=True, kw_only=True, omit_defaults=True):
     prefixes: Annotated[tuple[UplinkPrefix, ...], msgspec.Meta(max_length=16)] = ()
     source: Source
     why: str = "cut"  # of those that it had and has no more: a stable word
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
 
 
 class BlockAddress(Request, frozen=True, kw_only=True, omit_defaults=True):

@@ -48,6 +48,11 @@ def seen(site: str, subnet: str, agent: str) -> str:
     return f"dnms.{site}.seen.{subnet}.{agent}"
 
 
+def effects(site: str, subscriber: str) -> str:
+    """Matches what all instances of a subscriber did."""
+    return f"dnms.{site}.effect.{subscriber}.*"
+
+
 def effect(site: str, subscriber: str, instance: str) -> str:
     """What one instance of a subscriber did; written by that instance alone."""
     return f"dnms.{site}.effect.{subscriber}.{instance}"

@@ -15,7 +15,16 @@ from dnms.events.ip import MAPPED_BITS, Prefix, family, format_address
 from dnms.events.recorded import Personal
 
 INSTANTS = frozenset(
-    {"valid_until", "horizon", "quarantined_until", "blocked_until", "happened", "began", "drained_at"}
+    {
+        "valid_until",
+        "preferred_until",
+        "horizon",
+        "quarantined_until",
+        "blocked_until",
+        "happened",
+        "began",
+        "drained_at",
+    }
 )
 """Fields of what the log records and leaves behind that hold microseconds since 1970-01-01 UTC."""
 

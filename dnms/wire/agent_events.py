@@ -7,7 +7,7 @@ import msgspec
 from dnms.events.configuration import Generation, Snapshot
 from dnms.events.seen import AppliedItem
 from dnms.wire.channel import Closed
-from dnms.wire.messages import Association, Binding, Drifted
+from dnms.wire.messages import Association, Binding, Drifted, PrefixAssociation
 
 
 class Greeted(msgspec.Struct, frozen=True):
@@ -17,6 +17,7 @@ class Greeted(msgspec.Struct, frozen=True):
     name: str
     interface: str
     capabilities: tuple[str, ...]
+    prefixes: tuple[PrefixAssociation, ...] = ()
 
 
 class Registered(msgspec.Struct, frozen=True):

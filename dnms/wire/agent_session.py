@@ -237,7 +237,7 @@ class AgentSession:
         self._hello_id, self._version = frame_id, version
         self.phase = Phase.WELCOMING
         self._by = math.inf
-        self._events.append(Greeted(hello.duid, hello.name, hello.interface, hello.capabilities))
+        self._events.append(Greeted(hello.duid, hello.name, hello.interface, hello.capabilities, hello.prefixes))
 
     def _take_applied(self, applied: messages.Applied) -> None:
         if applied.generation in self._unreported:

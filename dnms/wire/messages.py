@@ -29,6 +29,7 @@ checks that the site's root has signed for this name."""
 
 MAX_ENDPOINTS = 32  # one agent has a few addresses; more is a broken or hostile peer
 MAX_ASSOCIATIONS = 64  # interfaces times families of one node on one link; more is a broken or hostile peer
+MAX_PREFIX_ASSOCIATIONS = 8  # of one node on one link, each with its prefixes
 MAX_TEXT = 255  # of names and reasons
 MAX_REGISTRATION = 256 * 1024  # bytes of an encoded snapshot; routes beyond are counted and not listed
 MAX_DRIFT = 64  # items of one message; more at once are counted and not listed
@@ -79,6 +80,13 @@ class Offer(Part, frozen=True, kw_only=True, omit_defaults=True):
     root: Annotated[bytes, msgspec.Meta(max_length=32)] = b""  # SHA-256 of the site's root certificate
 
 
+class PrefixAssociation(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """An association for prefix delegation (RFC 8415, 6.3): the node wants a prefix to cut its own links from."""
+
+    iaid: Iaid
+    length: Annotated[int, msgspec.Meta(ge=0, le=64)] = 0  # the hint (RFC 8415, 18.2.4); 0: none
+
+
 class Hello(Message, frozen=True, kw_only=True, omit_defaults=True):
     """Node: who it is, and the range of versions that it speaks."""
 
@@ -89,6 +97,8 @@ class Hello(Message, frozen=True, kw_only=True, omit_defaults=True):
     name: Text
     interface: Text  # its own name of the interface on this link
     capabilities: Annotated[tuple[Text, ...], msgspec.Meta(max_length=64)] = ()
+    prefixes: Annotated[tuple[PrefixAssociation, ...], msgspec.Meta(max_length=MAX_PREFIX_ASSOCIATIONS)] = ()
+    """What it wants as long as the session lasts: with every assignment it is told what it has of that."""
 
 
 class Welcome(Message, frozen=True, kw_only=True, omit_defaults=True):

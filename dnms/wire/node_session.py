@@ -26,7 +26,7 @@ from dnms.wire.channel import Channel, Closed
 from dnms.wire.errors import Code, PeerError
 from dnms.wire.exchanges import NEXT, STRIPS, Exchange, On, following, may
 from dnms.wire.frames import Frame, encode
-from dnms.wire.messages import LOWEST_VERSION, VERSION, Association, Message
+from dnms.wire.messages import LOWEST_VERSION, VERSION, Association, Message, PrefixAssociation
 from dnms.wire.node_events import Answered, Assigned, Extended, NodeEvent, Refused, Welcomed
 from dnms.wire.node_state import NodeState
 from dnms.wire.observing import Observing
@@ -44,6 +44,7 @@ class NodeSession:
         name: str,
         interface: str,
         associations: Iterable[Association],
+        prefixes: Iterable[PrefixAssociation] = (),
         now: float,
     ) -> None:
         self.state = state
@@ -58,9 +59,15 @@ class NodeSession:
         self._confirm = False  # the link came back while something else went on
         self._asks = False  # whether the agent is there
         self._observing = Observing(self._channel, state)
-        self._ask(
-            messages.Hello(lowest=LOWEST_VERSION, highest=VERSION, duid=duid, name=name, interface=interface), now
+        hello = messages.Hello(
+            lowest=LOWEST_VERSION,
+            highest=VERSION,
+            duid=duid,
+            name=name,
+            interface=interface,
+            prefixes=tuple(prefixes),
         )
+        self._ask(hello, now)
 
     # What the shell calls.
 
@@ -185,7 +192,7 @@ class NodeSession:
     def release(self, now: float) -> None:
         """Give everything back and leave. The addresses must not be used from here on (RFC 8415, 18.2.7)."""
         bindings = self.state.bindings()
-        if not bindings or (self.exchange, On.RELEASE) not in NEXT:
+        if not (bindings or self.state.has_prefixes) or (self.exchange, On.RELEASE) not in NEXT:
             self._lose(Code.RELEASED)
             self.leave(now)
             return

@@ -58,6 +58,11 @@ class NodeState:
         """Whether it holds a usable address."""
         return bool(self.held)
 
+    @property
+    def has_prefixes(self) -> bool:
+        """Whether prefixes are delegated to it."""
+        return self.assignment is not None and bool(self.assignment.prefixes)
+
     def restore(
         self,
         assignment: Assignment,
@@ -234,3 +239,6 @@ def _check_assign(assign: Assign) -> None:
     for address in assign.assignment.addresses:
         if not 0 <= address.preferred <= address.valid <= FOREVER or not 0 <= address.prefix_length <= 128:
             raise PeerError(Code.MALFORMED, "an address with lifetimes or a prefix length that cannot be")
+    for each in assign.assignment.prefixes:
+        if not 0 <= each.preferred <= each.valid <= FOREVER or not 0 < each.prefix.length <= 64:
+            raise PeerError(Code.MALFORMED, "a prefix with lifetimes or a length that cannot be")

@@ -33,9 +33,17 @@ def main(argv: list[str]) -> int:
         epilog=f"`%(prog)s {RELEASE} INTERFACE...` takes DNMS off interfaces again.",
     )
     parser.add_argument("--interface", required=True, help="the interface to manage")
+    parser.add_argument(
+        "--prefix",
+        type=_prefix_length,
+        nargs="?",
+        const=0,
+        metavar="LENGTH",
+        help="ask for a prefix too, which the Subnet Agent of this machine gives on (LENGTH: a hint, 1 to 64)",
+    )
     _add_options(parser)
     arguments = parser.parse_args(argv)
-    return asyncio.run(_ended(_until_signalled(_settings(arguments, arguments.interface))))
+    return asyncio.run(_ended(_until_signalled(_settings(arguments, arguments.interface, arguments.prefix))))
 
 
 def _release(argv: list[str]) -> int:
@@ -69,7 +77,15 @@ def _add_options(parser: Parser) -> None:
     parser.add_argument("--verbose", action="store_true", help="log more")
 
 
-def _settings(arguments: argparse.Namespace, interface: str) -> NodeSettings:
+def _prefix_length(text: str) -> int:
+    """ValueError, of which argparse says that it is an invalid value."""
+    length = int(text.removeprefix("/"))
+    if not 1 <= length <= 64:
+        raise argparse.ArgumentTypeError(f"{text!r} is no length of a prefix; expected 1 to 64")
+    return length
+
+
+def _settings(arguments: argparse.Namespace, interface: str, prefix: int | None = None) -> NodeSettings:
     logging.configure(verbose=arguments.verbose)
     return NodeSettings(
         interface=interface,
@@ -77,6 +93,7 @@ def _settings(arguments: argparse.Namespace, interface: str) -> NodeSettings:
         root_certificate=arguments.root_certificate,
         name=arguments.name,
         resolv_conf=arguments.resolv_conf,
+        prefix=prefix,
     )
 
 

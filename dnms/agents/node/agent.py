@@ -41,7 +41,7 @@ from dnms.wire import node_events as heard
 from dnms.wire.channel import Closed
 from dnms.wire.discovery import FIRST_WITHIN, Candidate
 from dnms.wire.errors import Code
-from dnms.wire.messages import Association
+from dnms.wire.messages import Association, PrefixAssociation
 from dnms.wire.node_session import NodeSession
 from dnms.wire.node_state import NodeState, Unconfigured
 
@@ -70,6 +70,7 @@ class NodeSettings(msgspec.Struct, frozen=True, kw_only=True):
     root_certificate: Path
     name: str = ""  # empty: the machine's host name
     resolv_conf: Path = Path("/etc/resolv.conf")
+    prefix: int | None = None  # a prefix is wanted, of this length; 0: of any
     root: Path = Path("/")  # of the file system that other managers of interfaces are configured in
 
 
@@ -102,18 +103,22 @@ async def _live(settings: NodeSettings, directory: NodeStateDirectory, trust: Tr
             resolv_conf=settings.resolv_conf,
             root=settings.root,
         )
-        agent = NodeAgent(machine, directory, name=settings.name or socket.gethostname())
+        agent = NodeAgent(machine, directory, name=settings.name or socket.gethostname(), prefix=settings.prefix)
         await agent.live_until(stop)
 
 
 class NodeAgent:
     """One interface of one node."""
 
-    def __init__(self, machine: Machine, directory: NodeStateDirectory, *, name: str) -> None:
+    def __init__(
+        self, machine: Machine, directory: NodeStateDirectory, *, name: str, prefix: int | None = None
+    ) -> None:
+        """`prefix`: the length of a prefix that it asks for (RFC 8415, 6.3), 0: any; None: it wants none."""
         self._machine = machine
         self._directory = directory
         self._connecting = Connecting(machine.connect)
         self._name = name
+        self._prefix = prefix
         self._application = Application(machine)
         self._state = NodeState()
         self._configuring = Configuring(
@@ -275,6 +280,7 @@ class NodeAgent:
             name=self._name,
             interface=self._machine.interface,
             associations=(Association(iaid=iaid, family=6), Association(iaid=iaid, family=4)),
+            prefixes=() if self._prefix is None else (PrefixAssociation(iaid=iaid, length=self._prefix),),
             now=loop.time(),
         )
         pump: Pump[heard.NodeEvent] = Pump(session, connection.reader, connection.writer)

@@ -17,6 +17,7 @@ from dnms.agents.node.confirming import Confirming
 from dnms.agents.node.repairing import Repairing
 from dnms.agents.node.work import Work
 from dnms.agents.pump import Pump
+from dnms.disk.delegated import delegated_by
 from dnms.disk.node_state import Kept, NodeStateDirectory, NodeStateError
 from dnms.domain.configured import NO_DIFFERENCE, difference
 from dnms.events.configuration import Assignment, Snapshot
@@ -80,18 +81,22 @@ class Configuring:
 
     def assigned(self, event: heard.Assigned, session: NodeSession) -> None:
         """Begin to apply an assignment, and report to the session."""
+        self._delegate(event.assignment, event.began)
         self._repairing.begin_anew()
         self._work.begin(partial(self._apply, event.assignment, event.began, session))
 
     def extended(self, event: heard.Extended, session: NodeSession) -> None:
         """Begin to apply new lifetimes."""
         if (assignment := _extended(self._state.assignment, event)) is not None:
+            self._delegate(assignment, event.began)
             # The outcome of an assignment that this cuts short is still to be told.
             owed = session if session.exchange is Exchange.APPLYING else None
             self._work.begin(partial(self._apply, assignment, event.began, owed))
 
     def unconfigured(self, why: Code) -> None:
         """Begin to strip what is over."""
+        if why is not Code.EXPIRED:  # prefixes have ends of their own
+            self._delegate(None, 0.0)
         self._work.begin(partial(self._strip, why), whole=True)
 
     async def watch(self) -> None:
@@ -107,6 +112,16 @@ class Configuring:
         if self._later is not None:
             self._later.cancel()
         await self._work.stop()
+
+    def _delegate(self, assignment: Assignment | None, began: float) -> None:
+        """Tell the Subnet Agent of this machine what is delegated to it, at once; None: nothing is."""
+        since = self._now() - (asyncio.get_running_loop().time() - began)
+        site, subnet = self._state.link or ("", "")
+        delegated = None if assignment is None else delegated_by(assignment, site=site, subnet=subnet, since=since)
+        try:
+            self._directory.delegate(self._interface, delegated)
+        except NodeStateError as error:
+            _logger.error("what is delegated is not passed on", reason=str(error))
 
     async def _apply(self, assignment: Assignment, began: float, session: NodeSession | None) -> None:
         loop = asyncio.get_running_loop()
@@ -409,7 +424,11 @@ def _extended(assignment: Assignment | None, extended: heard.Extended) -> Assign
         else msgspec.structs.replace(address, preferred=extended.preferred, valid=extended.valid)
         for address in assignment.addresses
     )
-    return msgspec.structs.replace(assignment, addresses=addresses)
+    prefixes = tuple(
+        msgspec.structs.replace(each, preferred=extended.preferred, valid=extended.valid)
+        for each in assignment.prefixes
+    )
+    return msgspec.structs.replace(assignment, addresses=addresses, prefixes=prefixes)
 
 
 def _all(assignment: Assignment, outcome: str) -> tuple[AppliedItem, ...]:

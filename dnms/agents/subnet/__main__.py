@@ -9,7 +9,7 @@ import socket
 import sys
 from pathlib import Path
 
-from dnms.agents.subnet.agent import SubnetAgentError, SubnetSettings, run
+from dnms.agents.subnet.agent import NODE_STATE, SubnetAgentError, SubnetSettings, run
 from dnms.agents.subnet.loop import new_event_loop
 from dnms.agents.subnet.newcomers import NEW_AT_ONCE
 from dnms.agents.usage import Parser, bus, name, within
@@ -56,6 +56,18 @@ def main(argv: list[str]) -> int:
         help="how many nodes that are new to the site may come from one address at once; then one a minute "
         "(default: %(default)s)",
     )
+    parser.add_argument(
+        "--uplink",
+        default="",
+        metavar="INTERFACE",
+        help="this machine is the router of the link, and is delegated prefixes on this interface",
+    )
+    parser.add_argument(
+        "--node-state",
+        type=Path,
+        default=NODE_STATE,
+        help="where the Node Agent of that interface keeps its state (default: %(default)s)",
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     arguments = parser.parse_args(argv)
     logging.configure(verbose=arguments.verbose)
@@ -69,6 +81,8 @@ def main(argv: list[str]) -> int:
         preference=arguments.preference,
         new_nodes=arguments.new_nodes,
         state=arguments.state,
+        uplink=arguments.uplink,
+        node_state=arguments.node_state,
     )
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_until_signalled(settings))

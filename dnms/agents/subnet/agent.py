@@ -14,6 +14,7 @@ import msgspec
 import structlog
 
 from dnms.agents import tls
+from dnms.agents.subnet import uplink
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import Claims
 from dnms.agents.subnet.extending import Extending
@@ -22,12 +23,15 @@ from dnms.agents.subnet.gateways import Gateways
 from dnms.agents.subnet.link import Link
 from dnms.agents.subnet.linux import LinuxLink
 from dnms.agents.subnet.newcomers import NEW_AT_ONCE, Newcomers
+from dnms.agents.subnet.node_upstream import NodeUpstream
 from dnms.agents.subnet.offers import Offers
 from dnms.agents.subnet.outage import Journal
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
 from dnms.agents.subnet.snapshot import Keeper, Snapshots, Whose
 from dnms.agents.subnet.start import reach, read_snapshot, waits
+from dnms.agents.subnet.uplink import Asks
+from dnms.agents.subnet.upstream import Upstream
 from dnms.agents.subnet.waves import Waves
 from dnms.bus.clock import LogClock
 from dnms.bus.port import Log, LogDamaged, LogError, LogForked, Unavailable
@@ -38,12 +42,15 @@ from dnms.disk.site import Site, SiteError
 from dnms.disk.snapshot import SnapshotFile
 from dnms.events.codec import BrokenCommit
 from dnms.events.ip import format_address
-from dnms.events.plan import Name
+from dnms.events.plan import Name, Uplink
+from dnms.kit.clock import SystemClock
 from dnms.kit.errors import one_line
 from dnms.linux.errors import KernelError
 from dnms.wire.answering import LARGEST_LOAD
 from dnms.wire.datagrams import encode_offer
 from dnms.wire.messages import PORT, Offer
+
+NODE_STATE = Path("/var/lib/dnms/node")
 
 MEASURE = 10.0  # seconds between two looks at the log's clock
 
@@ -65,6 +72,8 @@ class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
     port: int = PORT  # TCP; 0: any that is free
     preference: int = 0  # the higher is chosen first, 0 to 255
     new_nodes: int = NEW_AT_ONCE  # that the site does not know, from one address at once; then one a minute
+    uplink: str = ""  # the interface towards where prefixes come from; empty: this machine is no router of the subnet
+    node_state: Path = NODE_STATE  # of the Node Agent on that interface
     state: Path | None = None  # where its journal is; None: `agent/` with its name, beside the site's directory
 
     @property
@@ -125,6 +134,7 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
                 snapshots=snapshots,
                 folds=folds,
                 away=reached.away,
+                asks=_asks(settings, reached.clock) if settings.uplink else None,
             )
         except* (JournalError, KernelError, LogError, BrokenCommit) as errors:
             text = one_line(errors)
@@ -135,6 +145,18 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
             raise SubnetAgentError(text) from errors
         finally:
             await log.close()
+
+
+def _asks(settings: SubnetSettings, clock: LogClock) -> Asks:
+    """Who asks above for prefixes, by what the plan says of the uplink."""
+
+    def offset() -> int:
+        return clock.now() - SystemClock().now()
+
+    def asked(planned: Uplink) -> Upstream:
+        return NodeUpstream(settings.node_state, settings.uplink, offset=offset)
+
+    return asked
 
 
 async def attend(
@@ -151,13 +173,14 @@ async def attend(
     snapshots: Snapshots | None = None,
     folds: Folds | None = None,
     away: bool = False,
+    asks: Asks | None = None,
 ) -> None:
     """Serve the nodes of a link out of a log, until `stop` is set. An exception group of KernelError, LogError,
     BrokenCommit.
 
     `root` is the fingerprint of the site's root certificate, `random` draws bytes. Without a `journal` nothing is given
     while the log is away. `folds` are those of the newest of the `snapshots`, if there is one. `away`: the log cannot
-    be reached yet, and the agent begins with what the folds know.
+    be reached yet, and the agent begins with what the folds know. `asks`: who asks above for prefixes; None: nobody.
     """
     books = Books(
         log,
@@ -177,7 +200,7 @@ async def attend(
         keeper = keeper_of(books, snapshots, whose, clock)
     if away:
         books.begin_without_log()
-    introduction = Introduction(settings.name, site.name, settings.subnet)
+    introduction = Introduction(settings.name, site.name, settings.subnet, settings.interface)
     newcomers = Newcomers(settings.new_nodes)
     claims = Claims(books, link.users)
     sessions = Sessions(books, introduction, client_id=site.client_id, newcomers=newcomers, claims=claims)
@@ -198,6 +221,8 @@ async def attend(
         ]
         if keeper is not None:
             work.append(tasks.create_task(keeper.run()))
+        if asks is not None:
+            work.append(tasks.create_task(uplink.Uplink(books, asks).run()))
         await stop.wait()
         _logger.info("leaving", subnet=settings.subnet, sessions=len(sessions))
         # Listeners first: they record the end of their sessions in books that still write.

@@ -13,7 +13,7 @@ from dnms.bus.port import Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import assign
 from dnms.domain.leases import Lease
-from dnms.events.configuration import Generation
+from dnms.events.configuration import AssignedPrefix, Generation
 from dnms.events.ip import family
 from dnms.events.requests import AllocateAddress
 from dnms.kit.clock import MICROSECONDS
@@ -27,12 +27,20 @@ SHORTEST = MICROSECONDS
 class Away:
     """Answers the requests of one node, in its group."""
 
-    def __init__(self, tell: Callable[[Assign, int], None], books: Books, client: bytes, group: int) -> None:
-        """`tell` sends an assignment as the answer to the request of this number."""
+    def __init__(
+        self,
+        tell: Callable[[Assign, int], None],
+        books: Books,
+        client: bytes,
+        group: int,
+        prefixes: tuple[AssignedPrefix, ...] = (),
+    ) -> None:
+        """`tell` sends an assignment as the answer to the request of this number. `prefixes` it has, and keeps."""
         self._tell = tell
         self._books = books
         self._client = client
         self._group = group
+        self._prefixes = prefixes
 
     async def serve(self, event: heard.AgentEvent) -> None:
         """Answer one request. Unavailable, where the node has to ask again."""
@@ -113,6 +121,8 @@ class Away:
             at=books.now(),
             epoch=0,
             position=books.position,
+            prefixes=self._prefixes,
+            log=books.log,
         )
         self._tell(
             Assign(

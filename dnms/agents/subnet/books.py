@@ -18,6 +18,7 @@ from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.notes import RETRY, Note, Notes
 from dnms.agents.subnet.observations import Observations
 from dnms.agents.subnet.outage import Journal, Outage
+from dnms.agents.subnet.routers import SUBSCRIBER, Routers
 from dnms.bus.committer import Committer
 from dnms.bus.port import Doubled, Log, LogError, LostRace, Unanswered, Unavailable
 from dnms.bus.reading import Position, deviation_alarm, read
@@ -33,9 +34,11 @@ from dnms.events.address import AddressDeprecated, AddressHeld, AddressWithdrawn
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import Commit, Stored
 from dnms.events.configuration import Generation
+from dnms.events.effect import EffectApplied
 from dnms.events.gateway import GatewayAppeared, GatewayVanished
 from dnms.events.node import NodeEntered, NodeForgotten, NodeReady
 from dnms.events.plan import GroupDefined, GroupWithdrawn, PlanAdopted
+from dnms.events.prefix import PrefixDeprecated, PrefixWithdrawn
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import (
     AdoptPlan,
@@ -46,6 +49,7 @@ from dnms.events.requests import (
 )
 from dnms.events.rollout import RolloutAborted, RolloutEnded, RolloutTold
 from dnms.events.seen import OutageEnded, SessionClosed, SessionOpened
+from dnms.events.uplink import UplinkDeprecated, UplinkLost
 
 MAX_UNIDENTIFIED = 4_096
 """Nodes that came while the log was away, and are recorded after it: as many as an agent has sessions."""
@@ -61,12 +65,18 @@ _TELLING = frozenset(
         GatewayAppeared,
         GatewayVanished,
         OutageGranted,
+        PrefixDeprecated,
+        PrefixWithdrawn,
         RolloutTold,
         RolloutAborted,
         RolloutEnded,
+        UplinkDeprecated,
+        UplinkLost,
     }
 )
 """After these a node may be due something else. A set, since a start reads a million that are none of these."""
+
+_TELLING_ALL = (GatewayAppeared, GatewayVanished, RolloutAborted, RolloutEnded, UplinkDeprecated, UplinkLost)
 
 _logger = structlog.get_logger(__name__)
 
@@ -97,6 +107,7 @@ class Books:
         self.subnet = subnet
         self.caught_up = asyncio.Event()  # all that was in the log is folded
         self.ready = asyncio.Event()  # nodes can be served: so it is, or the log is away
+        self.planned = asyncio.Event()  # the ledger has adopted another plan: set here, cleared by who looks at it
         self.changed = asyncio.Event()  # nodes may be due something else: set here, cleared by who pushes it to them
         self._touched: set[bytes] | None = set()  # the clients that are; None: all
         self._log = log
@@ -116,6 +127,9 @@ class Books:
         for client in sorted(self.folds.seen.state.sessions):
             self._notes.add(SessionClosed(client=client, why=ABANDONED))
         self.observations = Observations(self.observe, self.now)
+        self._effects = subjects.effects(site, SUBSCRIBER)
+        self.routers = Routers(self.folds.read.sequence if self.folds.read is not None else 0)
+        self._unrouted: set[bytes] = set()  # the clients that are due a prefix once its route is there
         self.outage = Outage(self._ledger, journal, now=self.now, reach=self._reach, back=self._back)
         self._unidentified: dict[bytes, IdentifyNode] = {}  # by client: who came while the log was away
         self._owed: set[bytes] = set()  # the clients that are due something once it is back
@@ -133,6 +147,11 @@ class Books:
     def ledger(self) -> Ledger:
         """The subnet's ledger, as far as it is folded; while the log is away, with what was granted since."""
         return self.outage.ledger if self.outage.active else self._ledger.fold.state
+
+    @property
+    def log(self) -> str:
+        """The id of the log."""
+        return self._log.log_id
 
     @property
     def position(self) -> int:
@@ -289,7 +308,8 @@ class Books:
         await self._notes.run()
 
     async def _follow(self) -> None:
-        followed = (self._plan_subject, subjects.nodes(self._site), self._ledger.subject, self._seen.subject)
+        written = (self._ledger.subject, self._seen.subject)
+        followed = (self._plan_subject, subjects.nodes(self._site), *written, self._effects)
         async with aclosing(read(self._log, followed, after=self.folds.read or 0)) as batches:
             async for batch in batches:
                 for stored in batch.stored:
@@ -314,6 +334,8 @@ class Books:
         elif stored.subject == self._ledger.subject:
             self._ledger.take(stored)
             self._tell(stored.commit)
+        elif stored.subject.startswith(self._effects[:-1]):
+            self._route(stored)
         else:
             self._shard(stored.subject).take(stored)
             for event in stored.commit.events:
@@ -321,6 +343,19 @@ class Books:
                     self.observations.forget(event.client)  # nobody goes on from what is forgotten
                 if isinstance(event, NodeEntered | NodeReady | NodeForgotten):
                     self._push(event.client)  # its group may be another one, or it is here and not recognised yet
+
+    def _route(self, stored: Stored) -> None:
+        """A router says how far it is: who was not told of a prefix may be now."""
+        for event in stored.commit.events:
+            if isinstance(event, EffectApplied):
+                self.routers.applied(stored.subject.rpartition(".")[2], event)
+        for client in self._unrouted:
+            self._push(client)
+        self._unrouted.clear()
+
+    def owe_route(self, client: bytes) -> None:
+        """This client is due a prefix once its route is there."""
+        self._unrouted.add(client)
 
     def _foreign(self, stored: Stored) -> None:
         """What this process did not write on its own `seen`: its former self did, whose sessions have ended with it.
@@ -354,14 +389,15 @@ class Books:
                         f"the site is at level {event.plan.level}; this release knows {LEVEL}: upgrade it"
                     )
                 self._plan_changed.set()  # another agent may have been behind ours
+                self.planned.set()
                 self._push(None)
-            elif isinstance(event, GatewayAppeared | GatewayVanished | RolloutAborted | RolloutEnded):
+            elif isinstance(event, _TELLING_ALL):
                 self._push(None)
             elif isinstance(event, RolloutTold):
                 for client in event.clients:
                     self._push(client)
-            elif isinstance(event, AddressHeld | AddressDeprecated | AddressWithdrawn | OutageGranted):
-                self._push(event.client)
+            else:
+                self._push(event.client)  # type: ignore[attr-defined]  # the others are all about one
 
     def _push(self, client: bytes | None) -> None:
         """A client, or all of them, may be due something else."""

@@ -20,8 +20,8 @@ from dnms.domain import outage
 from dnms.domain.aggregate import Refused
 from dnms.domain.allocating import HORIZON
 from dnms.domain.ledger import Ledger
-from dnms.events.ip import family
-from dnms.events.requests import MAX_EXPIRIES, ExpireAddresses
+from dnms.events.ip import Prefix, family
+from dnms.events.requests import MAX_EXPIRIES, ExpireAddresses, ExpirePrefixes
 from dnms.kit.clock import MICROSECONDS
 
 EXPIRY_PERIOD = 1.0  # seconds
@@ -61,6 +61,8 @@ class Expiring:
         for pool in self._ledger.fold.state.plan.pools:
             kind = family(pool.first)
             longest[kind] = max(longest[kind], HORIZON[kind] * pool.valid)
+        for each in self._ledger.fold.state.plan.delegations:
+            longest[6] = max(longest[6], HORIZON[6] * each.valid)
         self.suspend_for(longest)
         return longest
 
@@ -89,10 +91,24 @@ class Expiring:
             try:
                 while due := self._due():
                     await self._outage.unless(self._ledger.submit(ExpireAddresses(addresses=due)))
+                while over := self._over():
+                    await self._outage.unless(self._ledger.submit(ExpirePrefixes(prefixes=over)))
             except (Unavailable, Unanswered, LostRace) as error:
                 _logger.warning("leases not expired yet", subnet=self._subnet, why=error.why)
             except Refused as refusal:
                 _logger.error("leases not expired", subnet=self._subnet, why=refusal.why, text=refusal.text)
+
+    def _over(self) -> tuple[Prefix, ...]:
+        """The delegations that have ended. Of these there is one an association, and most are renewed before."""
+        now, delegations = self._now(), self._ledger.fold.state.delegations
+        may_expire = self._begins[6] <= asyncio.get_running_loop().time()
+        due = (delegations.all[prefix] for prefix in delegations.due(now - DRAIN_GRACE, MAX_EXPIRIES))
+        return tuple(
+            each.prefix
+            for each in due
+            if (each.drained_at and each.drained_at <= now - DRAIN_GRACE)
+            or (may_expire and each.horizon <= now - EXPIRY_GRACE)
+        )
 
     def _due(self) -> tuple[bytes, ...]:
         now = asyncio.get_running_loop().time()

@@ -13,6 +13,7 @@ from dnms.agents.subnet.away import Away, wanted_by
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.budget import Budget
 from dnms.agents.subnet.claims import Claims
+from dnms.agents.subnet.delegates import Delegates
 from dnms.agents.subnet.joining import Joining
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.registration import Registration
@@ -53,6 +54,7 @@ class Introduction(msgspec.Struct, frozen=True):
     agent: str
     site: str
     subnet: str
+    interface: str = ""  # of this machine, towards the link
 
 
 class ServedNode:
@@ -83,6 +85,7 @@ class ServedNode:
             books, books.observations, peer=self.peer, joining=joining, claims=claims, budget=self._budget
         )
         self._wanted: dict[tuple[int, Family], Association] = {}
+        self._delegates = Delegates(books, interface=introduction.interface, next_hop=self.peer)
         self.report: heard.AppliedReport | None = None  # the newest of this session
         self._reported: tuple[int, int, frozenset[tuple[bytes, str]], bool, str] | None = None
         self.told: Told | None = None  # in this session
@@ -105,6 +108,7 @@ class ServedNode:
         """A node said who it is."""
         registration, introduction = self._registration, self._introduction
         registration.client, registration.duid, registration.name = client, greeted.duid, greeted.name
+        self._delegates.greet(client, greeted.prefixes)
         self._session.welcome(
             agent=introduction.agent,
             site=introduction.site,
@@ -155,6 +159,7 @@ class ServedNode:
                     await self._decline(event)
                 case heard.Released():
                     await self._each(ReleaseAddress, event.bindings)
+                    await self._delegates.release()
                     self._session.bye(Code.RELEASED)
                 case heard.AppliedReport():
                     self._report(event)
@@ -180,7 +185,8 @@ class ServedNode:
         else:
             for each in wanted_by(event):  # whether it gets that now or not: the rest is pushed when the log is back
                 self._want(each)
-            await Away(self._tell, self._books, self.client, self._registration.group).serve(event)
+            group, prefixes = self._registration.group, self._delegates.told()
+            await Away(self._tell, self._books, self.client, group, prefixes).serve(event)
             self._books.owe(self.client)
 
     def _refuse(self, number: int, code: str, text: str = "", *, retry_after: int) -> None:
@@ -191,7 +197,7 @@ class ServedNode:
         """The plan has changed, or the log is back: assign anew what the node asked for."""
         if self._session.closed:
             return
-        if self._wanted or self._registration.is_owed:
+        if self._wanted or self._delegates.wanted or self._registration.is_owed:
             try:
                 await self._registration.catch_up()
                 await self._registration.join([iaid for iaid, _ in self._wanted])
@@ -200,7 +206,7 @@ class ServedNode:
                 _logger.warning("not pushed", why=error.why)
                 self._books.owe(self.client)
                 return
-        if self._wanted:
+        if self._wanted or self._delegates.wanted:
             self._tell(self._assignment({kind: refusal.why for kind, refusal in refused.items()}))
 
     @property
@@ -224,6 +230,8 @@ class ServedNode:
                 return
             try:
                 await self._each(RenewAddress, [Binding(iaid=each.iaid, address=each.address) for each in leases])
+                if await self._delegates.ask(self._registration.group):
+                    raise Refused("prefix")
             except Refused:
                 await self.push()
                 return
@@ -379,6 +387,7 @@ class ServedNode:
         requests = [
             AllocateAddress(client=self.client, iaid=each.iaid, family=each.family, group=group) for each in wanted
         ]
+        refused |= await self._delegates.ask(group)
         outcomes = await self._books.decide_all(requests)
         for each, outcome in zip(wanted, outcomes, strict=True):
             if isinstance(outcome, Refused):
@@ -410,7 +419,8 @@ class ServedNode:
             and lease.binding not in ledger.holds
         }
         refused = await self._allocate(each for key, each in self._wanted.items() if key not in settled)
-        if self._wanted and len(refused) == len({kind for _, kind in self._wanted}) and not self._leases():
+        is_nothing = not (self._leases() or self._delegates.told())
+        if is_nothing and refused and refused.keys() >= {str(kind) for _, kind in self._wanted}:
             first = next(iter(refused.values()))
             self._session.error(number, first.why, first.text, retry_after=RETRY)
             return
@@ -431,6 +441,8 @@ class ServedNode:
             at=books.now(),
             epoch=0,
             position=books.position,
+            prefixes=self._delegates.told(),
+            log=books.log,
         )
         return Assign(
             assignment=terms.assignment,

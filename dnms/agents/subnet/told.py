@@ -7,6 +7,7 @@ import msgspec
 from dnms.domain.assignment import T1
 from dnms.domain.configured import essence
 from dnms.domain.ledger import Ledger
+from dnms.events.configuration import AssignedAddress, AssignedPrefix
 from dnms.wire.messages import Assign, Extended
 
 PING_EVERY = 15  # seconds; a peer that is silent for four of them is dead
@@ -49,13 +50,14 @@ class Told(msgspec.Struct, frozen=True):
         So it has to be where an address may be over for the node before it hears this: by an extension none comes back.
         """
         addresses = assign.assignment.addresses
-        if any(self.at + each.valid < now + ON_THE_WAY for each in self.assign.assignment.addresses):
+        several, before = _given(assign), _given(self.assign)
+        if any(self.at + each.valid < now + ON_THE_WAY for each in before):
             return None
-        if assign.refused or assign.outage or not addresses or any(not each.preferred for each in addresses):
+        if assign.refused or assign.outage or not addresses or any(not each.preferred for each in several):
             return None
         if essence(assign.assignment) != essence(self.assign.assignment):
             return None
-        preferred, valid = [each.preferred for each in addresses], [each.valid for each in addresses]
+        preferred, valid = [each.preferred for each in several], [each.valid for each in several]
         if not (_alike(preferred) and _alike(valid)):
             return None
         return Extended(
@@ -74,6 +76,10 @@ def shortest_t1(ledger: Ledger) -> float:
 def ping_every(ledger: Ledger) -> int:
     """Seconds of silence after which a node is asked whether it is there: some three times between two extensions."""
     return max(SHORTEST_PING, min(PING_EVERY, int(shortest_t1(ledger) / 3))) if ledger.plan.pools else PING_EVERY
+
+
+def _given(assign: Assign) -> tuple[AssignedAddress | AssignedPrefix, ...]:
+    return *assign.assignment.addresses, *assign.assignment.prefixes
 
 
 def _alike(lifetimes: list[int]) -> bool:

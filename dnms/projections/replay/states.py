@@ -10,10 +10,12 @@ from typing import Any, Final
 
 import msgspec
 
+from dnms.domain.delegations import Delegated
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import Node, NodeShard
 from dnms.domain.plan import PlanState
 from dnms.domain.replay import Replay
+from dnms.domain.uplinks import Above
 from dnms.events import subjects
 from dnms.events.address import HashMoved
 from dnms.events.codec import EVENTS
@@ -22,6 +24,7 @@ from dnms.events.effect import EffectApplied, EffectFailed
 from dnms.events.ip import family, format_address
 from dnms.events.plan import (
     AdoptedPlan,
+    Delegation,
     Group,
     PlanAdopted,
     Pool,
@@ -31,6 +34,7 @@ from dnms.events.plan import (
     ReservationWithdrawn,
     SiteDefined,
     Subnet,
+    Uplink,
 )
 from dnms.events.recorded import Event
 from dnms.events.seen import (
@@ -47,6 +51,8 @@ PARTS: Final[dict[str, frozenset[str]]] = {
     "lease": frozenset({"address", "client", "iaid", "pool", "group", "valid_until", "horizon", "drained_at"}),
     "address": frozenset({"address", "kept_for", "kept_for_iaid", "planned", "quarantined_until"}),
     "binding": frozenset({"client", "iaid", "addresses", "kept", "counter"}),
+    "delegated": frozenset(Delegated.__struct_fields__),
+    "upstream": frozenset(Above.__struct_fields__),
     "adopted": frozenset(AdoptedPlan.__struct_fields__),
     "rollout": frozenset({"plan", "status", "wave", "told", "unproven"}),
     "node": frozenset(
@@ -60,6 +66,8 @@ PARTS: Final[dict[str, frozenset[str]]] = {
     "subnet": frozenset(Subnet.__struct_fields__),
     "pool": frozenset(Pool.__struct_fields__),
     "reservation": frozenset(Reservation.__struct_fields__),
+    "uplink": frozenset(Uplink.__struct_fields__),
+    "delegation": frozenset(Delegation.__struct_fields__),
 }
 """Every part, with what it has."""
 
@@ -185,6 +193,10 @@ def _of_ledger(ledger: Ledger, event: Event) -> Iterator[tuple[str, dict[str, An
         yield "adopted", plain(ledger.plan, whole=True) if ledger.plan.position else None
     if event.NAME.startswith("rollout."):
         yield "rollout", _of_rollout(ledger)
+    if event.NAME.startswith("prefix."):
+        yield "delegated", _whole(ledger.delegations.all.get(getattr(event, "prefix")))  # noqa: B009
+    if event.NAME.startswith("uplink."):
+        yield "upstream", _whole(ledger.uplinks.get(getattr(event, "prefix")))  # noqa: B009
     address, client = getattr(event, "address", None), getattr(event, "client", None)
     iaid = getattr(event, "iaid", None)
     if address is not None:
@@ -231,6 +243,10 @@ def _of_ledger(ledger: Ledger, event: Event) -> Iterator[tuple[str, dict[str, An
                 "counter": None if moved is None else ledger.remembered.counter(moved),
             },
         )
+
+
+def _whole(part: Delegated | Above | None) -> dict[str, Any] | None:
+    return None if part is None else timed(plain(part, whole=True))
 
 
 def _of_rollout(ledger: Ledger) -> dict[str, Any] | None:
@@ -281,6 +297,8 @@ def _of_plan(plan: PlanState, event: Event) -> Parts:
         "group": plan.groups,
         "subnet": plan.subnets,
         "pool": plan.pools,
+        "uplink": plan.uplinks,
+        "delegation": plan.delegations,
     }
     if part not in tables:
         return {}

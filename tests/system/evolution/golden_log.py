@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from dnms import __version__
 from dnms.archive.records import Encoder, Header, LogFile
 from dnms.bus.port import Record
@@ -30,7 +32,8 @@ from dnms.domain.plan import PlanState
 from dnms.events import codec, effect, seen, subjects
 from dnms.events.address import AddressAllocated
 from dnms.events.commit import Commit, Stored
-from dnms.events.ip import parse_address
+from dnms.events.ip import Prefix, parse_address, parse_prefix
+from dnms.events.prefix import PrefixDelegated
 from dnms.events.recorded import Event, Personal, Request
 from dnms.events.requests import (
     AdoptPlan,
@@ -39,8 +42,10 @@ from dnms.events.requests import (
     BlockAddress,
     CompleteNode,
     DeclineAddress,
+    DelegatePrefix,
     EnterNode,
     ExpireAddresses,
+    ExpirePrefixes,
     ForgetNode,
     HoldAddress,
     IdentifyNode,
@@ -50,14 +55,18 @@ from dnms.events.requests import (
     PartNode,
     ProveRollout,
     ReleaseAddress,
+    ReleasePrefix,
     RenewAddress,
     ReportGateway,
+    ReportUplink,
     SteerRollout,
     StopRollout,
     TellRollout,
     UnholdAddress,
+    UplinkPrefix,
     WithdrawAddress,
 )
+from dnms.events.uplink import Source
 from tests.unit.events.examples import full
 
 FOLDER = Path(__file__).parent / "golden"
@@ -82,10 +91,14 @@ nodes = ["phone-*"]
 [[group]]
 name = "guests"
 number = 0x0777
+[[uplink]]
+name = "wan"
+protocol = "dhcpv6"
 [[subnet]]
 name = "lan"
 realm = "default"
 prefixes = ["2001:db8:1:1::/64", "192.0.2.0/24"]
+uplink = "wan"
 gateways = ["fe80::1", "fe80::2"]
 [[subnet]]
 name = "attic"
@@ -103,6 +116,10 @@ range = "192.0.2.16-192.0.2.31"
 name = "dust"
 subnet = "attic"
 range = "2001:db8:1:2::/64"
+[[delegation]]
+name = "blocks"
+subnet = "lan"
+length = 60
 [[reservation]]
 subnet = "lan"
 address = "2001:db8:1:1::77"
@@ -279,9 +296,42 @@ def made() -> list[Record]:
     site.node(4, PartNode(client=client(4)))
     roll_out(site)
     site.node(7, ForgetNode(client=client(7)))
+    delegate(site)
     site.write_own(subjects.effect(SITE, "firewall", "gate"), *(full(each) for each in effect.EVENTS))
     site.apply(NARROW)
     return site.records
+
+
+def delegate(site: Site) -> None:
+    """What comes from above, and what is given of it."""
+    hop = parse_address("fe80::1")
+    above = UplinkPrefix(
+        prefix=parse_prefix("2001:db8:9::/56"),
+        preferred_until=site.now + 86_400 * SECOND,
+        valid_until=site.now + 86_400 * SECOND,
+    )
+    source = Source(name="dhcpv6 00:01")
+    site.lease(ReportUplink(uplink="wan", prefixes=(above,), source=source))
+    wanted = {n: DelegatePrefix(client=client(n), iaid=1, next_hop=hop, interface="e") for n in (1, 2, 3, 4)}
+    first, second, third, _ = (_delegated(site.lease(wanted[number])) for number in wanted)
+    site.lease(DelegatePrefix(client=client(1), iaid=1, next_hop=parse_address("fe80::2"), interface="e"))
+    site.lease(ReleasePrefix(client=client(2), iaid=1, prefix=second))
+    other = msgspec.structs.replace(above, prefix=parse_prefix("2001:db8:a::/56"))
+    old = msgspec.structs.replace(above, preferred_until=0)
+    site.lease(ReportUplink(uplink="wan", prefixes=(old, other), source=source))
+    site.lease(wanted[1])
+    site.lease(ReportUplink(uplink="wan", prefixes=(other,), source=source))
+    last = _delegated(site.lease(wanted[3]))
+    assert len({first, second, third, last}) == 4
+    for number in range(245):  # past its horizon, at a commit a minute
+        site.identify(7, f"restless-{number}")
+    site.lease(ExpirePrefixes(prefixes=(last,)))
+
+
+def _delegated(events: tuple[Event, ...]) -> Prefix:
+    event = events[0]
+    assert isinstance(event, PrefixDelegated)
+    return event.prefix
 
 
 def roll_out(site: Site) -> None:

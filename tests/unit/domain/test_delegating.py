@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -360,7 +361,7 @@ def _try(clerk: Clerk, request: DelegatePrefix, now: int) -> None:
 
 def _check(ledger: Ledger, now: int) -> None:
     several = sorted(ledger.delegations.all.values(), key=lambda each: each.prefix)
-    for one, other in zip(several, several[1:], strict=False):
+    for one, other in pairwise(several):
         assert not one.prefix.overlaps(other.prefix)
     for each in several:
         [source] = [known for known in ledger.uplinks.values() if known.prefix.covers(each.prefix)]

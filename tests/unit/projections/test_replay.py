@@ -11,7 +11,7 @@ from dnms.bus.append import append
 from dnms.bus.memory import MemoryLog
 from dnms.domain.document import from_toml
 from dnms.domain.plan import PlanState
-from dnms.events import address, codec, effect, gateway, node, plan, rollout, seen
+from dnms.events import address, codec, effect, gateway, node, plan, prefix, rollout, seen, uplink
 from dnms.events.address import (
     AddressAllocated,
     AddressBlocked,
@@ -27,6 +27,7 @@ from dnms.events.configuration import Generation, InterfaceAddress, Link, Snapsh
 from dnms.events.ip import parse_address, parse_prefix
 from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeReady
 from dnms.events.plan import PlanAdopted
+from dnms.events.prefix import PrefixDelegated, PrefixReleased
 from dnms.events.recorded import Event, Personal
 from dnms.events.requests import AllocateAddress
 from dnms.events.rollout import RolloutBegun, RolloutTold
@@ -38,6 +39,7 @@ from dnms.events.seen import (
     SessionClosed,
     SessionOpened,
 )
+from dnms.events.uplink import Source, UplinkReceived
 from dnms.projections.replay import reading
 from dnms.projections.replay.condition import Condition
 from dnms.projections.replay.reading import Selection, Step, Tally
@@ -184,13 +186,36 @@ async def test_a_rollout_is_shown_as_it_becomes() -> None:
     assert after.after == {"rollout": {**status, "told": 1, "unproven": [ALICE.hex()]}}
 
 
+async def test_a_delegation_is_shown_as_it_becomes() -> None:
+    received = UplinkReceived(
+        uplink="wan",
+        prefix=parse_prefix("2001:db8:1::/56"),
+        preferred_until=9 * HOUR,
+        valid_until=9 * HOUR,
+        source=Source(name="dhcpv6"),
+    )
+    block = parse_prefix("2001:db8:1:10::/60")
+    who: dict[str, Any] = {"prefix": block, "client": BOB, "iaid": 1, "next_hop": parse_address("fe80::b")}
+    given = PrefixDelegated(**who, delegation="blocks", valid_until=9 * HOUR, horizon=9 * HOUR)
+    log = await logged([*whole(), ("ledger.lan", 7, (received, given)), ("ledger.lan", 8, (PrefixReleased(**who),))])
+    *_, above, delegated, released = await shown(log)
+    assert above.before["upstream"] is None
+    assert above.after["upstream"] is not None and above.after["upstream"]["valid_until"] == instant(9 * HOUR)
+    assert delegated.before["delegated"] is None
+    assert delegated.after["delegated"] == released.before["delegated"]
+    assert released.before["delegated"] is not None and released.before["delegated"]["next_hop"] == "fe80::b"
+    assert released.after["delegated"] is None
+
+
 async def test_every_event_is_shown_in_order_with_what_it_changes(log: MemoryLog) -> None:
     steps = await shown(log)
     events = [event.NAME for _, _, events in whole() for event in events]
     assert [step.name for step in steps] == events
     assert [step.position for step in steps[:6]] == ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"]
     assert all(step.before != step.after for step in steps if step.name != "session.closed")
-    assert {part for step in steps for part in step.after} == set(PARTS) - {"rollout", "effect"}
+    assert {part for step in steps for part in step.after} == (
+        set(PARTS) - {"rollout", "effect", "uplink", "upstream", "delegation", "delegated"}
+    )
     for step in steps:
         for state in (step.before, step.after):
             assert all(part is None or part.keys() == PARTS[name] for name, part in state.items()), step
@@ -369,6 +394,8 @@ FAMILIES = {
     address: "ledger.lan",
     gateway: "ledger.lan",
     rollout: "ledger.lan",
+    prefix: "ledger.lan",
+    uplink: "ledger.lan",
     seen: "seen.lan.east",
     effect: "effect.firewall.gate",
 }

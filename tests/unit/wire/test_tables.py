@@ -17,7 +17,7 @@ from tests.unit.wire import golden_bytes as golden
 from tests.unit.wire.examples import FRAMES, OFFER, SOLICIT
 
 DATAGRAMS = (messages.Solicit, messages.Offer)
-PARTS = (messages.Endpoint, messages.Association, messages.Binding)
+PARTS = (messages.Endpoint, messages.Association, messages.PrefixAssociation, messages.Binding)
 
 
 def test_every_exchange_is_reached_and_left() -> None:
