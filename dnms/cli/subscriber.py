@@ -30,7 +30,7 @@ from dnms.projections.effects.queries import SubscriberRow
 from dnms.subscribers import SUBSCRIBERS
 from dnms.subscribers.effects import Effects
 from dnms.subscribers.runner import Runner
-from dnms.subscribers.subscriber import ApplyError, Subscriber
+from dnms.subscribers.subscriber import ApplyError, Local, OptionsError, Subscriber
 
 app = App(name="subscriber", help="Who acts on the log, such as the firewall: run one, list them.")
 
@@ -47,6 +47,17 @@ State = Annotated[
 Instance = Annotated[
     str | None, Parameter(help="How the log calls this one; two of one subscriber differ. Without it: the host's name.")
 ]
+
+Interfaces = Annotated[
+    list[str] | None,
+    Parameter(
+        name="--interface",
+        negative=(),
+        help="SUBNET=INTERFACE: this machine's link to a subnet; once for each.",
+    ),
+]
+
+Config = Annotated[Path | None, Parameter(help="A file of the subscriber's own, in TOML.")]
 
 _logger = structlog.get_logger(__name__)
 
@@ -85,6 +96,8 @@ def run(
     site: SiteDirectory = SITE,
     state: State = None,
     instance: Instance = None,
+    interface: Interfaces = None,
+    config: Config = None,
     output: Output = "table",
 ) -> int:
     """Run a subscriber on this machine, until SIGINT or SIGTERM: it keeps what is here as the site's log says.
@@ -96,11 +109,37 @@ def run(
     if subscriber is None:
         known = ", ".join(each.name for each in SUBSCRIBERS)
         raise Failure(USAGE, f"there is no subscriber {name!r}; expected one of {known}")
-    logging.configure()
-    asyncio.run(
-        _until_signalled(subscriber, bus=bus, site=site, state=state, instance=_instance(instance), output=output)
+    given = {"interfaces": ("--interface", interface), "config": ("--config", config)}
+    for field, (option, value) in given.items():
+        if value and field not in subscriber.takes:
+            raise Failure(USAGE, f"{option}: the subscriber {name} takes none")
+    opened = Site.load(site)
+    local = Local(
+        site=opened.name, instance=_instance(instance), interfaces=_interfaces(interface or []), config=config
     )
+    logging.configure()
+    try:
+        asyncio.run(_until_signalled(subscriber, local, opened, bus=bus, state=state, output=output))
+    except OptionsError as error:
+        raise Failure(USAGE, str(error)) from error
     return OK
+
+
+def _interfaces(given: list[str]) -> dict[str, str]:
+    """The links by subnet; Failure."""
+    found: dict[str, str] = {}
+    for text in given:
+        subnet, _, link = text.partition("=")
+        try:
+            msgspec.convert(subnet, Name)
+        except msgspec.ValidationError:
+            link = ""
+        if not link:
+            raise Failure(USAGE, f"--interface {text!r}: expected SUBNET=INTERFACE, such as home=eth1")
+        if subnet in found:
+            raise Failure(USAGE, f"--interface {text!r}: the subnet {subnet} was given {found[subnet]} before")
+        found[subnet] = link
+    return found
 
 
 def _instance(given: str | None) -> str:
@@ -115,31 +154,30 @@ def _instance(given: str | None) -> str:
 
 async def _until_signalled(
     subscriber: Subscriber[Any, Any],
+    local: Local,
+    site: Site,
     *,
     bus: str,
-    site: Path,
     state: Path | None,
-    instance: str,
     output: Literal["table", "json"],
 ) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    opened = Site.load(site)
     try:
-        await subscriber.world().actual()  # who may not look at it is told so at once
+        await subscriber.world(local).actual()  # who may not look at it is told so at once
     except ApplyError as error:
         raise Failure(MACHINE, str(error)) from error
-    log = await _connect(bus, opened, stop)
+    log = await _connect(bus, site, stop)
     if log is None:
         return
     try:
-        kept = SubscriberState(state or opened.path / "subscribers", subscriber.name)
-        effects = Effects(log, subscriber.name, instance, site=opened.name, now=SystemClock().now)
-        runner = Runner(log, subscriber, kept, site=opened.name, effects=effects)
+        kept = SubscriberState(state or site.path / "subscribers", subscriber.name)
+        effects = Effects(log, subscriber.name, local.instance, site=site.name, now=SystemClock().now)
+        runner = Runner(log, subscriber, kept, local=local, effects=effects)
 
         def ready(position: int) -> None:
-            running = Running(subscriber.name, instance, opened.name, bus, position)
+            running = Running(subscriber.name, local.instance, site.name, bus, position)
             named = [(field, getattr(running, field)) for field in Running.__struct_fields__]
             answer(running, lambda: [facts(named)], output)
 

@@ -24,7 +24,7 @@ from dnms.bus.port import Log
 from dnms.disk.subscriber_state import SubscriberState, SubscriberStateError
 from dnms.subscribers.effects import Effects
 from dnms.subscribers.following import Following
-from dnms.subscribers.subscriber import Actual, ApplyError, Plan, Subscriber
+from dnms.subscribers.subscriber import Actual, ApplyError, Local, Plan, Subscriber
 
 PERIOD = 30.0  # seconds between two looks where nothing happens
 
@@ -59,16 +59,16 @@ class Runner(Generic[T, A]):
         subscriber: Subscriber[T, A],
         state: SubscriberState,
         *,
-        site: str,
+        local: Local,
         effects: Effects | None = None,
         period: float = PERIOD,
         first_pause: float = FIRST_PAUSE,
     ) -> None:
         self._log = log
         self._subscriber = subscriber
-        self._world = subscriber.world()
+        self._world = subscriber.world(local)
         self._state = state
-        self._site = site
+        self._local = local
         self._effects = effects
         self._period = period
         self._first_pause = first_pause
@@ -90,7 +90,8 @@ class Runner(Generic[T, A]):
         is a defect.
         """
         with self._state.own():
-            following = Following(self._log, self._subscriber.folding(self._site), self._state, site=self._site)
+            folding = self._subscriber.folding(self._local)
+            following = Following(self._log, folding, self._state, site=self._local.site)
             tasks = [
                 asyncio.create_task(following.run(self._changed.set)),
                 asyncio.create_task(self._keep(following, ready)),

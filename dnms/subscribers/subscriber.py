@@ -6,8 +6,9 @@ applied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -73,14 +74,32 @@ class World(Protocol[T, A_co]):
         ...
 
 
+class OptionsError(Exception):
+    """What was given on this machine cannot be used, or something is missing; one line that says what to give."""
+
+
+class Local(msgspec.Struct, frozen=True, kw_only=True):
+    """What a subscriber is made with on the machine where it runs; none of it is in the log."""
+
+    site: str
+    instance: str = "local"  # as the log calls it
+    interfaces: Mapping[str, str] = {}  # by subnet: this machine's link to it (`--interface SUBNET=INTERFACE`)
+    config: Path | None = None  # `--config FILE`
+
+
+Taken = Literal["interfaces", "config"]
+"""A field of Local that not every subscriber takes."""
+
+
 class Subscriber(msgspec.Struct, Generic[T, A], frozen=True, kw_only=True):
-    """An entry of SUBSCRIBERS."""
+    """An entry of SUBSCRIBERS. `folding` and `world` raise OptionsError if what they are given will not do."""
 
     name: str
     about: str  # what it is for, in one line
-    folding: Callable[[str], Folding[T]]  # of the log of the site that is named
-    world: Callable[[], World[T, A]]
+    folding: Callable[[Local], Folding[T]]
+    world: Callable[[Local], World[T, A]]
     plan: Callable[[frozenset[T], A], Plan[T]]  # pure
+    takes: frozenset[Taken] = frozenset()
 
 
 class Happened(msgspec.Struct, frozen=True):

@@ -21,7 +21,7 @@ from dnms.subscribers.subscriber import Subscriber
 SUBSCRIBER: Subscriber[sets.Item, sets.Sets] = Subscriber(
     name="firewall",
     about="an nftables set for each group and family in table inet dnms, with its members' addresses",
-    folding=membership.Membership,
-    world=sets.Kernel,
+    folding=lambda local: membership.Membership(local.site),
+    world=lambda _: sets.Kernel(),
     plan=sets.plan,
 )

@@ -10,13 +10,19 @@ from dnms.bus.memory import MemoryLog
 from dnms.events import codec
 from dnms.events.commit import Commit, Stored
 from dnms.subscribers import SUBSCRIBERS
-from dnms.subscribers.subscriber import Example, Happened, Subscriber
+from dnms.subscribers.subscriber import Example, Happened, Local, Subscriber
 
 SITE = "example"
 
 
 def examples(name: str) -> list[Example[Any]]:
     found: list[Example[Any]] = importlib.import_module(f"dnms.subscribers.{name}.examples").EXAMPLES
+    return found
+
+
+def local(name: str) -> Local:
+    """What a subscriber is made with in these tests: `LOCAL` of its examples."""
+    found: Local = getattr(importlib.import_module(f"dnms.subscribers.{name}.examples"), "LOCAL", Local(site=SITE))
     return found
 
 
@@ -54,7 +60,7 @@ async def write(log: MemoryLog, happened: Sequence[Happened]) -> None:
 
 def wanted(subscriber: Subscriber[Any, Any], log: Sequence[Happened]) -> frozenset[Any] | None:
     """What a subscriber wants at the end of a log."""
-    folding = subscriber.folding(SITE)
+    folding = subscriber.folding(local(subscriber.name))
     for stored in commits(log):
         folding.take(stored)
     return folding.wanted()

@@ -21,7 +21,7 @@ from dnms.events.recorded import Event
 from dnms.projections.example import ALICE, SITE, happened
 from dnms.subscribers.effects import Effects
 from dnms.subscribers.runner import Runner
-from dnms.subscribers.subscriber import Actual, ApplyError, Plan, Subscriber
+from dnms.subscribers.subscriber import Actual, ApplyError, Local, Plan, Subscriber
 from tests.contracts.projections.logs import write
 
 PERIOD = 0.02  # seconds
@@ -31,7 +31,7 @@ PATIENCE = 20.0
 class Places:
     """Wants a thing for each subnet to which anybody came."""
 
-    def __init__(self, site: str) -> None:
+    def __init__(self) -> None:
         self.subnets: set[str] = set()
 
     def take(self, stored: Stored) -> bool:
@@ -99,9 +99,11 @@ async def until(done: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def running(log: MemoryLog, shelf: Shelf, directory: Path) -> AsyncIterator[Runner[Any, Any]]:
-    subscriber = Subscriber(name="shelf", about="", folding=Places, world=lambda: shelf, plan=plan)
+    subscriber = Subscriber(name="shelf", about="", folding=lambda _: Places(), world=lambda _: shelf, plan=plan)
     state = SubscriberState(directory, "shelf")
-    runner = Runner(log, subscriber, state, site=SITE, effects=effects_of(log), period=PERIOD, first_pause=PERIOD)
+    runner = Runner(
+        log, subscriber, state, local=Local(site=SITE), effects=effects_of(log), period=PERIOD, first_pause=PERIOD
+    )
     stop = asyncio.Event()
     task = asyncio.create_task(runner.run(stop))
     try:

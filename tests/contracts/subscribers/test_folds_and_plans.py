@@ -14,7 +14,7 @@ import dnms.subscribers
 from dnms.subscribers import SUBSCRIBERS
 from dnms.subscribers.firewall.sets import Sets
 from dnms.subscribers.subscriber import Actual, Example, Plan, Subscriber
-from tests.contracts.subscribers.logs import CASES, IDS, SITE, commits, examples, wanted
+from tests.contracts.subscribers.logs import CASES, IDS, commits, examples, local, wanted
 
 ACTUAL: dict[str, type[Actual[Any]]] = {"firewall": Sets}
 """What each subscriber finds in its world."""
@@ -39,7 +39,7 @@ def test_the_log_means_what_the_example_says(subscriber: Subscriber[Any, Any], e
 @pytest.mark.parametrize(("subscriber", "example"), CASES, ids=IDS)
 def test_what_does_not_matter_changes_nothing(subscriber: Subscriber[Any, Any], example: Example[Any]) -> None:
     """A fold that calls a change none would have it wait for the timer."""
-    folding = subscriber.folding(SITE)
+    folding = subscriber.folding(local(subscriber.name))
     for stored in commits(example.log):
         before = folding.wanted()
         assert folding.take(stored) or folding.wanted() == before

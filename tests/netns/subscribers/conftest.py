@@ -19,8 +19,8 @@ from dnms.disk.subscriber_state import SubscriberState
 from dnms.linux.namespaces import Namespace, search_path
 from dnms.subscribers import firewall
 from dnms.subscribers.runner import Runner
-from dnms.subscribers.subscriber import Subscriber
-from tests.contracts.subscribers.logs import SITE
+from dnms.subscribers.subscriber import Local, Subscriber
+from tests.contracts.subscribers.logs import SITE, local
 from tests.netns.subscribers.logs import whole
 
 T = TypeVar("T")
@@ -135,7 +135,7 @@ async def running(
     """A runner for as long as the context lasts; what it raises is raised."""
     period, pause = options.get("period", PERIOD), options.get("first_pause", PERIOD)
     state = SubscriberState(directory, subscriber.name)
-    runner = Runner(log, subscriber, state, site=SITE, period=period, first_pause=pause)
+    runner = Runner(log, subscriber, state, local=local(subscriber.name), period=period, first_pause=pause)
     stop = asyncio.Event()
     task = asyncio.create_task(runner.run(stop))
     failed = asyncio.create_task(_first(task, asyncio.current_task()))
@@ -169,7 +169,12 @@ async def run_once(log: Log, directory: Path, *, subscriber: Subscriber[Any, Any
 async def stopped(log: Log, directory: Path, error: type[Exception]) -> str:
     """Run until it ends by itself, as it must, with this error; what it says."""
     runner = Runner(
-        log, firewall.SUBSCRIBER, SubscriberState(directory, "firewall"), site=SITE, period=PERIOD, first_pause=PERIOD
+        log,
+        firewall.SUBSCRIBER,
+        SubscriberState(directory, "firewall"),
+        local=Local(site=SITE),
+        period=PERIOD,
+        first_pause=PERIOD,
     )
     with pytest.raises(error) as ended:
         await runner.run(asyncio.Event())

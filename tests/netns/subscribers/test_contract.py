@@ -12,7 +12,7 @@ import pytest
 from dnms.bus.reading import decode
 from dnms.subscribers import SUBSCRIBERS
 from dnms.subscribers.subscriber import Example, Plan, Subscriber
-from tests.contracts.subscribers.logs import CASES, IDS, SITE, examples
+from tests.contracts.subscribers.logs import CASES, IDS, examples, local
 from tests.netns.subscribers.conftest import Machine, looks, run_once, running
 from tests.netns.subscribers.logs import filled, memory_log
 
@@ -74,7 +74,7 @@ def test_the_world_becomes_what_the_log_says_in_one_step(
     before = foreign(machine)
 
     async def work() -> None:
-        world = subscriber.world()
+        world = subscriber.world(local(subscriber.name))
         log = await filled(memory_log(), example.log)
         had = (await world.actual()).ours
         async with running(log, tmp_path, subscriber=subscriber) as runner:
@@ -94,7 +94,7 @@ def test_the_world_becomes_what_the_log_says_in_one_step(
 @pytest.mark.parametrize("subscriber", SUBSCRIBERS, ids=lambda subscriber: subscriber.name)
 def test_applying_twice_is_applying_once(machine: Machine, tmp_path: Path, subscriber: Subscriber[Any, Any]) -> None:
     async def work() -> None:
-        world = subscriber.world()
+        world = subscriber.world(local(subscriber.name))
         for example in examples(subscriber.name):
             if example.wanted is None:
                 continue
@@ -116,9 +116,9 @@ def test_every_change_of_the_log_comes_into_the_world(
     example = max(examples(subscriber.name), key=lambda each: len(each.log))
 
     async def work() -> None:
-        world, log = subscriber.world(), memory_log()
+        world, log = subscriber.world(local(subscriber.name)), memory_log()
         async with running(log, tmp_path, subscriber=subscriber, period=3_600) as runner:
-            folding = subscriber.folding(SITE)
+            folding = subscriber.folding(local(subscriber.name))
             for one in example.log:
                 before = folding.wanted()
                 await filled(log, [one])
@@ -141,7 +141,7 @@ def test_one_that_is_stopped_in_the_middle_of_an_apply_ends_equal_to_the_log_the
     wanted = example.wanted
 
     async def work() -> None:
-        world = subscriber.world()
+        world = subscriber.world(local(subscriber.name))
         everything, nothing = Plan(add=wanted), frozenset[Any]()
         turns, ended = 0, False
         while not ended:

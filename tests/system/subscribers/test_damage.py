@@ -21,6 +21,7 @@ from dnms.events.commit import Commit
 from dnms.subscribers import firewall
 from dnms.subscribers.firewall.examples import EXAMPLES
 from dnms.subscribers.runner import Counts, Runner
+from dnms.subscribers.subscriber import Local
 from tests.netns.subscribers.conftest import PERIOD, Machine
 from tests.system.bus import blocks
 from tests.system.bus.conftest import TOKEN
@@ -57,7 +58,7 @@ async def write(log: JetStreamLog) -> None:
 
 def runner(log: JetStreamLog, state: Path) -> Runner[firewall.sets.Item, firewall.sets.Sets]:
     kept = SubscriberState(state / log.site, "firewall")
-    return Runner(log, firewall.SUBSCRIBER, kept, site=log.site, period=PERIOD, first_pause=PERIOD)
+    return Runner(log, firewall.SUBSCRIBER, kept, local=Local(site=log.site), period=PERIOD, first_pause=PERIOD)
 
 
 async def written(directory: Path, sites: Sequence[str], state: Path) -> None:
