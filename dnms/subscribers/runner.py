@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from contextlib import aclosing
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -24,7 +25,7 @@ from dnms.bus.port import Log
 from dnms.disk.subscriber_state import SubscriberState, SubscriberStateError
 from dnms.subscribers.effects import Effects
 from dnms.subscribers.following import Following
-from dnms.subscribers.subscriber import Actual, ApplyError, Local, Plan, Subscriber
+from dnms.subscribers.subscriber import Actual, ApplyError, Hearing, Local, PartlyApplied, Plan, Subscriber
 
 PERIOD = 30.0  # seconds between two looks where nothing happens
 
@@ -97,6 +98,7 @@ class Runner(Generic[T, A]):
                 asyncio.create_task(self._keep(following, ready)),
                 asyncio.create_task(stop.wait()),
                 *([asyncio.create_task(self._effects.run())] if self._effects is not None else []),
+                *([asyncio.create_task(self._hear(self._world))] if isinstance(self._world, Hearing) else []),
             ]
             try:
                 await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -109,15 +111,21 @@ class Runner(Generic[T, A]):
                     self._logger.error("stopped; what is there stays", reason=str(error))
                     raise error
 
+    async def _hear(self, world: Hearing) -> None:
+        async with aclosing(world.changes()) as changes:
+            async for _ in changes:
+                self._changed.set()
+
     async def _keep(self, following: Following[T], ready: Callable[[int], None]) -> None:
-        pause = self._first_pause
+        pause, longest = self._first_pause, self._period
         while True:
             try:
-                async with asyncio.timeout(self._period):
+                async with asyncio.timeout(longest):
                     await self._changed.wait()
             except TimeoutError:
                 pass
             self._changed.clear()
+            longest = self._period
             try:
                 complete = await self._look(following)
             except (ApplyError, SubscriberStateError) as error:
@@ -126,9 +134,12 @@ class Runner(Generic[T, A]):
                 self._logger.error("not applied", why=why, reason=str(error), again_in=pause)
                 if self._effects is not None:
                     self._effects.failed(following.position.sequence, why, str(error))
-                await asyncio.sleep(pause)
+                if isinstance(error, PartlyApplied):
+                    longest = min(pause, self._period)
+                else:
+                    await asyncio.sleep(pause)
+                    self._changed.set()
                 pause = min(2 * pause, LONGEST_PAUSE)
-                self._changed.set()
             else:
                 pause = self._first_pause
                 if complete and not self.settled.is_set():

@@ -6,9 +6,9 @@ applied.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
 import msgspec
 
@@ -29,6 +29,10 @@ class ApplyError(Exception):
     def __init__(self, why: str, text: str) -> None:
         super().__init__(text)
         self.why = why
+
+
+class PartlyApplied(ApplyError):
+    """What can be changed is changed, and the rest cannot be now. It is tried again, and keeps nothing else waiting."""
 
 
 class Actual(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -71,6 +75,15 @@ class World(Protocol[T, A_co]):
 
     async def apply(self, plan: Plan[T]) -> None:
         """Add and drop. ApplyError; whatever was done until then, the next plan begins from there."""
+        ...
+
+
+@runtime_checkable
+class Hearing(Protocol):
+    """What a World is too that hears of what others do there."""
+
+    def changes(self) -> AsyncGenerator[None, None]:
+        """Yields whenever a look is due. Never ends by itself."""
         ...
 
 
