@@ -48,6 +48,7 @@ MANAGED = 200
 
 RT_TABLE_MAIN = 254
 RTN_UNICAST = 1
+RTN_UNREACHABLE = 7
 RTM_F_CLONED = 0x200
 RTPROT_KERNEL = 2
 RTPROT_RA = 9
@@ -230,6 +231,11 @@ def is_main_unicast(data: bytes, payload: int) -> bool:
     """Whether a raw route message is a unicast route of table main, and no entry of the cache."""
     _, _, _, _, table, _, _, kind, flags = _ROUTE.unpack_from(data, payload)
     return bool(kind == RTN_UNICAST and table == RT_TABLE_MAIN and not flags & RTM_F_CLONED)
+
+
+def route_kind(data: bytes, payload: int) -> tuple[int, int, int]:
+    """Of a raw route message: the table, the protocol (RTPROT_*) and the type (RTN_*)."""
+    return data[payload + 4], data[payload + 5], data[payload + 7]
 
 
 def is_daemons(data: bytes, payload: int) -> bool:

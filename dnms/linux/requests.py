@@ -10,7 +10,7 @@ import socket
 import struct
 
 from dnms.events.ip import MAPPED, MAPPED_BITS, Prefix, family
-from dnms.linux.messages import FOR_EVER, IFF_UP, RT_TABLE_MAIN, RTN_UNICAST
+from dnms.linux.messages import FOR_EVER, IFF_UP, RT_TABLE_MAIN, RTN_UNICAST, RTN_UNREACHABLE
 
 RT_SCOPE_UNIVERSE = 0
 RT_SCOPE_LINK = 253
@@ -83,9 +83,9 @@ def new_address(
     return b"".join(parts)
 
 
-def routes(kind: int) -> bytes:
-    """The routes of a family (AF_*) in table main."""
-    return _ROUTE.pack(kind, 0, 0, 0, 0, 0, 0, 0, 0) + _attribute(_RTA_TABLE, _U32.pack(RT_TABLE_MAIN))
+def routes(kind: int, *, protocol: int = 0) -> bytes:
+    """The routes of a family (AF_*) in table main, of one protocol (RTPROT_*) or of all."""
+    return _ROUTE.pack(kind, 0, 0, 0, 0, protocol, 0, 0, 0) + _attribute(_RTA_TABLE, _U32.pack(RT_TABLE_MAIN))
 
 
 def route(
@@ -98,15 +98,16 @@ def route(
     scope: int = RT_SCOPE_UNIVERSE,
     source: bytes | None = None,
 ) -> bytes:
-    """One unicast route of table main; an IPv4 route may have an IPv6 gateway (RFC 5549).
+    """One route of table main; an IPv4 route may have an IPv6 gateway (RFC 5549).
 
-    `source` is the address that is taken where a socket has chosen none.
+    Without an interface (0) its destination is unreachable. `source` is the address that is taken where a socket has
+    chosen none.
     """
     kind, length = _family(destination.network, destination.length)
-    parts = [
-        _ROUTE.pack(kind, length, 0, 0, RT_TABLE_MAIN, protocol, scope, RTN_UNICAST, 0),
-        _attribute(_RTA_OIF, _U32.pack(interface)),
-    ]
+    leads = RTN_UNICAST if interface else RTN_UNREACHABLE
+    parts = [_ROUTE.pack(kind, length, 0, 0, RT_TABLE_MAIN, protocol, scope, leads, 0)]
+    if interface:
+        parts.append(_attribute(_RTA_OIF, _U32.pack(interface)))
     if length:
         parts.append(_attribute(_RTA_DST, _raw(destination.network)))
     if metric:

@@ -1,4 +1,4 @@
-"""rtnetlink's sockets: one that asks, one that hears.
+"""rtnetlink's sockets: one that asks, one that has much changed at once, one that hears.
 
 pyroute2's asyncio sockets do not run on uvloop (its issue 1335), are made at the first `await` (too late to choose a
 namespace), and decode everything: a router with a million routes is counted here without decoding them.
@@ -9,7 +9,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from itertools import count
+
+import msgspec
 
 from dnms.linux.errors import KernelError
 from dnms.linux.readiness import readable
@@ -42,8 +45,21 @@ READ = 1 << 18  # bytes; the kernel fills at most 32 KiB of a dump at once, and 
 MONITOR_BUFFER = 64 << 20  # bytes; 20 000 routes at once overflow the default buffer after about 215
 DUMP_TRIES = 5  # a dump that the kernel marks as interrupted by a change is asked for again
 
+AT_ONCE = 1_000  # changes in one message to the kernel, which makes them before it returns: 1 000 routes in some 10 ms
+FOR_ANSWERS = 4 << 20  # bytes of refusals that fit into the socket of a batch
+ANSWER = 2_048  # bytes that one refusal may take there, with what the kernel keeps beside it
+
 Wanted = Callable[[bytes, int], bool]
 """Says of a raw message, by the buffer and the offset of its payload, whether it is worth decoding."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """One change of many."""
+
+    kind: int  # RTM_*
+    message: bytes  # without the header
+    flags: int
+    doing: str  # for people
 
 
 def split(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
@@ -58,7 +74,10 @@ def split(data: bytes) -> Iterator[tuple[int, int, int, int, int]]:
 
 
 def open_socket(groups: int = 0, *, buffer: int = 0) -> socket.socket:
-    """A non-blocking rtnetlink socket in the thread's network namespace, subscribed to a mask of groups."""
+    """A non-blocking rtnetlink socket in the thread's network namespace, subscribed to a mask of groups.
+
+    `buffer`: bytes that may wait in it, where that is not as usual.
+    """
     sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC, 0)
     try:
         if buffer:
@@ -150,6 +169,82 @@ def _said(message: bytes, kind: int, flags: int) -> str:
             return message[offset + ATTRIBUTE.size : offset + length].rstrip(b"\0").decode(errors="replace")
         offset += length + 3 & ~3
     return ""
+
+
+class BatchSocket:
+    """Has the kernel make many changes at once: those that it refuses are told, the others are made."""
+
+    def __init__(self) -> None:
+        self._socket = open_socket(buffer=FOR_ANSWERS)
+        room = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) // ANSWER
+        self._at_once = max(1, min(AT_ONCE, room))
+        self._sendable = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) // 2
+        self._lock = asyncio.Lock()
+        self._sequences = count(1)
+
+    def close(self) -> None:
+        """Close the socket."""
+        self._socket.close()
+
+    async def change(self, changes: Sequence[Asked]) -> dict[int, KernelError]:
+        """Make them in their order; what was refused, by the index in `changes`. KernelError if it was not asked.
+
+        Only the last of those that go to the kernel together is acknowledged, and of the others what is refused: an
+        acknowledgement of each would take more than making it.
+        """
+        refused: dict[int, KernelError] = {}
+        async with self._lock:
+            at = 0
+            while at < len(changes):
+                data, until = self._packed(changes, at)
+                sequences = {sequence: index for index, sequence in enumerate(data, start=at)}
+                doing = changes[until - 1].doing
+                try:
+                    self._socket.send(b"".join(data.values()))
+                except OSError as error:
+                    raise KernelError.from_errno(error.errno or 0, doing) from error
+                for sequence, code, said in await self._answers(max(sequences), doing):
+                    if (index := sequences.get(sequence)) is not None:
+                        refused[index] = KernelError.from_errno(code, changes[index].doing, said)
+                at = until
+        return refused
+
+    def _packed(self, changes: Sequence[Asked], at: int) -> tuple[dict[int, bytes], int]:
+        """As many messages as go to the kernel at once, by their sequence numbers, and the index of the next one."""
+        data: dict[int, bytes] = {}
+        size, until = 0, at
+        while until < len(changes) and len(data) < self._at_once and (size < self._sendable or not data):
+            asked = changes[until]
+            last = until + 1 == len(changes)
+            until += 1
+            sequence = next(self._sequences)
+            body = asked.message + bytes(-len(asked.message) % 4)
+            length = HEADER.size + len(body)
+            size += length
+            ends = last or len(data) + 1 == self._at_once or size >= self._sendable
+            flags = NLM_F_REQUEST | asked.flags | (NLM_F_ACK if ends else 0)
+            data[sequence] = HEADER.pack(length, asked.kind, flags, sequence, 0) + body
+        return data, until
+
+    async def _answers(self, last: int, doing: str) -> list[tuple[int, int, str]]:
+        """Sequence, errno and explanation of each refusal, up to the answer to the message `last`."""
+        refusals: list[tuple[int, int, str]] = []
+        while True:
+            try:
+                data = self._socket.recv(READ)
+            except BlockingIOError:
+                await readable(self._socket)
+                continue
+            except OSError as error:
+                raise KernelError.from_errno(error.errno or 0, doing) from error
+            for offset, length, kind, flags, sequence in split(data):
+                if kind != NLMSG_ERROR:
+                    continue
+                code = -ERROR.unpack_from(data, offset + HEADER.size)[0]
+                if code > 0:
+                    refusals.append((sequence, code, _said(data[offset : offset + length], kind, flags)))
+                if sequence == last:
+                    return refusals
 
 
 class NotificationSocket:

@@ -96,6 +96,14 @@ def test_routes(destination: str, gateway: str | None, metric: int) -> None:
     assert made == theirs(rtmsg(), fields, attributes)
 
 
+def test_an_unreachable_route() -> None:
+    made = requests.route(parse_prefix("2001:db8:1::/56"), 0, gateway=None, metric=4_096, protocol=197)
+    fields = {"family": socket.AF_INET6, "dst_len": 56, "table": 254, "proto": 197, "type": 7}
+    assert made == theirs(rtmsg(), fields, [("RTA_DST", "2001:db8:1::"), ("RTA_PRIORITY", 4_096)])
+
+
 @pytest.mark.parametrize("kind", [socket.AF_INET, socket.AF_INET6])
 def test_the_routes_of_table_main(kind: int) -> None:
     assert requests.routes(kind) == theirs(rtmsg(), {"family": kind}, [("RTA_TABLE", 254)])
+    of_one = theirs(rtmsg(), {"family": kind, "proto": 197}, [("RTA_TABLE", 254)])
+    assert requests.routes(kind, protocol=197) == of_one

@@ -1,0 +1,138 @@
+"""Which routes a router needs by what the ledgers of its links say, and by which commit each of them is wanted.
+
+An agent that answers a delegate and the subscriber that keeps the kernel as the log says want the same ones.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from dnms.events.ip import Prefix, format_address
+from dnms.events.plan import AdoptedPlan, PlanAdopted
+from dnms.events.prefix import (
+    PrefixDelegated,
+    PrefixDeprecated,
+    PrefixExpired,
+    PrefixReleased,
+    PrefixRenewed,
+    PrefixWithdrawn,
+)
+from dnms.events.recorded import Event
+from dnms.events.uplink import UplinkDeprecated, UplinkLost, UplinkReceived
+
+METRIC = 1_025
+"""Of a route that leads somewhere. One more than what the kernel takes where nobody says any (1 024): an operator's
+own route to the same destination wins, and is not in the way of ours, which would need its place."""
+
+UNREACHABLE_METRIC = 4_096
+"""Of what is refused where no more specific route is. Whoever has another route to all of it has the better one."""
+
+
+class Route(msgspec.Struct, frozen=True, order=True):
+    """An IPv6 route of table main. Two are the same route where nothing has to be done to make one of the other."""
+
+    destination: Prefix
+    metric: int
+    interface: str = ""  # its name; empty: unreachable
+    next_hop: bytes = b""  # on the interface's link; empty: the destination is on the link itself
+
+    @property
+    def place(self) -> tuple[Prefix, int]:
+        """Of all routes of a table one at most has this."""
+        return self.destination, self.metric
+
+    def __str__(self) -> str:
+        """As `ip route` has it."""
+        if not self.interface:
+            return f"unreachable {self.destination} metric {self.metric}"
+        via = f" via {format_address(self.next_hop)}" if self.next_hop else ""
+        return f"{self.destination}{via} dev {self.interface} metric {self.metric}"
+
+
+def delegated(prefix: Prefix, next_hop: bytes, interface: str) -> Route:
+    """To what a delegate has."""
+    return Route(prefix, METRIC, interface, next_hop)
+
+
+def on_link(prefix: Prefix, interface: str) -> Route:
+    """To what the hosts of a link have."""
+    return Route(prefix, METRIC, interface)
+
+
+def unreachable(prefix: Prefix) -> Route:
+    """What is not used of a prefix goes nowhere, and above all not back to where the prefix came from (RFC 7084, 4.3,
+    WPD-5).
+    """
+    return Route(prefix, UNREACHABLE_METRIC)
+
+
+class LinkRoutes:
+    """The fold of one ledger to the routes that the router of its link needs."""
+
+    def __init__(self) -> None:
+        self._delegated: dict[Prefix, tuple[bytes, int]] = {}  # next hop, and the commit that said so
+        self._uplinks: dict[tuple[str, Prefix], int] = {}  # by uplink: prefixes that are not lost
+        self._on_link: dict[Prefix, int] = {}  # the link's own by an adopted plan, this one or an earlier
+        self._now: frozenset[Prefix] = frozenset()  # by this one
+        self._pools: dict[Prefix, int] = {}  # delegated from, without an uplink
+
+    def evolve(self, event: Event, position: int) -> bool:
+        """Take an event in, of the commit at this position; whether it is one that says which routes there are to be.
+
+        That it is, whether they are other ones by it or not: whoever waits until its commit was acted on knows no more.
+        """
+        match event:
+            case PrefixDelegated() | PrefixRenewed() | PrefixDeprecated():
+                known = self._delegated.get(event.prefix)
+                if known is None or known[0] != event.next_hop:
+                    self._delegated[event.prefix] = event.next_hop, position
+            case PrefixReleased() | PrefixExpired() | PrefixWithdrawn():
+                self._delegated.pop(event.prefix, None)
+            case UplinkReceived() | UplinkDeprecated():
+                self._uplinks.setdefault((event.uplink, event.prefix), position)
+            case UplinkLost():
+                self._lose(event)
+            case PlanAdopted():
+                self._adopt(event.plan, position)
+            case _:
+                return False
+        return True
+
+    def wanted(self, interface: str) -> dict[Route, int]:
+        """The routes, with the position of the commit that each is wanted by; `interface`: the link's on this router.
+
+        What the plan gave to the link of a prefix from above stays on the link for as long as the prefix does, also
+        where a newer plan says another one: hosts use it until it ends.
+        """
+        routes = {unreachable(prefix): position for prefix, position in self._pools.items()}
+        for (_, prefix), position in self._uplinks.items():
+            routes.setdefault(unreachable(prefix), position)
+        for prefix, position in self._on_link.items():
+            received = [at for (_, above), at in self._uplinks.items() if above.covers(prefix)]
+            if received:
+                routes[on_link(prefix, interface)] = max(position, min(received))
+        for prefix, (next_hop, position) in self._delegated.items():
+            routes[delegated(prefix, next_hop, interface)] = position
+        return routes
+
+    def _lose(self, lost: UplinkLost) -> None:
+        self._uplinks.pop((lost.uplink, lost.prefix), None)
+        others = [prefix for _, prefix in self._uplinks]
+        for prefix in [each for each in self._on_link if lost.prefix.covers(each)]:
+            if prefix not in self._now and not any(other.covers(prefix) for other in others):
+                del self._on_link[prefix]
+
+    def _adopt(self, plan: AdoptedPlan, position: int) -> None:
+        self._now = frozenset(plan.subnet.prefixes if plan.subnet is not None else ())
+        for prefix in self._now:
+            self._on_link.setdefault(prefix, position)
+        pools = {each.prefix for each in plan.delegations if each.prefix is not None}
+        self._pools = {prefix: self._pools.get(prefix, position) for prefix in pools}
+
+
+def one_a_place(routes: dict[Route, int]) -> dict[Route, int]:
+    """Of routes that cannot be there side by side the one that was wanted last, with its position."""
+    chosen: dict[tuple[Prefix, int], tuple[int, Route]] = {}
+    for route, position in routes.items():
+        chosen[route.place] = max((position, route), chosen.get(route.place, (position, route)))
+    return {route: position for position, route in chosen.values()}

@@ -1,0 +1,135 @@
+"""Routes with a protocol number of our own, in table main of IPv6: read together, and changed together.
+
+A route of another protocol is never touched, also where it has the same destination and metric. The kernel's own way to
+replace a route would take its place whosever it is, so a route that changes is deleted, by its protocol, and added
+behind that in the same message to the kernel: between the two there are some microseconds.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncGenerator, Collection
+
+from dnms.domain.routes import Route
+from dnms.events.configuration import Link
+from dnms.linux import messages, requests
+from dnms.linux.errors import KernelError
+from dnms.linux.rtnetlink import (
+    NLM_F_CREATE,
+    NLM_F_EXCL,
+    Asked,
+    BatchSocket,
+    NotificationSocket,
+    RequestSocket,
+    split,
+)
+
+PROTOCOL = 197
+"""RTPROT_* of our routes."""
+
+RTMGRP_LINK = 0x1
+
+
+class RouteTable:
+    """Our routes in the namespace in which its maker's thread was. Use it as `with RouteTable() as table`."""
+
+    def __init__(self, protocol: int = PROTOCOL) -> None:
+        self._protocol = protocol
+        self._requests = RequestSocket()
+        self._batches = BatchSocket()
+
+    def __enter__(self) -> RouteTable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._requests.close()
+        self._batches.close()
+
+    async def up(self) -> frozenset[str]:
+        """The names of the interfaces that are up, with a carrier or without. KernelError."""
+        return frozenset(link.name for link in await self._links() if link.up)
+
+    async def read(self) -> frozenset[Route]:
+        """All of our protocol, whatever they are. KernelError."""
+        names = {link.index: link.name for link in await self._links()}
+
+        def ours(data: bytes, payload: int) -> bool:
+            table, protocol, _ = messages.route_kind(data, payload)
+            return table == messages.RT_TABLE_MAIN and protocol == self._protocol
+
+        request = requests.routes(socket.AF_INET6, protocol=self._protocol)
+        try:
+            found = await self._requests.dump(messages.RTM_GETROUTE, request, doing="list routes", wanted=ours)
+        except KernelError as error:
+            if error.why == "not-there":  # table main of this family was never used
+                return frozenset()
+            raise
+        routes: set[Route] = set()
+        for each in found:
+            leads = messages.route_kind(each, 0)[2] == messages.RTN_UNICAST
+            for route in messages.routes(each):
+                interface = names.get(route.interface, "") if leads else ""  # the kernel says `lo` of the unreachable
+                routes.add(Route(route.destination, route.metric, interface, route.gateway or b""))
+        return frozenset(routes)
+
+    async def change(self, *, add: Collection[Route] = (), delete: Collection[Route] = ()) -> dict[Route, KernelError]:
+        """Delete and add, in this order, and whatever can be; what could not be, with why. KernelError if nothing was.
+
+        A route that is gone already is deleted, and one that is there as it is to be is added.
+        """
+        indexes = {link.name: link.index for link in await self._links()}
+        gone = {route.interface for route in (*add, *delete)} - {"", *indexes}
+        refused = {
+            route: KernelError("no-interface", f"cannot add route {route}: there is no interface {route.interface!r}")
+            for route in add
+            if route.interface in gone
+        }
+        # What was on an interface went with it. What is unreachable comes first, for it leads nowhere meanwhile.
+        asked = [(route, self._delete(route, indexes)) for route in sorted(delete) if route.interface not in gone]
+        asked += [
+            (route, self._add(route, indexes))
+            for route in sorted(add, key=lambda each: (bool(each.interface), each))
+            if route.interface not in gone
+        ]
+        answers = await self._batches.change([each for _, each in asked])
+        there = await self.read() if any(error.why == "exists" for error in answers.values()) else frozenset()
+        for index, error in answers.items():
+            route, change = asked[index]
+            if change.kind == messages.RTM_DELROUTE and error.why == "not-there":
+                continue
+            if change.kind == messages.RTM_NEWROUTE and error.why == "exists" and route in there:
+                continue
+            refused[route] = error
+        return refused
+
+    async def _links(self) -> list[Link]:
+        found = await self._requests.dump(messages.RTM_GETLINK, requests.links(), doing="list interfaces")
+        return [messages.link(each) for each in found]
+
+    def _add(self, route: Route, indexes: dict[str, int]) -> Asked:
+        message = self._message(route, indexes)
+        return Asked(messages.RTM_NEWROUTE, message, NLM_F_CREATE | NLM_F_EXCL, f"add route {route}")
+
+    def _delete(self, route: Route, indexes: dict[str, int]) -> Asked:
+        return Asked(messages.RTM_DELROUTE, self._message(route, indexes), 0, f"delete route {route}")
+
+    def _message(self, route: Route, indexes: dict[str, int]) -> bytes:
+        return requests.route(
+            route.destination,
+            indexes[route.interface] if route.interface else 0,
+            gateway=route.next_hop or None,
+            metric=route.metric,
+            protocol=self._protocol,
+        )
+
+
+async def links_changed() -> AsyncGenerator[None, None]:
+    """Yields when a link of this thread's namespace has come, has gone, or has changed; what comes together, once."""
+    notifications = NotificationSocket(RTMGRP_LINK)
+    try:
+        while (data := await notifications.read()) != b"":
+            kinds = {kind for _, _, kind, _, _ in split(data)} if data is not None else {messages.RTM_NEWLINK}
+            if kinds & {messages.RTM_NEWLINK, messages.RTM_DELLINK}:
+                yield None
+    finally:
+        notifications.close()
