@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from dnms.subscribers import firewall
+from dnms.subscribers import firewall, routes
 from dnms.subscribers.subscriber import Subscriber
 
-SUBSCRIBERS: tuple[Subscriber[Any, Any], ...] = (firewall.SUBSCRIBER,)
+SUBSCRIBERS: tuple[Subscriber[Any, Any], ...] = (firewall.SUBSCRIBER, routes.SUBSCRIBER)
 """Every subscriber."""

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 import dnms.subscribers
 from dnms.subscribers import SUBSCRIBERS
 from dnms.subscribers.firewall.sets import Sets
+from dnms.subscribers.routes.kernel import Routes
 from dnms.subscribers.subscriber import Actual, Example, Plan, Subscriber
 from tests.contracts.subscribers.logs import CASES, IDS, commits, examples, local, wanted
 
-ACTUAL: dict[str, type[Actual[Any]]] = {"firewall": Sets}
+ACTUAL: dict[str, type[Actual[Any]]] = {"firewall": Sets, "routes": Routes}
 """What each subscriber finds in its world."""
 
 

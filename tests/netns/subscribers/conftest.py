@@ -18,6 +18,7 @@ from dnms.bus.port import Log
 from dnms.disk.subscriber_state import SubscriberState
 from dnms.linux.namespaces import Namespace, search_path
 from dnms.subscribers import firewall
+from dnms.subscribers.routes.examples import LOCAL as ROUTER
 from dnms.subscribers.runner import Runner
 from dnms.subscribers.subscriber import Local, Subscriber
 from tests.contracts.subscribers.logs import SITE, local
@@ -42,7 +43,7 @@ def _root() -> None:
 
 
 class Machine:
-    """A namespace with the kernel's firewall in it."""
+    """A namespace with the kernel's firewall and routing in it, and links to two subnets."""
 
     def __init__(self, namespace: Namespace) -> None:
         self.namespace = namespace
@@ -89,6 +90,7 @@ class Machine:
 @pytest.fixture
 def machine() -> Iterator[Machine]:
     with Namespace.create("machine") as namespace:
+        namespace.ip([f"link add {name} up type bridge" for name in ROUTER.interfaces.values()])
         yield Machine(namespace)
 
 
