@@ -19,6 +19,8 @@ class Code(StrEnum):
     RATE = "rate"
     PEER_RATE = "peer-rate"
     TOO_MANY = "too-many"
+    CLIENT_ID = "client-id"  # a DHCPv6 message without one, or of another client (RFC 8415, 16)
+    SERVER_ID = "server-id"  # a DHCPv6 message for another server, or with or without one against RFC 8415, 16
     # both
     VERSION = "version"
     OVERSIZED = "oversized"

@@ -6,6 +6,7 @@ soon as they are installed, and are in each other's way.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -19,6 +20,24 @@ from dnms.linux.namespaces import mount_tmpfs, search_path
 
 UNPACKED = Path(sys.prefix) / "debian"
 PACKAGES = ("chrony", "openresolv", "resolvconf", "systemd-resolved", "systemd-timesyncd")
+PEERS = ("kea-dhcp6-server", "radvdump", "wide-dhcpv6-client")
+"""Other makers' programs, whose packages would start a service."""
+LIBRARIES = (
+    "kea-common",
+    "libcom-err2",
+    "libfl2",
+    "libgssapi-krb5-2",
+    "libk5crypto3",
+    "libkeyutils1",
+    "libkrb5-3",
+    "libkrb5support0",
+    "libldap-2.5-0",
+    "liblog4cplus-2.0.5",
+    "libmariadb3",
+    "libpq5",
+    "libsasl2-2",
+)
+"""What those need beside what every Debian has."""
 INSTALLED = ("dbus-daemon", "systemd")
 """What those need and what harms nobody: it starts nothing here."""
 
@@ -54,10 +73,21 @@ def folder_of(package: str) -> Path:
     return folder
 
 
+def program(package: str, name: str) -> Path:
+    """The program of a package that is unpacked, below /usr/sbin."""
+    return folder_of(package) / "usr" / "sbin" / name
+
+
+def environment() -> dict[str, str]:
+    """What a program that is unpacked is started with, to find the libraries that are unpacked."""
+    folders = [folder for each in LIBRARIES for folder in folder_of(each).glob("usr/lib/*-linux-gnu")]
+    return {**os.environ, "LD_LIBRARY_PATH": os.pathsep.join(map(str, folders))}
+
+
 def main() -> int:
     """Unpack what is missing; 0 also where that cannot be, since the tests say what they lack."""
     apt_get = shutil.which("apt-get", path=search_path())
-    missing = [package for package in PACKAGES if not (UNPACKED / package).is_dir()]
+    missing = [package for package in (*PACKAGES, *PEERS, *LIBRARIES) if not (UNPACKED / package).is_dir()]
     try:
         absent = [package for package in INSTALLED if not _is_installed(package)]
         if absent:
