@@ -24,7 +24,7 @@ from dnms.linux.rtnetlink import (
     split,
 )
 
-PROTOCOL = 197
+PROTOCOL = 199
 """RTPROT_* of our routes."""
 
 RTMGRP_LINK = 0x1

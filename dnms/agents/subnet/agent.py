@@ -17,6 +17,7 @@ from dnms.agents import tls
 from dnms.agents.subnet import uplink
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import Claims
+from dnms.agents.subnet.dhcp6_uplink import Dhcp6Uplink
 from dnms.agents.subnet.extending import Extending
 from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.gateways import Gateways
@@ -35,6 +36,7 @@ from dnms.agents.subnet.upstream import Upstream
 from dnms.agents.subnet.waves import Waves
 from dnms.bus.clock import LogClock
 from dnms.bus.port import Log, LogDamaged, LogError, LogForked, Unavailable
+from dnms.disk.dhcp6_state import Dhcp6StateError
 from dnms.disk.extensions import ExtensionError, load_strategies
 from dnms.disk.journal import Belongs, JournalError
 from dnms.disk.journal import Journal as DiskJournal
@@ -79,15 +81,16 @@ class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def journal(self) -> Path:
         """The file of what it gives while the log is away. Agents of several subnets may have one name."""
-        return self._directory / f"journal-{self.subnet}.sqlite"
+        return self.directory / f"journal-{self.subnet}.sqlite"
 
     @property
     def snapshot(self) -> Path:
         """The file of what it has made of the log."""
-        return self._directory / f"snapshot-{self.subnet}.dnms"
+        return self.directory / f"snapshot-{self.subnet}.dnms"
 
     @property
-    def _directory(self) -> Path:
+    def directory(self) -> Path:
+        """Where it keeps what it needs after a restart."""
         return self.state or self.site.parent / "agent" / self.name
 
 
@@ -136,7 +139,7 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
                 away=reached.away,
                 asks=_asks(settings, reached.clock) if settings.uplink else None,
             )
-        except* (JournalError, KernelError, LogError, BrokenCommit) as errors:
+        except* (JournalError, KernelError, LogError, BrokenCommit, Dhcp6StateError) as errors:
             text = one_line(errors)
             if errors.subgroup(LogForked) and settings.snapshot.exists():
                 text += f"; if this is the right log, move away what was made of the other one: {settings.snapshot}"
@@ -154,6 +157,8 @@ def _asks(settings: SubnetSettings, clock: LogClock) -> Asks:
         return clock.now() - SystemClock().now()
 
     def asked(planned: Uplink) -> Upstream:
+        if planned.protocol == "dhcpv6":
+            return Dhcp6Uplink(settings.uplink, state=settings.directory, now=clock.now, length=planned.length)
         return NodeUpstream(settings.node_state, settings.uplink, offset=offset)
 
     return asked

@@ -1,6 +1,6 @@
 """Keeps the routes of a router: to what its delegates have, to what its links have, and to nothing for the rest.
 
-Each is of table main, and of a protocol of its own, so that `ip -6 route show proto 197` lists them; routes of others
+Each is of table main, and of a protocol of its own, so that `ip -6 route show proto 199` lists them; routes of others
 are never touched. `wanted` is the fold, `kernel` the plan and its application; which routes there are to be is said in
 `dnms.domain.routes`, for the agents too.
 """
@@ -19,4 +19,4 @@ SUBSCRIBER: Subscriber[Route, kernel.Routes] = Subscriber(
     plan=kernel.plan,
     takes=frozenset({"interfaces"}),
 )
-"""The routes of protocol 197 in table main."""
+"""The routes of protocol 199 in table main."""

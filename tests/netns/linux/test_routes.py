@@ -63,7 +63,7 @@ async def test_each_kind_of_route_is_as_iproute2_shows_it_and_reads_it_back(swit
     ]
     assert await change(node, add=routes) == {}
     assert await ours(node) == set(routes)
-    assert sorted(line.split(" pref ")[0] for line in shown(node, "proto", "197")) == [
+    assert sorted(line.split(" pref ")[0] for line in shown(node, "proto", "199")) == [
         "2001:db8:1:10::/60 via fe80::a dev eth0 metric 1025",
         "2001:db8:1::/64 dev eth0 metric 1025",
         "2001:db8:2::/64 via 2001:db8:1::5 dev eth0 metric 1025",
@@ -128,13 +128,13 @@ async def test_a_route_of_another_protocol_is_never_touched(switch: Switch) -> N
         "route add 2001:db8:1:30::/60 via fe80::9 dev eth0 metric 1025 proto 198",
         "route add unreachable 2001:db8:1::/56 metric 4096 proto static",
     )
-    before = [line for line in shown(node) if " proto 197 " not in line]
+    before = [line for line in shown(node) if " proto 199 " not in line]
     added = [route, to("2001:db8:1:20::/60"), unreachable(parse_prefix("2001:db8:1::/56"))]
     refused = await change(node, add=added, delete=[to("2001:db8:1:30::/60", parse_address("fe80::9"))])
     assert refused == {added[0]: "exists", added[2]: "exists"}
     assert await ours(node) == {added[1]}
     assert await change(node, delete=added) == {}
-    assert [line for line in shown(node) if " proto 197 " not in line] == before
+    assert [line for line in shown(node) if " proto 199 " not in line] == before
 
 
 async def test_a_link_that_is_down_takes_no_route_and_its_coming_up_is_heard(switch: Switch) -> None:

@@ -48,7 +48,7 @@ MANY = 10_000
 
 def shown(machine: Machine) -> set[str]:
     """Our routes as iproute2 shows them, not read by our own reader."""
-    lines = machine.namespace.run("ip", "-6", "route", "show", "proto", "197").splitlines()
+    lines = machine.namespace.run("ip", "-6", "route", "show", "proto", "199").splitlines()
     return {line.split(" pref ")[0].replace(" dev lo", "").strip() for line in lines}
 
 
@@ -122,7 +122,7 @@ def test_one_that_somebody_deletes_is_back_and_one_that_nobody_gave_goes(machine
         async with running(await log_of(*BEGINNING, GIVEN), tmp_path, subscriber=routes.SUBSCRIBER) as runner:
             await runner.settled.wait()
             machine.namespace.ip(
-                [f"route del {PREFIX} proto 197", "route add 2001:db8:9::/64 dev dnms-home metric 1025 proto 197"]
+                [f"route del {PREFIX} proto 199", "route add 2001:db8:9::/64 dev dnms-home metric 1025 proto 199"]
             )
             await until(lambda: there(machine, *LINK, to(PREFIX, HOP)))
 
