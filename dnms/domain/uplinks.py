@@ -30,6 +30,13 @@ LINK: Final = 64
 JITTER: Final = 2 * MICROSECONDS
 """What was told in seconds and took a while to come is told again as the same instant, more or less."""
 
+LINGER: Final = 60 * MICROSECONDS
+"""For how long a prefix that was cut above is deprecated here before it is lost. Nobody below can be reached by it any
+more; but who loses its address before it has another one cannot even be told that (RFC 9096, 3.4 and 3.5)."""
+
+CUT: Final = "cut"
+"""Why a prefix is no more of which nobody has said anything."""
+
 ENDLESS: Final = (1 << 63) - 1
 """The end of what does not come from above."""
 
@@ -128,9 +135,14 @@ def _happened(uplinks: Uplinks, request: ReportUplink, at: int) -> Iterator[Happ
                 exclude=each.exclude,
             )
     for known in uplinks.values():
-        if known.prefix not in reported:
-            why = "expired" if known.valid_until <= at + JITTER else request.why
+        if known.prefix in reported:
+            continue
+        if known.valid_until <= at + JITTER or request.why != CUT:
+            why = "expired" if known.valid_until <= at + JITTER and request.why == CUT else request.why
             yield UplinkLost(uplink=request.uplink, prefix=known.prefix, why=why)
+        elif not known.deprecated or known.valid_until > at + LINGER:
+            until = min(known.valid_until, at + LINGER)
+            yield UplinkDeprecated(uplink=request.uplink, prefix=known.prefix, valid_until=until, source=known.source)
 
 
 def _source(request: ReportUplink, each: UplinkPrefix) -> Source:

@@ -27,6 +27,7 @@ from dnms.linux.netlink import Netlink
 from dnms.wire import node_events as heard
 from dnms.wire.channel import Closed
 from dnms.wire.errors import Code
+from dnms.wire.messages import PrefixAssociation
 from dnms.wire.node_session import NodeSession
 from dnms.wire.node_state import NodeState, Unconfigured
 
@@ -56,6 +57,7 @@ async def give_back(settings: NodeSettings) -> None:
                     root=settings.root,
                 )
                 kept = _kept(directory, settings.interface)
+                directory.delegate(settings.interface, None)
                 directory.forget(settings.interface)  # or the next start would apply it again
                 _logger.info("given back", interface=settings.interface)
                 if kept is not None and kept.usable:
@@ -128,6 +130,9 @@ class Releasing:
             name=self._name,
             interface=self._machine.interface,
             associations=(),
+            prefixes=tuple(
+                PrefixAssociation(iaid=iaid) for iaid in {each.iaid for each in self._kept.assignment.prefixes}
+            ),
             now=loop.time(),
         )
         pump: Pump[heard.NodeEvent] = Pump(session, connection.reader, connection.writer)

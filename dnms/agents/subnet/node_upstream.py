@@ -73,4 +73,5 @@ def _received(delegated: Delegated, offset: int) -> Received:
     )
     name = f"dnms {delegated.site}/{delegated.subnet}" if delegated.site else "dnms"
     newest = max((each.position for each in delegated.prefixes), default=0)
-    return Received(prefixes=prefixes, source=Source(name=name, log=delegated.log, position=newest))
+    source = Source(name=name, log=delegated.log, position=newest)
+    return Received(prefixes=prefixes, source=source, why="cut" if delegated.site else "released")

@@ -254,13 +254,26 @@ def test_another_prefix_above_renumbers_what_is_below_make_before_break(cut: Cle
     assert block != other
 
 
-def test_what_is_cut_at_once_ends_at_once(cut: Clerk) -> None:
+def test_what_is_cut_above_is_deprecated_for_as_long_as_it_takes_to_have_another(cut: Clerk) -> None:
     cut.ask(above((OLD, 1_000, 2_000)))
     cut.allocate(1)
     cut.ask(wants(1))
     events = cut.ask(above((NEW, 1_000, 2_000)), at=10)
-    assert kinds(events) == [UplinkReceived, UplinkLost, PlanAdopted, PrefixWithdrawn, AddressWithdrawn]
+    assert kinds(events) == [UplinkReceived, UplinkDeprecated, PlanAdopted, PrefixDeprecated, AddressDeprecated]
+    assert {event.valid_until for event in events if isinstance(event, UplinkDeprecated)} == {70 * SECOND}
     assert NEW.covers(given_to(cut.ask(wants(1), at=10)))
+    assert cut.ask(above((NEW, 1_000, 2_000)), at=20) == ()
+    events = cut.ask(above((NEW, 1_000, 2_000)), at=70)
+    assert kinds(events) == [UplinkLost, PlanAdopted, PrefixWithdrawn, AddressWithdrawn]
+
+
+def test_what_was_given_back_ends_at_once(cut: Clerk) -> None:
+    cut.ask(above((OLD, 1_000, 2_000)))
+    cut.allocate(1)
+    cut.ask(wants(1))
+    events = cut.ask(above(why="released"), at=10)
+    assert kinds(events) == [UplinkLost, PlanAdopted, PrefixWithdrawn, AddressWithdrawn]
+    assert cut.refused(wants(1), at=10) == "no-prefix"
 
 
 def test_a_deprecated_prefix_is_given_of_while_there_is_no_other(cut: Clerk) -> None:
