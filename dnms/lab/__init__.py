@@ -15,6 +15,7 @@ SCENARIOS = {
     "basic": "nodes with SLAAC addresses join a subnet and are given managed ones",
     "crash": "a node, a Subnet Agent and the bus are killed in the middle of joins, and started again",
     "cut": "the link between the bus and the Subnet Agents is cut for 20 s, while nodes join and others renew",
+    "delegation": "a prefix of an ISP goes down three levels to containers, is released, and renumbered under pings",
     "disk": "the disk of the bus is full for 20 s, while nodes join",
     "drift": "somebody else changes what nodes were given, again and again, and all of it is put back",
     "duplicate": "strangers on the link use addresses that the hash gives: their nodes find out and get others",

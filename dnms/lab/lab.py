@@ -10,7 +10,7 @@ from rich.console import RenderableType
 
 from dnms.lab.nursery import Nursery
 from dnms.lab.progress import Display
-from dnms.lab.report import Report
+from dnms.lab.report import DelegationReport, Report
 
 
 class LabError(Exception):
@@ -31,7 +31,7 @@ class Lab(msgspec.Struct, frozen=True, kw_only=True):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What a scenario comes to."""
 
-    report: Report
+    report: Report | DelegationReport
     tables: tuple[RenderableType, ...] = ()
     wrong: tuple[str, ...] = ()  # what is not as it should be, for people; a run with any has failed
 

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from dnms.lab.streams import EVERY
+
 
 class Times(msgspec.Struct, frozen=True):
     """Milliseconds; null if not a single node was configured."""
@@ -140,3 +142,29 @@ class DriftReport(Report, frozen=True, kw_only=True):
     def passed(self) -> bool:
         """Whether all went as it should."""
         return super().passed and self.restored > 0
+
+
+class DelegationReport(msgspec.Struct, frozen=True, kw_only=True):
+    """The JSON of the scenario `delegation`, whose network is another one; the keys are an interface."""
+
+    scenario: str
+    levels: int  # that delegate: ISP to border, border to laptop, laptop to VM
+    reachable_both_ways: bool  # each container and the host beyond the ISP
+    routes: int  # that DNMS has set on the three routers
+    routes_left_after_release: int  # towards what the laptop gave back, and on it and below
+    pings: int  # while the ISP changed the prefix
+    lost_pings_at_renumber: int  # while both prefixes could be used
+    lost_pings_at_cut: int  # with the old one cut at once
+    seconds_to_reach: float  # from the ISP's grant to the first answered ping of a container
+    seconds_to_come_back: float  # likewise, from the start of the laptop's agents after a reboot
+    seconds_to_renumber: float  # from what the border was delegated until the last container can use it
+    seconds_lost_at_cut: float  # without an answer
+    events: int
+    views_equal_log: bool
+    seconds: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went as it should."""
+        reached = self.reachable_both_ways and not self.routes_left_after_release
+        return reached and self.lost_pings_at_renumber * EVERY < 1 and self.views_equal_log

@@ -47,6 +47,7 @@ class Streams:
         self._talking: dict[bytes, asyncio.Task[None]] = {}
         self._waiting: dict[tuple[bytes, int], float] = {}  # address and number: when it was asked
         self._asked = self._number = self._connections = 0
+        self.heard: dict[bytes, float] = {}  # address: when it answered first, by the monotonic clock
         self.lost: list[str] = []  # for people
         self.broken: list[str] = []
 
@@ -77,11 +78,12 @@ class Streams:
             finally:
                 await streams._stop(list(streams._sending))
 
-    def begin(self, address: bytes) -> None:
+    def begin(self, address: bytes, *, talk: bool = True) -> None:
         """Ping an address from now on, and talk over a connection to it."""
         self._sending[address] = asyncio.ensure_future(self._ping(address))
-        self._talking[address] = asyncio.ensure_future(self._talk(address))
-        self._connections += 1
+        if talk:
+            self._talking[address] = asyncio.ensure_future(self._talk(address))
+            self._connections += 1
 
     async def end(self, addresses: Sequence[bytes]) -> None:
         """Leave these alone from now on, and see what is still to come."""
@@ -129,7 +131,9 @@ class Streams:
                 what, _, _, identifier, number = _HEAD.unpack_from(data)
                 if (what, identifier) == (_ANSWER[kind], _IDENTIFIER):
                     address = ipaddress.ip_address(peer[0].split("%")[0]).packed
-                    self._waiting.pop((address if kind == 6 else MAPPED + address, number), None)
+                    address = address if kind == 6 else MAPPED + address
+                    self._waiting.pop((address, number), None)
+                    self.heard.setdefault(address, time.monotonic())
 
     async def _talk(self, address: bytes) -> None:
         """Until cancelled, or until the connection is broken."""

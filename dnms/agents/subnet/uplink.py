@@ -79,7 +79,7 @@ class Uplink:
                 uplink=planned.name, prefixes=received.prefixes, source=received.source, why=received.why
             )
             for event in await self._books.decide(report):
-                _logger.info("uplink", event=event.NAME, **_said(event))
+                _logger.info(event.NAME, **_said(event))
         now = self._books.now()
         ends = (each.valid_until for each in self._books.ledger.uplinks.values())
         return min(LOOK, max(RETRY, (min(ends, default=now) - now) / MICROSECONDS)) if received is not None else LOOK
