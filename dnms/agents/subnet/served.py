@@ -387,14 +387,13 @@ class ServedNode:
         requests = [
             AllocateAddress(client=self.client, iaid=each.iaid, family=each.family, group=group) for each in wanted
         ]
-        refused |= await self._delegates.ask(group)
         outcomes = await self._books.decide_all(requests)
         for each, outcome in zip(wanted, outcomes, strict=True):
             if isinstance(outcome, Refused):
                 refused[str(each.family)] = outcome
             elif isinstance(outcome, BaseException):
                 raise outcome
-        return refused
+        return refused | await self._delegates.ask(group)
 
     @property
     def _is_observed(self) -> bool:

@@ -34,7 +34,7 @@ from dnms.events.seen import AppliedItem
 from dnms.wire import agent_events, node_events
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.channel import Closed
-from dnms.wire.messages import Association
+from dnms.wire.messages import Association, PrefixAssociation
 from dnms.wire.node_session import NodeSession
 from dnms.wire.node_state import NodeState
 from tests.virtual_time import VirtualTimeLoop
@@ -232,7 +232,14 @@ def client_id(duid: bytes) -> bytes:
 class Node:
     """Both ends of a session, and a kernel that lets every address be used but those in `taken`."""
 
-    def __init__(self, books: Books, name: str, *, state: NodeState | None = None) -> None:
+    def __init__(
+        self,
+        books: Books,
+        name: str,
+        *,
+        state: NodeState | None = None,
+        prefixes: Iterable[PrefixAssociation] = (),
+    ) -> None:
         self.state = state or NodeState()
         self.books = books
         self.taken: set[bytes] = set()
@@ -250,6 +257,7 @@ class Node:
             name=name,
             interface="eth0",
             associations=(Association(iaid=1, family=6), Association(iaid=1, family=4)),
+            prefixes=prefixes,
             now=0.0,
         )
         self.agent = AgentSession(now=0.0)
