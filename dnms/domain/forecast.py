@@ -10,6 +10,7 @@ from typing import Final
 import msgspec
 
 from dnms.domain import uplinks
+from dnms.domain.adopting import consequences
 from dnms.domain.aggregate import Refused
 from dnms.domain.allocating import fits
 from dnms.domain.leases import Lease
@@ -106,7 +107,7 @@ def foresee(  # all that it depends on
 def _adopt(draft: Ledger, plan: AdoptedPlan, *, at: int) -> tuple[tuple[Lease, ...], tuple[Lease, ...]]:
     """Have the draft follow a plan; the leases that end by it, and those that are drained."""
     plan = uplinks.resolved(uplinks.planned(plan), draft.uplinks)
-    events = tuple(draft.consequences(plan, draft.uplinks, at=at))
+    events = tuple(consequences(draft, plan, draft.uplinks, at=at))
     ended, drained = (
         tuple(draft.leases[event.address] for event in events if isinstance(event, kind))
         for kind in (AddressWithdrawn, AddressDeprecated)

@@ -8,12 +8,10 @@ stands in `allocating`, who has one kept in `holding`.
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping, Set
-from itertools import islice
-from typing import Final
 
 import msgspec
 
-from dnms.domain import allocating, declining, delegating, gateways, holding, leaving, planned, rollouts, uplinks
+from dnms.domain import adopting, allocating, declining, delegating, gateways, holding, leaving, rollouts, uplinks
 from dnms.domain.adopted import Adopted, Place
 from dnms.domain.aggregate import Refused
 from dnms.domain.blocks import Blocks, KeptBlocks, block_of
@@ -65,9 +63,6 @@ from dnms.events.requests import (
 )
 from dnms.kit.clock import MICROSECONDS
 from dnms.kit.overlay import Overlay, overlaid
-
-MAX_CONSEQUENCES: Final = 4_000
-"""Leases that one adoption ends, and reservations that it changes; who adopts asks again until none is left."""
 
 
 class Ledger:
@@ -178,7 +173,7 @@ class Ledger:
             case ExpireAddresses():
                 return tuple(self._expire(request.addresses, at))
             case AdoptPlan():
-                return tuple(self._adopt(request.plan, at))
+                return tuple(adopting.adopt(self, request.plan, at=at))
             case HoldAddress():
                 return tuple(holding.hold(self, request, at=at, entropy=entropy))
             case UnholdAddress():
@@ -202,7 +197,7 @@ class Ledger:
             case ExpirePrefixes():
                 return tuple(delegating.expire(self, request.prefixes, at))
             case ReportUplink():
-                return tuple(uplinks.report(self, request, at=at))
+                return tuple(adopting.report(self, request, at=at))
             case MergeOutage():
                 return tuple(allocating.merge(self, request, at=at, entropy=entropy))
         raise Refused("not-for-ledger", f"a ledger does not decide {request.NAME}")
@@ -253,32 +248,6 @@ class Ledger:
                 horizon=horizon,
             ),
         )
-
-    def _adopt(self, plan: AdoptedPlan, at: int) -> Iterator[Event]:
-        if plan.position < self.plan.position:
-            return  # this ledger has a newer one already
-        if plan.level > LEVEL:
-            raise Refused("level", f"the site is at level {plan.level}; this release knows {LEVEL}: upgrade it")
-        lost = tuple(uplinks.left(self.uplinks, plan))
-        above = {} if lost else self.uplinks
-        wanted = uplinks.resolved(uplinks.planned(plan), above)
-        if plan.position > self.plan.position:
-            yield from rollouts.begin(self, wanted)
-        yield from lost
-        yield from self.settled(wanted, above, at=at)
-
-    def settled(self, plan: AdoptedPlan, above: uplinks.Uplinks, *, at: int) -> Iterator[Event]:
-        """What has to happen for this ledger to decide by a plan, with these uplinks."""
-        wanted = uplinks.resolved(uplinks.planned(plan), above)
-        if wanted != self.plan:
-            yield PlanAdopted(plan=wanted)
-        yield from islice(self.consequences(wanted, above, at=at), MAX_CONSEQUENCES)
-
-    def consequences(self, plan: AdoptedPlan, above: uplinks.Uplinks, *, at: int) -> Iterator[Event]:
-        """What has to happen for leases, delegations and reservations to be as this plan says."""
-        yield from delegating.contradicted(self, plan, above, at=at)
-        yield from leaving.contradicted(self, plan, above, at=at)
-        yield from planned.changes(self, plan)
 
     def _expire(self, addresses: tuple[bytes, ...], at: int) -> Iterator[Event]:
         for address in dict.fromkeys(addresses):

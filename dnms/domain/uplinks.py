@@ -1,4 +1,4 @@
-"""What a router has from above, and the plan of its link with that: a fold of `uplink.*`, and the decision on a report.
+"""What a router has from above, and the plan of its link with that: a fold of `uplink.*`.
 
 A plan says of a link with an uplink that its prefix is the n-th /64 of what comes there, and gives the ranges of its
 pools in ::/64. What a ledger decides by is that plan resolved: so a change above is a change of the plan here, and what
@@ -8,21 +8,16 @@ is given below is drained, or ends, as it does when an operator changes a prefix
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import msgspec
 
-from dnms.domain.aggregate import Refused
 from dnms.domain.plan_delegation import is_relative
 from dnms.events.ip import Prefix
 from dnms.events.plan import AdoptedPlan, Pool
-from dnms.events.recorded import Event
 from dnms.events.requests import ReportUplink, UplinkPrefix
 from dnms.events.uplink import Source, UplinkDeprecated, UplinkLost, UplinkReceived
 from dnms.kit.clock import MICROSECONDS
-
-if TYPE_CHECKING:
-    from dnms.domain.ledger import Ledger
 
 LINK: Final = 64
 """Bits of a link's prefix."""
@@ -99,21 +94,8 @@ def newest(uplinks: Uplinks) -> Above | None:
     return next((each for each in reversed(several) if not each.deprecated), several[-1] if several else None)
 
 
-def report(ledger: Ledger, request: ReportUplink, *, at: int) -> Iterator[Event]:
-    """What became of what is above, and what follows from that for what was given below. Refused."""
-    plan = ledger.plan
-    if plan.uplink is None or plan.uplink.name != request.uplink:
-        raise Refused("not-planned", f"the plan has no uplink {request.uplink!r} for this subnet")
-    happened = tuple(_happened(ledger.uplinks, request, at))
-    after = ledger.uplinks
-    for event in happened:
-        after = evolve(after, event)
-    yield from happened
-    if any(not isinstance(event, UplinkReceived) for event in happened) or resolved(planned(plan), after) != plan:
-        yield from ledger.settled(planned(plan), after, at=at)
-
-
-def _happened(uplinks: Uplinks, request: ReportUplink, at: int) -> Iterator[Happened]:
+def happened(uplinks: Uplinks, request: ReportUplink, *, at: int) -> Iterator[Happened]:
+    """What has become of what is above, by what is reported of that."""
     reported = {each.prefix: each for each in request.prefixes if each.valid_until > at}
     for each in reported.values():
         known = uplinks.get(each.prefix)
