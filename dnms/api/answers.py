@@ -10,6 +10,7 @@ from litestar import Response
 from dnms.domain.forecast import SubnetForecast
 from dnms.domain.plan_difference import PartChange
 from dnms.projections.addresses.queries import AddressRow, NodeAddressRow, RegisteredRow
+from dnms.projections.effects.queries import DeadRow
 from dnms.projections.files import ViewsError
 from dnms.projections.nodes.queries import DriftRow, NodeRow, SessionRow
 from dnms.projections.pools.queries import SiteRow
@@ -159,6 +160,15 @@ class SteeredAnswer(msgspec.Struct, frozen=True, kw_only=True):
     folded: bool  # the views have it
     subnet: str
     events: list[str]
+
+
+class AskedAgainAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """Dead letters that a subscriber is asked to call for again."""
+
+    position: int
+    folded: bool  # the views have it
+    subscriber: str
+    letters: list[DeadRow]
 
 
 class DiffAnswer(msgspec.Struct, frozen=True, kw_only=True):

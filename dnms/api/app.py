@@ -26,6 +26,7 @@ from dnms.api import (
     problems,
     questions,
     rollouts,
+    subscribers,
 )
 from dnms.api.access import bearer
 from dnms.api.freshness import views_at_least
@@ -70,6 +71,7 @@ def create_app(  # all that it asks
             *inventory.HANDLERS,
             *bulk.HANDLERS,
             *rollouts.HANDLERS,
+            *subscribers.HANDLERS,
             *identities.HANDLERS,
             *node_plan.HANDLERS,
             *discovery.HANDLERS,

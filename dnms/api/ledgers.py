@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from dnms.bus.committer import Committer
+from dnms.bus.committer import Committer, WriteOnly
 from dnms.bus.port import Log
 from dnms.bus.reading import learn_forgotten, read
 from dnms.domain import uplinks
@@ -52,6 +52,7 @@ class Ledgers:
         self._random = random
         self._ledgers: dict[str, Committer[Ledger]] = {}
         self._shards: dict[str, Committer[NodeShard]] = {}
+        self._asked: dict[str, Committer[WriteOnly]] = {}
         self._made = asyncio.Event()
         self._waiting: list[Coroutine[Any, Any, None]] = []  # committers that do not run yet
 
@@ -93,6 +94,15 @@ class Ledgers:
         shard = self._shards[subject]
         await shard.catch_up()
         return shard
+
+    async def asked(self, subscriber: str, instance: str) -> Committer[WriteOnly]:
+        """What operators ask of an instance of a subscriber, folded to its end. LogError."""
+        subject = subjects.effect_asked(self._site, subscriber, instance)
+        if subject not in self._asked:
+            self._asked[subject] = self._committer(subject, WriteOnly())
+        asked = self._asked[subject]
+        await asked.catch_up()
+        return asked
 
     async def in_clear(self, client: bytes) -> int:
         """How many events of a client's shard have something personal of it that was never sealed. LogError."""

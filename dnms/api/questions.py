@@ -19,8 +19,6 @@ from dnms.events.ip import format_address, parse_address
 from dnms.kit.clock import SystemClock
 from dnms.projections.addresses import queries as addresses_
 from dnms.projections.addresses.queries import AddressRow
-from dnms.projections.effects import queries as effects_
-from dnms.projections.effects.queries import SubscriberRow
 from dnms.projections.nodes import queries as nodes_
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools import queries as pools_
@@ -238,13 +236,6 @@ async def pool(
         return answers.page(reading, found)
 
 
-@get("/subscribers")
-async def subscribers(views: TheViews, at: At = None, at_sequence: AtSequence = None) -> Response[Page[SubscriberRow]]:
-    """Who acts on the log: what each instance applied last, how long that took, and whether it fails."""
-    async with views.read(moment(at, at_sequence)) as reading:
-        return answers.page(reading, await effects_.subscribers(reading.db))
-
-
 def moment(at: datetime | None, at_sequence: int | None) -> Moment | None:
     """As of when is asked; Invalid if it is both."""
     if at is not None and at_sequence is not None:
@@ -276,4 +267,4 @@ def _address(text: str, path: str) -> bytes:
         raise Invalid(path, str(error)) from None
 
 
-HANDLERS = (site, status, nodes, node, addresses, address, pools, pool, subscribers)
+HANDLERS = (site, status, nodes, node, addresses, address, pools, pool)

@@ -12,7 +12,7 @@ import msgspec
 
 from dnms.cli.histories import Histories
 from dnms.projections.addresses.queries import AddressRow, NodeAddressRow, RegisteredRow
-from dnms.projections.effects.queries import SubscriberRow
+from dnms.projections.effects.queries import DeadRow, SubscriberRow
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import DriftRow, NodeRow, SessionRow
 from dnms.projections.pools.queries import PoolRow
@@ -80,6 +80,10 @@ class Answers(Protocol):
 
     async def subscribers(self) -> list[SubscriberRow]:
         """Every instance of a subscriber that ever wrote to the log."""
+        ...
+
+    async def dead_letters(self, *, subscriber: str | None) -> list[DeadRow]:
+        """The events for which a subscriber calls no more."""
         ...
 
     async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:

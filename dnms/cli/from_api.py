@@ -19,7 +19,7 @@ from dnms.cli.freshness import Doubt, Teller, doubt
 from dnms.cli.histories_from_api import ApiHistories
 from dnms.cli.http import Page
 from dnms.projections.addresses.queries import AddressRow
-from dnms.projections.effects.queries import SubscriberRow
+from dnms.projections.effects.queries import DeadRow, SubscriberRow
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
@@ -86,6 +86,11 @@ class ApiAnswers:
     async def subscribers(self) -> list[SubscriberRow]:
         """Every instance of a subscriber that ever wrote to the log."""
         return (await self._page("/subscribers", Page[SubscriberRow], self._then)).items
+
+    async def dead_letters(self, *, subscriber: str | None) -> list[DeadRow]:
+        """The events for which a subscriber calls no more."""
+        asked = {"subscriber": subscriber, **self._then}
+        return (await self._page("/subscribers/dead", Page[DeadRow], asked)).items
 
     async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:
         """The newest rollout of each subnet that had one."""

@@ -17,7 +17,7 @@ from dnms.events.ip import parse_address
 from dnms.kit.clock import SystemClock
 from dnms.projections.addresses import queries as addresses
 from dnms.projections.effects import queries as effects
-from dnms.projections.effects.queries import SubscriberRow
+from dnms.projections.effects.queries import DeadRow, SubscriberRow
 from dnms.projections.events import queries as events
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes import queries as nodes
@@ -107,6 +107,11 @@ class ViewAnswers:
         """Every instance of a subscriber that ever wrote to the log."""
         async with self._reading() as reading:
             return await effects.subscribers(reading.db)
+
+    async def dead_letters(self, *, subscriber: str | None) -> list[DeadRow]:
+        """The events for which a subscriber calls no more."""
+        async with self._reading() as reading:
+            return await effects.dead_letters(reading.db, subscriber=subscriber)
 
     async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:
         """The newest rollout of each subnet that had one."""

@@ -56,3 +56,8 @@ def effects(site: str, subscriber: str) -> str:
 def effect(site: str, subscriber: str, instance: str) -> str:
     """What one instance of a subscriber did; written by that instance alone."""
     return f"dnms.{site}.effect.{subscriber}.{instance}"
+
+
+def effect_asked(site: str, subscriber: str, instance: str) -> str:
+    """What operators ask of one instance of a subscriber; written by the API."""
+    return f"{effect(site, subscriber, instance)}.asked"

@@ -6,28 +6,21 @@ It is written when the log takes it: what was done is done, and the log being aw
 from __future__ import annotations
 
 import asyncio
-import secrets
 from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import structlog
-
-from dnms.bus.committer import Committer, WriteOnly
-from dnms.bus.port import Doubled, Log, LostRace, Unanswered, Unavailable
-from dnms.domain.aggregate import Fold
-from dnms.events import subjects
-from dnms.events.commit import MAX_EVENTS, Stored
+from dnms.bus.committer import WriteOnly
+from dnms.bus.port import Log
+from dnms.events.commit import MAX_EVENTS
 from dnms.events.effect import MAX_ITEMS, EffectApplied, EffectFailed
+from dnms.subscribers.own_subject import OwnSubject
 from dnms.subscribers.subscriber import Plan
 
-PAUSE = 1.0  # seconds between two attempts to write
 MAX_WAITING = 1_000  # events that wait for the log; of more, the oldest are not written
 MAX_TEXT = 1_000  # characters of what went wrong
 
 Effect = EffectApplied | EffectFailed
-
-_logger = structlog.get_logger(__name__)
 
 
 class Effects:
@@ -36,34 +29,14 @@ class Effects:
     def __init__(self, log: Log, subscriber: str, instance: str, *, site: str, now: Callable[[], int]) -> None:
         """`now`: microseconds since 1970-01-01 UTC."""
         self._now = now
-        self._name = f"{subscriber}/{instance}"
-        self._committer = Committer(
-            log,
-            subjects.effect(site, subscriber, instance),
-            Fold(WriteOnly()),
-            actor=f"subscriber/{self._name}",
-            now=now,
-            random=secrets.token_bytes,
-            foreign=self._foreign,
-        )
+        self._own = OwnSubject(log, subscriber, instance, site=site, state=WriteOnly(), now=now)
         self._waiting: deque[Effect] = deque(maxlen=MAX_WAITING)
         self._noted = asyncio.Event()
         self._failing = ""  # the stable word of what was written last that failed
 
     async def run(self) -> None:
         """Write what is noted, until cancelled. LogError, for what cannot be mended: Doubled among others."""
-        while True:
-            try:
-                await self._committer.catch_up()
-                break
-            except (Unavailable, Unanswered):
-                await asyncio.sleep(PAUSE)
-        writing = asyncio.create_task(self._write())
-        try:
-            await self._committer.run()
-        finally:
-            writing.cancel()
-            await asyncio.wait((writing,))
+        await self._own.run(self._write)
 
     def applied(self, position: int, plan: Plan[Any], *, since: int) -> None:
         """The world is as wanted; `since`: when the log had the first commit that made that necessary, 0: none did."""
@@ -96,19 +69,7 @@ class Effects:
             self._noted.clear()
             while self._waiting:
                 events = tuple(self._waiting)[:MAX_EVENTS]
-                try:
-                    await self._committer.observe(events)
-                except (Unavailable, Unanswered, LostRace) as error:
-                    _logger.debug("what was done is not recorded yet", why=error.why)
-                    await asyncio.sleep(PAUSE)
-                    continue
+                await self._own.store(events)
                 for event in events:
                     if self._waiting and self._waiting[0] is event:
                         self._waiting.popleft()
-
-    def _foreign(self, stored: Stored) -> None:
-        if self._committer.has_written:
-            raise Doubled(
-                f"another subscriber {self._name} writes to the log (position {stored.sequence}): "
-                "give one of the two another --instance"
-            )

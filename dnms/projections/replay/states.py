@@ -20,7 +20,7 @@ from dnms.events import subjects
 from dnms.events.address import HashMoved
 from dnms.events.codec import EVENTS
 from dnms.events.commit import Stored
-from dnms.events.effect import EffectApplied, EffectFailed
+from dnms.events.effect import EffectApplied, EffectCalled, EffectDelayed, EffectFailed
 from dnms.events.ip import family, format_address
 from dnms.events.plan import (
     AdoptedPlan,
@@ -152,6 +152,10 @@ class States:
                 self._effects[who] = event.position, ""
             case EffectFailed():
                 self._effects[who] = self._effects.get(who, (0, ""))[0], event.why
+            case EffectDelayed():
+                self._effects[who] = self._effects.get(who, (0, ""))[0], event.why
+            case EffectCalled():
+                self._effects[who] = event.position, self._effects.get(who, (0, ""))[1] if event.delayed else ""
 
     def _see(self, event: Event, agent: str) -> None:
         client = getattr(event, "client", None)

@@ -26,7 +26,10 @@ def local(name: str) -> Local:
     return found
 
 
-CASES = [(subscriber, example) for subscriber in SUBSCRIBERS for example in examples(subscriber.name)]
+STATES: tuple[Subscriber[Any, Any], ...] = tuple(each for each in SUBSCRIBERS if isinstance(each, Subscriber))
+"""Those that keep a state of the world."""
+
+CASES = [(subscriber, example) for subscriber in STATES for example in examples(subscriber.name)]
 IDS = [f"{subscriber.name}: {example.title}" for subscriber, example in CASES]
 
 

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from dnms.bus.reading import decode
-from dnms.subscribers import SUBSCRIBERS
 from dnms.subscribers.subscriber import Example, Plan, Subscriber
-from tests.contracts.subscribers.logs import CASES, IDS, examples, local
+from tests.contracts.subscribers.logs import CASES, IDS, STATES, examples, local
 from tests.netns.subscribers.conftest import Machine, looks, run_once, running
 from tests.netns.subscribers.logs import filled, memory_log
 
@@ -84,7 +83,7 @@ FOREIGN: dict[str, tuple[Callable[[Machine], None], Callable[[Machine], Any]]] =
 
 
 def test_every_subscriber_is_tried_among_what_others_have() -> None:
-    assert FOREIGN.keys() == {subscriber.name for subscriber in SUBSCRIBERS}
+    assert FOREIGN.keys() == {subscriber.name for subscriber in STATES}
 
 
 @pytest.mark.parametrize(("subscriber", "example"), CASES, ids=IDS)
@@ -113,7 +112,7 @@ def test_the_world_becomes_what_the_log_says_in_one_step(
     assert foreign(machine) == before
 
 
-@pytest.mark.parametrize("subscriber", SUBSCRIBERS, ids=lambda subscriber: subscriber.name)
+@pytest.mark.parametrize("subscriber", STATES, ids=lambda subscriber: subscriber.name)
 def test_applying_twice_is_applying_once(machine: Machine, tmp_path: Path, subscriber: Subscriber[Any, Any]) -> None:
     async def work() -> None:
         world = subscriber.world(local(subscriber.name))
@@ -130,7 +129,7 @@ def test_applying_twice_is_applying_once(machine: Machine, tmp_path: Path, subsc
     machine.run(work)
 
 
-@pytest.mark.parametrize("subscriber", SUBSCRIBERS, ids=lambda subscriber: subscriber.name)
+@pytest.mark.parametrize("subscriber", STATES, ids=lambda subscriber: subscriber.name)
 def test_every_change_of_the_log_comes_into_the_world(
     machine: Machine, tmp_path: Path, subscriber: Subscriber[Any, Any]
 ) -> None:
@@ -153,7 +152,7 @@ def test_every_change_of_the_log_comes_into_the_world(
     machine.run(work)
 
 
-@pytest.mark.parametrize("subscriber", SUBSCRIBERS, ids=lambda subscriber: subscriber.name)
+@pytest.mark.parametrize("subscriber", STATES, ids=lambda subscriber: subscriber.name)
 def test_one_that_is_stopped_in_the_middle_of_an_apply_ends_equal_to_the_log_the_next_time(
     machine: Machine, tmp_path: Path, subscriber: Subscriber[Any, Any]
 ) -> None:
