@@ -53,6 +53,11 @@ class Effects:
         )
         self._failing = ""
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last that was said is that it failed."""
+        return bool(self._failing)
+
     def failed(self, position: int, why: str, text: str) -> None:
         """The world could not be made so; of the same in a row the first is written."""
         if why != self._failing:

@@ -27,6 +27,9 @@ from dnms.subscribers.subscriber import Folding
 
 PAUSE = 1.0  # seconds between two attempts to reach the log
 
+DECIDED = frozenset({"plan", "node", "ledger"})
+"""Families of subjects on which something is decided; what agents and subscribers only say is on others."""
+
 T = TypeVar("T")
 
 _logger = structlog.get_logger(__name__)
@@ -46,6 +49,8 @@ class Following(Generic[T]):
         self._acted = state.read()
         self.since = 0
         """When the log stored the first commit since the last look by which something else is wanted; 0: none."""
+        self.decided = 0
+        """Sequence of the newest commit by which anything was decided, whether anything else is wanted by it or not."""
         self.complete = False
         """Whether the fold has reached the end of the log as read at the start. Past a gap it never comes."""
         self.position = Position(log.log_id)
@@ -117,6 +122,8 @@ class Following(Generic[T]):
         if acted is not None and stored.sequence == acted.sequence and commit.hex() != acted.commit:
             raise self._forked(f"{commit.hex()} is at {stored.sequence} now, and {acted.commit} was there")
         matters = self._folding.take(stored)
+        if stored.subject.split(".", 3)[2] in DECIDED:
+            self.decided = stored.sequence
         if matters and not self.since:
             self.since = stored.stored_at
         self.position = Position(self.position.log_id, stored.sequence, commit)

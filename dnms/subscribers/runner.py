@@ -74,6 +74,7 @@ class Runner(Generic[T, A]):
         self._period = period
         self._first_pause = first_pause
         self._changed = asyncio.Event()
+        self._told = 0  # the position that the log was told last
         self._said: dict[str, object] = {}  # what was logged last, by what it is about
         self._logger = structlog.get_logger(__name__).bind(subscriber=subscriber.name)
         self.counts = Counts()
@@ -162,7 +163,7 @@ class Runner(Generic[T, A]):
     async def _compare(
         self, following: Following[T], wanted: frozenset[T] | None, position: int, *, since: int
     ) -> None:
-        complete = following.complete
+        complete, decided = following.complete, following.decided
         if wanted is None:
             await self._keep_all(complete=complete)
         else:
@@ -178,9 +179,14 @@ class Runner(Generic[T, A]):
                 self.counts.added += len(plan.add)
                 self.counts.dropped += len(plan.drop)
                 self._logger.info("applied", added=len(plan.add), dropped=len(plan.drop), position=position)
-            # Also that nothing had to be done, where something else was wanted.
-            if self._effects is not None and not why and (plan.add or plan.drop or since):
-                self._effects.applied(position, plan, since=since if self.settled.is_set() else 0)
+            # Also that nothing had to be done: at once where something else was wanted, and by the timer where anything
+            # was decided, since others wait for the position.
+            effects = self._effects
+            if effects is None or why:
+                return
+            if plan.add or plan.drop or since or effects.is_failing or (complete and decided > self._told):
+                effects.applied(position, plan, since=since if self.settled.is_set() else 0)
+                self._told = position
 
     async def _keep_all(self, *, complete: bool) -> None:
         """Nothing is known of what is wanted."""

@@ -18,6 +18,7 @@ from dnms.events.commit import Stored
 from dnms.events.effect import MAX_ITEMS, EffectApplied, EffectFailed
 from dnms.events.node import NodeArrived
 from dnms.events.recorded import Event
+from dnms.events.seen import SessionOpened
 from dnms.projections.example import ALICE, SITE, happened
 from dnms.subscribers.effects import Effects
 from dnms.subscribers.runner import Runner
@@ -138,6 +139,22 @@ async def test_where_nothing_has_to_be_done_that_is_told_once(log: Frail, tmp_pa
         assert written(log) == [EffectApplied(position=1)]
 
 
+async def test_a_position_that_others_wait_for_is_told_also_where_nothing_else_is_wanted(
+    log: Frail, tmp_path: Path
+) -> None:
+    await write(log, arrived("lan"))
+    async with running(log, Shelf(), tmp_path) as runner:
+        await until(lambda: len(written(log)) == 1)
+        await write(log, arrived("lan"), happened("seen.lan.east", 10, SessionOpened(client=ALICE, peer=bytes(16))))
+        end = len(log.records)
+        await until(lambda: len(written(log)) == 2)
+        assert written(log)[1] == EffectApplied(position=end)
+        looked = runner.counts.looked
+        await write(log, happened("seen.lan.east", 10, SessionOpened(client=ALICE, peer=bytes(16))))
+        await until(lambda: runner.counts.looked > looked + 5)
+        assert len(written(log)) == 2  # by what is only seen nobody's position is asked for
+
+
 async def test_a_failure_is_told_once_and_so_is_its_end(log: Frail, tmp_path: Path) -> None:
     shelf = Shelf()
     shelf.broken = "denied"
@@ -150,6 +167,20 @@ async def test_a_failure_is_told_once_and_so_is_its_end(log: Frail, tmp_path: Pa
     assert failed == EffectFailed(position=1, why="denied", text="the test broke it")
     assert isinstance(applied, EffectApplied)
     assert applied.added == ("lan",)
+
+
+async def test_a_failure_ends_also_where_nothing_else_was_wanted_meanwhile(log: Frail, tmp_path: Path) -> None:
+    shelf = Shelf()
+    await write(log, arrived("lan"))
+    async with running(log, shelf, tmp_path):
+        await until(lambda: len(written(log)) == 1)
+        shelf.broken = "denied"
+        shelf.there = {"strange"}
+        await until(lambda: len(written(log)) == 2)
+        shelf.there = {"lan"}
+        shelf.broken = ""
+        await until(lambda: len(written(log)) == 3)
+    assert [type(event) for event in written(log)] == [EffectApplied, EffectFailed, EffectApplied]
 
 
 async def test_a_log_that_is_away_holds_nothing_up_and_hears_of_it_later(log: Frail, tmp_path: Path) -> None:
