@@ -134,7 +134,7 @@ def test_agents_have_entry_points_of_their_own(name: str, capsys: pytest.Capture
         ("event list --limit 1001", "--limit"),
         ("lab run nothing", "basic"),
         ("lab run basic --nodes many", "--nodes"),
-        ("subscriber run firewal", "there is no subscriber 'firewal'; expected one of firewall, exec, webhook"),
+        ("subscriber run firewal", "there is no subscriber 'firewal'; expected one of firewall, routes, exec, webhook"),
         ("serve --listen 61080", "expected HOST:PORT"),
         ("plan apply /nonexistent/plan.toml", "cannot read /nonexistent/plan.toml: No such file or directory"),
         ("node show ''", "expected the name of a node"),
