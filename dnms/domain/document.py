@@ -9,16 +9,18 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from dnms.domain import delegation_table, rollout_table
+from dnms.domain import delegation_table, rollout_table, rule_table
 from dnms.domain.delegation_table import AdvertiseTable, DelegationTable, UplinkTable
 from dnms.domain.identity import INTERFACE
 from dnms.domain.policy import PolicyTable, choice_of, table_of
 from dnms.domain.rollout_table import RolloutTable
+from dnms.domain.rule_table import RuleError, RuleTable
 from dnms.domain.written import AddressText, PrefixText, RangeText, Table
 from dnms.events.configuration import AssignedRoute
 from dnms.events.ip import Prefix, format_address
 from dnms.events.plan import Downlink, Group, Name, PolicyChoice, Pool, Realm, Reservation, Seconds, Stateless, Subnet
 from dnms.events.requests import ApplyPlan
+from dnms.events.rule import Rule
 
 _CLIENT = re.compile(r"[0-9a-f]{32}")
 
@@ -147,6 +149,7 @@ class _Document(Table, kw_only=True):
     reservation: list[_Reservation] = []
     uplink: list[UplinkTable] = []
     delegation: list[DelegationTable] = []
+    rule: list[RuleTable] = []
 
 
 def from_toml(text: str) -> ApplyPlan:
@@ -208,6 +211,7 @@ def from_builtins(document: Any, *, client_of: Callable[[str], bytes] = client_i
         ),
         uplinks=tuple(map(delegation_table.uplink_of, parsed.uplink)),
         delegations=tuple(map(delegation_table.delegation_of, parsed.delegation)),
+        rules=tuple(_rule(each, f"$.rule[{index}]") for index, each in enumerate(parsed.rule)),
     )
 
 
@@ -282,6 +286,7 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
         ],
         "uplink": list(map(delegation_table.uplink_table, plan.uplinks)),
         "delegation": list(map(delegation_table.delegation_table, plan.delegations)),
+        "rule": list(map(rule_table.table_of, plan.rules)),
     }
 
 
@@ -374,6 +379,13 @@ def _subnet(subnet: _Subnet, place: str) -> Subnet:
     )
 
 
+def _rule(table: RuleTable, place: str) -> Rule:
+    try:
+        return rule_table.rule_of(table)
+    except RuleError as error:
+        raise DocumentError(f"{error} - at `{place}.{error.field}`") from error
+
+
 def _reservation(
     each: _Reservation, place: str, subnets: list[_Subnet], client_of: Callable[[str], bytes]
 ) -> Reservation:
@@ -426,6 +438,7 @@ _TABLES: dict[str, type[Table]] = {
     "subnet.advertise": AdvertiseTable,
     "uplink": UplinkTable,
     "delegation": DelegationTable,
+    "rule": RuleTable,
 }
 """By the words of a place."""
 
@@ -436,7 +449,7 @@ def _explained(text: str) -> str:
     place = place.removesuffix("`") or "$"
     words = re.findall(r"\.(\w+)", place)
     if "unknown field" in what and (table := _TABLES.get(".".join(words))):
-        what += f"; known are {', '.join(table.__struct_fields__)}"
+        what += f"; known are {', '.join(table.__struct_encode_fields__)}"
     elif what == "Object missing required field `site`":
         what = 'Expected a [site] table with the name of the site, such as name = "home"'
     elif what.startswith("Expected `str` matching regex"):

@@ -20,6 +20,7 @@ from dnms.events.plan import (
     SubnetDefined,
 )
 from dnms.events.recorded import Event
+from dnms.events.rule import RuleDefined
 
 
 def folded(replay: Replay) -> Iterator[tuple[str, Event]]:
@@ -47,6 +48,7 @@ def _plan(plan: PlanState) -> Iterator[Event]:
     yield from (SubnetDefined(subnet=each) for each in plan.subnets.values())
     yield from (PoolDefined(pool=each) for each in plan.pools.values())
     yield from (ReservationDefined(reservation=each) for each in plan.reservations.values())
+    yield from (RuleDefined(rule=each) for each in plan.rules.values())
 
 
 def _nodes(shard: NodeShard) -> Iterator[Event]:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
-from dnms.domain import plan_delegation, plan_problems
+from dnms.domain import plan_delegation, plan_problems, rule_table
 from dnms.domain.aggregate import Refused
 from dnms.domain.document import LEVEL
 from dnms.domain.reserved import RESERVED_GROUPS
@@ -41,6 +41,7 @@ from dnms.events.plan import (
 )
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import ApplyPlan
+from dnms.events.rule import Rule, RuleDefined, RuleWithdrawn
 from dnms.kit.overlay import Overlay
 
 _DEFINED: dict[type[Event], str] = {
@@ -50,6 +51,7 @@ _DEFINED: dict[type[Event], str] = {
     PoolDefined: "pool",
     UplinkDefined: "uplink",
     DelegationDefined: "delegation",
+    RuleDefined: "rule",
 }
 """The field of each that has the part; the parts are in a mapping of that name and an `s`."""
 
@@ -60,9 +62,10 @@ _WITHDRAWN: dict[type[Event], str] = {
     PoolWithdrawn: "pool",
     UplinkWithdrawn: "uplink",
     DelegationWithdrawn: "delegation",
+    RuleWithdrawn: "rule",
 }
 
-Named = TypeVar("Named", Realm, Group, Subnet, Pool, Uplink, Delegation)
+Named = TypeVar("Named", Realm, Group, Subnet, Pool, Uplink, Delegation, Rule)
 
 
 class PlanState:
@@ -83,6 +86,7 @@ class PlanState:
         self.reservations: MutableMapping[tuple[str, bytes], Reservation] = {}  # by subnet and address
         self.uplinks: MutableMapping[str, Uplink] = {}
         self.delegations: MutableMapping[str, Delegation] = {}
+        self.rules: MutableMapping[str, Rule] = {}
 
     @property
     def plan_position(self) -> int:
@@ -98,6 +102,7 @@ class PlanState:
         draft.subnets, draft.pools = Overlay(self.subnets), Overlay(self.pools)
         draft.reservations = Overlay(self.reservations)
         draft.uplinks, draft.delegations = Overlay(self.uplinks), Overlay(self.delegations)
+        draft.rules = Overlay(self.rules)
         return draft
 
     def entropy(self, request: Request) -> int:
@@ -129,6 +134,7 @@ class PlanState:
             for subnet, address in self.reservations
             if (subnet, address) not in reserved
         ]
+        events += [RuleWithdrawn(name=name) for name in _gone(self.rules, request.rules)]
         events += [DelegationWithdrawn(name=name) for name in _gone(self.delegations, request.delegations)]
         events += [PoolWithdrawn(name=name) for name in _gone(self.pools, request.pools)]
         events += [SubnetWithdrawn(name=name) for name in _gone(self.subnets, request.subnets)]
@@ -141,6 +147,7 @@ class PlanState:
         events += [SubnetDefined(subnet=subnet) for subnet in _new(self.subnets, request.subnets)]
         events += [PoolDefined(pool=pool) for pool in _new(self.pools, request.pools)]
         events += [DelegationDefined(delegation=each) for each in _new(self.delegations, request.delegations)]
+        events += [RuleDefined(rule=rule) for rule in _new(self.rules, request.rules)]
         events += [
             ReservationDefined(reservation=each) for key, each in reserved.items() if self.reservations.get(key) != each
         ]
@@ -175,6 +182,7 @@ class PlanState:
         self.reservations = {(each.subnet, each.address): each for each in document.reservations}
         self.uplinks = {each.name: each for each in document.uplinks}
         self.delegations = {each.name: each for each in document.delegations}
+        self.rules = {each.name: each for each in document.rules}
 
     def document(self) -> ApplyPlan:
         """The request that would lead to this plan."""
@@ -189,6 +197,7 @@ class PlanState:
             strict=self.strict,
             uplinks=tuple(self.uplinks.values()),
             delegations=tuple(self.delegations.values()),
+            rules=tuple(self.rules.values()),
         )
 
     def for_subnet(self, name: str) -> AdoptedPlan:
@@ -215,7 +224,7 @@ class PlanState:
             yield f"$.site.name: the site is {named!r}; a plan cannot rename it to {request.site!r}"
         if not self.level <= request.level <= LEVEL:
             yield f"$.site.level: expected {self.level or 1} to {LEVEL}, which this release knows"
-        for table in ("realm", "group", "subnet", "pool", "uplink", "delegation"):
+        for table in ("realm", "group", "subnet", "pool", "uplink", "delegation", "rule"):
             names: set[str] = set()
             for index, entry in enumerate(getattr(request, f"{table}s")):
                 if entry.name in names:
@@ -223,6 +232,7 @@ class PlanState:
                 names.add(entry.name)
         yield from plan_problems.problems(request)
         yield from plan_delegation.problems(request)
+        yield from rule_table.problems(request)
 
     def _numbered(self, groups: tuple[Group, ...], entropy: bytes) -> tuple[Group, ...]:
         """Every group with its number: the one that is set, else the one that it has, else one that is drawn."""

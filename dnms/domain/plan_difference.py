@@ -10,7 +10,7 @@ import msgspec
 from dnms.domain.document import to_builtins
 from dnms.events.requests import ApplyPlan
 
-PARTS = ("realm", "group", "uplink", "subnet", "pool", "delegation", "reservation")
+PARTS = ("realm", "group", "uplink", "subnet", "pool", "delegation", "reservation", "rule")
 
 
 class PartChange(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,6 +22,7 @@ from dnms.events.plan import (
 )
 from dnms.events.recorded import Part, Personal, Request, share_defaults
 from dnms.events.rollout import Clients, Failed
+from dnms.events.rule import Rule
 from dnms.events.uplink import Source
 
 MAX_EXPIRIES = 1_000  # in one request; a commit stays far under 5 000 events
@@ -42,6 +43,7 @@ class ApplyPlan(Request, frozen=True, kw_only=True, omit_defaults=True):
     reservations: tuple[Reservation, ...] = ()
     uplinks: tuple[Uplink, ...] = ()
     delegations: tuple[Delegation, ...] = ()
+    rules: tuple[Rule, ...] = ()
     based_on: int | None = None  # position of the plan that it was compared with; None: whatever the plan is now
 
 

@@ -17,6 +17,7 @@ from dnms.events.plan import (
     SubnetWithdrawn,
 )
 from dnms.events.recorded import Event
+from dnms.events.rule import RuleDefined, RuleWithdrawn
 
 ABOUT = frozenset(
     {
@@ -28,13 +29,15 @@ ABOUT = frozenset(
         GroupWithdrawn,
         ReservationDefined,
         ReservationWithdrawn,
+        RuleDefined,
+        RuleWithdrawn,
     }
 )
 """Types of the events that are about a part of the plan: few of those in a log are."""
 
 SCHEMA = """
 CREATE TABLE event_part (         -- what the plan's events are about; a part that holds no addresses has no range
-    part TEXT NOT NULL,           -- subnet/NAME, pool/NAME, group/NAME, reservation/SUBNET/ADDRESS
+    part TEXT NOT NULL,           -- subnet/NAME, pool/NAME, group/NAME, rule/NAME, reservation/SUBNET/ADDRESS
     position INTEGER NOT NULL,
     number INTEGER NOT NULL,      -- of its ranges
     subnet TEXT NOT NULL,
@@ -67,13 +70,15 @@ class Parts:
                 self._define(f"pool/{pool.name}", (pool.subnet, [(pool.first, pool.last)]), position)
             case GroupDefined(group=group):
                 self._define(f"group/{group.name}", ("", _ranges(group.ranges)), position)
+            case RuleDefined(rule=rule):
+                self._define(f"rule/{rule.name}", ("", []), position)
             case ReservationDefined(reservation=one):
                 part = f"reservation/{one.subnet}/{format_address(one.address)}"
                 self._define(part, (one.subnet, [(one.address, one.address)]), position)
             case ReservationWithdrawn():
                 part = f"reservation/{event.subnet}/{format_address(event.address)}"
                 self._define(part, (event.subnet, [(event.address, event.address)]), position)
-            case SubnetWithdrawn() | PoolWithdrawn() | GroupWithdrawn():
+            case SubnetWithdrawn() | PoolWithdrawn() | GroupWithdrawn() | RuleWithdrawn():
                 part = f"{event.NAME.partition('.')[0]}/{event.name}"
                 self._define(part, self._defined.get(part) or self._load(part), position)
             case _:

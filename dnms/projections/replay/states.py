@@ -37,6 +37,7 @@ from dnms.events.plan import (
     Uplink,
 )
 from dnms.events.recorded import Event
+from dnms.events.rule import Rule
 from dnms.events.seen import (
     ConfigurationApplied,
     ConfigurationChanged,
@@ -68,6 +69,7 @@ PARTS: Final[dict[str, frozenset[str]]] = {
     "reservation": frozenset(Reservation.__struct_fields__),
     "uplink": frozenset(Uplink.__struct_fields__),
     "delegation": frozenset(Delegation.__struct_fields__),
+    "rule": frozenset(Rule.__struct_fields__),
 }
 """Every part, with what it has."""
 
@@ -303,6 +305,7 @@ def _of_plan(plan: PlanState, event: Event) -> Parts:
         "pool": plan.pools,
         "uplink": plan.uplinks,
         "delegation": plan.delegations,
+        "rule": plan.rules,
     }
     if part not in tables:
         return {}

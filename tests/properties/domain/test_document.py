@@ -22,6 +22,13 @@ dns = []
 search = ["example"]
 ntp = ["2001:db8::123"]
 mtu = 1400
+[[rule]]
+name = "calls"
+direction = "ingress"
+from = ["subnet:office", "2001:db8:f::/48"]
+to = "group:voip"
+protocol = "udp"
+ports = ["5060"]
 """
 words = st.sampled_from(["site", "subnet", "pool", "group", "realm", "name", "range", "prefixes", "number", "valid"])
 values: st.SearchStrategy[Any] = st.recursive(
@@ -60,7 +67,7 @@ def test_any_value(document: Any) -> None:
 def test_a_good_plan_with_one_value_replaced(data: st.DataObject) -> None:
     document = to_builtins(from_toml(PLAN + OF_GROUP))
     of_subnet = {"subnet.group": document["subnet"][0]["group"]}
-    table = data.draw(st.sampled_from(["site", "group", "subnet", "pool", *of_subnet]))
+    table = data.draw(st.sampled_from(["site", "group", "subnet", "pool", "rule", *of_subnet]))
     entry = document[table] if table == "site" else data.draw(st.sampled_from((document | of_subnet)[table]))
     entry[data.draw(st.sampled_from(sorted(entry)))] = data.draw(values)
     taken(document)

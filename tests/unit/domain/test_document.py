@@ -17,7 +17,7 @@ SUBNET = SITE + '[[subnet]]\nname = "lan"\nprefixes = ["2001:db8::/64"]\n'
         ("", 'Expected a [site] table with the name of the site, such as name = "home" - at `$`'),
         (
             "colour = 1",
-            "unknown field `colour`; known are site, realm, group, subnet, pool, reservation, uplink, delegation"
+            "unknown field `colour`; known are site, realm, group, subnet, pool, reservation, uplink, delegation, rule"
             " - at `$`",
         ),
         (SITE + "colour = 1", "unknown field `colour`; known are name, level, strict - at `$.site`"),

@@ -11,7 +11,7 @@ from dnms.bus.append import append
 from dnms.bus.memory import MemoryLog
 from dnms.domain.document import from_toml
 from dnms.domain.plan import PlanState
-from dnms.events import address, codec, effect, gateway, node, plan, prefix, rollout, seen, uplink
+from dnms.events import address, codec, effect, gateway, node, plan, prefix, rollout, rule, seen, uplink
 from dnms.events.address import (
     AddressAllocated,
     AddressBlocked,
@@ -396,6 +396,7 @@ FAMILIES = {
     rollout: "ledger.lan",
     prefix: "ledger.lan",
     uplink: "ledger.lan",
+    rule: "plan",
     seen: "seen.lan.east",
     effect: "effect.firewall.gate",
 }
