@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from pathlib import Path
 from types import TracebackType
+from typing import NoReturn
 
 import msgspec
 
@@ -120,6 +121,10 @@ class LoopbackLink:
     def advertisements(self, heard: Heard) -> LoopbackDiscovery:
         """There are no routers here."""
         return self.discovery(lambda data, peer, hops: None)
+
+    def advertiser(self, solicited: Callable[[], None]) -> NoReturn:
+        """Nor hosts."""
+        raise NotImplementedError
 
 
 class Times(msgspec.Struct):

@@ -1,16 +1,23 @@
-"""Router Advertisements (RFC 4861, 4.2) as they come from a link: anybody on it can send them."""
+"""Router Advertisements and Solicitations (RFC 4861, 4.1 and 4.2), as bytes and as values.
+
+What comes from a link anybody on it can have sent.
+"""
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import TypeVar
 
 import msgspec
 
 from dnms.events.ip import Prefix, prefix_of
+from dnms.wire.dhcp6.values import write_names
 from dnms.wire.errors import Code, PeerError
 
-ADVERTISEMENT = 134
-"""ICMPv6 type of a Router Advertisement."""
+SOLICITATION, ADVERTISEMENT = 133, 134
+"""ICMPv6 types of a Router Solicitation and of a Router Advertisement."""
 
 HOPS = 255
 """The hop limit of what has not crossed a router; anything else is not believed (RFC 4861, 6.1.2)."""
@@ -27,6 +34,9 @@ _MANAGED, _OTHER, _PREFERENCE = 0x80, 0x40, 0x18
 _ON_LINK, _AUTONOMOUS, _DELEGATED = 0x80, 0x40, 0x10
 _PREF64_LENGTHS = (96, 64, 56, 48, 40, 32)  # by their code (RFC 8781, 4)
 _LABEL, _NAME = 63, 253  # bytes at most (RFC 1035, 2.3.4)
+
+
+T = TypeVar("T")
 
 
 class PrefixInformation(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +103,67 @@ def router_advertisement(packet: bytes) -> RouterAdvertisement:
         search=tuple(each for option in found.get(_DNSSL, ()) for each in _domains(option)),
         pref64=tuple(each for option in found.get(_PREF64, ()) for each in _nat64(option)),
     )
+
+
+def check_solicitation(packet: bytes, *, nameless: bool) -> None:
+    """See that an ICMPv6 packet is a Router Solicitation (RFC 4861, 6.1.1). PeerError `malformed` otherwise.
+
+    `nameless`: it came from `::`. Its hop limit is the caller's to see.
+    """
+    if len(packet) < 8 or (packet[0], packet[1]) != (SOLICITATION, 0):
+        raise PeerError(Code.MALFORMED, "not a Router Solicitation")
+    if any(option[0] == _LINK_LAYER for option in _options(packet[8:])) and nameless:
+        raise PeerError(Code.MALFORMED, "a Router Solicitation of nobody, with a hardware address")
+
+
+def encode_advertisement(said: RouterAdvertisement) -> bytes:
+    """The ICMPv6 packet; its checksum is 0, which the kernel fills in. ValueError for what cannot be said."""
+    flags = (_MANAGED if said.managed else 0) | (_OTHER if said.other else 0) | _write_preference(said.preference)
+    fixed = _FIXED.pack(ADVERTISEMENT, 0, 0, said.hop_limit, flags, said.lifetime, 0, 0)
+    return fixed + b"".join(_written(said))
+
+
+def _written(said: RouterAdvertisement) -> Iterator[bytes]:
+    if said.hardware:
+        yield _option(_LINK_LAYER, said.hardware)
+    if said.mtu:
+        yield _option(_MTU, struct.pack("!2xI", said.mtu))
+    for each in said.prefixes:
+        bits = (_ON_LINK, each.on_link), (_AUTONOMOUS, each.autonomous), (_DELEGATED, each.delegated)
+        flags = sum(flag for flag, is_set in bits if is_set)
+        network = each.prefix.network
+        yield _PREFIX.pack(_PREFIX_INFORMATION, 4, each.prefix.length, flags, each.valid, each.preferred, 0, network)
+    for route in said.routes:
+        network = route.prefix.network[: 8 * ((route.prefix.length + 63) // 64)]
+        flags = _write_preference(route.preference)
+        yield _option(_ROUTE, struct.pack("!BBI", route.prefix.length, flags, route.lifetime) + network)
+    for lifetime, servers in _by_lifetime(said.dns):
+        yield _option(_RDNSS, struct.pack("!2xI", lifetime) + b"".join(servers))
+    for lifetime, names in _by_lifetime(said.search):
+        yield _option(_DNSSL, struct.pack("!2xI", lifetime) + write_names(names))
+    for prefix, lifetime in said.pref64:
+        scaled = lifetime & ~7 | _PREF64_LENGTHS.index(prefix.length)
+        yield _option(_PREF64, struct.pack("!H", scaled) + prefix.network[:12])
+
+
+def _option(kind: int, value: bytes) -> bytes:
+    """With its length in units of 8 bytes. ValueError if it is over 255 of them."""
+    units = (2 + len(value) + 7) // 8
+    if units > 255:
+        raise ValueError(
+            f"option {kind} of a Router Advertisement takes {8 * units} bytes, and at most 2040 can be said"
+        )
+    return (bytes([kind, units]) + value).ljust(8 * units, b"\0")
+
+
+def _by_lifetime(several: Iterable[tuple[T, int]]) -> Iterator[tuple[int, list[T]]]:
+    """Those that stand one after the other and have the same seconds, together."""
+    for lifetime, same in groupby(several, key=lambda each: each[1]):
+        yield lifetime, [each for each, _ in same]
+
+
+def _write_preference(preference: int) -> int:
+    return {1: 0b01, -1: 0b11}.get(preference, 0) << 3
 
 
 def _options(data: bytes) -> list[bytes]:

@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Collection
 from random import Random
-from typing import Any
+from typing import Any, NoReturn
 
 from dnms.agents.tls import Validity
 from dnms.events.ip import format_address
@@ -118,6 +118,10 @@ class Host:
     def advertisements(self, heard: Heard) -> Datagrams:
         """No router advertises itself here, for `link.Link`."""
         return self.open(lambda data, peer, hops: None)
+
+    def advertiser(self, solicited: Callable[[], None]) -> NoReturn:
+        """No plan has one advertised here, for `link.Link`."""
+        raise NotImplementedError
 
     async def connect(
         self, endpoint: Endpoint, *, seen: float

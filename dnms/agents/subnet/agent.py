@@ -15,6 +15,7 @@ import structlog
 
 from dnms.agents import tls
 from dnms.agents.subnet import uplink
+from dnms.agents.subnet.advertising import Advertising, Kept
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import Claims
 from dnms.agents.subnet.dhcp6_uplink import Dhcp6Uplink
@@ -36,6 +37,7 @@ from dnms.agents.subnet.upstream import Upstream
 from dnms.agents.subnet.waves import Waves
 from dnms.bus.clock import LogClock
 from dnms.bus.port import Log, LogDamaged, LogError, LogForked, Unavailable
+from dnms.disk.advertised import AdvertisedFile
 from dnms.disk.dhcp6_state import Dhcp6StateError
 from dnms.disk.extensions import ExtensionError, load_strategies
 from dnms.disk.journal import Belongs, JournalError
@@ -89,6 +91,11 @@ class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
         return self.directory / f"snapshot-{self.subnet}.dnms"
 
     @property
+    def advertised(self) -> Path:
+        """The file of what it has advertised on the link."""
+        return self.directory / f"advertised-{self.subnet}"
+
+    @property
     def directory(self) -> Path:
         """Where it keeps what it needs after a restart."""
         return self.state or self.site.parent / "agent" / self.name
@@ -138,6 +145,7 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
                 folds=folds,
                 away=reached.away,
                 asks=_asks(settings, reached.clock) if settings.uplink else None,
+                advertised=AdvertisedFile(settings.advertised),
             )
         except* (JournalError, KernelError, LogError, BrokenCommit, Dhcp6StateError) as errors:
             text = one_line(errors)
@@ -179,6 +187,7 @@ async def attend(
     folds: Folds | None = None,
     away: bool = False,
     asks: Asks | None = None,
+    advertised: Kept | None = None,
 ) -> None:
     """Serve the nodes of a link out of a log, until `stop` is set. An exception group of KernelError, LogError,
     BrokenCommit.
@@ -186,6 +195,7 @@ async def attend(
     `root` is the fingerprint of the site's root certificate, `random` draws bytes. Without a `journal` nothing is given
     while the log is away. `folds` are those of the newest of the `snapshots`, if there is one. `away`: the log cannot
     be reached yet, and the agent begins with what the folds know. `asks`: who asks above for prefixes; None: nobody.
+    `advertised` keeps what hosts of the link were told.
     """
     books = Books(
         log,
@@ -222,7 +232,7 @@ async def attend(
         work = [
             tasks.create_task(books.run()),
             tasks.create_task(_keep_time(clock, books)),
-            tasks.create_task(_serve(link, settings.port, offer, books, sessions)),
+            tasks.create_task(_serve(link, settings.port, offer, books, sessions, advertised=advertised)),
         ]
         if keeper is not None:
             work.append(tasks.create_task(keeper.run()))
@@ -250,7 +260,9 @@ def keeper_of(books: Books, snapshots: Snapshots, whose: Whose, clock: LogClock)
     return Keeper(books.folds, snapshots, whose, told=lambda: clock.told, expires_from=expires_from)
 
 
-async def _serve(link: Link, port: int, offer: Offer, books: Books, sessions: Sessions) -> None:
+async def _serve(
+    link: Link, port: int, offer: Offer, books: Books, sessions: Sessions, *, advertised: Kept | None = None
+) -> None:
     """Listen on the link, once the books are complete; `offer` lacks the endpoints that are found then."""
     await books.ready.wait()
     if books.plan.for_subnet(books.subnet).subnet is None:  # the ledger may adopt it only now
@@ -270,6 +282,7 @@ async def _serve(link: Link, port: int, offer: Offer, books: Books, sessions: Se
         tasks.create_task(_push(books, sessions))
         tasks.create_task(Extending(books, sessions).run())
         tasks.create_task(Gateways(books, link).run())
+        tasks.create_task(Advertising(books, link, kept=advertised).run())
         tasks.create_task(Waves(books, lambda: (node for node, _ in sessions.nodes)).run())
 
 

@@ -49,7 +49,7 @@ from dnms.events.requests import (
 )
 from dnms.events.rollout import RolloutAborted, RolloutEnded, RolloutTold
 from dnms.events.seen import OutageEnded, SessionClosed, SessionOpened
-from dnms.events.uplink import UplinkDeprecated, UplinkLost
+from dnms.events.uplink import UplinkDeprecated, UplinkLost, UplinkReceived
 
 MAX_UNIDENTIFIED = 4_096
 """Nodes that came while the log was away, and are recorded after it: as many as an agent has sessions."""
@@ -70,6 +70,7 @@ _TELLING = frozenset(
         RolloutTold,
         RolloutAborted,
         RolloutEnded,
+        UplinkReceived,
         UplinkDeprecated,
         UplinkLost,
     }
@@ -109,6 +110,7 @@ class Books:
         self.ready = asyncio.Event()  # nodes can be served: so it is, or the log is away
         self.planned = asyncio.Event()  # the ledger has adopted another plan: set here, cleared by who looks at it
         self.changed = asyncio.Event()  # nodes may be due something else: set here, cleared by who pushes it to them
+        self.link_changed = asyncio.Event()  # what is advertised may be another: set here, cleared by who does that
         self._touched: set[bytes] | None = set()  # the clients that are; None: all
         self._log = log
         self._site = site
@@ -383,6 +385,10 @@ class Books:
         for event in commit.events:
             if type(event) not in _TELLING:
                 continue
+            if isinstance(event, PlanAdopted | UplinkReceived | UplinkDeprecated | UplinkLost):
+                self.link_changed.set()
+            if isinstance(event, UplinkReceived):
+                continue  # what it makes longer nodes hear when they renew
             if isinstance(event, PlanAdopted):
                 if event.plan.level > LEVEL:
                     raise UnknownToThisRelease(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from dnms.linux.advertisements import Heard
 from dnms.linux.multicast import Peer, Receive
 from dnms.wire.messages import Endpoint
+from dnms.wire.nd import RouterAdvertisement
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -66,6 +67,27 @@ class Hearing(Protocol):
         """Hear no more."""
 
 
+class Advertiser(Protocol):
+    """A router's end of the link: it hears who asks for routers."""
+
+    @property
+    def hardware(self) -> bytes:
+        """The hardware address of this end."""
+        ...
+
+    @property
+    def forwards(self) -> bool:
+        """Whether this machine is a router for what comes from the link. KernelError."""
+        ...
+
+    def send(self, advertisement: RouterAdvertisement) -> bool:
+        """Tell all nodes; false if the link cannot carry it now. KernelError."""
+        ...
+
+    def close(self) -> None:
+        """Hear no more."""
+
+
 class Link(Protocol):
     """`LinuxLink` is the one there is; a port, so that the agent also runs where time and network are simulated."""
 
@@ -90,4 +112,8 @@ class Link(Protocol):
 
     def advertisements(self, heard: Heard) -> Hearing:
         """Hear what routers advertise, and ask them to; after `listen`. KernelError."""
+        ...
+
+    def advertiser(self, solicited: Callable[[], None]) -> Advertiser:
+        """Be heard as a router, and hear who asks for one; after `listen`. KernelError."""
         ...

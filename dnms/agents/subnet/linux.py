@@ -7,13 +7,14 @@ import socket
 import ssl
 import traceback
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from dnms.agents.subnet.link import Streams
-from dnms.events.configuration import InterfaceAddress
-from dnms.events.ip import family
+from dnms.events.configuration import InterfaceAddress, Link
+from dnms.events.ip import family, is_link_local
 from dnms.linux import arp, multicast, neighbours
 from dnms.linux.advertisements import Advertisements, Heard
+from dnms.linux.advertiser import Advertiser
 from dnms.linux.dad import link_local_ready
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
@@ -111,15 +112,20 @@ class LinuxLink:
         self._interface = interface
         self._context = context
         self._index = 0
+        self._own_link = Link(index=0, name=interface)
+        self._address = bytes(16)
 
     async def listen(self, port: int) -> dict[Endpoint, TcpListener]:
         """Wait until there is an address to listen on, then listen on all there are. KernelError."""
         async with Netlink() as netlink:
             await link_local_ready(netlink, self._interface)
-            self._index = (await netlink.link(self._interface)).index
+            self._own_link = await netlink.link(self._interface)
+            self._index = self._own_link.index
             # fe80:: comes first in an offer; every other address of the interface works as well (D29).
             held = sorted(await netlink.addresses(self._index), key=lambda each: each.origin != "link-local")
             usable = [each.address for each in held if not each.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)]
+        # The lowest of several, which is the one that a person has chosen: fe80::1 and the like.
+        self._address = min(address for address in usable if is_link_local(address))
         return self._listen(usable[:MAX_ENDPOINTS], port)
 
     def _listen(self, addresses: list[bytes], port: int) -> dict[Endpoint, TcpListener]:
@@ -171,6 +177,10 @@ class LinuxLink:
             hearing.close()
             raise
         return hearing
+
+    def advertiser(self, solicited: Callable[[], None]) -> Advertiser:
+        """Be heard as a router, and hear who asks for one; after `listen`. KernelError."""
+        return Advertiser(self._own_link, self._address, solicited)
 
     async def _own(self) -> tuple[InterfaceAddress, ...]:
         async with Netlink() as netlink:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from dnms.events.ip import prefix_of
 from dnms.wire import datagrams, frames
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.answering import Answering
@@ -19,7 +20,14 @@ from dnms.wire.errors import Code, PeerError
 from dnms.wire.exchanges import Exchange
 from dnms.wire.frames import Frame, FrameReader, Unknown
 from dnms.wire.messages import MESSAGES, Message
-from dnms.wire.nd import router_advertisement
+from dnms.wire.nd import (
+    PrefixInformation,
+    RouteInformation,
+    RouterAdvertisement,
+    check_solicitation,
+    encode_advertisement,
+    router_advertisement,
+)
 from dnms.wire.node_session import NodeSession
 from dnms.wire.registration import Collector, cut, decode_snapshot, digest_of
 from tests.unit.wire import test_nd as nd
@@ -287,3 +295,60 @@ def test_an_advertisement_of_anything_is_read_or_refused(packet: bytes) -> None:
         router_advertisement(packet)
     except PeerError as error:
         assert error.why is Code.MALFORMED
+
+
+SECONDS = st.integers(0, 0xFFFFFFFF)
+PREFIX = st.builds(prefix_of, st.binary(min_size=16, max_size=16), st.integers(0, 128))
+ADVERTISEMENT = st.builds(
+    RouterAdvertisement,
+    managed=st.booleans(),
+    other=st.booleans(),
+    preference=st.sampled_from([-1, 0, 1]),
+    lifetime=st.integers(0, 0xFFFF),
+    hop_limit=st.integers(0, 255),
+    hardware=st.just(b"") | st.binary(min_size=6, max_size=6),
+    mtu=SECONDS,
+    prefixes=st.lists(
+        st.tuples(PREFIX, st.booleans(), st.booleans(), st.booleans(), SECONDS, SECONDS).map(
+            lambda drawn: PrefixInformation(
+                prefix=drawn[0],
+                on_link=drawn[1],
+                autonomous=drawn[2],
+                delegated=drawn[3],
+                valid=max(drawn[4:]),
+                preferred=min(drawn[4:]),
+            )
+        ),
+        max_size=3,
+    ).map(tuple),
+    routes=st.lists(
+        st.builds(RouteInformation, prefix=PREFIX, preference=st.sampled_from([-1, 0, 1]), lifetime=SECONDS), max_size=3
+    ).map(tuple),
+    dns=st.lists(st.tuples(st.binary(min_size=16, max_size=16), st.integers(0, 2)), max_size=4).map(tuple),
+    search=st.lists(
+        st.tuples(st.from_regex(r"[a-z0-9]{1,9}(\.[a-z0-9]{1,9})?", fullmatch=True), SECONDS), max_size=4
+    ).map(tuple),
+    pref64=st.lists(
+        st.tuples(
+            st.builds(
+                prefix_of, st.binary(min_size=12, max_size=12).map(lambda network: network + bytes(4)), st.just(96)
+            ),
+            st.integers(0, 8_191).map(lambda scaled: 8 * scaled),
+        ),
+        max_size=2,
+    ).map(tuple),
+)
+
+
+@given(ADVERTISEMENT)
+def test_an_advertisement_that_is_written_is_read_again(said: RouterAdvertisement) -> None:
+    assert router_advertisement(encode_advertisement(said)) == said
+
+
+@given(st.binary(max_size=80), st.booleans())
+def test_a_solicitation_of_anything_is_taken_or_refused(packet: bytes, nameless: bool) -> None:
+    for data in (packet, b"\x85\x00" + packet):
+        try:
+            check_solicitation(data, nameless=nameless)
+        except PeerError as error:
+            assert error.why is Code.MALFORMED

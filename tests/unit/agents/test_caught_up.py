@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Coroutine, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Coroutine, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any, NoReturn
 
@@ -97,6 +97,9 @@ class Unseen:
 
     def advertisements(self, heard: Heard) -> NoReturn:
         raise AssertionError("it listened to routers")
+
+    def advertiser(self, solicited: Callable[[], None]) -> NoReturn:
+        raise AssertionError("it advertised itself")
 
 
 async def serve(books: Books) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 
 import pytest
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.gateways import AT_MOST, COALESCE, LOOK, SILENT, Gateways
-from dnms.agents.subnet.link import Discovery, Listener
+from dnms.agents.subnet.link import Advertiser, Discovery, Listener
 from dnms.domain.gateways import MAX_LEARNED
 from dnms.events.gateway import GatewayAppeared, GatewayVanished
 from dnms.events.ip import parse_address
@@ -62,6 +62,9 @@ class Segment:
         raise NotImplementedError
 
     async def users(self, addresses: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
+        raise NotImplementedError
+
+    def advertiser(self, solicited: Callable[[], None]) -> Advertiser:
         raise NotImplementedError
 
 

@@ -6,7 +6,15 @@ import pytest
 
 from dnms.events.ip import parse_address, parse_prefix
 from dnms.wire.errors import PeerError
-from dnms.wire.nd import INFINITE, PrefixInformation, RouteInformation, RouterAdvertisement, router_advertisement
+from dnms.wire.nd import (
+    INFINITE,
+    PrefixInformation,
+    RouteInformation,
+    RouterAdvertisement,
+    check_solicitation,
+    encode_advertisement,
+    router_advertisement,
+)
 
 HEADER = bytes.fromhex("86 00 beef 40 c8 0708 00000000 00000000")  # M, O, high preference, 1800 s
 PREFIX = bytes.fromhex("03 04 40 d0 00015180 00003840 00000000 20010db8000500000000000000000000")
@@ -81,3 +89,45 @@ def test_an_option_that_says_nothing_is_left_out(option: bytes) -> None:
 def test_what_is_cut_off_is_void(packet: bytes) -> None:
     with pytest.raises(PeerError):
         router_advertisement(packet)
+
+
+def test_an_advertisement_byte_by_byte() -> None:
+    whole = HEADER + PREFIX + ROUTE + RDNSS + DNSSL + PREF64
+    said = router_advertisement(whole)
+    ordered = (HEADER[:2], bytes(2), HEADER[4:], PREFIX, ROUTE, RDNSS, DNSSL, PREF64)
+    assert encode_advertisement(said) == b"".join(ordered)
+    with_link = router_advertisement(HEADER + HARDWARE + MTU)
+    assert encode_advertisement(with_link) == HEADER[:2] + bytes(2) + HEADER[4:] + HARDWARE + MTU
+
+
+def test_what_does_not_fit_is_not_cut() -> None:
+    with pytest.raises(ValueError, match="at most 2040"):
+        encode_advertisement(RouterAdvertisement(dns=tuple((bytes([each] * 16), 60) for each in range(200))))
+    with pytest.raises(ValueError, match="no domain name"):
+        encode_advertisement(RouterAdvertisement(search=((".", 60),)))
+
+
+SOLICITATION = bytes.fromhex("85 00 beef 00000000")
+
+
+@pytest.mark.parametrize("nameless", [False, True])
+def test_a_solicitation(nameless: bool) -> None:
+    check_solicitation(SOLICITATION, nameless=nameless)
+    check_solicitation(SOLICITATION + bytes.fromhex("0e 01 010203040506"), nameless=nameless)  # a nonce
+
+
+@pytest.mark.parametrize(
+    ("packet", "nameless"),
+    [
+        (b"", False),
+        (SOLICITATION[:7], False),
+        (b"\x86" + SOLICITATION[1:], False),
+        (b"\x85\x01" + SOLICITATION[2:], False),
+        (SOLICITATION + b"\x0e\x00" + bytes(6), False),
+        (SOLICITATION + b"\x0e\x02" + bytes(6), False),
+        (SOLICITATION + HARDWARE, True),
+    ],
+)
+def test_what_is_no_solicitation(packet: bytes, nameless: bool) -> None:
+    with pytest.raises(PeerError):
+        check_solicitation(packet, nameless=nameless)
