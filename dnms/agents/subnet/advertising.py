@@ -120,7 +120,10 @@ class Advertising:
 
     def _note(self, said: RouterAdvertisement, at: int) -> None:
         self._said = said
-        self._told = {each.prefix: at + each.valid * MICROSECONDS for each in said.prefixes}
+        before = gone(self._told, at)
+        self._told = {
+            each.prefix: max(before.get(each.prefix, 0), at + each.valid * MICROSECONDS) for each in said.prefixes
+        }
         if self._kept is not None:
             try:
                 self._kept.write(self._told)
@@ -192,7 +195,7 @@ def interval(said: RouterAdvertisement) -> float:
 
 
 def gone(told: Mapping[Prefix, int], at: int) -> dict[Prefix, int]:
-    """Until when hosts have what is gone, once they heard of that."""
+    """Until when hosts have each, whatever shorter time they are told at this instant (RFC 4862, 5.5.3)."""
     return {prefix: min(until, at + STAYS * MICROSECONDS) for prefix, until in told.items()}
 
 

@@ -238,8 +238,15 @@ async def test_what_changes_above_is_said_at_once_and_several_times(
     for _, said in cable.heard:
         preferred, valid = lifetimes(said)[OLD_LINK]
         assert preferred == 0
-        assert 800 < valid <= 900
+        assert 0 < valid <= 900
         assert lifetimes(said)[NEW_LINK] == (600, 900)
+    clock.micros += 100 * SECOND
+    await books.decide(above((NEW, 10_000, 20_000), at=clock.now()))
+    assert OLD not in books.ledger.uplinks
+    await pass_time(600)
+    preferred, valid = lifetimes(cable.heard[-1][1])[OLD_LINK]
+    assert preferred == 0
+    assert 700 < valid <= 800  # as long as hosts have it, which heed no shorter time
     clock.micros += 1_000 * SECOND
     await pass_time(600)
     assert OLD_LINK not in lifetimes(cable.heard[-1][1])  # no host has it any more
