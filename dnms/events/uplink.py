@@ -47,7 +47,7 @@ class UplinkLost(Event, frozen=True, kw_only=True, omit_defaults=True):
     NAME = "uplink.lost"
     uplink: Name
     prefix: Prefix
-    why: str  # a stable word: expired, cut, released, not-planned
+    why: str  # a stable word: expired, cut, withdrawn, released, not-planned
 
 
 EVENTS = (UplinkReceived, UplinkDeprecated, UplinkLost)

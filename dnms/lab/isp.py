@@ -43,14 +43,14 @@ class Isp:
         namespace.ip(
             [
                 f"link set dev {CUSTOMER} addrgenmode none up",
-                f"link set dev {CORE} addrgenmode none up",
+                f"link set dev {CORE} up",
                 f"address add fe80::1/64 dev {CUSTOMER} nodad",
                 f"address add 2001:db8:ff::1/64 dev {CORE} nodad",
             ]
         )
         beyond.ip(
             [
-                "link set dev eth0 addrgenmode none up",
+                "link set dev eth0 up",
                 f"address add {BEYOND}/64 dev eth0 nodad",
                 "route add default via 2001:db8:ff::1 dev eth0",
             ]

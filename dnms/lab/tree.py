@@ -165,6 +165,8 @@ class Tree:
         border.ip([f"link set dev {UP} addrgenmode none up", f"address add {BORDER}/64 dev {UP} nodad"])
         for name in (LAPTOP.name, VM.name):
             self.routers[name].set_up(UP)
+        for container in self.containers:
+            container.set_up("eth0")
         self.isp = Isp(self.isp_host, self.beyond, folder=lab.folder, customer=BORDER)
 
     @classmethod
@@ -201,11 +203,12 @@ class Tree:
             process = self.running.pop(name)
             process.signal(signal.SIGKILL)
             await process.wait()
-        self.routers[role.name].ip(
+        router = self.routers[role.name]
+        router.run("ip", "-6", "route", "flush", "proto", str(PROTOCOL))
+        router.ip(
             [
                 f"link set dev {UP} down",
                 f"link set dev {DOWN} down",
-                f"-6 route flush proto {PROTOCOL}",
                 f"link set dev {DOWN} up",
                 f"link set dev {UP} up",
                 f"address add fe80::1/64 dev {DOWN} nodad",

@@ -74,4 +74,5 @@ def _received(delegated: Delegated, offset: int) -> Received:
     name = f"dnms {delegated.site}/{delegated.subnet}" if delegated.site else "dnms"
     newest = max((each.position for each in delegated.prefixes), default=0)
     source = Source(name=name, log=delegated.log, position=newest)
-    return Received(prefixes=prefixes, source=source, why="cut" if delegated.site else "released")
+    # A Subnet Agent says of what ends that it does, for as long as it can be used: what it says no more of is over.
+    return Received(prefixes=prefixes, source=source, why="withdrawn" if delegated.site else "released")
