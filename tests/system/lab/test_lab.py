@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+from tests.netns import debian
+
 LAB = [sys.executable, "-P", "-m", "dnms.lab"]
 BASIC = [*LAB, "run", "basic", "--nodes", "8", "--agents", "2", "-o", "json"]
 DEADLINE = 120.0
@@ -299,6 +301,7 @@ def test_the_list_has_every_scenario() -> None:
         "basic",
         "crash",
         "cut",
+        "delegation",
         "disk",
         "drift",
         "duplicate",
@@ -363,3 +366,15 @@ def test_what_somebody_else_changes_is_put_back(temporary: Path) -> None:
     assert done.returncode == 0, done.stderr
     report = json.loads(done.stdout)
     assert report["restored"] >= 4
+
+
+def test_a_prefix_of_an_isp_goes_down_three_levels_and_is_renumbered_without_a_lost_ping(temporary: Path) -> None:
+    kea = debian.program("kea-dhcp6-server", "kea-dhcp6").parent
+    environment = {**debian.environment(), "PATH": f"{kea}{os.pathsep}{os.environ['PATH']}"}
+    done = run([*LAB, "run", "delegation", "-o", "json"], env=environment)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["levels"], report["reachable_both_ways"], report["routes_left_after_release"]) == (3, True, 0)
+    assert report["routes"] == 8  # of each router its link and what goes nowhere, of two of them a delegate
+    assert report["lost_pings_at_renumber"] < 10  # less than one second
+    assert report["pings"] > report["lost_pings_at_cut"] >= 0
