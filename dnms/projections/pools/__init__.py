@@ -6,4 +6,4 @@ How many addresses of a pool are held is counted where leases are folded, in `ad
 from dnms.projections.pools.fold import INDEXES, PAST, SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="pool", version=3, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold)
+PROJECTION = Projection(name="pool", version=4, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold)

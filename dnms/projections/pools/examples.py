@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from dnms.events.ip import parse_prefix
 from dnms.events.plan import (
     AdoptedPlan,
+    Downlink,
     Group,
     GroupDefined,
     GroupWithdrawn,
@@ -20,6 +23,10 @@ from dnms.events.plan import (
     SubnetWithdrawn,
 )
 from dnms.projections.example import FIRST, SECOND, Example, happened
+
+ABOVE = parse_prefix("2001:db8:100::/64")
+CUT = Subnet(name="lan", realm="default", prefixes=(), downlink=Downlink(uplink="wan"))
+RELATIVE = Pool(name="six", subnet="lan", first=bytes(16), last=bytes(15) + b"\x01")
 
 _POOLS = "SELECT subnet, name, first, last, strategy, withdrawn, sequence FROM pool ORDER BY 1, 2"
 
@@ -67,6 +74,32 @@ EXAMPLES = (
         rows={
             _POOLS: [("east", "six", FIRST, FIRST, "hash", 1, 1), ("west", "six", FIRST, FIRST, "hash", 1, 2)],
             "SELECT name FROM pool_subnet": [("east",)],
+        },
+    ),
+    Example(
+        title="a pool in ::/64 is where its ledger has it, once something came from above",
+        log=(
+            happened("plan", 10, SubnetDefined(subnet=CUT), PoolDefined(pool=RELATIVE)),
+            happened(
+                "ledger.lan",
+                20,
+                PlanAdopted(
+                    plan=AdoptedPlan(
+                        position=1,
+                        level=1,
+                        subnet=msgspec.structs.replace(CUT, prefixes=(ABOVE,)),
+                        pools=(msgspec.structs.replace(RELATIVE, first=ABOVE.network, last=FIRST),),
+                        cut=(ABOVE,),
+                        relative=(RELATIVE,),
+                    )
+                ),
+            ),
+        ),
+        rows={
+            _POOLS: [("lan", "six", ABOVE.network, FIRST, "hash", 0, 1)],
+            "SELECT definition FROM pool_subnet": [
+                ('{"name":"lan","realm":"default","prefixes":["2001:db8:100::/64"],"downlink":{"uplink":"wan"}}',)
+            ],
         },
     ),
     Example(

@@ -8,8 +8,10 @@ from typing import NamedTuple
 
 from dnms.events.commit import Stored
 from dnms.events.plan import (
+    AdoptedPlan,
     GroupDefined,
     GroupWithdrawn,
+    PlanAdopted,
     PoolDefined,
     PoolWithdrawn,
     SiteDefined,
@@ -79,12 +81,12 @@ class _Pool(NamedTuple):
     sequence: int
 
 
-def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
-    """Take in the plan."""
+def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:  # noqa: PLR0912  # one case an event
+    """Take in the plan, and what ledgers have made of it where its prefixes come from above."""
     sites, groups = Rows(cursor, SITE, _Site), Rows(cursor, GROUP, _Group)
     subnets, pools = Rows(cursor, SUBNET, _Subnet), Rows(cursor, POOL, _Pool)
     for stored in batch:
-        if place(stored.subject).family != "plan":
+        if place(stored.subject).family not in ("plan", "ledger"):
             continue
         sequence = stored.sequence
         for event in stored.commit.events:
@@ -115,10 +117,23 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                     pools.set(row, pool.name, pool.subnet, sequence=sequence)
                 case PoolWithdrawn():
                     _withdraw(pools, event.name, sequence)
+                case PlanAdopted(plan=plan) if plan.subnet is not None and plan.subnet.downlink.uplink:
+                    subnet = plan.subnet
+                    subnets.set(_Subnet(subnet.realm, to_json(subnet)), subnet.name, sequence=sequence)
+                    _place(pools, plan, sequence)
                 case _:
                     pass
     for rows in (sites, groups, subnets, pools):
         rows.write()
+
+
+def _place(pools: Rows[_Pool], plan: AdoptedPlan, sequence: int) -> None:
+    """The pools of a link have their ranges in what comes from above; a pool in ::/64 has nothing of that yet."""
+    placed = {pool.name: pool for pool in plan.relative} | {pool.name: pool for pool in plan.pools}
+    for pool in placed.values():
+        row = pools.get(pool.name, pool.subnet)
+        if row is not None:
+            pools.set(row._replace(first=pool.first, last=pool.last), pool.name, pool.subnet, sequence=sequence)
 
 
 def _withdraw(pools: Rows[_Pool], name: str, sequence: int) -> None:
