@@ -6,13 +6,25 @@
 
 from __future__ import annotations
 
-from dnms.projections import activity, addresses, configurations, effects, events, history, nodes, pools, rollouts
+from dnms.projections import (
+    activity,
+    addresses,
+    configurations,
+    effects,
+    events,
+    history,
+    nodes,
+    pools,
+    prefixes,
+    rollouts,
+)
 
 PROJECTIONS = (
     events.PROJECTION,
     nodes.PROJECTION,
     addresses.PROJECTION,
     pools.PROJECTION,
+    prefixes.PROJECTION,
     history.PROJECTION,
     activity.PROJECTION,
     configurations.PROJECTION,

@@ -6,4 +6,4 @@ They are found by kind, node, address, part of the plan, subnet, writer, cause, 
 from dnms.projections.events.fold import INDEXES, PAST, SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="event", version=4, schema=SCHEMA, past=PAST, fold=fold, indexes=INDEXES)
+PROJECTION = Projection(name="event", version=5, schema=SCHEMA, past=PAST, fold=fold, indexes=INDEXES)

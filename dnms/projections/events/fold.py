@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dnms.events.address import AddressBlocked
 from dnms.events.codec import encode_event
 from dnms.events.commit import Commit, Stored
+from dnms.events.ip import Prefix
 from dnms.events.plan import PlanAdopted
 from dnms.events.recorded import Event
 from dnms.projections.events import parts, words
@@ -38,7 +39,7 @@ CREATE TABLE event (
     position INTEGER PRIMARY KEY,
     name TEXT NOT NULL,
     client BLOB,
-    address BLOB,
+    address BLOB,                 -- of one about a prefix: its first
     request INTEGER,              -- the word that is the name of what was asked for; NULL: it was merely seen
     cause INTEGER,                -- sequence of the commit that it names as its cause
     item BLOB NOT NULL            -- the event as it is in a commit, with what is personal in clear
@@ -117,7 +118,7 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                 position,
                 event.NAME,
                 getattr(event, "client", None),
-                getattr(event, "address", None),
+                address_of(event),
                 None if request is None else numbers[request],
                 cause_of(event),
                 encode_event(event),
@@ -125,6 +126,13 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
             for position, event, request in rows
         ],
     )
+
+
+def address_of(event: Event) -> bytes | None:
+    """The address that an event is about; of one about a prefix the first that is in it."""
+    address: bytes | None = getattr(event, "address", None)
+    prefix = getattr(event, "prefix", None)
+    return prefix.network if isinstance(prefix, Prefix) else address
 
 
 def requests(commit: Commit) -> list[str | None]:

@@ -1,4 +1,5 @@
-"""Who had which address when: who held it by a lease, who used it by what nodes registered, who was seen with it.
+"""Who had which address when: who held it by a lease, who was delegated the prefix that it lies in, who used it by what
+nodes registered, who was seen with it.
 
 A row says what is so from an instant on, and has no end: the next row of the same address is it. So nothing is ever
 changed, and who had an address at an instant is one seek in the key.
@@ -7,4 +8,4 @@ changed, and who had an address at an instant is one seek in the key.
 from dnms.projections.history.fold import PAST, SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="history", version=4, schema=SCHEMA, past=PAST, fold=fold)
+PROJECTION = Projection(name="history", version=5, schema=SCHEMA, past=PAST, fold=fold)

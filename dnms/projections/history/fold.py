@@ -16,6 +16,7 @@ from dnms.events.address import (
 )
 from dnms.events.commit import Stored
 from dnms.events.configuration import Snapshot
+from dnms.events.prefix import PrefixDelegated, PrefixExpired, PrefixReleased, PrefixWithdrawn
 from dnms.projections.configurations.fold import TELL, Configurations
 from dnms.projections.history import seen
 from dnms.projections.projection import place
@@ -34,6 +35,21 @@ CREATE TABLE history_lease (      -- who holds the address from `since` on; clie
     pool TEXT NOT NULL,
     PRIMARY KEY (address, subnet, since, sequence, event_index)
 ) WITHOUT ROWID;
+CREATE TABLE history_prefix (     -- to whom the prefix is delegated from `since` on; client NULL: to nobody
+    network BLOB NOT NULL,
+    length INTEGER NOT NULL,
+    subnet TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    sequence INTEGER NOT NULL,
+    event_index INTEGER NOT NULL,
+    event TEXT NOT NULL,
+    client BLOB,
+    pool TEXT NOT NULL,
+    PRIMARY KEY (network, length, subnet, since, sequence, event_index)
+) WITHOUT ROWID;
+CREATE TABLE history_length (     -- of all prefixes that ever were delegated: few, so all are tried for an address
+    length INTEGER PRIMARY KEY
+);
 CREATE TABLE history_use (        -- whether the client registers the address from `since` on
     address BLOB NOT NULL,
     client BLOB NOT NULL,
@@ -69,7 +85,7 @@ CREATE TABLE history_had (        -- every address that the client ever had by a
 
 PAST = tuple(
     f"CREATE TEMP VIEW {table} AS SELECT * FROM main.{table} WHERE sequence <= {AS_OF}"
-    for table in ("history_lease", "history_use", "history_seen")
+    for table in ("history_lease", "history_prefix", "history_use", "history_seen")
 )
 
 _Use = tuple[str, str]
@@ -136,8 +152,9 @@ class _Uses:
 
 
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
-    """Take in who holds addresses, who uses them, and who is seen with them."""
+    """Take in who holds addresses and prefixes, who uses them, and who is seen with them."""
     held: list[tuple[bytes, str, int, int, int, str, bytes | None, str]] = []
+    given: list[tuple[bytes, int, str, int, int, int, str, bytes | None, str]] = []
     uses, sightings, configurations = _Uses(cursor), seen.Sightings(cursor), Configurations(cursor)
     for stored in batch:
         where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
@@ -155,8 +172,17 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                 held.append((event.address, where.subnet, at, sequence, index, event.NAME, event.client, event.pool))
             elif isinstance(event, (AddressReleased, AddressExpired, AddressDeclined, AddressWithdrawn)):
                 held.append((event.address, where.subnet, at, sequence, index, event.NAME, None, ""))
+            elif isinstance(event, PrefixDelegated):
+                key = (event.prefix.network, event.prefix.length, where.subnet)
+                given.append((*key, at, sequence, index, event.NAME, event.client, event.delegation))
+            elif isinstance(event, (PrefixReleased, PrefixExpired, PrefixWithdrawn)):
+                key = (event.prefix.network, event.prefix.length, where.subnet)
+                given.append((*key, at, sequence, index, event.NAME, None, ""))
     held.sort(key=itemgetter(0))  # neighbours are on one page
     cursor.executemany("INSERT OR REPLACE INTO history_lease VALUES (?, ?, ?, ?, ?, ?, ?, ?)", held)
+    given.sort(key=itemgetter(0))
+    cursor.executemany("INSERT OR REPLACE INTO history_prefix VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", given)
+    cursor.executemany("INSERT OR IGNORE INTO history_length VALUES (?)", sorted({(row[1],) for row in given}))
     uses.write()
     sightings.write()
     holders = {(row[6], row[0]) for row in held if row[6] is not None}

@@ -25,7 +25,18 @@ from dnms.projections.store import Store
 from tests.contracts.projections.logs import cut, logs, tables
 from tests.properties.events.strategies import commits
 
-FOLDERS = ["activity", "addresses", "configurations", "effects", "events", "history", "nodes", "pools", "rollouts"]
+FOLDERS = [
+    "activity",
+    "addresses",
+    "configurations",
+    "effects",
+    "events",
+    "history",
+    "nodes",
+    "pools",
+    "prefixes",
+    "rollouts",
+]
 EXAMPLES: dict[str, tuple[Example, ...]] = {
     folder: importlib.import_module(f"dnms.projections.{folder}.examples").EXAMPLES for folder in FOLDERS
 }
