@@ -16,7 +16,7 @@ from dnms.cli.listing import Listing, listed
 from dnms.cli.options import AddressOrPrefix
 from dnms.cli.rendering import moment, say, table
 from dnms.cli.since import EVER, FromTo
-from dnms.projections.history.holding import SEEN, Holding
+from dnms.projections.history.holding import DELEGATED, SEEN, Holding
 from dnms.projections.nodes.queries import SHORT
 
 COLUMNS = ("Node", "By", "Subnet", "Since", "Until", "Sure", "Events")
@@ -30,7 +30,7 @@ def who_had(
     asking: Asking = NOWHERE_ELSE,
     output: Listing = "table",
 ) -> int:
-    """Who had an address: by a lease, as a machine registered it, or as an agent saw it. Times are in UTC.
+    """Who had an address: by a lease, by a prefix delegated, as registered, or as an agent saw it. Times are in UTC.
 
     Each is confirmed by another source, contradicted by one, or single. Exit code 1: nobody, as far as the log knows.
     """
@@ -96,4 +96,6 @@ def _row(held: Holding, namesakes: Set[str]) -> tuple[object, ...]:
 def _by(held: Holding) -> str:
     if held.source == SEEN:
         return f"seen, {held.how}" + (f" with {held.agent}" if held.agent else "")
+    if held.source == DELEGATED:
+        return f"delegated from {held.pool}"
     return f"lease from {held.pool}" if held.pool else f"registered, {held.origin} on {held.interface}"

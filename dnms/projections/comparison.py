@@ -9,7 +9,7 @@ from typing import TypeVar
 import aiosqlite
 
 from dnms.bus.port import Log
-from dnms.events.ip import parse_address
+from dnms.events.ip import parse_address, parse_prefix
 from dnms.projections import naive
 from dnms.projections.activity import queries as activity
 from dnms.projections.activity.fold import HOUR
@@ -19,6 +19,7 @@ from dnms.projections.history import queries as history
 from dnms.projections.naive import Interval, Naive
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.pools import queries as pools
+from dnms.projections.prefixes import queries as prefixes
 from dnms.projections.text import microseconds
 from dnms.projections.views import Reading, Views
 
@@ -70,6 +71,7 @@ async def compare(expected: Naive, reading: Reading) -> list[str]:
     counted = await activity.activity(db, by=("kind", "subnet"))
     hours = {(microseconds(row.time) // HOUR, row.subnet, row.kind): row.events for row in counted}
     found += _unlike("activity", hours.items(), expected.activity.items())
+    found += await _unlike_prefixes(db, expected)
     return found + await _unlike_history(db, expected.intervals)
 
 
@@ -91,6 +93,29 @@ async def _nodes(db: aiosqlite.Connection) -> list[nodes.NodeRow]:
     return rows
 
 
+async def _unlike_prefixes(db: Connection, expected: Naive) -> list[str]:
+    """Compares what is delegated, what comes from above, and to whom each prefix was ever delegated."""
+    rows: list[prefixes.DelegationRow] = []
+    while page := await prefixes.delegations(db, after=prefixes.key_of(rows[-1]) if rows else None):
+        rows += page
+    delegated = {(row.prefix, row.subnet): (row.client, row.state) for row in rows}
+    found = _unlike("delegated", delegated.items(), expected.delegated.items())
+    uplinks = {(row.prefix, row.subnet): row.state for row in await prefixes.uplinks(db, lost=True)}
+    found += _unlike("uplink", uplinks.items(), expected.uplinks.items())
+    links = {(row.prefix, row.subnet) for row in await prefixes.links(db)}
+    found += _unlike("link", links, {(prefix, subnet) for subnet, own in expected.links.items() for prefix in own})
+    for text in {interval[0] for interval in expected.prefix_intervals}:
+        prefix = parse_prefix(text)
+        known = [interval for interval in expected.prefix_intervals if interval[0] == text]
+        held = await history.who_had(db, prefix.network)
+        found += _unlike("history", [_interval(one) for one in held if one.address == text], known)
+        for at in {interval[3] for interval in known}:
+            held = await history.who_had(db, prefix.last.to_bytes(16), at)
+            then = [one for one in known if one[3] <= at and (one[4] is None or at < one[4])]
+            found += _unlike(f"at {at}", [_interval(one) for one in held if one.address == text], then)
+    return found
+
+
 async def _unlike_history(db: Connection, intervals: list[Interval]) -> list[str]:
     """Compares whole histories, and asks who had each address when an interval began."""
     found: list[str] = []
@@ -99,11 +124,16 @@ async def _unlike_history(db: Connection, intervals: list[Interval]) -> list[str
         by_address.setdefault(interval[0], []).append(interval)
     for address, expected in by_address.items():
         packed = parse_address(address)
-        found += _unlike("history", map(_interval, await history.who_had(db, packed)), expected)
+        found += _unlike("history", map(_interval, _own(await history.who_had(db, packed))), expected)
         for at in {interval[3] for interval in expected}:
             then = [one for one in expected if one[3] <= at and (one[4] is None or at < one[4] or _moment(one, at))]
-            found += _unlike(f"at {at}", map(_interval, await history.who_had(db, packed, at)), then)
+            found += _unlike(f"at {at}", map(_interval, _own(await history.who_had(db, packed, at))), then)
     return found
+
+
+def _own(holdings: list[history.Holding]) -> list[history.Holding]:
+    """Those of the address itself, and not of a prefix that it lies in."""
+    return [holding for holding in holdings if holding.source != history.DELEGATED]
 
 
 def _moment(interval: Interval, at: int) -> bool:

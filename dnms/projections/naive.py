@@ -21,8 +21,11 @@ from dnms.events.ip import format_address
 
 ENDINGS = ("address.released", "address.expired", "address.withdrawn", "address.declined")
 
+OVER = ("prefix.released", "prefix.expired", "prefix.withdrawn")
+
 Interval = tuple[str, str, str, int, int | None, str]
-"""Address, client in hex, `lease`, `registered` or `seen`, from and until in microseconds (None: still so), subnet."""
+"""Address or prefix, client in hex, `lease`, `registered`, `seen` or `delegated`, from and until in microseconds (None:
+still so), subnet."""
 
 
 class Naive(msgspec.Struct, kw_only=True):
@@ -41,6 +44,10 @@ class Naive(msgspec.Struct, kw_only=True):
     registered: dict[str, set[str]] = {}  # addresses of each client
     held_of_pool: dict[tuple[str, str], int] = {}  # by subnet and pool: those of the plan, and others with leases
     intervals: list[Interval] = []
+    delegated: dict[tuple[str, str], tuple[str, str]] = {}  # (prefix, subnet) to client, and whether it is deprecated
+    uplinks: dict[tuple[str, str], str] = {}  # (prefix, subnet) to its state
+    links: dict[str, set[str]] = {}  # the own prefixes of each subnet, by the plan that its ledger has adopted
+    prefix_intervals: list[Interval] = []
     activity: dict[tuple[int, str, str], int] = {}  # how many events by hour, subnet and name
     duplicates: list[str] = []  # allocations of an address that another client held; there is no such log
 
@@ -72,6 +79,15 @@ def fold(commits: Iterable[Stored]) -> Naive:  # noqa: PLR0912  # one case an ev
                 state.ended(format_address(fields["address"]), subnet, stored)
                 if event.NAME == "address.declined":
                     naive.declined[format_address(fields["address"]), subnet] = client
+            elif event.NAME == "plan.adopted":
+                own = fields["plan"].subnet.prefixes if fields["plan"].subnet else ()
+                naive.links[subnet] = {str(prefix) for prefix in own}
+            elif event.NAME.startswith("prefix."):
+                state.delegation(event.NAME, (str(fields["prefix"]), subnet), client, stored)
+            elif event.NAME in ("uplink.received", "uplink.deprecated"):
+                naive.uplinks[str(fields["prefix"]), subnet] = event.NAME.removeprefix("uplink.")
+            elif event.NAME == "uplink.lost" and (str(fields["prefix"]), subnet) in naive.uplinks:
+                naive.uplinks[str(fields["prefix"]), subnet] = "lost"
             elif event.NAME in ("address.held", "address.unheld"):
                 state.kept(format_address(fields["address"]), subnet, client, ends=event.NAME == "address.unheld")
             elif event.NAME.startswith("node."):
@@ -97,6 +113,7 @@ class _State:
         self.ever_defined: set[tuple[str, str]] = set()
         self._pools: dict[tuple[str, str], str] = {}
         self._leases: dict[tuple[str, str], tuple[str, int]] = {}
+        self._delegated: dict[tuple[str, str], tuple[str, int]] = {}  # (prefix, subnet) to client and since when
         self._uses: dict[tuple[str, str], tuple[tuple[str, str], int, str]] = {}
         self._latest: dict[str, int] = {}
         self._snapshots: dict[str, Snapshot] = {}
@@ -120,6 +137,18 @@ class _State:
         self.naive.holders.pop(key, None)
         self.naive.declined.pop(key, None)
         self.naive.blocked.pop(key, None)
+
+    def delegation(self, what: str, key: tuple[str, str], client: str, stored: Stored) -> None:
+        there = key in self._delegated
+        if there and what in (*OVER, "prefix.delegated"):
+            holder, since = self._delegated.pop(key)
+            self.naive.prefix_intervals.append((key[0], holder, "delegated", since, stored.commit.time, key[1]))
+            self.naive.delegated.pop(key)
+        if what == "prefix.delegated":
+            self._delegated[key] = (client, stored.commit.time)
+        if what == "prefix.delegated" or (there and what not in OVER):
+            state = "deprecated" if what == "prefix.deprecated" else "delegated"
+            self.naive.delegated[key] = (self._delegated[key][0], state)
 
     def saw(self, what: str, client: str, fields: dict[str, Any], parts: list[str], stored: Stored) -> None:
         at = stored.commit.time
@@ -201,6 +230,9 @@ class _State:
             *((peer, key[0], "seen", since, key[1].split(".")[0]) for key, (peer, since) in self._sessions.items()),
         ]
         naive.intervals += [(*interval[:4], None, interval[4]) for interval in lasting]
+        naive.prefix_intervals += [
+            (key[0], holder, "delegated", since, None, key[1]) for key, (holder, since) in self._delegated.items()
+        ]
         return naive
 
 

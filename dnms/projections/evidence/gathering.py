@@ -32,7 +32,7 @@ from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered, Sess
 from dnms.projections import configurations, history, nodes
 from dnms.projections.evidence.document import EvidenceError
 from dnms.projections.history import queries
-from dnms.projections.history.holding import Holding
+from dnms.projections.history.holding import DELEGATED, Holding
 
 MAX_USERS = 1_000  # an address that is on every machine, as that of a bridge of containers, tells nobody who had it
 
@@ -144,7 +144,9 @@ def _who_had(folded: Sequence[Stored], address: bytes, at: int) -> list[Holding]
             db.executescript(projection.schema)
         for projection in PROJECTIONS:
             projection.fold(db.cursor(), folded)
-        return queries.who_had_in(db, address, at)
+        found = queries.who_had_in(db, address, at)
+    # Not to whom a prefix was delegated in which the address lies: the sources are what names the address itself.
+    return [holding for holding in found if holding.source != DELEGATED]
 
 
 def _users(events: Sequence[Event], address: bytes) -> set[bytes]:

@@ -5,7 +5,8 @@ A row says what is so from an instant on, and has no end: the next row of the sa
 changed, and who had an address at an instant is one seek in the key.
 """
 
+from dnms.projections.history.delegated import INDEXES
 from dnms.projections.history.fold import PAST, SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="history", version=5, schema=SCHEMA, past=PAST, fold=fold)
+PROJECTION = Projection(name="history", version=5, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold)

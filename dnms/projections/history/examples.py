@@ -11,6 +11,8 @@ from dnms.events.address import (
     OutageGranted,
 )
 from dnms.events.configuration import InterfaceAddress, Link, Snapshot
+from dnms.events.ip import parse_prefix
+from dnms.events.prefix import PrefixDelegated, PrefixDeprecated, PrefixExpired, PrefixRenewed
 from dnms.events.seen import ConfigurationRegistered, HardwareContested, SessionClosed, SessionOpened
 from dnms.projections.example import ALICE, BOB, FIRST, SECOND, Example, happened
 
@@ -22,6 +24,14 @@ _SEEN = (
     "SELECT address, client, how, agent, since, seen, until, event FROM history_seen"
     " ORDER BY address, client, how, since, sequence, event_index, seen"
 )
+
+_BLOCK = parse_prefix("2001:db8:1:10::/60")
+
+
+def _delegated(client: bytes) -> PrefixDelegated:
+    return PrefixDelegated(
+        prefix=_BLOCK, client=client, iaid=1, delegation="all", next_hop=FIRST, valid_until=100, horizon=400
+    )
 
 
 def _allocated(client: bytes) -> AddressAllocated:
@@ -137,6 +147,28 @@ EXAMPLES = (
                 (SECOND, ALICE, "contested", "east", 60, 1, 60, "hardware.contested"),
             ],
             _LEASES: [],
+        },
+    ),
+    Example(
+        title="a prefix, two holders; a renewal changes nothing of who holds it",
+        log=(
+            happened("ledger.lan", 10, _delegated(ALICE)),
+            happened(
+                "ledger.lan",
+                20,
+                PrefixRenewed(prefix=_BLOCK, client=ALICE, iaid=1, next_hop=FIRST, valid_until=200, horizon=500),
+                PrefixDeprecated(prefix=_BLOCK, client=ALICE, iaid=1, next_hop=FIRST, valid_until=30),
+            ),
+            happened("ledger.lan", 30, PrefixExpired(prefix=_BLOCK, client=ALICE, iaid=1, next_hop=FIRST)),
+            happened("ledger.lan", 40, _delegated(BOB)),
+        ),
+        rows={
+            "SELECT network, length, subnet, since, sequence, event, client, pool FROM history_prefix ORDER BY since": [
+                (_BLOCK.network, 60, "lan", 10, 1, "prefix.delegated", ALICE, "all"),
+                (_BLOCK.network, 60, "lan", 30, 3, "prefix.expired", None, ""),
+                (_BLOCK.network, 60, "lan", 40, 4, "prefix.delegated", BOB, "all"),
+            ],
+            "SELECT length FROM history_length": [(60,)],
         },
     ),
 )

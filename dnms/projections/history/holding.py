@@ -1,4 +1,4 @@
-"""A time in which somebody had an address, and how sure that is."""
+"""A time in which somebody had an address, or a prefix, and how sure that is."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from datetime import datetime
 
 import msgspec
 
-LEASE, REGISTERED, SEEN = "lease", "registered", "seen"
-SOURCES = (LEASE, REGISTERED, SEEN)
-"""Who says so: the ledger, which gave it; the node itself; a Subnet Agent, which met it there."""
+LEASE, REGISTERED, SEEN, DELEGATED = "lease", "registered", "seen", "delegated"
+SOURCES = (LEASE, REGISTERED, SEEN, DELEGATED)
+"""Who says so: the ledger, which gave it; the node itself; a Subnet Agent, which met it there; the ledger, which
+delegated a prefix with it."""
 
 CONFIRMED, SINGLE, CONTRADICTED = "confirmed", "single", "contradicted"
 
@@ -21,12 +22,12 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     where any source says that another one had it there, on the same subnet, and else `single`.
     """
 
-    address: str
+    address: str  # or the prefix, where that was delegated
     client: str  # hex
     node: str | None  # its name, as it is now
-    source: str  # lease, registered, seen
+    source: str  # lease, registered, seen, delegated
     subnet: str
-    pool: str | None  # of a lease
+    pool: str | None  # of a lease, or of what was delegated
     interface: str | None  # as registered
     origin: str | None  # as registered
     how: str | None = None  # it was seen: session, outage, blocked, contested

@@ -8,12 +8,13 @@ from typing import Any
 
 import msgspec
 
-from dnms.events.ip import format_address
+from dnms.events.ip import Prefix, format_address
 from dnms.projections.connection import Connection
-from dnms.projections.history.holding import LEASE, REGISTERED, SEEN, Holding, judged
+from dnms.projections.history import delegated
+from dnms.projections.history.holding import DELEGATED, LEASE, REGISTERED, SEEN, SOURCES, Holding, judged
 from dnms.projections.text import instant, position
 
-__all__ = ["LEASE", "REGISTERED", "SEEN", "Holding"]
+__all__ = ["DELEGATED", "LEASE", "REGISTERED", "SEEN", "Holding"]
 
 MAX_SCOPES = 1_000  # subnets, or clients, that ever had one address; a site has one address on every machine sometimes
 MAX_ROWS = 10_000  # of each address by one source; the newest are answered
@@ -44,6 +45,7 @@ class _Row(msgspec.Struct, frozen=True):
     origin: str | None = None
     how: str | None = None
     agent: str | None = None
+    length: int | None = None  # of a prefix that was delegated; `address` is its first
 
 
 _NEXT = """
@@ -77,7 +79,7 @@ _ENDED_BY_EVENT = "lead(event) OVER after AS end_event"
 async def who_had(db: Connection, address: bytes, at: int | None = None) -> list[Holding]:
     """Who had the address at an instant (microseconds), or, without one, everybody who ever had it; newest first.
 
-    Leases come before registrations, and these before what was seen.
+    Leases come before registrations, these before what was seen, and last who was delegated a prefix that it lies in.
     """
     return await db.call(lambda views: who_had_in(views, address, at))
 
@@ -88,7 +90,7 @@ async def holdings(
     """Who had the addresses from `first` to `last` in a time; and behind which address the answer goes on.
 
     Of at most `limit` addresses that anybody ever had, in their order, behind the address `after`; of each as
-    `who_had`. An answer can be empty and go on.
+    `who_had`. An answer can be empty and go on. Prefixes that were delegated, and have some of them, come first.
     """
     return await db.call(lambda views: _page(views, first, last, times, after=after, limit=limit))
 
@@ -112,7 +114,7 @@ def who_had_in(db: sqlite3.Connection, address: bytes, at: int | None) -> list[H
             *_at(db, "history_use", "client", address, at),
             *_seen(db, "address = ?", [address], times, addresses=1),
         ]
-    return _holdings(db, rows)
+    return _holdings(db, [*rows, *map(_delegated, delegated.around(db, address, times, MAX_ROWS))])
 
 
 def _page(
@@ -120,10 +122,12 @@ def _page(
 ) -> tuple[list[Holding], bytes | None]:
     limit = max(1, min(limit, MAX_ADDRESSES))
     page = _addresses(db, max(first, after), last, above=first <= after, limit=limit)
+    above = [] if after else map(_delegated, delegated.overlapping(db, first, last, times, MAX_ROWS))
+    found = _holdings(db, above)
     if not page:
-        return [], None
+        return found, None
     rows = _rows(db, "address BETWEEN ? AND ?", [page[0], page[-1]], times, addresses=len(page))
-    return _holdings(db, rows), page[-1] if len(page) == limit else None
+    return found + _holdings(db, rows), page[-1] if len(page) == limit else None
 
 
 def _of_clients(db: sqlite3.Connection, clients: Sequence[bytes], times: _Times) -> list[Holding]:
@@ -140,6 +144,7 @@ def _of_clients(db: sqlite3.Connection, clients: Sequence[bytes], times: _Times)
         rows += _used(db, where, values, times, addresses=number)
         rows += _seen(db, where, values, times, addresses=number)
         found += _holdings(db, set(rows))
+    found += _holdings(db, map(_delegated, delegated.of_clients(db, clients, times, MAX_ROWS)))
     own = {client.hex() for client in clients}
     return [holding for holding in found if holding.client in own]
 
@@ -234,10 +239,15 @@ def _row(row: sqlite3.Row | Sequence[Any]) -> _Row:
     return _Row(address, client, subnet, since, (sequence, index), event, ends, closed, end_event, *more)
 
 
+def _delegated(found: delegated.Found) -> _Row:
+    *holding, pool, length = found
+    return msgspec.structs.replace(_row((*holding, pool, None, None, None, None)), length=length)
+
+
 def _holdings(db: sqlite3.Connection, rows: Iterable[_Row]) -> list[Holding]:
     """By address, source, and the newest first."""
     ordered = sorted(rows, key=lambda row: (row.since, row.opened), reverse=True)
-    ordered.sort(key=lambda row: (row.address, _source(row)))
+    ordered.sort(key=lambda row: (row.address, _source(row), row.length or 0))
     names = _names(db, {row.client for row in ordered})
     known_as = {client.hex(): known.hex() for client, (known, _) in names.items()}
     return judged([_holding(row, names[row.client][1]) for row in ordered], known_as)
@@ -258,10 +268,10 @@ def _names(db: sqlite3.Connection, clients: set[bytes]) -> dict[bytes, tuple[byt
 
 def _holding(row: _Row, name: str | None) -> Holding:
     return Holding(
-        address=format_address(row.address),
+        address=format_address(row.address) if row.length is None else str(Prefix(row.address, row.length)),
         client=row.client.hex(),
         node=name,
-        source=(LEASE, REGISTERED, SEEN)[_source(row)],
+        source=SOURCES[_source(row)],
         subnet=row.subnet,
         pool=row.pool,
         interface=row.link,
@@ -278,6 +288,8 @@ def _holding(row: _Row, name: str | None) -> Holding:
 
 
 def _source(row: _Row) -> int:
+    if row.length is not None:
+        return 3
     return 2 if row.how is not None else 1 if row.link is not None else 0
 
 

@@ -28,9 +28,17 @@ from dnms.events.address import (
 )
 from dnms.events.commit import Commit, Stored
 from dnms.events.configuration import Generation, InterfaceAddress, Link, Snapshot
-from dnms.events.ip import parse_address
+from dnms.events.ip import Prefix, parse_address, parse_prefix
 from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeReady
-from dnms.events.plan import Pool, PoolDefined, PoolWithdrawn
+from dnms.events.plan import AdoptedPlan, PlanAdopted, Pool, PoolDefined, PoolWithdrawn, Subnet
+from dnms.events.prefix import (
+    PrefixDelegated,
+    PrefixDeprecated,
+    PrefixExpired,
+    PrefixReleased,
+    PrefixRenewed,
+    PrefixWithdrawn,
+)
 from dnms.events.recorded import Event, Personal
 from dnms.events.seen import (
     AppliedItem,
@@ -45,12 +53,16 @@ from dnms.events.seen import (
     SessionClosed,
     SessionOpened,
 )
+from dnms.events.uplink import Source, UplinkDeprecated, UplinkLost, UplinkReceived
 from dnms.projections.example import SITE, Happened, happened
 
 CLIENTS = [bytes([n]) * 16 for n in range(4)]
 SUBNETS = ["lan", "lab"]
 AGENTS = ["east", "west"]
 ADDRESSES = [parse_address(f"2001:db8::{n}") for n in range(1, 6)] + [parse_address("192.0.2.1")]
+ABOVE = [parse_prefix("2001:db8:1::/56"), parse_prefix("2001:db8:2::/56")]
+BLOCKS = [parse_prefix(f"2001:db8:{site}:{block}0::/60") for site in (1, 2) for block in (0, 1)]
+BLOCKS += [parse_prefix("2001:db8:1:10::/64"), parse_prefix("2001:db8::/64")]
 ORIGINS = ["slaac", "managed", "link-local", "loopback"]
 OUTCOMES = ["usable", "duplicate"]
 
@@ -83,6 +95,11 @@ def cut(log: Sequence[Stored], places: Sequence[int]) -> list[Sequence[Stored]]:
     return [log[first:last] for first, last in zip([0, *ends], ends, strict=False)]
 
 
+PREFIX_ENDS: dict[str, type[PrefixReleased | PrefixExpired | PrefixWithdrawn]] = {
+    "released": PrefixReleased,
+    "expired": PrefixExpired,
+    "withdrawn": PrefixWithdrawn,
+}
 ENDS = ("released", "expired", "withdrawn", "declined")
 
 
@@ -106,6 +123,42 @@ class Site:
         self.held: dict[tuple[str, bytes], tuple[bytes, str]] = {}
         self.reserved: dict[tuple[str, bytes], bytes] = {}
         self.pools: list[str] = []
+        self.delegated: dict[tuple[str, Prefix], bytes] = {}
+        self.above: set[tuple[str, Prefix]] = set()
+
+    def prefix(self, draw: st.DrawFn, subnet: str) -> Event:
+        """The next event of a ledger about a prefix."""
+        prefix = draw(st.sampled_from(BLOCKS))
+        client = self.delegated.get((subnet, prefix))
+        hop = draw(st.sampled_from(ADDRESSES[:2]))
+        if client is None:
+            client = self.delegated[subnet, prefix] = draw(st.sampled_from(CLIENTS))
+            return PrefixDelegated(
+                prefix=prefix, client=client, iaid=1, delegation="all", next_hop=hop, valid_until=1, horizon=2
+            )
+        what = draw(st.sampled_from(["renewed", "deprecated", *PREFIX_ENDS]))
+        if what == "renewed":
+            return PrefixRenewed(prefix=prefix, client=client, iaid=1, next_hop=hop, valid_until=3, horizon=4)
+        if what == "deprecated":
+            return PrefixDeprecated(prefix=prefix, client=client, iaid=1, next_hop=hop, valid_until=3)
+        del self.delegated[subnet, prefix]
+        return PREFIX_ENDS[what](prefix=prefix, client=client, iaid=1, next_hop=hop)
+
+    def uplink(self, draw: st.DrawFn, subnet: str) -> Event:
+        """The next event of a ledger about what comes from above."""
+        prefix, source = draw(st.sampled_from(ABOVE)), Source(name="dhcpv6 00:01")
+        what = draw(st.sampled_from(["received", "deprecated", "lost", "adopted"]))
+        if what == "adopted":
+            own = tuple(draw(st.sets(st.sampled_from(BLOCKS[:3]), max_size=2)))
+            planned = Subnet(name=subnet, realm="default", prefixes=own) if draw(st.booleans()) else None
+            return PlanAdopted(plan=AdoptedPlan(position=draw(st.integers(1, 9)), level=1, subnet=planned))
+        if (subnet, prefix) not in self.above or what == "received":
+            self.above.add((subnet, prefix))
+            return UplinkReceived(uplink="wan", prefix=prefix, preferred_until=5, valid_until=9, source=source)
+        if what == "deprecated":
+            return UplinkDeprecated(uplink="wan", prefix=prefix, valid_until=7, source=source)
+        self.above.remove((subnet, prefix))
+        return UplinkLost(uplink="wan", prefix=prefix, why="cut")
 
     def lease(self, draw: st.DrawFn, subnet: str) -> Event:  # noqa: PLR0911  # one return an event
         """The next event of a ledger."""
@@ -236,7 +289,8 @@ def logs(draw: st.DrawFn) -> list[Happened]:
         events: list[Event] = []
         for _ in range(draw(st.integers(0, 3))):
             if family == "ledger":
-                events.append(site.lease(draw, subnet))
+                happens = draw(st.sampled_from([site.lease, site.lease, site.prefix, site.uplink]))
+                events.append(happens(draw, subnet))
             elif family == "plan":
                 events.append(site.plan(draw))
             else:

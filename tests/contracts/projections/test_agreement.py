@@ -57,6 +57,10 @@ WRONG = [
     "UPDATE history_lease SET since = since - 1",
     "DELETE FROM history_use WHERE used = 1",
     "UPDATE history_seen SET since = since - 1",
+    "UPDATE history_prefix SET since = since - 1",
+    f"UPDATE prefix_delegation_row SET state = 'expired' WHERE until_sequence = {STANDS}",
+    f"UPDATE prefix_uplink_row SET state = 'received' WHERE until_sequence = {STANDS}",
+    "DELETE FROM prefix_link_row",
     "UPDATE activity SET hour = hour + 1",
     "UPDATE activity_series SET name = 'node.ready' WHERE name = 'session.opened'",
     "UPDATE view_position SET events = events + 1",
@@ -67,6 +71,7 @@ WRONG = [
 async def test_a_wrong_row_is_found_both_ways(wrong: str, tmp_path: Path) -> None:
     log = memory_log()
     logs_ = (*EXAMPLES["pools"][:1], *EXAMPLES["nodes"][:1], *EXAMPLES["addresses"], EXAMPLES["history"][3])
+    logs_ = (*logs_, *EXAMPLES["prefixes"][1:4])
     for example in logs_:
         await write(log, *example.log)
     path = tmp_path / "views.db"
