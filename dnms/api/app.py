@@ -23,6 +23,7 @@ from dnms.api import (
     metrics,
     node_plan,
     plan,
+    prefixes,
     problems,
     questions,
     rollouts,
@@ -64,6 +65,7 @@ def create_app(  # all that it asks
         route_handlers=[
             *questions.HANDLERS,
             *histories.HANDLERS,
+            *prefixes.HANDLERS,
             *evidence.HANDLERS,
             *events.HANDLERS,
             *plan.HANDLERS,

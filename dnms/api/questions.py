@@ -107,7 +107,7 @@ async def nodes(
         "session": session,
         "name": name,
         "order": order,
-        **_as_of(at, at_sequence),
+        **as_of(at, at_sequence),
     }
     after: tuple[Any, ...] = () if cursor is None else key_of(cursor, question, _NODE_KEYS[by])
     async with views.read(moment(at, at_sequence)) as reading:
@@ -174,7 +174,7 @@ async def addresses(
         "node": node,
         "state": in_state,
         "order": order,
-        **_as_of(at, at_sequence),
+        **as_of(at, at_sequence),
     }
     after = (b"", "") if cursor is None else key_of(cursor, question, tuple[bytes, str])
     async with views.read(moment(at, at_sequence)) as reading:
@@ -245,7 +245,7 @@ def moment(at: datetime | None, at_sequence: int | None) -> Moment | None:
     return at if at is not None else at_sequence
 
 
-def _as_of(at: datetime | None, at_sequence: int | None) -> dict[str, str | None]:
+def as_of(at: datetime | None, at_sequence: int | None) -> dict[str, str | None]:
     """What a cursor of a page as of a moment is bound to."""
     return {"at": at.isoformat() if at is not None else None if at_sequence is None else f"#{at_sequence}"}
 

@@ -17,7 +17,10 @@ from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import DriftRow, NodeRow, SessionRow
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage
+from dnms.projections.prefixes.queries import DelegationRow, LinkRow, UplinkRow
+from dnms.projections.prefixes.tree import TreeRow
 from dnms.projections.rollouts.queries import RolloutRow
+from dnms.projections.why.steps import Step
 
 
 class NodeAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +41,16 @@ class AddressAnswer(msgspec.Struct, frozen=True, kw_only=True):
     registered: list[RegisteredRow]
 
 
+class PrefixAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """All about one prefix: its last delegation in each subnet, and where it is from above or a link's own."""
+
+    prefix: str
+    delegations: list[DelegationRow]
+    uplinks: list[UplinkRow]
+    links: list[LinkRow]
+    tree: list[TreeRow]  # what it is cut from, and what is cut from it
+
+
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """Which events: all, or those of a kind, of a node, about an address."""
 
@@ -46,12 +59,41 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     address: str | None = None
 
 
+class Prefixes(Protocol):
+    """Who answers questions about prefixes. What there is not is a Failure with code NO, whoever answers."""
+
+    async def delegations(self, *, subnet: str | None, state: str | None) -> list[DelegationRow]:
+        """Every delegation that is not over, or every one in a state."""
+        ...
+
+    async def uplinks(self, *, subnet: str | None, lost: bool) -> list[UplinkRow]:
+        """Every prefix from above; `lost`: also those that are lost."""
+        ...
+
+    async def prefix(self, prefix: str) -> PrefixAnswer:
+        """One prefix."""
+        ...
+
+    async def tree(self, *, within: str | None) -> list[TreeRow]:
+        """What is cut from what."""
+        ...
+
+    async def why(self, of: str) -> list[Step]:
+        """Why something is so."""
+        ...
+
+
 class Answers(Protocol):
     """Who answers questions. What there is not is a Failure with code NO, whoever answers."""
 
     @property
     def histories(self) -> Histories:
         """Who answers those about what was."""
+        ...
+
+    @property
+    def prefixes(self) -> Prefixes:
+        """Who answers those about prefixes."""
         ...
 
     async def nodes(self, *, subnet: str | None) -> list[NodeRow]:

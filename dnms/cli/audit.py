@@ -26,7 +26,6 @@ COLUMNS = ("Position", "Time", "Actor", "Node", "What")
 Limit = Annotated[int, Parameter(help="The newest so many.", validator=validators.Number(gte=1, lte=MAX_LIMIT))]
 
 subnet_app = App(name="subnet", help="The subnets: what changed in one.")
-prefix_app = App(name="prefix", help="The prefixes: what happened to one.")
 
 
 def audit(
@@ -71,7 +70,6 @@ def of_address(
     return _told(asking.ask(lambda answers: answers.histories.of_addresses(address, times, limit=limit)), output)
 
 
-@prefix_app.command(name="history")
 def of_prefix(
     prefix: PrefixText,
     /,

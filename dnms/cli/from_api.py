@@ -18,6 +18,7 @@ from dnms.cli.exits import Failure
 from dnms.cli.freshness import Doubt, Teller, doubt
 from dnms.cli.histories_from_api import ApiHistories
 from dnms.cli.http import Page
+from dnms.cli.prefixes_from_api import ApiPrefixes
 from dnms.projections.addresses.queries import AddressRow
 from dnms.projections.effects.queries import DeadRow, SubscriberRow
 from dnms.projections.events.queries import EventRow
@@ -56,6 +57,7 @@ class ApiAnswers:
         self._then = as_of(at)
         self._teller = Teller()
         self.histories = ApiHistories(api)
+        self.prefixes = ApiPrefixes(api, self._then, self._say_when)
 
     async def look(self) -> None:
         """Tell people if the answers may be older than the log. Failure, httpx.TransportError."""

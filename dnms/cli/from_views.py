@@ -11,6 +11,7 @@ from dnms.cli.answers import AddressAnswer, NodeAnswer, Wanted
 from dnms.cli.exits import NO, USAGE, Failure
 from dnms.cli.freshness import Teller, doubt
 from dnms.cli.histories_from_views import ViewHistories
+from dnms.cli.prefixes_from_views import ViewPrefixes
 from dnms.cli.rendering import moment, say
 from dnms.disk.site import Site
 from dnms.events.ip import parse_address
@@ -40,6 +41,7 @@ class ViewAnswers:
         self._at = at
         self._teller = Teller()
         self.histories = ViewHistories(views)
+        self.prefixes = ViewPrefixes(self._reading)
 
     async def look(self) -> None:
         """Tell people if the views are kept up no more. The end of the log is not known here."""

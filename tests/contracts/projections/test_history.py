@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from dnms.events.address import AddressAllocated, AddressBlocked, AddressReleased, OutageGranted
 from dnms.events.configuration import InterfaceAddress, Link, Snapshot
-from dnms.events.ip import format_address, parse_address
+from dnms.events.ip import format_address, parse_address, parse_prefix
 from dnms.events.node import NodeIdentified, NodeJoined
 from dnms.events.recorded import Event, Personal
 from dnms.events.seen import ConfigurationRegistered, SessionClosed, SessionOpened
@@ -112,18 +112,41 @@ async def test_who_had_is_what_a_list_of_intervals_says(
             while after is not None:
                 page, after = await queries.holdings(reading.db, bounds[0], bounds[1], times, after=after, limit=limit)
                 found += page
+            around = {one[0] for one in told.prefix_intervals if _overlaps(one[0], bounds[0], bounds[1])}
+            found = checked_delegations(found, told, around, times)
             assert said(found) == expected(told, [format_address(one) for one in inside], times)
             assert [one.address for one in found] == sorted([one.address for one in found], key=parse_address)
             for address in inside:
                 at = None if times == queries.EVER else times[0]
                 then = queries.EVER if at is None else (at, at)
-                one = await queries.who_had(reading.db, address, at)
+                around = {one[0] for one in told.prefix_intervals if address in parse_prefix(one[0])}
+                one = checked_delegations(await queries.who_had(reading.db, address, at), told, around, then)
                 assert said(one) == expected(told, [format_address(address)], then)
             for client in CLIENTS:
                 own = await queries.of_clients(reading.db, [client], times)
+                around = {one[0] for one in told.prefix_intervals}
+                own = checked_delegations(own, told, around, times, client=client.hex())
                 every = expected(told, [format_address(one) for one in ADDRESSES], times)
                 assert said(own) == Counter({one: n for one, n in every.items() if one[0][1] == client.hex()})
         await views.close()
+
+
+def checked_delegations(
+    found: list[Holding], told: Naive, prefixes: set[str], times: tuple[int, int], *, client: str | None = None
+) -> list[Holding]:
+    """What is left of an answer without the delegations in it, which have to be those of these prefixes."""
+    wanted = [
+        one for one in told.prefix_intervals if one[0] in prefixes and lasts(one, *times) and client in (None, one[1])
+    ]
+    assert Counter(interval for interval, _ in said([one for one in found if one.source == queries.DELEGATED])) == (
+        Counter(wanted)
+    )
+    return [one for one in found if one.source != queries.DELEGATED]
+
+
+def _overlaps(prefix: str, first: bytes, last: bytes) -> bool:
+    parsed = parse_prefix(prefix)
+    return parsed.first <= int.from_bytes(last) and parsed.last >= int.from_bytes(first)
 
 
 def _allocated(client: bytes) -> AddressAllocated:
