@@ -6,72 +6,26 @@ it, and at what came from above; where that was delegated by what is not in this
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 from typing import Any
 
-import msgspec
-
-from dnms.events.codec import decode_event
-from dnms.events.effect import EffectApplied
 from dnms.events.ip import Prefix, format_address, parse_prefix, prefix_of
-from dnms.events.plan import (
-    Delegation,
-    DelegationDefined,
-    GroupDefined,
-    PoolDefined,
-    SubnetDefined,
-    UplinkDefined,
-)
-from dnms.events.recorded import Event
+from dnms.events.plan import DelegationDefined, GroupDefined, PoolDefined, SubnetDefined, UplinkDefined
 from dnms.projections.addresses import queries as addresses
 from dnms.projections.addresses.queries import AddressRow
 from dnms.projections.connection import Connection
-from dnms.projections.events.fold import INDEX_BITS
 from dnms.projections.prefixes import queries as prefixes
 from dnms.projections.prefixes.queries import STANDING, DelegationRow, LinkRow, UplinkRow
 from dnms.projections.prefixes.tree import parent_of
-from dnms.projections.text import instant, position
 from dnms.projections.why.asked import Asked
+from dnms.projections.why.found import Found, Recorded, Step, by_event
+
+__all__ = ["Step", "unknown", "why"]
 
 MAX_DEPTH = 64  # each delegation is longer than the one that it is cut from; more is a log that says nonsense
-MAX_DEFINED = 10_000  # events of the plan that are looked through for a name
-MAX_TOLD = 100  # events about who a node is, of the newest
-MAX_EFFECTS = 1_000  # of subscribers, that are looked through for a route
-
-_PLAN: dict[type[Any], tuple[str, str]] = {
-    PoolDefined: ("pool", "pool"),
-    DelegationDefined: ("delegation", "delegation"),
-    UplinkDefined: ("uplink", "uplink"),
-    SubnetDefined: ("subnet", "subnet"),
-    GroupDefined: ("group", "group"),
-}
-"""Of the plan's events the field with what they define, and what that is called."""
-
-
-class Step(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is so, and the event by which it is."""
-
-    depth: int  # the causes of a step follow it, one deeper
-    what: str
-    event: str | None = None  # its name; None: the log has no event for it
-    position: str | None = None
-    time: datetime | None = None
-    actor: str | None = None  # who wrote it
-    request: str | None = None  # what was asked for; None: it was merely seen
-    subject: str | None = None
-    log: str | None = None  # the id of another log, where the way goes on
-
-
-class _Recorded(msgspec.Struct, frozen=True):
-    """An event where it stands."""
-
-    place: str
-    time: datetime
-    subject: str
-    actor: str
-    request: str | None
-    event: Event
+_SET = re.compile(r"(held_|mac_|net_|_)?([a-z0-9-]+)-[46](?:/\d{1,3})?")
+"""The names of the firewall's sets: of a group, and of what a subnet has."""
 
 
 async def why(db: Connection, log_id: str, about: Asked) -> list[Step]:
@@ -89,6 +43,7 @@ class _Back:
 
     def __init__(self, db: Connection, log_id: str) -> None:
         self._db = db
+        self._found = Found(db)
         self._log_id = log_id
         self._met: set[tuple[str, str, str]] = set()
 
@@ -108,40 +63,46 @@ class _Back:
                 yield step
 
     async def _element(self, about: Asked) -> AsyncIterator[Step]:
-        name = about.element_of.removeprefix("_").rpartition("-")[0] or about.element_of
+        what = format_address(about.prefix.network) if about.is_address else str(about.prefix)
         below = [
             step
             async for step in (self._address(about.prefix, 1) if about.is_address else self._prefix(about.prefix, 1))
         ]
-        if not below:
+        match = _SET.fullmatch(about.element_of)
+        if not below or match is None:
             return
-        what = format_address(about.prefix.network) if about.is_address else str(about.prefix)
-        yield Step(depth=0, what=f"{what} is in the set {about.element_of}: it is a member's of group {name}")
-        async for step in self._defined(GroupDefined, name, 1):
-            yield step
-        async for step in self._membership(about.prefix, name, 1):
-            yield step
-        for step in below:
-            yield step
+        kind, name = match.groups()
+        of = f"group {name}" if kind in (None, "_") else f"subnet {name}"
+        text = f"{what} in {about.element_of}"
+        done = await self._found.effects(text, lambda added: added == text or added.startswith(f"{text} "))
+        for recorded in done:
+            yield by_event(0, f"{_who(recorded)} has added {text}, a set of {of}", recorded)
+        if not done:
+            yield Step(depth=0, what=f"{text}, a set of {of}")
+        if kind in (None, "_"):
+            async for each in self._group(about.prefix, name, 1):
+                yield each
+        else:
+            async for each in self._defined(SubnetDefined, name, 1):
+                yield each
+        for each in below:
+            yield each
 
-    async def _membership(self, prefix: Prefix, group: str, depth: int) -> AsyncIterator[Step]:
-        """By what the holder is in a group: an operator has entered it, or it has said its name."""
+    async def _group(self, prefix: Prefix, group: str, depth: int) -> AsyncIterator[Step]:
+        """A group with the rules that name it, and by what the holder of a prefix is its member."""
+        async for each in self._defined(GroupDefined, group, depth):
+            yield each
+        for name, recorded in await self._found.rules_of(group):
+            yield by_event(depth, f"rule {name} of the plan is about group {group}", recorded)
         held: Sequence[AddressRow | DelegationRow] = (
             await addresses.leases_of(self._db, prefix.network)
             if prefix.length == 128
             else await prefixes.of_prefix(self._db, prefix)
         )
         names = {row.client: row.node for row in held if row.group == group}
-        for client, name in names.items():
-            told = await self._events(
-                "e.client = ? AND e.name IN ('node.entered', 'node.identified')", bytes.fromhex(client), limit=MAX_TOLD
-            )
-            entered = [each for each in told if getattr(each.event, "group", "") == group]
-            identified = [each for each in told if each.event.NAME == "node.identified"]
-            if entered:
-                yield _step(depth, f"{name or client} was entered with group {group}", entered[0])
-            elif identified:
-                yield _step(depth, f"{name or client} is what a pattern of group {group} says", identified[0])
+        for client, node in names.items():
+            if (member := await self._found.membership(client, group)) is not None:
+                yield by_event(depth, f"{node or client} {member[0]} group {group}", member[1])
 
     async def _route(self, about: Asked) -> AsyncIterator[Step]:
         below = [step async for step in self._of_route(about)]
@@ -150,9 +111,10 @@ class _Back:
         text = f"unreachable {about.prefix}" if about.unreachable else str(about.prefix)
         text += f" via {about.via}" if about.via else ""
         text += f" dev {about.dev}" if about.dev else ""
-        done = await self._effects(about)
+        begins = f"unreachable {about.prefix} " if about.unreachable else f"{about.prefix} "
+        done = await self._found.effects(begins, lambda added: _is_route(added, about))
         for recorded in done:
-            yield _step(0, f"{recorded.actor.removeprefix('subscriber/')} has added the route {text}", recorded)
+            yield by_event(0, f"{_who(recorded)} has added the route {text}", recorded)
         if not done:
             yield Step(depth=0, what=f"the route {text}")
         for step in below:
@@ -176,11 +138,8 @@ class _Back:
 
     async def _static(self, prefix: Prefix, depth: int) -> AsyncIterator[Step]:
         """A pool of prefixes that the plan has itself."""
-        for recorded in await self._events("e.name = ?", DelegationDefined.NAME, limit=MAX_DEFINED):
-            pool: Delegation = recorded.event.delegation  # type: ignore[attr-defined]  # by its name
-            if pool.prefix == prefix:
-                yield _step(depth, f"{prefix} is what delegation {pool.name} of the plan is cut from", recorded)
-                return
+        if (pool := await self._found.pool_of(str(prefix))) is not None:
+            yield by_event(depth, f"{prefix} is what delegation {pool[0]} of the plan is cut from", pool[1])
 
     async def _address(self, prefix: Prefix, depth: int) -> AsyncIterator[Step]:
         address = format_address(prefix.network)
@@ -189,7 +148,7 @@ class _Back:
             who = row.node or row.client
             rests = {"declined": "rests: {} found it in use", "blocked": "rests: {} uses it"}
             said = {"held": "is leased to {}", "reserved": "is reserved for {}", **rests}[row.state].format(who)
-            yield _step(depth, f"{address} {said}, in subnet {row.subnet}", await self._at(row.opened))
+            yield by_event(depth, f"{address} {said}, in subnet {row.subnet}", await self._found.at(row.opened))
             async for step in self._defined(PoolDefined, row.pool, depth + 1):
                 yield step
             async for step in self._link_of(prefix, row.subnet, depth + 1):
@@ -227,12 +186,14 @@ class _Back:
         if not self._enter("delegation", row.prefix, row.subnet, depth):
             return
         who = row.node or row.client
-        opened = await self._at(row.opened)
+        opened = await self._found.at(row.opened)
         was = "is" if row.state in STANDING else "was"
-        yield _step(depth, f"{row.prefix} {was} delegated to {who}, via {row.next_hop}, in subnet {row.subnet}", opened)
+        yield by_event(
+            depth, f"{row.prefix} {was} delegated to {who}, via {row.next_hop}, in subnet {row.subnet}", opened
+        )
         if row.changed != row.opened:
-            changed = await self._at(row.changed)
-            yield _step(depth, f"{row.prefix} is {row.state} since", changed)
+            changed = await self._found.at(row.changed)
+            yield by_event(depth, f"{row.prefix} is {row.state} since", changed)
         async for step in self._defined(DelegationDefined, row.pool, depth + 1):
             yield step
         async for step in self._above(parse_prefix(row.prefix), row.subnet, depth + 1):
@@ -251,8 +212,8 @@ class _Back:
     async def _link(self, row: LinkRow, depth: int) -> AsyncIterator[Step]:
         if not self._enter("link", row.prefix, row.subnet, depth):
             return
-        adopted = await self._at(row.position)
-        yield _step(depth, f"{row.prefix} is the own prefix of subnet {row.subnet}", adopted)
+        adopted = await self._found.at(row.position)
+        yield by_event(depth, f"{row.prefix} is the own prefix of subnet {row.subnet}", adopted)
         async for step in self._defined(SubnetDefined, row.subnet, depth + 1):
             yield step
         async for step in self._above(parse_prefix(row.prefix), row.subnet, depth + 1):
@@ -273,8 +234,10 @@ class _Back:
         if not self._enter("uplink", row.prefix, row.subnet, depth):
             return
         state = {"received": "came", "deprecated": "came, is deprecated now,", "lost": "came, is lost now,"}[row.state]
-        opened = await self._at(row.opened)
-        yield _step(depth, f"{row.prefix} {state} to subnet {row.subnet} over {row.uplink}, from {row.source}", opened)
+        opened = await self._found.at(row.opened)
+        yield by_event(
+            depth, f"{row.prefix} {state} to subnet {row.subnet} over {row.uplink}, from {row.source}", opened
+        )
         async for step in self._defined(UplinkDefined, row.uplink, depth + 1):
             yield step
         parent = parent_of(row, self._log_id, await self._candidates(row))
@@ -302,55 +265,8 @@ class _Back:
 
     async def _defined(self, kind: type[Any], name: str, depth: int) -> AsyncIterator[Step]:
         """What the plan says of something, as it was defined last."""
-        field, called = _PLAN[kind]
-        for recorded in await self._events("e.name = ?", kind.NAME, limit=MAX_DEFINED):
-            if getattr(recorded.event, field).name == name:
-                yield _step(depth, f"{called} {name} is so in the plan", recorded)
-                return
-
-    async def _effects(self, about: Asked) -> list[_Recorded]:
-        """By which effect each instance of a subscriber has added a route last."""
-        before = f"unreachable {about.prefix} " if about.unreachable else f"{about.prefix} "
-        found: dict[str, _Recorded] = {}
-        for recorded in await self._events(
-            "e.name = 'effect.applied' AND e.position IN (SELECT t.position FROM event_text t WHERE t.word IN"
-            " (SELECT id FROM event_word WHERE text >= ? AND text < ?))",
-            before,
-            f"{before[:-1]}!",
-            limit=MAX_EFFECTS,
-        ):
-            event = recorded.event
-            if isinstance(event, EffectApplied) and any(_is_route(each, about) for each in event.added):
-                found.setdefault(recorded.actor, recorded)
-        return [found[actor] for actor in sorted(found)]
-
-    async def _at(self, place: str) -> _Recorded | None:
-        sequence, _, index = place.partition(".")
-        [*found] = await self._events("e.position = ?", int(sequence) << INDEX_BITS | int(index), limit=1)
-        return found[0] if found else None
-
-    async def _events(self, where: str, *values: object, limit: int) -> list[_Recorded]:
-        """Events, the newest first."""
-        rows = await self._db.execute_fetchall(
-            f"""
-            SELECT e.position, c.time, c.subject, c.actor, w.text, e.item
-            FROM event e JOIN event_commit c ON c.sequence = e.position >> {INDEX_BITS}
-            LEFT JOIN event_word w ON w.id = e.request
-            WHERE {where} ORDER BY e.position DESC LIMIT ?
-            """,
-            (*values, limit),
-        )
-        return [
-            _Recorded(
-                position(row[0] >> INDEX_BITS, row[0] & (1 << INDEX_BITS) - 1),
-                instant(row[1]),
-                row[2],
-                row[3],
-                row[4],
-                decode_event(row[5]),
-            )
-            for row in rows
-        ]
+        if (recorded := await self._found.defined(kind, name)) is not None:
+            yield by_event(depth, f"{recorded.event.NAME.partition('.')[0]} {name} is so in the plan", recorded)
 
     def _enter(self, kind: str, prefix: str, subnet: str, depth: int) -> bool:
         """Whether this was not met before: a log can say that two are each other's cause."""
@@ -361,24 +277,13 @@ class _Back:
         return True
 
 
+def _who(recorded: Recorded) -> str:
+    return recorded.actor.removeprefix("subscriber/")
+
+
 def _is_route(text: str, about: Asked) -> bool:
     words = text.split()
     own = dict(zip(words[1::2], words[2::2], strict=False))
     return about.unreachable or (
         (not about.via or own.get("via") == about.via) and (not about.dev or own.get("dev") == about.dev)
-    )
-
-
-def _step(depth: int, what: str, recorded: _Recorded | None) -> Step:
-    if recorded is None:
-        return Step(depth=depth, what=what)
-    return Step(
-        depth=depth,
-        what=what,
-        event=recorded.event.NAME,
-        position=recorded.place,
-        time=recorded.time,
-        actor=recorded.actor,
-        request=recorded.request,
-        subject=recorded.subject,
     )

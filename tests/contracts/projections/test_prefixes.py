@@ -33,7 +33,8 @@ from dnms.events.prefix import (
     PrefixRenewed,
     PrefixWithdrawn,
 )
-from dnms.events.recorded import Personal
+from dnms.events.recorded import Event, Personal
+from dnms.events.rule import Rule, RuleDefined
 from dnms.events.uplink import Source, UplinkLost, UplinkReceived
 from dnms.projections.example import SITE, happened
 from dnms.projections.history import queries as history
@@ -55,7 +56,7 @@ ISP = Source(name="dhcpv6 00:03:00:01:02")
 ROUTE = "2001:db8:1:10::/60 via fe80::a dev eth1 metric 1025"
 
 
-def _plan() -> tuple[SiteDefined | SubnetDefined | PoolDefined | UplinkDefined | DelegationDefined | GroupDefined, ...]:
+def _plan() -> tuple[Event, ...]:
     return (
         SiteDefined(name=SITE, level=1),
         UplinkDefined(uplink=Uplink(name="wan", protocol="dhcpv6", length=56)),
@@ -66,6 +67,8 @@ def _plan() -> tuple[SiteDefined | SubnetDefined | PoolDefined | UplinkDefined |
         DelegationDefined(delegation=Delegation(name="to-laptops", subnet="home", length=60)),
         DelegationDefined(delegation=Delegation(name="to-vms", subnet="vms", length=64)),
         GroupDefined(group=Group(name="sales", number=7, nodes=("vm-*",))),
+        RuleDefined(rule=Rule(name="into-sales", direction="ingress", group="sales")),
+        RuleDefined(rule=Rule(name="others", direction="ingress", group="voip")),
     )
 
 
@@ -116,6 +119,7 @@ LOG = (
     happened(
         "node.0c", 90, NodeEntered(client=CONTAINER, duid=Personal(b"c"), name=Personal("vm-1"), iaid=1, group="sales")
     ),
+    happened("effect.firewall.border", 95, EffectApplied(position=7, added=("2001:db8:1:10::5 in sales-6",))),
 )
 
 
@@ -183,11 +187,15 @@ async def test_every_kind_of_thing_is_explained(views: Views) -> None:
     leased = [(0, "address.allocated", "7.0"), (1, "pool.defined", "1.5"), *deeper(link, 1)]
     assert shown(await told(views, "2001:db8:1:10::5")) == leased
     assert shown(await told(views, "2001:db8:1:10::5 in sales-6")) == [
-        (0, None, None),
+        (0, "effect.applied", "10.0"),
         (1, "group.defined", "1.8"),
+        (1, "rule.defined", "1.9"),
         (1, "node.entered", "9.0"),
         *deeper(leased, 1),
     ]
+    held = await told(views, "2001:db8:1:10::5 in held_vms-6")
+    assert shown(held) == [(0, None, None), (1, "subnet.defined", "1.4"), *deeper(leased, 1)][: len(held)]
+    assert held[0].what == "2001:db8:1:10::5 in held_vms-6, a set of subnet vms"
     assert shown(await told(views, "unreachable 2001:db8:1::/56 dev lo metric 4096")) == [
         (0, None, None),
         *deeper(FROM_ABOVE, 1),

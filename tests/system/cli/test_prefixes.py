@@ -16,7 +16,7 @@ from tests.contracts.projections.test_prefixes import LOG
 from tests.system.cli.conftest import PATIENCE, Served, dnms, serving, write
 from tests.system.cli.test_questions import Asked
 
-LAST = "node.entered"
+LAST = "in sales-6"
 
 
 def here(event: Event) -> Event:
