@@ -32,8 +32,10 @@ def delegating(site: Path) -> Iterator[Served]:
     with serving(site) as served:
         write(served, [(each.subject, each.time, tuple(map(here, each.events))) for each in LOG])
         deadline = time.monotonic() + PATIENCE
-        while LAST not in dnms("event", "list", environment=served.environment).out:
+        while LAST not in (said := dnms("event", "list", environment=served.environment)).out:
             assert time.monotonic() < deadline
+        tree = dnms("prefix", "tree", environment=served.environment)
+        assert "2001:db8:1:11::/64" in tree.out, (tree, said)
         yield served
 
 
