@@ -126,6 +126,10 @@ class LoopbackLink:
         """Nor hosts."""
         raise NotImplementedError
 
+    def dhcp6(self, receive: Receive) -> NoReturn:
+        """Nor clients of DHCPv6."""
+        raise NotImplementedError
+
 
 class Times(msgspec.Struct):
     """When a node came how far, in seconds of the monotonic clock; 0: not yet."""

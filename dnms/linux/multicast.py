@@ -33,14 +33,17 @@ Receive = Callable[[bytes, Peer, int], None]
 """Takes a datagram: its bytes, from whom, and its hop limit (0: unknown)."""
 
 
-def group_socket(interface: int, port: int, groups: Collection[str]) -> socket.socket:
-    """A UDP socket that hears these groups on this interface (its index). Several may share a port on one machine."""
+def group_socket(interface: int, port: int, groups: Collection[str], *, address: str = "::") -> socket.socket:
+    """A UDP socket that hears these groups on this interface (its index). Several may share a port on one machine.
+
+    It hears what is sent to `address` alone: with one of the groups, nothing that comes by unicast.
+    """
     sock = _datagram_socket(interface)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Otherwise it hears every group that any socket of this machine has joined.
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0)
-        sock.bind(("::", port))
+        sock.bind((address, port, 0, interface if address != "::" else 0))
         for group in groups:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_JOIN_GROUP, _membership(group, interface))
     except OSError as error:

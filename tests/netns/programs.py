@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from dnms.linux.namespaces import Namespace, search_path
+from tests.netns import debian
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def radvd(machine: Namespace, directory: Path, says: str) -> Iterator[None]:
 
 
 @contextmanager
-def dhcpcd(machine: Namespace, root: Path, *interfaces: str) -> Iterator[None]:
+def dhcpcd(machine: Namespace, root: Path, *interfaces: str) -> Iterator[subprocess.Popen[bytes]]:
     """dhcpcd for these interfaces, or, without, for all that etc/dhcpcd.conf below `root` leaves it."""
     if shutil.which("dhcpcd", path=search_path()) is None:
         pytest.skip("dhcpcd is not installed (Debian: apt-get install dhcpcd-base)")
@@ -59,10 +60,45 @@ def dhcpcd(machine: Namespace, root: Path, *interfaces: str) -> Iterator[None]:
             start_new_session=True,
         )
     try:
-        yield
+        yield process
     finally:
         for number in (signal.SIGTERM, signal.SIGKILL):  # it has helpers in its group
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, number)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(3)
+
+
+@contextmanager
+def dhcp6c(machine: Namespace, root: Path, says: str, interface: str) -> Iterator[subprocess.Popen[bytes]]:
+    """KAME's client (Debian's wide-dhcpv6-client). Terminated, it releases what it has."""
+    program = debian.program("wide-dhcpv6-client", "dhcp6c")
+    configuration = root / "dhcp6c.conf"
+    configuration.write_text(says)
+    resolv_conf = root / "resolv.conf"
+    resolv_conf.touch()
+    private = " && ".join(
+        (
+            f"mount --bind {resolv_conf} /etc/resolv.conf",
+            "mount -t tmpfs tmpfs /run",
+            "mount -t tmpfs tmpfs /var/lib",
+            "mkdir /var/lib/dhcpv6",
+            f"exec {program} -f -D -c {configuration} -p /run/dhcp6c.pid {interface}",
+        )
+    )
+    with machine.entered(), (root / "dhcp6c.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", private],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=debian.environment(),
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(5)
+        process.kill()
+        process.wait(5)

@@ -123,6 +123,10 @@ class Host:
         """No plan has one advertised here, for `link.Link`."""
         raise NotImplementedError
 
+    def dhcp6(self, receive: Receive) -> NoReturn:
+        """Nor clients of DHCPv6, for `link.Link`."""
+        raise NotImplementedError
+
     async def connect(
         self, endpoint: Endpoint, *, seen: float
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Validity]:

@@ -68,6 +68,9 @@ def main(argv: list[str]) -> int:
         default=NODE_STATE,
         help="where the Node Agent of that interface keeps its state (default: %(default)s)",
     )
+    parser.add_argument(
+        "--dhcpv6", action="store_true", help="delegate prefixes to routers without a Node Agent, by DHCPv6"
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     arguments = parser.parse_args(argv)
     logging.configure(verbose=arguments.verbose)
@@ -83,6 +86,7 @@ def main(argv: list[str]) -> int:
         state=arguments.state,
         uplink=arguments.uplink,
         node_state=arguments.node_state,
+        dhcpv6=arguments.dhcpv6,
     )
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_until_signalled(settings))

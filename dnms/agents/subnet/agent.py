@@ -18,6 +18,7 @@ from dnms.agents.subnet import uplink
 from dnms.agents.subnet.advertising import Advertising, Kept
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import Claims
+from dnms.agents.subnet.dhcp6_server import Dhcp6Server
 from dnms.agents.subnet.dhcp6_uplink import Dhcp6Uplink
 from dnms.agents.subnet.extending import Extending
 from dnms.agents.subnet.folds import Folds
@@ -38,7 +39,7 @@ from dnms.agents.subnet.waves import Waves
 from dnms.bus.clock import LogClock
 from dnms.bus.port import Log, LogDamaged, LogError, LogForked, Unavailable
 from dnms.disk.advertised import AdvertisedFile
-from dnms.disk.dhcp6_state import Dhcp6StateError
+from dnms.disk.dhcp6_state import Dhcp6StateError, Dhcp6StateFile
 from dnms.disk.extensions import ExtensionError, load_strategies
 from dnms.disk.journal import Belongs, JournalError
 from dnms.disk.journal import Journal as DiskJournal
@@ -78,6 +79,7 @@ class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
     new_nodes: int = NEW_AT_ONCE  # that the site does not know, from one address at once; then one a minute
     uplink: str = ""  # the interface towards where prefixes come from; empty: this machine is no router of the subnet
     node_state: Path = NODE_STATE  # of the Node Agent on that interface
+    dhcpv6: bool = False  # prefixes are delegated by DHCPv6 too
     state: Path | None = None  # where its journal is; None: `agent/` with its name, beside the site's directory
 
     @property
@@ -120,8 +122,11 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
             snapshots = SnapshotFile(settings.snapshot)
             whose = Whose(site.name, settings.subnet, settings.name)
             folds = await asyncio.to_thread(read_snapshot, snapshots, whose, secret=site.secret)
+            duid = b""
+            if settings.dhcpv6:
+                duid = Dhcp6StateFile(settings.directory, settings.interface).read(draw=secrets.token_bytes).duid
             reached = await reach(settings.bus, site, folds, stop=stop)
-        except (ExtensionError, SiteError, LogError, OSError, ssl.SSLError) as error:
+        except (Dhcp6StateError, ExtensionError, SiteError, LogError, OSError, ssl.SSLError) as error:
             raise SubnetAgentError(str(error)) from error
         if reached is None:
             return
@@ -146,6 +151,7 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
                 away=reached.away,
                 asks=_asks(settings, reached.clock) if settings.uplink else None,
                 advertised=AdvertisedFile(settings.advertised),
+                duid=duid,
             )
         except* (JournalError, KernelError, LogError, BrokenCommit, Dhcp6StateError) as errors:
             text = one_line(errors)
@@ -188,6 +194,7 @@ async def attend(
     away: bool = False,
     asks: Asks | None = None,
     advertised: Kept | None = None,
+    duid: bytes = b"",
 ) -> None:
     """Serve the nodes of a link out of a log, until `stop` is set. An exception group of KernelError, LogError,
     BrokenCommit.
@@ -195,7 +202,7 @@ async def attend(
     `root` is the fingerprint of the site's root certificate, `random` draws bytes. Without a `journal` nothing is given
     while the log is away. `folds` are those of the newest of the `snapshots`, if there is one. `away`: the log cannot
     be reached yet, and the agent begins with what the folds know. `asks`: who asks above for prefixes; None: nobody.
-    `advertised` keeps what hosts of the link were told.
+    `advertised` keeps what hosts of the link were told. `duid` is that of a DHCPv6 server; empty: there is none.
     """
     books = Books(
         log,
@@ -219,6 +226,11 @@ async def attend(
     newcomers = Newcomers(settings.new_nodes)
     claims = Claims(books, link.users)
     sessions = Sessions(books, introduction, client_id=site.client_id, newcomers=newcomers, claims=claims)
+    dhcp6 = None
+    if duid:
+        dhcp6 = Dhcp6Server(
+            books, link, duid=duid, interface=settings.interface, client_id=site.client_id, newcomers=newcomers
+        )
     offer = Offer(
         nonce=bytes(16),
         site=site.name,
@@ -232,7 +244,7 @@ async def attend(
         work = [
             tasks.create_task(books.run()),
             tasks.create_task(_keep_time(clock, books)),
-            tasks.create_task(_serve(link, settings.port, offer, books, sessions, advertised=advertised)),
+            tasks.create_task(_serve(link, settings.port, offer, books, sessions, advertised=advertised, dhcp6=dhcp6)),
         ]
         if keeper is not None:
             work.append(tasks.create_task(keeper.run()))
@@ -261,7 +273,14 @@ def keeper_of(books: Books, snapshots: Snapshots, whose: Whose, clock: LogClock)
 
 
 async def _serve(
-    link: Link, port: int, offer: Offer, books: Books, sessions: Sessions, *, advertised: Kept | None = None
+    link: Link,
+    port: int,
+    offer: Offer,
+    books: Books,
+    sessions: Sessions,
+    *,
+    advertised: Kept | None = None,
+    dhcp6: Dhcp6Server | None = None,
 ) -> None:
     """Listen on the link, once the books are complete; `offer` lacks the endpoints that are found then."""
     await books.ready.wait()
@@ -283,6 +302,8 @@ async def _serve(
         tasks.create_task(Extending(books, sessions).run())
         tasks.create_task(Gateways(books, link).run())
         tasks.create_task(Advertising(books, link, kept=advertised).run())
+        if dhcp6 is not None:
+            tasks.create_task(dhcp6.run())
         tasks.create_task(Waves(books, lambda: (node for node, _ in sessions.nodes)).run())
 
 

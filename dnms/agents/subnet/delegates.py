@@ -21,11 +21,12 @@ NO_ROUTE = "no-route"
 class Delegates:
     """Of one session."""
 
-    def __init__(self, books: Books, *, interface: str, next_hop: bytes) -> None:
-        """`interface` leads to the link, and `next_hop` is the node there."""
+    def __init__(self, books: Books, *, interface: str, next_hop: bytes, excludes: bool = True) -> None:
+        """`interface` leads to the link, and `next_hop` is the node there. `excludes`: it understands RFC 6603."""
         self._books = books
         self._interface = interface
         self._next_hop = next_hop
+        self._excludes = excludes
         self._client = b""
         self.wanted: tuple[PrefixAssociation, ...] = ()
 
@@ -45,7 +46,7 @@ class Delegates:
                 group=group,
                 next_hop=self._next_hop,
                 interface=self._interface,
-                excludes=True,
+                excludes=self._excludes,
             )
             for each in self.wanted
         ]

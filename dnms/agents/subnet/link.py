@@ -88,6 +88,20 @@ class Advertiser(Protocol):
         """Hear no more."""
 
 
+class Dhcp6(Protocol):
+    """The sockets of a DHCPv6 server."""
+
+    def send(self, data: bytes, peer: Peer) -> bool:
+        """Answer a client; false if the link cannot carry it now. KernelError."""
+        ...
+
+    def rejoin(self) -> None:
+        """Join the group again: a snooping bridge may have forgotten the membership. KernelError."""
+
+    def close(self) -> None:
+        """Hear no more."""
+
+
 class Link(Protocol):
     """`LinuxLink` is the one there is; a port, so that the agent also runs where time and network are simulated."""
 
@@ -116,4 +130,8 @@ class Link(Protocol):
 
     def advertiser(self, solicited: Callable[[], None]) -> Advertiser:
         """Be heard as a router, and hear who asks for one; after `listen`. KernelError."""
+        ...
+
+    def dhcp6(self, receive: Receive) -> Dhcp6:
+        """Hear who asks for a DHCPv6 server; after `listen`. KernelError."""
         ...

@@ -16,6 +16,7 @@ from dnms.linux import arp, multicast, neighbours
 from dnms.linux.advertisements import Advertisements, Heard
 from dnms.linux.advertiser import Advertiser
 from dnms.linux.dad import link_local_ready
+from dnms.linux.dhcp6_server import Dhcp6ServerSockets
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
 from dnms.linux.multicast import DatagramReader, Peer, Receive
@@ -181,6 +182,10 @@ class LinuxLink:
     def advertiser(self, solicited: Callable[[], None]) -> Advertiser:
         """Be heard as a router, and hear who asks for one; after `listen`. KernelError."""
         return Advertiser(self._own_link, self._address, solicited)
+
+    def dhcp6(self, receive: Receive) -> Dhcp6ServerSockets:
+        """Hear who asks for a DHCPv6 server; after `listen`. KernelError."""
+        return Dhcp6ServerSockets(self._index, receive)
 
     async def _own(self) -> tuple[InterfaceAddress, ...]:
         async with Netlink() as netlink:

@@ -2,5 +2,5 @@
 
 `codes` has the numbers, `messages` the messages and those of relays, `options` what a message carries, `associations`
 what is in some of these, `values` what all options have in common. `client` is a requesting router: `exchanges` is its
-table, `retransmission` its times, `held` what it has.
+table, `retransmission` its times, `held` what it has. `server` is a delegating router's end.
 """

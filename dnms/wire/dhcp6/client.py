@@ -230,7 +230,8 @@ class Client:
         if self.exchange is Exchange.SOLICITING and not offered(pd):
             self._events.append(Refused(status.code, status.text))
             raise PeerError(Code.REFUSED, status.text)
-        if status.code == Status.NO_BINDING and self.exchange is not Exchange.REQUESTING:
+        is_unknown = status.code == Status.NO_BINDING and not offered(pd)
+        if is_unknown and (self.exchange, On.NO_BINDING) in NEXT:
             self.server = options.server_id
             self._doubted = True
             self._wanted = tuple(IaPrefix(prefix=each.prefix) for each in self.held)

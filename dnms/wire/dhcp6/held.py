@@ -8,6 +8,7 @@ import msgspec
 
 from dnms.events.ip import Prefix, is_link_local
 from dnms.wire.dhcp6.associations import IaPd, IaPrefix
+from dnms.wire.dhcp6.codes import Status
 
 MAX_PREFIXES = 16
 """Of one association. A line has one or two, and while it is renumbered twice as many; more is a broken server."""
@@ -70,10 +71,11 @@ def is_sound(pd: IaPd) -> bool:
 
 
 def _is_usable(each: IaPrefix) -> bool:
-    """Whether it can be anybody's, with lifetimes that can be meant (RFC 8415, 21.22)."""
+    """Whether it was given or ended, can be anybody's, and has lifetimes that can be meant (RFC 8415, 21.22)."""
     prefix = each.prefix
     return (
-        each.preferred <= each.valid
+        (each.status is None or each.status.code == Status.SUCCESS)
+        and each.preferred <= each.valid
         and _SHORTEST <= prefix.length <= _LONGEST
         and prefix.network[0] not in (0x00, 0xFF)
         and not is_link_local(prefix.network)

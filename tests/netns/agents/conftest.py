@@ -20,7 +20,9 @@ from dnms.agents.node import run as run_node
 from dnms.agents.subnet.agent import _serve
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import Claims
+from dnms.agents.subnet.dhcp6_server import Dhcp6Server
 from dnms.agents.subnet.linux import LinuxLink
+from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
 from dnms.bus.committer import Committer
@@ -143,6 +145,8 @@ class Network:
         self.bridge = Bridge.create(self.agents, "net", addresses=("fe80::1/64", "192.0.2.1/24"))
         self.state = path / "state"
         self.plan = PLAN
+        self.dhcp6: Dhcp6Server | None = None  # of the newest agent, where it is to have one
+        self.has_dhcp6 = False
         self.log = MemoryLog("s", log_id="log", now=SystemClock().now)
         self._threads: list[Thread] = []
         self._mounted: list[Mounted] = []
@@ -182,10 +186,19 @@ class Network:
             link = LinuxLink("net", tls.serving(site.agent_certificate, site.agent_key))
             introduction = Introduction(name, "s", subnet)
             sessions = Sessions(books, introduction, client_id=site.client_id, claims=Claims(books, link.users))
+            if self.has_dhcp6:
+                self.dhcp6 = Dhcp6Server(
+                    books,
+                    link,
+                    duid=b"\x00\x04" + name.encode().ljust(16, b"\0"),
+                    interface="net",
+                    client_id=site.client_id,
+                    newcomers=Newcomers(),
+                )
             async with asyncio.TaskGroup() as tasks:
                 if not log.records:
                     await apply_plan(log, self.plan)
-                serving = _serve(link, 0, offer, books, sessions)
+                serving = _serve(link, 0, offer, books, sessions, dhcp6=self.dhcp6)
                 work = [tasks.create_task(books.run()), tasks.create_task(serving)]
                 await stop.wait()
                 for task in reversed(work):

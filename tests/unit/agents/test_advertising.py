@@ -172,6 +172,9 @@ class Cable:
     def advertisements(self, heard: Heard) -> NoReturn:
         raise NotImplementedError
 
+    def dhcp6(self, receive: Receive) -> NoReturn:
+        raise NotImplementedError
+
 
 class Remembered:
     """What hosts were told, in memory."""

@@ -101,6 +101,9 @@ class Unseen:
     def advertiser(self, solicited: Callable[[], None]) -> NoReturn:
         raise AssertionError("it advertised itself")
 
+    def dhcp6(self, receive: Receive) -> NoReturn:
+        raise AssertionError("it listened to DHCPv6")
+
 
 async def serve(books: Books) -> None:
     """What the agent's shell does beside its books, up to its first look at the link."""

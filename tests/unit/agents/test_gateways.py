@@ -9,7 +9,7 @@ import pytest
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.gateways import AT_MOST, COALESCE, LOOK, SILENT, Gateways
-from dnms.agents.subnet.link import Advertiser, Discovery, Listener
+from dnms.agents.subnet.link import Advertiser, Dhcp6, Discovery, Listener
 from dnms.domain.gateways import MAX_LEARNED
 from dnms.events.gateway import GatewayAppeared, GatewayVanished
 from dnms.events.ip import parse_address
@@ -65,6 +65,9 @@ class Segment:
         raise NotImplementedError
 
     def advertiser(self, solicited: Callable[[], None]) -> Advertiser:
+        raise NotImplementedError
+
+    def dhcp6(self, receive: Receive) -> Dhcp6:
         raise NotImplementedError
 
 

@@ -1,0 +1,320 @@
+"""An agent's DHCPv6 server on a log in memory: our own client, and messages that it would not send."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from random import Random
+from typing import Any, NoReturn
+
+import pytest
+
+from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.dhcp6_server import BURST, Dhcp6Server
+from dnms.agents.subnet.newcomers import LEASES_A_NODE, Newcomers
+from dnms.events.ip import Prefix, parse_address, parse_prefix
+from dnms.events.prefix import PrefixDelegated, PrefixReleased, PrefixRenewed
+from dnms.linux.advertisements import Heard
+from dnms.linux.multicast import Peer, Receive
+from dnms.wire.dhcp6.associations import IaNa, IaPd, IaPrefix
+from dnms.wire.dhcp6.client import Client
+from dnms.wire.dhcp6.codes import Kind, Option, Status
+from dnms.wire.dhcp6.exchanges import Exchange
+from dnms.wire.dhcp6.messages import Message, Relay, decode, encode, encode_forward
+from dnms.wire.dhcp6.options import Options
+from tests.unit.agents.conftest import PLAN, Clock, FrailLog, MemoryJournal, Site, client_id, running
+from tests.virtual_time import pass_time
+
+SERVER, DUID, OTHER = b"\x00\x04server", b"\x00\x04client", b"\x00\x04other"
+WHOLE, ELSEWHERE = parse_prefix("2001:db8:f000::/48"), parse_prefix("2001:db8:eeee::/56")
+PEER: Peer = ("fe80::7%eth0", 546, 0, 2)
+DELEGATING = f"""{PLAN}
+[[delegation]]
+name = "blocks"
+subnet = "office"
+prefix = "2001:db8:f000::/48"
+length = 56
+longest = 62
+preferred = 100
+valid = 200
+"""
+
+
+class Wire:
+    """The link, where a server hears clients."""
+
+    def __init__(self) -> None:
+        self.receive: Receive | None = None
+        self.sent: list[tuple[Message, Peer]] = []
+        self.taken = asyncio.Event()
+
+    def dhcp6(self, receive: Receive) -> Wire:
+        self.receive = receive
+        return self
+
+    def send(self, data: bytes, peer: Peer) -> bool:
+        self.sent.append((decode(data).message, peer))
+        return True
+
+    def rejoin(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.receive = None
+
+    def say(self, data: bytes, peer: Peer = PEER) -> None:
+        assert self.receive is not None
+        self.receive(data, peer, 255)
+
+    # The rest of a link has no part in this.
+
+    async def listen(self, port: int) -> NoReturn:
+        raise NotImplementedError
+
+    def discovery(self, receive: Receive) -> NoReturn:
+        raise NotImplementedError
+
+    async def users(self, addresses: Collection[bytes]) -> NoReturn:
+        raise NotImplementedError
+
+    async def answering(self, addresses: Collection[bytes]) -> NoReturn:
+        raise NotImplementedError
+
+    def advertisements(self, heard: Heard) -> NoReturn:
+        raise NotImplementedError
+
+    def advertiser(self, solicited: Callable[[], None]) -> NoReturn:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+async def books(site: Site) -> AsyncIterator[Books]:
+    books = site.books(journal=MemoryJournal())
+    async with running(books):
+        yield books
+
+
+@pytest.fixture
+async def server(books: Books, site: Site, wire: Wire) -> AsyncIterator[Dhcp6Server]:
+    server = Dhcp6Server(books, wire, duid=SERVER, interface="net", client_id=client_id, newcomers=Newcomers(at_once=2))
+    serving = asyncio.create_task(server.run())
+    await site.apply(DELEGATING)
+    await pass_time(1)
+    yield server
+    assert not serving.done()
+    serving.cancel()
+    await asyncio.wait((serving,))
+    assert wire.receive is None
+
+
+async def ask(
+    wire: Wire, kind: Kind, *prefixes: Prefix, peer: Peer = PEER, iaid: int = 7, **said: Any
+) -> Message | None:
+    """What is answered to one message; None: nothing is."""
+    named = {"server_id": SERVER} if kind in (Kind.REQUEST, Kind.RENEW, Kind.RELEASE) else {}
+    pd = IaPd(iaid=iaid, prefixes=tuple(IaPrefix(prefix=each) for each in prefixes))
+    options = Options(**{"client_id": DUID, "pd": (pd,), **named, **said})
+    transaction = len(wire.sent).to_bytes(3)
+    wire.sent.clear()
+    wire.say(encode(Message(int(kind), transaction, options)), peer)
+    await pass_time(1)
+    if not wire.sent:
+        return None
+    ((answer, to),) = wire.sent
+    assert to == peer
+    assert answer.transaction == transaction
+    return answer
+
+
+def pd_of(answer: Message | None) -> IaPd:
+    assert answer is not None
+    (pd,) = answer.options.pd
+    return pd
+
+
+async def block(wire: Wire, **said: Any) -> IaPrefix:
+    """One that is requested."""
+    (given,) = pd_of(await ask(wire, Kind.REQUEST, **said)).prefixes
+    return given
+
+
+async def test_a_client_has_a_prefix_for_as_long_as_it_likes(
+    log: FrailLog, clock: Clock, books: Books, wire: Wire, server: Dhcp6Server
+) -> None:
+    loop = asyncio.get_running_loop()
+    client = Client(duid=DUID, iaid=7, chance=Random(1), now=loop.time(), length=60)
+    answered: list[Kind] = []
+
+    async def live(seconds: float) -> None:
+        end = loop.time() + seconds
+        while loop.time() < end:
+            for data in client.to_send(loop.time()):
+                wire.say(data)
+            before = loop.time()
+            await pass_time(0.01)
+            for message, _ in wire.sent:
+                answered.append(Kind(message.kind))
+                client.receive(encode(message), loop.time())
+            wire.sent.clear()
+            await pass_time(max(0.0, min(client.deadline(), end) - loop.time()))
+            clock.micros += round((loop.time() - before) * 1_000_000)
+
+    await live(5)
+    assert client.exchange == Exchange.BOUND
+    (held,) = client.held
+    assert held.prefix.length == 60
+    assert WHOLE.covers(held.prefix)
+    (given,) = [event for event in log.events() if isinstance(event, PrefixDelegated)]
+    assert (given.prefix, given.client, given.next_hop) == (held.prefix, client_id(DUID), parse_address("fe80::7"))
+    assert given.interface == "net"
+    await live(3_000)
+    assert [each.prefix for each in client.held] == [held.prefix]
+    renewals = [event for event in log.events() if isinstance(event, PrefixRenewed)]
+    assert 2 <= len(renewals) <= 6  # the horizon is four lifetimes: of 60 renewals few are written
+    assert server.answered["renew"] > 50
+    client.release(loop.time())
+    await live(2)
+    assert str(client.exchange) == Exchange.ENDED
+    assert [event.prefix for event in log.events() if isinstance(event, PrefixReleased)] == [held.prefix]
+    assert server.dropped == {}
+
+
+async def test_an_offer_is_what_is_given_then_and_nothing_is_given_before(
+    log: FrailLog, wire: Wire, server: Dhcp6Server
+) -> None:
+    before = len(log.records)
+    offer = await ask(wire, Kind.SOLICIT)
+    assert offer is not None
+    assert offer.kind == Kind.ADVERTISE
+    (offered,) = pd_of(offer).prefixes
+    assert (offered.preferred, offered.valid) == (100, 200)
+    assert (pd_of(offer).t1, pd_of(offer).t2) == (50, 80)
+    assert len(log.records) == before
+    assert await block(wire) == offered
+
+
+async def test_two_clients_and_two_associations_have_each_their_own(wire: Wire, server: Dhcp6Server) -> None:
+    blocks = {
+        (await block(wire)).prefix,
+        (await block(wire, iaid=8)).prefix,
+        (await block(wire, client_id=OTHER)).prefix,
+    }
+    assert len(blocks) == 3
+
+
+async def test_rapid_commit(log: FrailLog, wire: Wire, server: Dhcp6Server) -> None:
+    reply = await ask(wire, Kind.SOLICIT, rapid_commit=True)
+    assert reply is not None
+    assert (reply.kind, reply.options.rapid_commit) == (Kind.REPLY, True)
+    (given,) = [event for event in log.events() if isinstance(event, PrefixDelegated)]
+    assert [each.prefix for each in pd_of(reply).prefixes] == [given.prefix]
+
+
+async def test_where_none_is_left(site: Site, wire: Wire, server: Dhcp6Server) -> None:
+    await site.apply(DELEGATING.replace("/48", "/56"))
+    await pass_time(1)
+    await block(wire)
+    for kind in (Kind.SOLICIT, Kind.REQUEST):
+        status = pd_of(await ask(wire, kind, client_id=OTHER)).status
+        assert status is not None
+        assert status.code == Status.NO_PREFIX_AVAIL
+
+
+async def test_what_a_client_does_not_have_is_ended_and_replaced(wire: Wire, server: Dhcp6Server) -> None:
+    mine = (await block(wire)).prefix
+    for kind in (Kind.RENEW, Kind.REBIND):
+        given = {each.prefix: each.valid for each in pd_of(await ask(wire, kind, ELSEWHERE, mine)).prefixes}
+        assert given == {mine: 200, ELSEWHERE: 0}
+    anew = pd_of(await ask(wire, Kind.RENEW, ELSEWHERE, client_id=OTHER)).prefixes
+    assert [each.valid for each in anew] == [200, 0]
+
+
+async def test_who_rebinds_what_another_server_gave_is_not_answered(wire: Wire, server: Dhcp6Server) -> None:
+    assert await ask(wire, Kind.REBIND, ELSEWHERE) is None
+    assert server.dropped["silent"] == 1
+    mine = parse_prefix("2001:db8:f000:aa00::/56")  # it may have been given here, by a ledger that is no more
+    assert {each.prefix for each in pd_of(await ask(wire, Kind.REBIND, mine)).prefixes} > {mine}
+
+
+async def test_a_release_of_what_is_not_held(wire: Wire, server: Dhcp6Server) -> None:
+    mine = (await block(wire)).prefix
+    status = pd_of(await ask(wire, Kind.RELEASE, mine, client_id=OTHER)).status
+    assert status is not None
+    assert status.code == Status.NO_BINDING
+    released = await ask(wire, Kind.RELEASE, mine)
+    assert released is not None
+    assert released.options.pd == ()
+    assert pd_of(await ask(wire, Kind.RELEASE, mine)).status is not None
+
+
+async def test_only_who_understands_it_gets_a_block_with_an_excluded_prefix(
+    site: Site, wire: Wire, server: Dhcp6Server
+) -> None:
+    plan = DELEGATING.replace("2001:db8:f000::/48", "2001:db8:1:0::/56").replace("longest", "exclude = true\nlongest")
+    await site.apply(plan)
+    await pass_time(1)
+    status = pd_of(await ask(wire, Kind.REQUEST)).status
+    assert status is not None
+    assert status.code == Status.NO_PREFIX_AVAIL
+    given = await block(wire, client_id=OTHER, requested=(int(Option.PD_EXCLUDE),))
+    assert (given.prefix, given.exclude) == (parse_prefix("2001:db8:1::/56"), parse_prefix("2001:db8:1:1::/64"))
+
+
+async def test_while_the_log_is_away_what_is_held_is_kept_and_nothing_is_denied(
+    books: Books, log: FrailLog, wire: Wire, server: Dhcp6Server
+) -> None:
+    mine = await block(wire)
+    log.cut = True
+    books.outage.begin("cut off by the test")
+    assert books.outage.active
+    renewed = pd_of(await ask(wire, Kind.RENEW, mine.prefix)).prefixes
+    assert [(each.prefix, each.valid) for each in renewed] == [(mine.prefix, 200)]
+    assert await ask(wire, Kind.RENEW, ELSEWHERE, client_id=OTHER) is None
+    status = pd_of(await ask(wire, Kind.SOLICIT, client_id=OTHER)).status
+    assert status is not None
+    assert status.code == Status.NO_PREFIX_AVAIL
+    log.cut = False
+
+
+async def test_one_machine_cannot_have_all(wire: Wire, server: Dhcp6Server) -> None:
+    given = 0
+    for number in range(2 * LEASES_A_NODE + 5):
+        await pass_time(1)
+        given += await ask(wire, Kind.REQUEST, client_id=b"\x00\x04" + number.to_bytes(4)) is not None
+    assert 2 * LEASES_A_NODE <= given <= 2 * LEASES_A_NODE + 1  # one more in the seconds that have passed
+    assert server.dropped["busy"] == 2 * LEASES_A_NODE + 5 - given
+    assert await ask(wire, Kind.REQUEST, client_id=OTHER, peer=("fe80::8%eth0", 546, 0, 2)) is not None
+
+
+async def test_who_asks_without_a_pause_is_not_heard_and_the_others_are(wire: Wire, server: Dhcp6Server) -> None:
+    solicit = Message(int(Kind.SOLICIT), b"abc", Options(client_id=DUID, pd=(IaPd(iaid=7),)))
+    for _ in range(10 * int(BURST)):
+        wire.say(encode(solicit))
+    await pass_time(0.1)
+    assert len(wire.sent) == 1  # the same message again while it is being answered
+    assert server.dropped["repeated"] == int(BURST) - 1
+    assert server.dropped["peer-rate"] == 9 * int(BURST)
+    assert await ask(wire, Kind.SOLICIT, peer=("fe80::8%eth0", 546, 0, 2)) is not None
+
+
+async def test_what_is_not_for_it(wire: Wire, server: Dhcp6Server) -> None:
+    solicit = encode(Message(int(Kind.SOLICIT), b"abc", Options(client_id=DUID, pd=(IaPd(iaid=7),))))
+    wire.say(solicit, ("2001:db8::7", 546, 0, 2))
+    wire.say(encode_forward(solicit, Relay()))
+    wire.say(b"")
+    wire.say(solicit[:-1])
+    assert await ask(wire, Kind.REQUEST, server_id=OTHER) is None
+    assert await ask(wire, Kind.SOLICIT, pd=(), na=(IaNa(iaid=1),)) is None
+    assert wire.sent == []
+    assert server.dropped == {"direction": 2, "malformed": 2, "server-id": 1, "unexpected": 1}
+
+
+async def test_information_alone(wire: Wire, server: Dhcp6Server) -> None:
+    reply = await ask(wire, Kind.INFORMATION_REQUEST, pd=(), client_id=b"", requested=(23,))
+    assert reply is not None
+    assert reply.options.dns == (parse_address("2001:db8::53"),)
