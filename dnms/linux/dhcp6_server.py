@@ -21,11 +21,17 @@ class Dhcp6ServerSockets:
     def __init__(self, interface: int, receive: Receive) -> None:
         """KernelError if the sockets cannot be had: `in-use` where another server runs on the link."""
         self._interface = interface
-        self._listening = multicast.group_socket(interface, SERVER_PORT, GROUPS, address=ALL_SERVERS_AND_RELAYS)
         try:
-            self._answers = multicast.group_socket(interface, SERVER_PORT, ())
-        except KernelError:
-            self._listening.close()
+            self._listening = multicast.group_socket(interface, SERVER_PORT, GROUPS, address=ALL_SERVERS_AND_RELAYS)
+            try:
+                self._answers = multicast.group_socket(interface, SERVER_PORT, ())
+            except KernelError:
+                self._listening.close()
+                raise
+        except KernelError as error:
+            if error.why == "in-use":
+                text = "another DHCPv6 server has port 547 of this link: stop it, or leave --dhcpv6 out"
+                raise KernelError(error.why, text) from error
             raise
         self._reader = DatagramReader(self._listening, receive)
         self._unicast = DatagramReader(self._answers, self._refuse)

@@ -163,7 +163,7 @@ class Dhcp6Server:
         refused = (await delegates.ask(group)).get(PREFIX)
         told = delegates.told()
         if refused is not None:
-            _logger.warning("no prefix is delegated", peer=format_address(peer), why=refused.why, text=refused.text)
+            _logger.debug("no prefix is delegated", peer=format_address(peer), why=refused.why, text=refused.text)
             if refused.why == NO_ROUTE and not all(_prefixes(asked, each, told) for each in asked.wanted):
                 return None  # it asks again, and has one by then
         return [_answered(asked, each, told, refused) for each in asked.wanted]

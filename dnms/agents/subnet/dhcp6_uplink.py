@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import secrets
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -39,6 +40,8 @@ from dnms.wire.errors import PeerError
 
 AGAIN = 1.0  # seconds until it is looked again for an interface that is not there
 LOOK = 30.0  # seconds after which the time is looked at, at the latest: the event loop's stands while a machine sleeps
+QUIET = 60.0  # seconds between two lines about what servers refuse: anybody on the link can be one
+TEXT = 200  # characters of what one says to that
 
 _logger = structlog.get_logger(__name__)
 
@@ -73,6 +76,7 @@ class Dhcp6Uplink:
         self._client: Client | None = None
         self._woken = asyncio.Event()
         self._gone = False  # the interface
+        self._quiet_until = 0.0
         if self._state.server:
             self.changed.set()
 
@@ -142,7 +146,7 @@ class Dhcp6Uplink:
             carrier_changes = await netlink.carrier_changes(self._interface)
             index = (await netlink.link(self._interface)).index
             self._gone = False
-            sock = multicast.group_socket(index, CLIENT_PORT, ())
+            sock = _open(index, self._interface)
             reader = DatagramReader(sock, lambda data, peer, _: self._receive(client, data, peer))
             watching = asyncio.create_task(self._watch(netlink, client, index, carrier_changes))
             try:
@@ -207,8 +211,10 @@ class Dhcp6Uplink:
                     changed, self._why = True, event.why
                     left = [str(each.prefix) for each in event.held]
                     _logger.warning("prefixes ended", why=event.why, left=left)
-                case Refused():
-                    _logger.warning("a DHCPv6 server gives no prefix", status=event.status, text=event.text)
+                case Refused() if since_boot() >= self._quiet_until:
+                    self._quiet_until = since_boot() + QUIET
+                    text = "".join(each for each in event.text if each.isprintable())[:TEXT]
+                    _logger.warning("a DHCPv6 server gives no prefix", status=event.status, text=text)
         if changed:
             self._keep(client)
 
@@ -230,3 +236,13 @@ class Dhcp6Uplink:
         self._file.write(state)
         self._state = state
         self.changed.set()
+
+
+def _open(index: int, interface: str) -> socket.socket:
+    """The socket of a client. KernelError."""
+    try:
+        return multicast.group_socket(index, CLIENT_PORT, ())
+    except KernelError as error:
+        if error.why == "in-use":
+            raise KernelError(error.why, f"another DHCPv6 client has port 546 of {interface}: stop it there") from error
+        raise

@@ -16,7 +16,9 @@ PRIVATE = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
 
 
 @contextmanager
-def kea(machine: Namespace, directory: Path, *pools: str, length: int = 56, **said: Any) -> Iterator[Path]:
+def kea(
+    machine: Namespace, directory: Path, *pools: str, length: int = 56, exclude: str = "", **said: Any
+) -> Iterator[Path]:
     """Kea on `wan0`, which delegates blocks of these pools; `said` are settings of its configuration.
 
     What it logs is in the file that is given. It remembers nothing over its end.
@@ -33,6 +35,7 @@ def kea(machine: Namespace, directory: Path, *pools: str, length: int = 56, **sa
                 "prefix-len": int(pool.partition("/")[2]),
                 "delegated-len": length,
             }
+            | ({"excluded-prefix": exclude.partition("/")[0], "excluded-prefix-len": 64} if exclude else {})
             for pool in pools
         ],
     }

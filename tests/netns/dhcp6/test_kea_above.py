@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +15,8 @@ from dnms.agents.subnet.dhcp6_uplink import Dhcp6Uplink
 from dnms.agents.subnet.upstream import Received, Upstream
 from dnms.events.ip import Prefix, parse_prefix
 from dnms.kit.clock import MICROSECONDS, SystemClock
+from dnms.linux.errors import KernelError
+from dnms.wire.dhcp6.codes import CLIENT_PORT
 from tests.netns.agents.conftest import Thread
 from tests.netns.dhcp6.conftest import Line
 from tests.netns.dhcp6.kea import kea
@@ -121,7 +125,8 @@ async def test_another_prefix_after_a_restart_of_the_server_takes_the_place_of_t
 
 
 async def test_a_prefix_that_vanished_while_it_was_off_is_gone_at_once(router: Router, tmp_path: Path) -> None:
-    with kea(router.line.above, tmp_path, str(WHOLE), **{"valid-lifetime": 3600, "preferred-lifetime": 3600}):
+    for_an_hour: dict[str, Any] = {"valid-lifetime": 3600, "preferred-lifetime": 3600}
+    with kea(router.line.above, tmp_path, str(WHOLE), **for_an_hour):
         router.start()
         await until(has_one_of(router, WHOLE))
         router.stop()
@@ -143,7 +148,12 @@ async def test_what_is_released_is_given_back(router: Router, tmp_path: Path) ->
 
 
 async def test_a_flap_of_the_link_is_asked_about(router: Router, tmp_path: Path) -> None:
-    long = {"renew-timer": 1000, "rebind-timer": 2000, "preferred-lifetime": 3000, "valid-lifetime": 4000}
+    long: dict[str, Any] = {
+        "renew-timer": 1000,
+        "rebind-timer": 2000,
+        "preferred-lifetime": 3000,
+        "valid-lifetime": 4000,
+    }
     with kea(router.line.above, tmp_path, str(WHOLE), **long):
         router.start()
         await until(has_one_of(router, WHOLE))
@@ -152,3 +162,39 @@ async def test_a_flap_of_the_link_is_asked_about(router: Router, tmp_path: Path)
         await until(lambda: router.seen[-1].prefixes[0].valid_until > before.valid_until)
         assert router.prefixes == [before.prefix]
         router.stop()
+
+
+async def test_what_stays_with_the_link_above_is_excluded(router: Router, tmp_path: Path) -> None:
+    with kea(router.line.above, tmp_path, "2001:db8:100::/56", exclude="2001:db8:100:ff::/64"):
+        router.start()
+        await until(lambda: bool(router.prefixes))
+        assert router.seen[-1].prefixes[0].exclude == parse_prefix("2001:db8:100:ff::/64")
+        router.stop()
+        router.start()
+        await until(lambda: len(router.seen) >= 2)
+        assert [each.prefixes[0].exclude for each in router.seen] == [parse_prefix("2001:db8:100:ff::/64")] * 2
+        router.stop()
+
+
+async def test_a_server_that_has_none_is_asked_until_it_has(router: Router, tmp_path: Path) -> None:
+    with kea(router.line.above, tmp_path) as log:
+        router.start()
+        await until(lambda: "LEASE_ALLOC_FAIL" in log.read_text() or "ALLOC_ENGINE_V6" in log.read_text())
+        assert router.seen == []
+    with kea(router.line.above, tmp_path, str(WHOLE)):
+        await until(has_one_of(router, WHOLE), seconds=30)
+        router.stop()
+
+
+async def test_where_another_client_runs_it_says_so(router: Router) -> None:
+    uplink = Dhcp6Uplink("up0", state=router.state, now=SystemClock().now)
+
+    async def work(stop: asyncio.Event) -> None:
+        with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as other:
+            other.bind(("::", CLIENT_PORT))
+            await uplink.run()
+
+    thread = router.line.below_in_thread(work)
+    await until(lambda: not thread.running)
+    assert isinstance(thread.failed, KernelError)
+    assert "another DHCPv6 client has port 546 of up0" in str(thread.failed)

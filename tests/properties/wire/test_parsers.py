@@ -9,8 +9,9 @@ import msgspec
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+from scapy.layers import inet6
 
-from dnms.events.ip import prefix_of
+from dnms.events.ip import parse_address, parse_prefix, prefix_of
 from dnms.wire import datagrams, frames
 from dnms.wire.agent_session import AgentSession
 from dnms.wire.answering import Answering
@@ -352,3 +353,29 @@ def test_a_solicitation_of_anything_is_taken_or_refused(packet: bytes, nameless:
             check_solicitation(data, nameless=nameless)
         except PeerError as error:
             assert error.why is Code.MALFORMED
+
+
+def test_scapy_has_an_advertisement_as_we_have_it() -> None:
+    theirs = inet6.ICMPv6ND_RA(chlim=64, M=1, O=1, prf=3, routerlifetime=1_800)
+    theirs /= inet6.ICMPv6NDOptSrcLLAddr(lladdr="02:00:00:00:00:01") / inet6.ICMPv6NDOptMTU(mtu=1_400)
+    theirs /= inet6.ICMPv6NDOptPrefixInfo(prefix="2001:db8:5::", prefixlen=64, validlifetime=900, preferredlifetime=600)
+    theirs /= inet6.ICMPv6NDOptRDNSS(dns=["2001:db8:5::53", "2001:db8:5::54"], lifetime=60)
+    theirs /= inet6.ICMPv6NDOptDNSSL(searchlist=["home.example.", "example."], lifetime=60)
+    said = RouterAdvertisement(
+        managed=True,
+        other=True,
+        preference=-1,
+        lifetime=1_800,
+        hop_limit=64,
+        hardware=bytes.fromhex("020000000001"),
+        mtu=1_400,
+        prefixes=(
+            PrefixInformation(
+                prefix=parse_prefix("2001:db8:5::/64"), on_link=True, autonomous=True, valid=900, preferred=600
+            ),
+        ),
+        dns=((parse_address("2001:db8:5::53"), 60), (parse_address("2001:db8:5::54"), 60)),
+        search=(("home.example", 60), ("example", 60)),
+    )
+    assert encode_advertisement(said) == bytes(theirs)
+    assert router_advertisement(bytes(theirs)) == said
