@@ -14,6 +14,8 @@ from dnms.agents.subnet.dhcp6_server import BURST, Dhcp6Server
 from dnms.agents.subnet.newcomers import LEASES_A_NODE, Newcomers
 from dnms.events.ip import Prefix, parse_address, parse_prefix
 from dnms.events.prefix import PrefixDelegated, PrefixReleased, PrefixRenewed
+from dnms.events.requests import ReportUplink, UplinkPrefix
+from dnms.events.uplink import Source
 from dnms.linux.advertisements import Heard
 from dnms.linux.multicast import Peer, Receive
 from dnms.wire.dhcp6.associations import IaNa, IaPd, IaPrefix
@@ -318,3 +320,67 @@ async def test_information_alone(wire: Wire, server: Dhcp6Server) -> None:
     reply = await ask(wire, Kind.INFORMATION_REQUEST, pd=(), client_id=b"", requested=(23,))
     assert reply is not None
     assert reply.options.dns == (parse_address("2001:db8::53"),)
+
+
+async def test_two_agents_answer_alike_and_give_one_prefix(
+    site: Site, log: FrailLog, wire: Wire, server: Dhcp6Server
+) -> None:
+    async with site.agent("a2", journal=MemoryJournal()) as books:
+        other = Wire()
+        second = Dhcp6Server(
+            books, other, duid=OTHER, interface="net", client_id=client_id, newcomers=Newcomers(at_once=2)
+        )
+        serving = asyncio.create_task(second.run())
+        await pass_time(1)
+        asked = Message(int(Kind.SOLICIT), b"abc", Options(client_id=DUID, pd=(IaPd(iaid=7),), rapid_commit=True))
+        for each in (wire, other):
+            each.say(encode(asked))
+        await pass_time(1)
+        answers = [each.sent.pop()[0] for each in (wire, other)]
+        assert answers[0].options.pd == answers[1].options.pd
+        assert [each.options.server_id for each in answers] == [SERVER, OTHER]
+        (given,) = answers[0].options.pd[0].prefixes
+        assert len([event for event in log.events() if isinstance(event, PrefixDelegated)]) == 1
+        for each in (wire, other):
+            rebound = pd_of(await ask(each, Kind.REBIND, given.prefix)).prefixes
+            assert [(p.prefix, p.valid) for p in rebound] == [(given.prefix, 200)]
+        assert await ask(other, Kind.RENEW, given.prefix) is None  # it names the first
+        assert second.dropped["server-id"] == 1
+        serving.cancel()
+        await asyncio.wait((serving,))
+
+
+async def test_a_prefix_above_that_changes_gives_its_clients_another_and_time_to_leave_the_old_one(
+    site: Site, clock: Clock, books: Books, wire: Wire, server: Dhcp6Server
+) -> None:
+    uplink = '[[uplink]]\nname = "wan"\nprotocol = "dhcpv6"\n[[subnet]]\nname = "office"\nuplink = "wan"'
+    await site.apply(
+        DELEGATING.replace('[[subnet]]\nname = "office"', uplink).replace('prefix = "2001:db8:f000::/48"\n', "")
+    )
+    await pass_time(1)
+
+    async def has_above(*prefixes: tuple[Prefix, int]) -> None:
+        several = tuple(
+            UplinkPrefix(
+                prefix=prefix,
+                preferred_until=clock.now() + preferred * 1_000_000,
+                valid_until=clock.now() + 150 * 1_000_000,
+            )
+            for prefix, preferred in prefixes
+        )
+        await books.decide(ReportUplink(uplink="wan", prefixes=several, source=Source(name="dhcpv6 00:01")))
+
+    status = pd_of(await ask(wire, Kind.SOLICIT)).status
+    assert status is not None
+    assert status.code == Status.NO_PREFIX_AVAIL  # nothing has come from above
+    old, new = parse_prefix("2001:db8:a000::/48"), parse_prefix("2001:db8:b000::/48")
+    await has_above((old, 60))
+    before = await block(wire)
+    assert old.covers(before.prefix)
+    assert (before.preferred, before.valid) in {(59, 149), (60, 150)}  # no longer than above
+    await has_above((new, 60), (old, 0))
+    first, second = pd_of(await ask(wire, Kind.RENEW, before.prefix)).prefixes
+    assert new.covers(first.prefix)
+    assert first.preferred
+    assert (second.prefix, second.preferred) == (before.prefix, 0)
+    assert second.valid > 100
