@@ -72,7 +72,7 @@ class Dhcp6Uplink:
         self._file = Dhcp6StateFile(state, interface)
         self._state = self._file.read(draw=secrets.token_bytes)
         self._told: dict[Held, UplinkPrefix] = {}  # as it was reported: an instant is worked out once
-        self._why = "expired" if self._state.prefixes else "cut"
+        self._why = "cut"  # of what was kept and is over the ledger knows itself that it expired
         self._client: Client | None = None
         self._woken = asyncio.Event()
         self._gone = False  # the interface
