@@ -7,9 +7,7 @@ import base64
 import json
 import socket
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +27,7 @@ from dnms.subscribers.subscriber import Local, OptionsError
 from dnms.subscribers.webhook import message
 from dnms.subscribers.webhook.endpoint import SECRET, Endpoint
 from tests.contracts.subscribers.calls import HOUR, Frail, calling, now, virtually
+from tests.contracts.subscribers.web import Server, listening
 from tests.virtual_time import pass_time
 
 OLD, NEW = ("whsec_" + base64.b64encode(bytes([letter]) * 32).decode() for letter in b"ab")
@@ -57,43 +56,10 @@ def happening(event: Event = DELEGATED) -> Happening:
     )
 
 
-class Server:
-    """A web server that keeps what it is sent, and answers what it is told to."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[dict[str, str], bytes]] = []
-        self.status = 204
-        self.headers: dict[str, str] = {}
-        self.body = b""
-        self.url = ""
-
-
 @pytest.fixture
 def server() -> Iterator[Server]:
-    found = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers["content-length"]))
-            found.requests.append(({name.lower(): value for name, value in self.headers.items()}, content))
-            self.send_response(found.status)
-            for name, value in {**found.headers, "Content-Length": str(len(found.body))}.items():
-                self.send_header(name, value)
-            self.end_headers()
-            self.wfile.write(found.body)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening, ThreadPoolExecutor(1) as thread:
-        found.url = f"http://127.0.0.1:{listening.server_port}/hook"
-        thread.submit(listening.serve_forever, 0.01)
-        try:
-            yield found
-        finally:
-            listening.shutdown()
+    with listening() as found:
+        yield found
 
 
 def configured(directory: Path, url: str, *, secrets: str = OLD, more: str = "") -> Local:

@@ -34,7 +34,7 @@ def machine() -> Iterator[Machine]:
 
 
 class Subscriber:
-    """`dnms subscriber run firewall`, a process."""
+    """`dnms subscriber run`, a process."""
 
     def __init__(self, process: subprocess.Popen[bytes], log: Path, *, begin: int) -> None:
         self.process = process
@@ -59,13 +59,15 @@ class Subscriber:
 
 
 @contextmanager
-def subscribed(directory: Path, bus: str) -> Iterator[Subscriber]:
-    """Run it, in the namespace of this thread; it is killed at the end, unless it has ended."""
+def subscribed(directory: Path, bus: str, *words: str | Path) -> Iterator[Subscriber]:
+    """Run the firewall, or what is named, in this thread's namespace; it is killed at the end, unless it has ended."""
     log = directory.with_name("subscriber.stderr")
-    words = [str(DNMS), "subscriber", "run", "firewall", "--site", str(directory), "--bus", bus, "-o", "json"]
+    options: list[str | Path] = ["--site", directory, "--bus", bus, "-o", "json"]
     with log.open("ab") as stderr:
         begin = stderr.tell()
-        process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=stderr)
+        process = subprocess.Popen(
+            [DNMS, "subscriber", "run", *(words or ["firewall"]), *options], stdout=subprocess.PIPE, stderr=stderr
+        )
     assert process.stdout is not None
     with process.stdout:
         try:
