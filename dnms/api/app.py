@@ -27,6 +27,7 @@ from dnms.api import (
     problems,
     questions,
     rollouts,
+    standing,
     subscribers,
 )
 from dnms.api.access import bearer
@@ -74,6 +75,7 @@ def create_app(  # all that it asks
             *bulk.HANDLERS,
             *rollouts.HANDLERS,
             *subscribers.HANDLERS,
+            *standing.HANDLERS,
             *identities.HANDLERS,
             *node_plan.HANDLERS,
             *discovery.HANDLERS,

@@ -5,7 +5,7 @@ The forms are those of `dnms.api.answers`, but for the position; that module tak
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from dnms.cli.histories import Histories
 from dnms.projections.addresses.queries import AddressRow, NodeAddressRow, RegisteredRow
 from dnms.projections.effects.queries import DeadRow, SubscriberRow
+from dnms.projections.effects.standing import StandingRow
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import DriftRow, NodeRow, SessionRow
 from dnms.projections.pools.queries import PoolRow
@@ -126,6 +127,10 @@ class Answers(Protocol):
 
     async def dead_letters(self, *, subscriber: str | None) -> list[DeadRow]:
         """The events for which a subscriber calls no more."""
+        ...
+
+    async def standing(self, entity: str, whats: Sequence[str], instances: Sequence[str]) -> list[StandingRow]:
+        """Who has to apply the newest event of a node, an address or a prefix, and whether each did."""
         ...
 
     async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:

@@ -14,7 +14,7 @@ from dnms.cli.exits import INTERRUPTED, OK, READER_GONE, USAGE, Failure
 
 EPILOGUE = """
 Exit codes: 0 done, or yes; 1 no, or not as it should be; 2 wrong usage or input, nothing was changed; 3 this machine
-lacks something; 4 the API or the bus does not answer; 5 the API or the bus refuses. See docs/cli.md.
+lacks something; 4 the API or the bus does not answer; 5 the API or the bus refuses; 6 not in time. See docs/cli.md.
 """
 
 RUN = Group("Run", sort_key=1)
@@ -40,6 +40,7 @@ COMMANDS = (
     (ASK, "why", "dnms.cli.why:why", "Why a route, an address, a prefix or an element of a set is as it is."),
     (ASK, "audit", "dnms.cli.audit:audit", "Every event, searched: who did what, when, and why."),
     (ASK, "activity", "dnms.cli.audit:activity", "How much happened by hour, for plots."),
+    (ASK, "wait", "dnms.cli.wait:command", "Wait until what was decided has arrived: on a node, in routes, in sets."),
     (ASK, "inventory", "dnms.cli.inventory:app", "The nodes for Ansible and Prometheus."),
     (ASK, "event", "dnms.cli.event:app", "What happened, and what happens."),
     (CHECK, "evidence", "dnms.cli.evidence:app", "Who had an address, in a signed file; such a file against the log."),

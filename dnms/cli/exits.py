@@ -24,6 +24,9 @@ UNREACHABLE = 4
 REFUSED = 5
 """The API or the bus answered and refused: a wrong token, a log that cannot be trusted."""
 
+LATE = 6
+"""What was waited for was not so in the time that was given."""
+
 INTERRUPTED = 130
 """Ctrl-C."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,6 +21,7 @@ from dnms.cli.http import Page
 from dnms.cli.prefixes_from_api import ApiPrefixes
 from dnms.projections.addresses.queries import AddressRow
 from dnms.projections.effects.queries import DeadRow, SubscriberRow
+from dnms.projections.effects.standing import StandingRow
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
@@ -93,6 +94,11 @@ class ApiAnswers:
         """The events for which a subscriber calls no more."""
         asked = {"subscriber": subscriber, **self._then}
         return (await self._page("/subscribers/dead", Page[DeadRow], asked)).items
+
+    async def standing(self, entity: str, whats: Sequence[str], instances: Sequence[str]) -> list[StandingRow]:
+        """Who has to apply the newest event of a node, an address or a prefix, and whether each did."""
+        asked = {"entity": entity, "what": ",".join(whats), "instance": ",".join(instances) or None}
+        return (await self._page("/standing", Page[StandingRow], asked)).items
 
     async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:
         """The newest rollout of each subnet that had one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from dnms.kit.clock import SystemClock
 from dnms.projections.addresses import queries as addresses
 from dnms.projections.effects import queries as effects
 from dnms.projections.effects.queries import DeadRow, SubscriberRow
+from dnms.projections.effects.standing import Entity, Nothing, StandingRow, addressed, standing
 from dnms.projections.events import queries as events
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes import queries as nodes
@@ -114,6 +115,18 @@ class ViewAnswers:
         """The events for which a subscriber calls no more."""
         async with self._reading() as reading:
             return await effects.dead_letters(reading.db, subscriber=subscriber)
+
+    async def standing(self, entity: str, whats: Sequence[str], instances: Sequence[str]) -> list[StandingRow]:
+        """Who has to apply the newest event of a node, an address or a prefix, and whether each did."""
+        async with self._reading() as reading:
+            found = addressed(entity)
+            if found is None:
+                client = await _client(reading, entity)
+                found = Entity(entity, (client, *await nodes.joined_into(reading.db, client)))
+            try:
+                return await standing(reading.db, found, whats, instances)
+            except Nothing as error:
+                raise Failure(NO, str(error)) from None
 
     async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:
         """The newest rollout of each subnet that had one."""

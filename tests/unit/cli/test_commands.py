@@ -39,6 +39,7 @@ def test_all_commands_are_known() -> None:
         "subscriber run",
         "subscriber list",
         "subscriber dead",
+        "wait",
         "subscriber retry",
         "plan apply",
         "plan diff",
