@@ -16,12 +16,11 @@ from dnms.events.effect import EffectCalled
 from dnms.events.ip import Prefix, format_address
 from dnms.events.recorded import Event
 from dnms.projections.text import instant, plain
+from dnms.subscribers.following import EFFECT
 from dnms.subscribers.subscriber import Local, Taken
 
 NAMES = frozenset(event.NAME for event in EVENTS)
 FAMILIES = frozenset(name.partition(".")[0] for name in NAMES)
-EFFECT = "effect"
-"""The family that is followed only by who says so: what subscribers did is mostly of no interest to others."""
 
 
 class CallError(Exception):
@@ -112,9 +111,9 @@ class Kinds:
 
     def __contains__(self, kind: object) -> bool:
         if kind == EffectCalled.NAME:
-            return False  # who calls for what it called for never comes to an end
+            return False  # whoever calls for what it called for never comes to an end
         family = str(kind).partition(".")[0]
-        return bool(self._words & {kind, family}) if self._words else family != EFFECT
+        return bool(self._words & {kind, family}) if self._words else family != EFFECT  # but for who says so
 
 
 class Caller(Protocol):

@@ -27,6 +27,9 @@ from dnms.subscribers.subscriber import Folding
 
 PAUSE = 1.0  # seconds between two attempts to reach the log
 
+EFFECT = "effect"
+"""The family of subjects with what subscribers did."""
+
 DECIDED = frozenset({"plan", "node", "ledger"})
 """Families of subjects on which something is decided; what agents and subscribers only say is on others."""
 
@@ -121,8 +124,10 @@ class Following(Generic[T]):
         acted, commit = self._acted, stored.commit.id
         if acted is not None and stored.sequence == acted.sequence and commit.hex() != acted.commit:
             raise self._forked(f"{commit.hex()} is at {stored.sequence} now, and {acted.commit} was there")
-        matters = self._folding.take(stored)
-        if stored.subject.split(".", 3)[2] in DECIDED:
+        family = stored.subject.split(".", 3)[2]
+        # Not told of what subscribers did: a fold for which everything matters would have ever more to say.
+        matters = family != EFFECT and self._folding.take(stored)
+        if family in DECIDED:
             self.decided = stored.sequence
         if matters and not self.since:
             self.since = stored.stored_at

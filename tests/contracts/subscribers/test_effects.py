@@ -99,8 +99,10 @@ async def until(done: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def running(log: MemoryLog, shelf: Shelf, directory: Path) -> AsyncIterator[Runner[Any, Any]]:
-    subscriber = Subscriber(name="shelf", about="", folding=lambda _: Places(), world=lambda _: shelf, plan=plan)
+async def running(
+    log: MemoryLog, shelf: Shelf, directory: Path, places: type[Places] = Places
+) -> AsyncIterator[Runner[Any, Any]]:
+    subscriber = Subscriber(name="shelf", about="", folding=lambda _: places(), world=lambda _: shelf, plan=plan)
     state = SubscriberState(directory, "shelf")
     runner = Runner(
         log, subscriber, state, local=Local(site=SITE), effects=effects_of(log), period=PERIOD, first_pause=PERIOD
@@ -153,6 +155,18 @@ async def test_a_position_that_others_wait_for_is_told_also_where_nothing_else_i
         await write(log, happened("seen.lan.east", 10, SessionOpened(client=ALICE, peer=bytes(16))))
         await until(lambda: runner.counts.looked > looked + 5)
         assert len(written(log)) == 2  # by what is only seen nobody's position is asked for
+
+
+async def test_a_fold_for_which_everything_matters_is_not_told_of_what_it_does(log: Frail, tmp_path: Path) -> None:
+    class Everything(Places):
+        def take(self, stored: Stored) -> bool:
+            super().take(stored)
+            return True
+
+    await write(log, arrived("lan"))
+    async with running(log, Shelf(), tmp_path, Everything) as runner:
+        await until(lambda: runner.counts.looked > 10)
+        assert len(written(log)) == 1
 
 
 async def test_a_failure_is_told_once_and_so_is_its_end(log: Frail, tmp_path: Path) -> None:
