@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,8 @@ from dnms.subscribers.subscriber import Example, Plan, Subscriber
 from tests.contracts.subscribers.logs import CASES, IDS, STATES, examples, local
 from tests.netns.subscribers.conftest import Machine, looks, run_once, running
 from tests.netns.subscribers.logs import filled, memory_log
+
+KILLS = 5
 
 OPERATORS = """
 table ip dnms {
@@ -64,7 +69,7 @@ ROUTES = [
     "route add 2001:db8:2::/56 via fe80::d dev dnms-guests proto static",
     "route add unreachable 2001:db8:1::/56 proto static metric 9999",
     "route add 2001:db8:9::/64 dev dnms-home proto 196",
-    "route add 2001:db8:1:10::/60 via fe80::d dev dnms-home table 99 proto 197",
+    "route add 2001:db8:1:10::/60 via fe80::d dev dnms-home table 99 proto 199",
 ]
 """What an operator, a routing daemon and the kernel have, some to the same destinations, and ours in another table."""
 
@@ -72,7 +77,7 @@ ROUTES = [
 def others_routes(machine: Machine) -> list[str]:
     """All routes of all tables, but for ours."""
     listed = machine.namespace.run("ip", "-6", "-details", "route", "show", "table", "all").splitlines()
-    return [line for line in listed if " proto 197 " not in line or " table 99 " in line]
+    return [line for line in listed if " proto 199 " not in line or " table 99 " in line]
 
 
 FOREIGN: dict[str, tuple[Callable[[Machine], None], Callable[[Machine], Any]]] = {
@@ -183,3 +188,31 @@ def test_one_that_is_stopped_in_the_middle_of_an_apply_ends_equal_to_the_log_the
         assert turns >= 3  # one was stopped, at least before it began
 
     machine.run(work)
+
+
+@pytest.mark.parametrize("subscriber", STATES, ids=lambda subscriber: subscriber.name)
+def test_after_one_that_was_killed_in_an_apply_the_next_one_ends_equal_to_the_log(
+    machine: Machine, tmp_path: Path, subscriber: Subscriber[Any, Any]
+) -> None:
+    """With SIGKILL, while things are added and while they are dropped; what others have stays."""
+    example = max(examples(subscriber.name), key=lambda each: len(each.log))
+    put, foreign = FOREIGN[subscriber.name]
+    put(machine)
+    before = foreign(machine)
+
+    def killed(lines: int) -> None:
+        words = [sys.executable, "-m", "tests.netns.subscribers.endless", subscriber.name]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            for _ in range(lines):
+                assert process.stdout.readline()
+            process.kill()
+
+    async def again() -> None:
+        await run_once(await filled(memory_log(), example.log), tmp_path, subscriber=subscriber)
+        assert (await subscriber.world(local(subscriber.name)).actual()).ours == example.wanted
+
+    for lines in range(1, 1 + KILLS):
+        machine.call(partial(killed, lines))
+        machine.run(again)
+    assert foreign(machine) == before
