@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 import msgspec
@@ -129,7 +129,7 @@ class CallRunner:
 
     async def _follow(self, ready: Callable[[int], None]) -> None:
         await self._record.read.wait()
-        caught_up = False
+        told = False
         while True:
             try:
                 if not self._record.progress.begun:
@@ -137,21 +137,30 @@ class CallRunner:
                     await self._record.begin(begin)
                     self._logger.info("begins", behind=begin)
                 self._read = max(self._read, self._record.progress.position)
-                follow = read_opened(self._log, [subjects.everything(self._site)], after=self._read)
-                async with aclosing(follow) as batches:
-                    async for batch in batches:
-                        for stored in batch.stored:
-                            while len(self._open) >= MAX_WAITING:
-                                self._room.clear()
-                                await self._room.wait()
-                            await self._take(stored)
-                        self._record.moved()
-                        if batch.caught_up and not caught_up:
-                            caught_up = True
-                            ready(self._standing().position)
+                async for caught_up in self._read_on():
+                    if caught_up and not told:
+                        told = True
+                        ready(self._standing().position)
             except (Unavailable, Unanswered) as error:
                 self._logger.warning("waiting for the log", reason=str(error), position=self._read)
+            else:
+                self._logger.warning("reads on when half of them are called for", waiting=len(self._open))
+                while len(self._open) > MAX_WAITING // 2:
+                    self._room.clear()
+                    await self._room.wait()
             await asyncio.sleep(PAUSE)
+
+    async def _read_on(self) -> AsyncGenerator[bool, None]:
+        """Take in what comes, until there is no room; of each batch whether it was the log's end."""
+        follow = read_opened(self._log, [subjects.everything(self._site)], after=self._read)
+        async with aclosing(follow) as batches:
+            async for batch in batches:
+                for stored in batch.stored:
+                    if len(self._open) >= MAX_WAITING:
+                        return  # and no follow is kept waiting, perhaps for hours
+                    await self._take(stored)
+                self._record.moved()
+                yield batch.caught_up
 
     async def _take(self, stored: Stored) -> None:
         """Put what is to be called for into its lines."""

@@ -16,6 +16,7 @@ from dnms.events.effect import Call, EffectCalled, EffectDead, EffectDelayed, Pl
 from dnms.events.ip import parse_address, parse_prefix
 from dnms.events.node import NodeArrived
 from dnms.events.prefix import PrefixReleased
+from dnms.subscribers import calling as calls_runner
 from dnms.subscribers.caller import CallError, Happening, Kinds
 from dnms.subscribers.calling import FIRST_PAUSE, LONGEST_PAUSE
 from tests.contracts.subscribers.calls import HOUR, Ear, Frail, calling, killed, virtually
@@ -261,6 +262,29 @@ def test_a_burst_is_recorded_in_few_commits(tmp_path: Path) -> None:
         assert len(ear.heard) == 3_000
         assert log.commits() < 12
         assert sorted(call.sequence for said in log.of(EffectCalled) for call in said.calls) == written
+
+    virtually(work)
+
+
+def test_a_log_that_is_longer_than_the_room_is_read_as_there_is_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calls_runner, "MAX_WAITING", 20)
+
+    async def work() -> None:
+        log, ear = Frail(), Ear(kinds=["node"])
+        async with calling(log, ear, tmp_path):
+            ear.away = True
+            written = [await log.arrived(number % 7, "lan") for number in range(200)]
+            await pass_time(HOUR)
+            assert log.of(EffectCalled)[-1].waiting <= 20
+            assert len({position for _, position in ear.tried}) <= 7
+            ear.away = False
+            await pass_time(2 * LONGEST_PAUSE)
+        assert sorted(each.sequence for each in ear.heard) == written
+        for client in range(7):
+            its = [each.sequence for each in ear.heard if each.subject.endswith(f"{client:02x}")]
+            assert its == sorted(its)
 
     virtually(work)
 

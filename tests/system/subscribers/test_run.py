@@ -89,6 +89,8 @@ def test_it_follows_the_log_ends_when_asked_and_leaves_the_sets(machine: Machine
             members = lease(served, members=3)
             until(lambda: machine.sets()["voip-6"] == members)
             until(lambda: len(applied(served)) == 1)
+            waited = dnms("wait", min(members), "--for", "firewall", "--timeout", "30", environment=served.environment)
+            assert waited.code == OK, waited.err
             [row] = applied(served)
             assert (row["subscriber"], row["instance"], row["failing_since"]) == ("firewall", INSTANCE, None)
             assert 0 < row["waited_ms"] < 60_000
