@@ -261,9 +261,8 @@ class CallRunner:
             return
         pause = max(error.not_before, self.pause(item.attempts))
         asyncio.get_running_loop().call_later(pause, self._ready.put_nowait, item)
-        self._logger.warning(
-            "not called", position=item.happening.position, why=why, reason=text, again_in=round(pause, 1)
-        )
+        tell = self._logger.warning if item.attempts == 1 else self._logger.debug  # an outage has very many
+        tell("not called", position=item.happening.position, why=why, reason=text, again_in=round(pause, 1))
 
     def pause(self, attempts: int) -> float:
         """Seconds until the next attempt."""
