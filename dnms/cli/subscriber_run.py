@@ -97,7 +97,7 @@ def run(
             raise Failure(USAGE, f"{option}: the subscriber {', '.join(each.name for each in chosen)} takes none")
     links, called = _interfaces(interface or []), _instance(instance)
     opened = Site.load(site)
-    local = Local(site=opened.name, instance=called, interfaces=links, config=config)
+    local = Local(site=opened.name, instance=called, interfaces=links, config=config, bus=bus)
     logging.configure()
     try:
         asyncio.run(_until_signalled(chosen, local, opened, bus=bus, state=state, output=output))

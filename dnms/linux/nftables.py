@@ -1,9 +1,9 @@
-"""One nftables table of our own: its sets as they are, and changes to them in one transaction, by Debian's `nft`.
+"""One nftables table of our own: what is in it, and changes to it in one transaction, by Debian's `nft`.
 
-Nothing outside the table can be named here, and within it nothing but sets. A change is written whole to a file in
-memory before `nft` starts, so that a program that is killed meanwhile leaves all of it or nothing: from a pipe `nft`
-would take the half that it got for the whole. Sets are hash sets; those of intervals are slow to change and refuse
-what overlaps.
+Nothing outside the table can be named here. A change is written whole to a file in memory before `nft` starts, so that
+a program that is killed meanwhile leaves all of it or nothing: from a pipe `nft` would take the half that it got for
+the whole. Sets are hash sets; those of intervals are slow to change and refuse what overlaps. So a prefix is an element
+of a set that a rule matches behind a mask.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ import errno
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain, islice
+from itertools import chain as joined
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -22,48 +23,101 @@ from dnms.events.ip import format_address, parse_address
 from dnms.linux.errors import KernelError
 from dnms.linux.namespaces import search_path
 
-FAMILY = "inet"
 TYPES = {4: "ipv4_addr", 6: "ipv6_addr"}
+HARDWARE = "ether_addr"
 
 TIMEOUT = 30.0  # seconds for one run of nft; 20 000 elements take 0.1
 ON_A_LINE = 1_000  # elements in one command of a transaction, so that what nft complains about can be read
+
+ADDRESS_BYTES = 16
+
+_KINDS = {(name,): (family, False) for family, name in TYPES.items()} | {
+    (HARDWARE, name): (family, True) for family, name in TYPES.items()
+}
+"""The types of sets that are ours: family, and whether hardware addresses stand in it."""
 
 _FORM = {"family", "name", "table", "type", "handle", "comment", "elem", "stmt", "size", "policy"}
 """What is said of a set of addresses that holds nothing but single ones, for ever; `flags` and `map` are not in it."""
 
 
 class AddressSet(msgspec.Struct, frozen=True):
-    """A set of single addresses of one family, in the table."""
+    """A set of single addresses of one family, in the table.
+
+    With `hardware` each has a hardware address before it: an element is 6 bytes and the 16 of the address.
+    """
 
     name: str
     family: int  # 4 or 6
     comment: str = ""
     elements: frozenset[bytes] = frozenset()
+    hardware: bool = False
+
+
+class Chain(msgspec.Struct, frozen=True):
+    """A chain in the table; one with a hook sees packets by itself, and lets through what nothing in it drops."""
+
+    name: str
+    hook: str = ""  # forward, input
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule as it is in the kernel."""
+
+    chain: str
+    handle: int
+    comment: str = ""
+    packets: int | None = None  # that its counter has seen; None: it has none
+    bytes: int | None = None
+    sets: frozenset[str] = frozenset()  # names of sets that it refers to
+
+
+class NewRule(msgspec.Struct, frozen=True, kw_only=True):
+    """A rule that is to be."""
+
+    chain: str
+    text: str  # as nft has it, without the comment
+    comment: str
+    before: int = 0  # the handle of the rule before which it stands; 0: at the end
 
 
 class Content(msgspec.Struct, frozen=True, kw_only=True):
     """The table at one moment."""
 
     sets: tuple[AddressSet, ...] = ()
+    chains: tuple[Chain, ...] = ()
+    rules: tuple[Rule, ...] = ()  # of each chain in their order
     others: frozenset[str] = frozenset()  # names of sets and maps of another form
-    referenced: frozenset[str] = frozenset()  # names of sets that rules use, which the kernel does not let go
+    switched: frozenset[str] = frozenset()  # names of sets of `nf_proto` with an element that does not time out
+
+    @property
+    def referenced(self) -> frozenset[str]:
+        """Names of sets that rules use, which the kernel does not let go."""
+        return frozenset(joined.from_iterable(rule.sets for rule in self.rules))
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
     """What is to happen at once, in the order of the fields."""
 
     add_table: bool = False
+    first: Sequence[str] = ()  # lines of nft's language
     add_sets: tuple[AddressSet, ...] = ()  # without their elements
+    add_chains: Sequence[Chain] = ()
     add_elements: Mapping[str, Sequence[bytes]] = {}  # by the set's name
+    add_rules: Sequence[NewRule] = ()  # those before the same one in the order in which they are to stand
+    delete_rules: Sequence[Rule] = ()
     delete_elements: Mapping[str, Sequence[bytes]] = {}
+    delete_chains: Sequence[str] = ()
     delete_sets: Sequence[str] = ()
+    last: Sequence[str] = ()  # as `first`
 
 
 class Table:
-    """The table `inet NAME` of the network namespace that the calling thread is in."""
+    """The table FAMILY NAME of the network namespace that the calling thread is in."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, family: str = "inet") -> None:
+        """`family`: inet or bridge."""
         self.name = name
+        self.family = family
 
     async def read(self) -> Content | None:
         """What is in it; None if there is no such table. KernelError.
@@ -71,18 +125,18 @@ class Table:
         Part by part: of a table that has flags nft 1.0.6 prints what lies in its memory, and often half of the rest.
         """
         try:
-            listed = await _list("sets", "table", FAMILY, self.name)
+            listed = await list_json("sets", "table", self.family, self.name)
         except KernelError as error:
             if error.why == "not-there":
                 return None
             raise
         try:
-            maps = await _list("maps", FAMILY, options=("-t",))
-            chains = await _list("chains", FAMILY)
+            maps = await list_json("maps", self.family, options=("-t",))
+            chains = list(self._own(await list_json("chains", self.family), "chain"))
             rules = [
                 rule
-                for said in self._own(chains, "chain")
-                for rule in await _list("chain", FAMILY, self.name, said["name"])
+                for said in chains
+                for rule in await list_json("chain", self.family, self.name, said["name"], options=("-a",))
             ]
         except KernelError as error:
             if error.why == "not-there":  # and not that there is no table
@@ -93,8 +147,10 @@ class Table:
             others = {name for name, found in sets.items() if found is None}
             return Content(
                 sets=tuple(found for found in sets.values() if found is not None),
+                chains=tuple(Chain(said["name"], said.get("hook", "")) for said in chains),
+                rules=tuple(map(_rule, self._own(rules, "rule"))),
                 others=frozenset(others.union(said["name"] for said in self._own(maps, "map"))),
-                referenced=frozenset(_references([said.get("expr") for said in self._own(rules, "rule")])),
+                switched=frozenset(said["name"] for said in self._own(listed, "set") if _is_switched(said)),
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise KernelError("unreadable", f"cannot understand what nft lists: {error!r}") from error
@@ -106,27 +162,44 @@ class Table:
         """
         text = "".join(f"{line}\n" for line in self._lines(change))
         if text:
-            await _nft("-f", "-", stdin=text.encode(), doing=f"change table {FAMILY} {self.name}")
+            await _nft("-f", "-", stdin=text.encode(), doing=f"change table {self.family} {self.name}")
 
     def _own(self, listed: Sequence[Mapping[str, Any]], kind: str) -> Iterator[dict[str, Any]]:
         """Those of a listing that are of this kind and in this table."""
         for entry in listed:
             said = entry.get(kind)
-            if said is not None and (said["family"], said["table"]) == (FAMILY, self.name):
+            if said is not None and (said["family"], said["table"]) == (self.family, self.name):
                 yield said
 
     def _lines(self, change: Change) -> Iterator[str]:
-        table = f"{FAMILY} {self.name}"
+        table = f"{self.family} {self.name}"
         if change.add_table:
             yield f"add table {table}"
+        yield from change.first
         for each in change.add_sets:
-            yield f'add set {table} {each.name} {{ type {TYPES[each.family]}; comment "{each.comment}"; }}'
-        for verb, elements in (("add", change.add_elements), ("delete", change.delete_elements)):
-            for name, addresses in elements.items():
-                for some in _parts(addresses):
-                    yield f"{verb} element {table} {name} {{ {', '.join(map(format_address, some))} }}"
+            yield f'add set {table} {each.name} {{ type {_type(each)}; comment "{each.comment}"; }}'
+        for chain in change.add_chains:
+            hook = f" {{ type filter hook {chain.hook} priority filter; policy accept; }}" if chain.hook else ""
+            yield f"add chain {table} {chain.name}{hook}"
+        yield from self._elements("add", change.add_elements)
+        for rule in change.add_rules:
+            where = f"insert rule {table} {rule.chain} handle {rule.before}" if rule.before else ""
+            yield f'{where or f"add rule {table} {rule.chain}"} {rule.text} comment "{rule.comment}"'
+        for old in change.delete_rules:
+            yield f"delete rule {table} {old.chain} handle {old.handle}"
+        yield from self._elements("delete", change.delete_elements)
+        for name in change.delete_chains:  # one may refer to another
+            yield f"flush chain {table} {name}"
+        for name in change.delete_chains:
+            yield f"delete chain {table} {name}"
         for name in change.delete_sets:
             yield f"delete set {table} {name}"
+        yield from change.last
+
+    def _elements(self, verb: str, elements: Mapping[str, Sequence[bytes]]) -> Iterator[str]:
+        for name, addresses in elements.items():
+            for some in _parts(addresses):
+                yield f"{verb} element {self.family} {self.name} {name} {{ {', '.join(map(_written, some))} }}"
 
 
 def _parts(addresses: Sequence[bytes]) -> Iterator[list[bytes]]:
@@ -137,12 +210,51 @@ def _parts(addresses: Sequence[bytes]) -> Iterator[list[bytes]]:
 
 def _address_set(said: Mapping[str, Any]) -> AddressSet | None:
     """A set as it is listed; None if it is of another form than ours."""
-    family = next((family for family, name in TYPES.items() if name == said["type"]), 0)
+    kind = said["type"]
+    family, hardware = _KINDS.get(tuple(kind) if isinstance(kind, list) else (kind,), (0, False))
     if not family or not said.keys() <= _FORM:
         return None
-    # An element with a counter or a comment is an object around its value.
-    values = (each["elem"]["val"] if isinstance(each, dict) else each for each in said.get("elem", ()))
-    return AddressSet(said["name"], family, said.get("comment", ""), frozenset(map(parse_address, values)))
+    elements = frozenset(map(_read, said.get("elem", ())))
+    return AddressSet(said["name"], family, said.get("comment", ""), elements, hardware=hardware)
+
+
+def _type(each: AddressSet) -> str:
+    return f"{HARDWARE} . {TYPES[each.family]}" if each.hardware else TYPES[each.family]
+
+
+def _written(element: bytes) -> str:
+    """As nft has it."""
+    if len(element) == ADDRESS_BYTES:
+        return format_address(element)
+    return f"{element[:-ADDRESS_BYTES].hex(':')} . {format_address(element[-ADDRESS_BYTES:])}"
+
+
+def _read(said: Any) -> bytes:
+    if isinstance(said, str):
+        return parse_address(said)
+    if "elem" in said:  # an element with a counter or a comment is an object around its value
+        return _read(said["elem"]["val"])
+    hardware, address = said["concat"]
+    return bytes.fromhex(hardware.replace(":", "")) + parse_address(address)
+
+
+def _rule(said: Mapping[str, Any]) -> Rule:
+    counter = next((each["counter"] for each in said.get("expr", ()) if "counter" in each), None)
+    packets, size = (counter["packets"], counter["bytes"]) if isinstance(counter, dict) else (None, None)
+    return Rule(
+        chain=said["chain"],
+        handle=said["handle"],
+        comment=said.get("comment", ""),
+        packets=packets,
+        bytes=size,
+        sets=frozenset(_references(said.get("expr"))),
+    )
+
+
+def _is_switched(said: Mapping[str, Any]) -> bool:
+    """Whether something is in it for good."""
+    elements = said.get("elem", ()) if said["type"] == "nf_proto" else ()
+    return any(not isinstance(each, dict) or "timeout" not in each["elem"] for each in elements)
 
 
 def _references(expression: object) -> Iterator[str]:
@@ -153,10 +265,10 @@ def _references(expression: object) -> Iterator[str]:
         case dict():
             yield from _references(list(expression.values()))
         case list():
-            yield from chain.from_iterable(map(_references, expression))
+            yield from joined.from_iterable(map(_references, expression))
 
 
-async def _list(*words: str, options: Sequence[str] = ()) -> list[dict[str, Any]]:
+async def list_json(*words: str, options: Sequence[str] = ()) -> list[dict[str, Any]]:
     """What nft lists, in its own form. KernelError."""
     doing = f"list {' '.join(words)}"
     listed = await _nft("-j", *options, "list", *words, doing=doing)

@@ -98,6 +98,7 @@ class Local(msgspec.Struct, frozen=True, kw_only=True):
     instance: str = "local"  # as the log calls it
     interfaces: Mapping[str, str] = {}  # by subnet: this machine's link to it (`--interface SUBNET=INTERFACE`)
     config: Path | None = None  # `--config FILE`
+    bus: str = ""  # where the log is, as it was given
 
 
 Taken = Literal["interfaces", "config"]

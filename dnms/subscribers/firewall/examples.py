@@ -11,16 +11,21 @@ from dnms.events.address import (
     AddressRenewed,
     AddressWithdrawn,
 )
-from dnms.events.ip import family, parse_address
+from dnms.events.ip import family, parse_address, parse_prefix
 from dnms.events.node import NodeEntered, NodeForgotten, NodeIdentified
-from dnms.events.plan import Group, GroupDefined, GroupWithdrawn, SiteDefined
+from dnms.events.plan import Group, GroupDefined, GroupWithdrawn, Pool, PoolDefined, SiteDefined
+from dnms.events.prefix import PrefixDelegated, PrefixDeprecated, PrefixReleased
 from dnms.events.recorded import Event, Personal
+from dnms.events.rule import Peer, Ports, Rule, RuleDefined, RuleWithdrawn
 from dnms.events.seen import SessionOpened
-from dnms.subscribers.firewall.sets import GroupSet, Item, Member, OurTable
+from dnms.subscribers.firewall.items import Chain, Item, Member, OurTable, group_set, rule
 from dnms.subscribers.subscriber import Example, Happened
 
 DESK, PHONE, LAPTOP, NAMELESS = (bytes([number]) * 16 for number in (0xA, 0xB, 0xC, 0xD))
 """Clients."""
+
+ROUTER = parse_address("fe80::a")
+"""The link-local address of who has a prefix."""
 
 SALES, VOIP = 0x5A1E, 0x0701
 FIRST, LAST = 1, 2
@@ -49,13 +54,13 @@ def entered(client: bytes, name: str, group: str) -> Happened:
     return Happened(f"node.{client[0]:02x}", (event,))
 
 
-def leased(client: bytes, address: str, *, group: int = 0) -> AddressAllocated:
+def leased(client: bytes, address: str, *, group: int = 0, pool: str = "office") -> AddressAllocated:
     """A lease from the ledger."""
     return AddressAllocated(
         address=parse_address(address),
         client=client,
         iaid=1,
-        pool="office",
+        pool=pool,
         group=group,
         valid_until=FIRST,
         horizon=LAST,
@@ -72,15 +77,105 @@ def sets(**groups: tuple[str, ...]) -> frozenset[Item]:
     items: set[Item] = {OurTable()}
     for name, addresses in groups.items():
         group = name.replace("_", "-")
-        items |= {GroupSet(group, 4), GroupSet(group, 6)}
+        items |= {group_set(group, 4), group_set(group, 6)}
         for address in map(parse_address, addresses):
-            items.add(Member(GroupSet(group, family(address)), address))
+            items.add(Member(group_set(group, family(address)), address))
     return frozenset(items)
 
 
 def ended(kind: type[AddressReleased | AddressExpired | AddressWithdrawn], address: str) -> Event:
     """A lease ends."""
     return kind(address=parse_address(address), client=DESK, iaid=1)
+
+
+def delegated(client: bytes, prefix: str, *, group: int = 0) -> PrefixDelegated:
+    """A prefix that a ledger delegates."""
+    return PrefixDelegated(
+        prefix=parse_prefix(prefix),
+        client=client,
+        iaid=1,
+        delegation="blocks",
+        next_hop=ROUTER,
+        group=group,
+        valid_until=FIRST,
+        horizon=LAST,
+    )
+
+
+def returned(client: bytes, prefix: str) -> PrefixReleased:
+    """A prefix that is given back."""
+    return PrefixReleased(prefix=parse_prefix(prefix), client=client, iaid=1, next_hop=ROUTER)
+
+
+def pool(name: str, prefix: str, *, prefix_per_host: bool = False) -> PoolDefined:
+    """A pool of the subnet `office`."""
+    whole = parse_prefix(prefix)
+    last = whole.last.to_bytes(16)
+    return PoolDefined(
+        pool=Pool(name=name, subnet="office", first=whole.network, last=last, prefix_per_host=prefix_per_host)
+    )
+
+
+CALLS = Rule(
+    name="voip-to-sales",
+    direction="ingress",
+    group="sales",
+    peers=(Peer(group="voip"),),
+    protocol="udp",
+    ports=(Ports(first=5060, last=5060), Ports(first=10_000, last=20_000)),
+)
+"""VoIP in to sales."""
+
+BY_FIELD = "ffff:ffff:ffff:ffff:ffff::"
+ERRORS = "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept"
+
+CALLED: frozenset[Item] = frozenset(
+    {
+        Chain("dnms_forward", "forward"),
+        Chain("dnms_ingress"),
+        Chain("dnms_in_sales"),
+        rule("dnms_forward", 10, "established connections", "ct state established,related accept", "inet"),
+        rule("dnms_forward", 20, "ICMPv6 errors, RFC 4890", ERRORS, "inet"),
+        rule("dnms_forward", 900, "on to ingress", "goto dnms_ingress", "inet"),
+        rule(
+            "dnms_ingress",
+            88,
+            "to members of sales",
+            f"ip6 daddr & {BY_FIELD} @sales-6/80 jump dnms_in_sales",
+            "inet",
+        ),
+        rule("dnms_ingress", 900, "the rest", "accept", "inet"),
+        rule(
+            "dnms_in_sales",
+            20,
+            "voip-to-sales",
+            f"ip6 saddr & {BY_FIELD} @voip-6/80 udp dport {{ 5060, 10000-20000 }} counter accept",
+            "inet",
+        ),
+        rule("dnms_in_sales", 900, "nothing else to sales", "counter drop", "inet"),
+    }
+)
+"""What that becomes where addresses say their group: one rule, however many members and subnets there are."""
+
+
+def fields(*subnets: str, **groups: int) -> frozenset[Item]:
+    """Where groups are found in these /64s."""
+    items: set[Item] = set()
+    for name, number in groups.items():
+        of = group_set(name, 6, 80)
+        items.add(of)
+        items |= {Member(of, parse_address(f"{each}:{number:x}::")) for each in subnets}
+    return frozenset(items)
+
+
+def prefixes(**groups: tuple[str, ...]) -> frozenset[Item]:
+    """Sets of prefixes, and what is in them."""
+    items: set[Item] = set()
+    for name, texts in groups.items():
+        for prefix in map(parse_prefix, texts):
+            of = group_set(name, 6, prefix.length)
+            items |= {of, Member(of, prefix.network)}
+    return frozenset(items)
 
 
 def deprecated(client: bytes, address: str) -> Event:
@@ -212,5 +307,60 @@ EXAMPLES: list[Example[Item]] = [
             Happened(f"node.{PHONE[0]:02x}", (NodeForgotten(client=PHONE),)),
         ),
         wanted=sets(sales=(), voip=("192.0.2.1",)),
+    ),
+    Example(
+        title="a rule of the plan is one rule in the kernel, and a new subnet is one more element",
+        log=(
+            Happened(
+                "plan",
+                (
+                    site(),
+                    group("sales", SALES, "desk-*"),
+                    group("voip", VOIP, "phone-*"),
+                    pool("six", "2001:db8:1:1::/64"),
+                    RuleDefined(rule=CALLS),
+                ),
+            ),
+            ledger(leased(DESK, "2001:db8:1:1:5a1e::1", group=SALES)),
+            Happened("plan", (pool("seven", "2001:db8:1:2::/64"),)),
+        ),
+        wanted=sets(sales=("2001:db8:1:1:5a1e::1",), voip=())
+        | CALLED
+        | fields("2001:db8:1:1", "2001:db8:1:2", sales=SALES, voip=VOIP),
+    ),
+    Example(
+        title="a rule is withdrawn, and its chains go with it",
+        log=(
+            Happened("plan", (site(), group("sales", SALES), group("voip", VOIP), RuleDefined(rule=CALLS))),
+            Happened("plan", (RuleWithdrawn(name="voip-to-sales"),)),
+        ),
+        wanted=sets(sales=(), voip=()),
+    ),
+    Example(
+        title="delegated prefixes of a member join its group, and leave it when they are released",
+        log=(
+            Happened("plan", (site(), group("sales", SALES, "desk-*"))),
+            named(DESK, "desk-1"),
+            ledger(delegated(DESK, "2001:db8:2:10::/60"), delegated(DESK, "2001:db8:2:20::/60")),
+            ledger(delegated(DESK, "2001:db8:2:30::/64"), delegated(PHONE, "2001:db8:2:31::/64")),
+            ledger(
+                returned(DESK, "2001:db8:2:20::/60"),
+                PrefixDeprecated(
+                    prefix=parse_prefix("2001:db8:2:30::/64"), client=DESK, iaid=1, next_hop=ROUTER, valid_until=LAST
+                ),
+            ),
+        ),
+        wanted=sets(sales=()) | prefixes(sales=("2001:db8:2:10::/60", "2001:db8:2:30::/64")),
+    ),
+    Example(
+        title="a host that has a /64 of its own is in its group with all of it",
+        log=(
+            Happened(
+                "plan", (site(), group("sales", SALES, "*"), pool("own", "2001:db8:3::/48", prefix_per_host=True))
+            ),
+            named(DESK, "desk-1"),
+            ledger(leased(DESK, "2001:db8:3:7::1", pool="own")),
+        ),
+        wanted=sets(sales=("2001:db8:3:7::1",)) | prefixes(sales=("2001:db8:3:7::/64",)),
     ),
 ]

@@ -51,14 +51,23 @@ def operators(machine: Machine) -> None:
 
 
 def without_ours(machine: Machine) -> list[Any]:
-    """The whole ruleset but for our sets."""
+    """The whole ruleset but for our sets, chains and rules."""
 
     def is_ours(said: dict[str, Any]) -> bool:
         return (said.get("family"), said.get("table"), said.get("comment")) == ("inet", "dnms", "dnms") and (
             "flags" not in said
         )
 
-    return [entry for entry in machine.listed() if not ("set" in entry and is_ours(entry["set"]))]
+    def is_chain_of_ours(name: str) -> bool:
+        return name.startswith("dnms_")
+
+    return [
+        entry
+        for entry in machine.listed()
+        if not ("set" in entry and is_ours(entry["set"]))
+        and not ("chain" in entry and is_chain_of_ours(entry["chain"]["name"]))
+        and not ("rule" in entry and is_chain_of_ours(entry["rule"]["chain"]))
+    ]
 
 
 ROUTES = [

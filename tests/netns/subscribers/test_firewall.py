@@ -15,7 +15,8 @@ from dnms.events.ip import parse_address
 from dnms.events.plan import Group, GroupDefined, GroupWithdrawn
 from dnms.subscribers import firewall
 from dnms.subscribers.firewall.examples import DESK, SALES, group, leased, ledger, named, site
-from dnms.subscribers.firewall.sets import GroupSet, Item, Kernel, Member, OurTable
+from dnms.subscribers.firewall.items import AddressSet, Item, Member, OurTable, group_set
+from dnms.subscribers.firewall.kernel import Kernel
 from dnms.subscribers.subscriber import Happened, Plan
 from tests.netns.subscribers.conftest import Machine, looks, run_once, running, stopped, until
 from tests.netns.subscribers.logs import filled, memory_log
@@ -209,7 +210,7 @@ def test_every_name_of_a_group_is_one_of_a_set(machine: Machine) -> None:
     items: set[Item] = {OurTable()}
     for name in NAMES:
         for kind, address in ((4, "192.0.2.1"), (6, "::1.2.3.4")):
-            items |= {GroupSet(name, kind), Member(GroupSet(name, kind), parse_address(address))}
+            items |= {group_set(name, kind), Member(group_set(name, kind), parse_address(address))}
     wanted = frozenset(items)
 
     async def work() -> None:
@@ -217,11 +218,11 @@ def test_every_name_of_a_group_is_one_of_a_set(machine: Machine) -> None:
         await kernel.apply(firewall.SUBSCRIBER.plan(wanted, await kernel.actual()))
         assert (await kernel.actual()).ours == wanted
         for item in wanted:
-            if isinstance(item, GroupSet):
+            if isinstance(item, AddressSet):
                 field = "ip6" if item.family == 6 else "ip"
                 machine.nft(f"table inet dnms {{ chain forward {{\n{field} saddr @{item.name} accept\n}} \n }}")
         found = await kernel.actual()
-        assert found.referenced == {item.name for item in wanted if isinstance(item, GroupSet)}
+        assert found.referenced == {("inet", item.name) for item in wanted if isinstance(item, AddressSet)}
         await kernel.apply(Plan(drop=frozenset(item for item in wanted if isinstance(item, Member))))
 
     machine.run(work)

@@ -18,7 +18,7 @@ from dnms.events import codec
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.plan import SiteDefined
 from dnms.subscribers.firewall.examples import DESK, leased, ledger, named
-from dnms.subscribers.firewall.sets import Kernel
+from dnms.subscribers.firewall.kernel import Kernel
 from dnms.subscribers.runner import NO_PLAN, NOT_FOLDED, NOT_REACHED
 from dnms.subscribers.subscriber import Happened
 from tests.contracts.subscribers.logs import SITE

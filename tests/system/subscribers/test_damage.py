@@ -20,6 +20,8 @@ from dnms.events import codec
 from dnms.events.commit import Commit
 from dnms.subscribers import firewall
 from dnms.subscribers.firewall.examples import EXAMPLES
+from dnms.subscribers.firewall.items import Item
+from dnms.subscribers.firewall.planning import Found
 from dnms.subscribers.runner import Counts, Runner
 from dnms.subscribers.subscriber import Local
 from tests.netns.subscribers.conftest import PERIOD, Machine
@@ -56,7 +58,7 @@ async def write(log: JetStreamLog) -> None:
         heads[subject] = await append(log, subject, codec.encode(commit), expected=head)
 
 
-def runner(log: JetStreamLog, state: Path) -> Runner[firewall.sets.Item, firewall.sets.Sets]:
+def runner(log: JetStreamLog, state: Path) -> Runner[Item, Found]:
     kept = SubscriberState(state / log.site, "firewall")
     return Runner(log, firewall.SUBSCRIBER, kept, local=Local(site=log.site), period=PERIOD, first_pause=PERIOD)
 

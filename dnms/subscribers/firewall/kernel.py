@@ -1,0 +1,241 @@
+"""The tables in the kernel: what of them is ours, and changes to it in one transaction a table.
+
+They are read again only if somebody has changed anything of nftables since: the kernel counts its transactions.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
+
+import msgspec
+
+from dnms.linux import nftables, ruleset
+from dnms.linux.errors import KernelError
+from dnms.subscribers.firewall.items import (
+    CHAIN,
+    MARK,
+    SWITCH,
+    TABLE,
+    AddressSet,
+    Chain,
+    Confirmed,
+    Item,
+    Member,
+    OurTable,
+    Rule,
+    rule_of,
+    set_of,
+)
+from dnms.subscribers.firewall.options import NOTHING, Options
+from dnms.subscribers.firewall.planning import Found
+from dnms.subscribers.subscriber import ApplyError, Plan
+
+READS = 3  # attempts to read all tables while nobody changes them
+
+Reaches = Callable[[float], Awaitable[bool]]
+"""Whether the bus is reached anew, within so many seconds."""
+
+
+class _Seen(msgspec.Struct, frozen=True):
+    """All that was read, at one generation."""
+
+    generation: int
+    found: Found
+    rules: dict[str, tuple[nftables.Rule, ...]]  # by table
+
+
+class Kernel:
+    """Our tables. Implements `subscriber.World`."""
+
+    def __init__(self, options: Options = NOTHING, reaches: Reaches | None = None) -> None:
+        """`reaches` is needed for `input`."""
+        self._options = options
+        self._reaches = reaches
+        self._tables = {kind: nftables.Table(TABLE, kind) for kind in options.tables}
+        self._seen: _Seen | None = None
+
+    async def actual(self) -> Found:
+        """What of our tables is ours. ApplyError."""
+        with _told():
+            return (await self._look()).found
+
+    async def rules(self) -> list[tuple[str, Rule, nftables.Rule]]:
+        """Our rules with their tables and counters, as they are now. ApplyError."""
+        self._seen = None
+        with _told():
+            seen = await self._look()
+        found = []
+        for table, read in seen.rules.items():
+            for each in read:
+                ours = rule_of(each.chain, each.comment, table)
+                if ours is not None:
+                    found.append((table, ours, each))
+        return found
+
+    async def apply(self, plan: Plan[Item]) -> None:
+        """Each table in one transaction. ApplyError, and then nothing was changed of a table.
+
+        `not-confirmed`: the bus is not reached with the new rules for `input`, which let all through then.
+        """
+        with _told():
+            seen = await self._look()
+            added, dropped = _by_table(plan.add), _by_table(plan.drop)
+            for kind, table in self._tables.items():
+                add, drop = added.get(kind, []), dropped.get(kind, [])
+                if not add and not drop:
+                    continue
+                arming = kind == "inet" and self._arms([*add, *drop])
+                change = self._change(kind, add, drop, seen)
+                if arming:
+                    change = msgspec.structs.replace(change, first=tuple(_armed(self._options.confirm)))
+                elif Confirmed() in drop:
+                    change = msgspec.structs.replace(change, last=(f"delete set inet {TABLE} {SWITCH}",))
+                await table.change(change)
+                if arming:
+                    self._seen = None
+                    await self._confirm(table)
+            self._remember(seen, plan)
+
+    # --- reading
+
+    async def _look(self) -> _Seen:
+        generation = ruleset.generation()
+        if self._seen is None or self._seen.generation != generation:
+            for _ in range(READS):
+                read = {kind: await table.read() for kind, table in self._tables.items()}
+                before, generation = generation, ruleset.generation()
+                if before == generation:
+                    break
+            else:
+                generation = -1  # somebody changes it all the time: read it again
+            self._seen = _seen(generation, read)
+        return self._seen
+
+    def _remember(self, seen: _Seen, plan: Plan[Item]) -> None:
+        """What is there now is known, if nothing was changed but elements, by us alone, in one transaction."""
+        items = (*plan.add, *plan.drop)
+        tables = {item.of.table for item in items if isinstance(item, Member)}
+        self._seen = None
+        if len(tables) == 1 and all(isinstance(item, Member) for item in items):
+            generation = ruleset.generation()
+            if generation == seen.generation + 1:
+                found = msgspec.structs.replace(seen.found, ours=(seen.found.ours | plan.add) - plan.drop)
+                self._seen = _Seen(generation, found, seen.rules)
+
+    # --- changing
+
+    def _change(self, table: str, add: list[Item], drop: list[Item], seen: _Seen) -> nftables.Change:
+        gone_sets = {item for item in drop if isinstance(item, AddressSet)}  # with all that is in them
+        gone_chains = {item.name for item in drop if isinstance(item, Chain)}
+        gone = {item for item in drop if isinstance(item, Rule)}
+        old = [
+            each
+            for each in seen.rules.get(table, ())
+            if each.chain not in gone_chains and rule_of(each.chain, each.comment, table) in gone
+        ]
+        return nftables.Change(
+            add_table=any(isinstance(item, OurTable) for item in add),
+            add_sets=tuple(_made(item) for item in add if isinstance(item, AddressSet)),
+            add_chains=[nftables.Chain(item.name, item.hook) for item in add if isinstance(item, Chain)],
+            add_elements=_elements(item for item in add if isinstance(item, Member)),
+            add_rules=list(_placed([item for item in add if isinstance(item, Rule)], seen.rules.get(table, ()), table)),
+            delete_rules=old,
+            delete_elements=_elements(item for item in drop if isinstance(item, Member) and item.of not in gone_sets),
+            delete_chains=sorted(gone_chains),
+            delete_sets=sorted(item.name for item in gone_sets),
+        )
+
+    def _arms(self, items: Iterable[Item]) -> bool:
+        """Whether the bus has to be reached again with what these change."""
+        return self._options.input and any(isinstance(item, Rule | Chain | Confirmed) for item in items)
+
+    async def _confirm(self, table: nftables.Table) -> None:
+        assert self._reaches is not None
+        if not await self._reaches(self._options.confirm):
+            raise ApplyError(
+                "not-confirmed",
+                f"with the rules for input the bus was not reached within {self._options.confirm} s: they let all "
+                "through again; see `dnms firewall show`",
+            )
+        await table.change(nftables.Change(first=tuple(_armed(0))))
+
+
+def _armed(seconds: int) -> Iterator[str]:
+    """Have the rules for input work from now on; 0 seconds: for good."""
+    name = f"inet {TABLE} {SWITCH}"
+    timeout = f" timeout {seconds}s" if seconds else ""
+    yield f"add set inet {TABLE} {SWITCH} {{ type nf_proto; flags timeout; }}"
+    yield f"flush set {name}"
+    yield f"add element {name} {{ ipv4{timeout}, ipv6{timeout} }}"
+
+
+def _seen(generation: int, read: dict[str, nftables.Content | None]) -> _Seen:
+    ours: set[Item] = set()
+    others: set[tuple[str, str]] = set()
+    referenced: set[tuple[str, str]] = set()
+    rules: dict[str, tuple[nftables.Rule, ...]] = {}
+    for table, content in read.items():
+        if content is None:
+            continue
+        ours.add(OurTable(table))
+        others.update((table, name) for name in content.others)
+        rules[table] = content.rules
+        for read_set in content.sets:
+            name, comment, hardware = read_set.name, read_set.comment, read_set.hardware
+            each = set_of(name, read_set.family, comment, hardware=hardware, table=table)
+            if each is None:
+                others.add((table, name))
+                continue
+            ours.add(each)
+            ours.update(Member(each, element) for element in read_set.elements)
+        ours.update(Chain(one.name, one.hook, table) for one in content.chains if one.name.startswith(CHAIN))
+        if SWITCH in content.switched:
+            ours.add(Confirmed())
+        for rule in content.rules:
+            mine = rule_of(rule.chain, rule.comment, table)
+            if mine is None:
+                referenced.update((table, name) for name in rule.sets)
+            else:
+                ours.add(mine)
+    found = Found(ours=frozenset(ours), others=frozenset(others), referenced=frozenset(referenced))
+    return _Seen(generation, found, rules)
+
+
+def _placed(rules: list[Rule], there: Iterable[nftables.Rule], table: str) -> Iterator[nftables.NewRule]:
+    """In the order of their slots, each before those of ours in its chain that have higher ones."""
+    slots: defaultdict[str, list[tuple[int, int]]] = defaultdict(list)  # by chain: slot and handle, as they stand
+    for each in there:
+        ours = rule_of(each.chain, each.comment, table)
+        if ours is not None:
+            slots[each.chain].append((ours.slot, each.handle))
+    for rule in sorted(rules, key=lambda one: (one.chain, one.slot, one.about, one.digest)):
+        before = next((handle for slot, handle in slots[rule.chain] if slot > rule.slot), 0)
+        yield nftables.NewRule(chain=rule.chain, text=rule.text, comment=rule.comment, before=before)
+
+
+def _by_table(items: Iterable[Item]) -> dict[str, list[Item]]:
+    found: defaultdict[str, list[Item]] = defaultdict(list)
+    for item in items:
+        found[item.of.table if isinstance(item, Member) else item.table].append(item)
+    return found
+
+
+def _made(item: AddressSet) -> nftables.AddressSet:
+    return nftables.AddressSet(item.name, item.family, MARK, hardware=item.hardware)
+
+
+def _elements(members: Iterator[Member]) -> dict[str, list[bytes]]:
+    found: defaultdict[str, list[bytes]] = defaultdict(list)
+    for member in members:
+        found[member.of.name].append(member.element)
+    return found
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    try:
+        yield
+    except KernelError as error:
+        raise ApplyError(error.why, str(error)) from error
