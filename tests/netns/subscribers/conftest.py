@@ -23,6 +23,7 @@ from dnms.subscribers.runner import Runner
 from dnms.subscribers.subscriber import Local, Subscriber
 from tests.contracts.subscribers.logs import SITE, local
 from tests.netns.subscribers.logs import whole
+from tests.netns.subscribers.network import bridged, routed
 
 T = TypeVar("T")
 
@@ -92,6 +93,18 @@ def machine() -> Iterator[Machine]:
     with Namespace.create("machine") as namespace:
         namespace.ip([f"link add {name} up type bridge" for name in ROUTER.interfaces.values()])
         yield Machine(namespace)
+
+
+@pytest.fixture
+def hosts(machine: Machine) -> Iterator[dict[str, Namespace]]:
+    with routed(machine) as found:
+        yield found
+
+
+@pytest.fixture
+def guests(machine: Machine) -> Iterator[dict[str, Namespace]]:
+    with bridged(machine) as found:
+        yield found
 
 
 @pytest.fixture
