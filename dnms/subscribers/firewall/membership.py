@@ -243,7 +243,7 @@ class Membership:
                 yield _member(group_set(group, *_shape(key)), key, table)
                 if block is not None:
                     yield _member(group_set(group, 6, BLOCK), block, table)
-            if subnet in self._options.guard:
+            if subnet in self._options.guarded:
                 if isinstance(key, Prefix):
                     yield _member(held_set(subnet, *_shape(key)), key, table)
                 elif block is not None:

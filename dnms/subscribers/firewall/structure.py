@@ -56,14 +56,14 @@ def items(
         has_prefixes=bool(plan.delegations) or any(pool.prefix_per_host for pool in pools),
         lengths={name: _lengths(prefixes, group_set(name, 6).name) for name in plan.groups},
         nets={name: tuple(sorted(net)) for name, net in nets.items()},
-        guard=dict(sorted(options.guard.items())),
-        held={name: _lengths(prefixes, held_set(name, 6).name) for name in options.guard},
+        guard=dict(sorted(options.guarded.items())),
+        held={name: _lengths(prefixes, held_set(name, 6).name) for name in options.guarded},
         tables=options.tables,
         tracked=tracked,
         input=options.input,
     )
     made: list[Item] = [*(group_set(name, kind) for name in plan.groups for kind in (4, 6)), *prefixes]
-    for name in options.guard:
+    for name in options.guarded:
         made += [found(name, kind) for found in (held_set, hardware_set) for kind in (4, 6)]
     if facts.rules:
         made += _elements(plan, facts, nets, fields)

@@ -66,7 +66,7 @@ def acting(local: Local) -> Subscriber[Any, Any]:
 
 def local(directory: Path, text: str = "", **interfaces: str) -> Local:
     config = directory / "firewall.toml"
-    config.write_text(text)
+    config.write_text(f"[firewall]\n{text}\n")
     return Local(site=SITE, interfaces=interfaces, config=config)
 
 

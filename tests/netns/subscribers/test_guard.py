@@ -61,7 +61,7 @@ def test_the_guard_of_a_routed_link_lets_through_what_is_held_and_from_whom(
     desk, _, stranger = hosts.values()
     spoofed = STRANGER_6.replace("::1", "::2")
     desk.ip([f"address add {address}/128 dev eth0 nodad" for address in (spoofed, "2001:db8:2:17::1")])
-    firewall = on(machine, tmp_path, local(tmp_path, a="lan-a"))
+    firewall = on(machine, tmp_path, local(tmp_path, "guard = true", a="lan-a"))
     firewall.add(planned(*GROUPS, FOUR), *LEASES, *OLD)
     assert passes(desk, DESK_6, stranger, STRANGER_6)
     assert passes(desk, DESK_4, stranger, STRANGER_4)
@@ -85,7 +85,7 @@ def test_the_guard_of_a_bridge_lets_dad_through_and_nothing_that_is_not_held(
     desk, phone, _ = guests.values()
     own, other, spoofed = "2001:db8:1:1:5a1e::1", "2001:db8:1:1:701::2", "2001:db8:1:1:5a1e::bad"
     desk.ip([f"address add {spoofed}/64 dev eth0 nodad"])
-    text = 'bridge = true\n[guard]\noffice = ["br0-*"]\n'
+    text = 'bridge = true\nguard = { office = ["br0-*"] }\n'
     firewall = on(machine, tmp_path, local(tmp_path, text))
     firewall.add(
         planned(*GROUPS),

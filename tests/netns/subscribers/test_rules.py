@@ -178,7 +178,7 @@ def test_egress_cannot_be_dodged_with_another_address(
     assert passes(desk, DESK_6, stranger, STRANGER_6, 53)
     assert falls(desk, DESK_6, stranger, STRANGER_6, 80)
     assert passes(desk, dodge, stranger, STRANGER_6, 80)  # this is what the guard is for
-    guarded = Acting(machine, tmp_path, acting(local(tmp_path, a="lan-a")))
+    guarded = Acting(machine, tmp_path, acting(local(tmp_path, "guard = true", a="lan-a")))
     guarded.add(*unguarded.history)
     assert falls(desk, dodge, stranger, STRANGER_6, 80)
     assert falls(desk, dodge, stranger, STRANGER_6, 53)
@@ -284,7 +284,7 @@ def test_one_that_is_killed_anywhere_ends_equal_to_the_log_the_next_time(
         [planned(RuleDefined(rule=OUT)), ledger(delegated(DESK, "2001:db8:2:10::/60"), subnet="a")],
         [planned(RuleWithdrawn(name=CALLS.name)), ledger(returned(DESK, "2001:db8:2:10::/60"), subnet="a")],
     ]
-    subscriber = acting(local(tmp_path, "bridge = true", a="lan-a"))
+    subscriber = acting(local(tmp_path, "bridge = true\nguard = true", a="lan-a"))
 
     async def at_end(length: int, state: Path) -> frozenset[Any]:
         log = await filled(memory_log(), [one for state in states[:length] for one in state])

@@ -214,7 +214,7 @@ async def test_every_event_is_shown_in_order_with_what_it_changes(log: MemoryLog
     assert [step.position for step in steps[:6]] == ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"]
     assert all(step.before != step.after for step in steps if step.name != "session.closed")
     assert {part for step in steps for part in step.after} == (
-        set(PARTS) - {"rollout", "effect", "uplink", "upstream", "delegation", "delegated"}
+        set(PARTS) - {"rollout", "effect", "uplink", "upstream", "delegation", "delegated", "rule"}
     )
     for step in steps:
         for state in (step.before, step.after):
