@@ -43,6 +43,7 @@ COMMANDS = (
     (ASK, "wait", "dnms.cli.wait:command", "Wait until what was decided has arrived: on a node, in routes, in sets."),
     (ASK, "inventory", "dnms.cli.inventory:app", "The nodes for Ansible and Prometheus."),
     (ASK, "event", "dnms.cli.event:app", "What happened, and what happens."),
+    (CHECK, "firewall", "dnms.cli.firewall:app", "This machine's firewall: its rules; what it lacks by the log."),
     (CHECK, "evidence", "dnms.cli.evidence:app", "Who had an address, in a signed file; such a file against the log."),
     (CHECK, "view", "dnms.cli.view:app", "The views: fold them anew, compare them with the log."),
     (CHECK, "log", "dnms.cli.log:app", "The log itself: copy it, archive it, check it against its archive, repair it."),

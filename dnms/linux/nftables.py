@@ -155,6 +155,17 @@ class Table:
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise KernelError("unreadable", f"cannot understand what nft lists: {error!r}") from error
 
+    async def texts(self, chains: Sequence[str]) -> dict[int, str]:
+        """The rules of these chains by their handles, as nft writes them, comments and all. KernelError."""
+        found: dict[int, str] = {}
+        for name in chains:
+            words = ("list", "chain", self.family, self.name, name)
+            for line in (await _nft("-a", *words, doing=" ".join(words))).decode(errors="replace").splitlines():
+                text, mark, handle = line.rpartition(" # handle ")
+                if mark and not text.endswith("{"):
+                    found[int(handle)] = text.strip()
+        return found
+
     async def change(self, change: Change) -> None:
         """Apply all of a change, or nothing. KernelError.
 

@@ -94,6 +94,8 @@ def test_all_commands_are_known() -> None:
         "replay",
         "lab run",
         "lab list",
+        "firewall show",
+        "firewall diff",
         "doctor",
     }
 
