@@ -12,6 +12,7 @@ import asyncio
 import errno
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain as joined
 from itertools import islice
@@ -19,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from dnms.events.ip import format_address, parse_address
+from dnms.events.ip import MAPPED, format_address
 from dnms.linux.errors import KernelError
 from dnms.linux.namespaces import search_path
 
@@ -132,12 +133,7 @@ class Table:
             raise
         try:
             maps = await list_json("maps", self.family, options=("-t",))
-            chains = list(self._own(await list_json("chains", self.family), "chain"))
-            rules = [
-                rule
-                for said in chains
-                for rule in await list_json("chain", self.family, self.name, said["name"], options=("-a",))
-            ]
+            chains, rules = await self.read_rules()
         except KernelError as error:
             if error.why == "not-there":  # and not that there is no table
                 raise KernelError("changed", f"{error.text}: it was changed meanwhile") from error
@@ -147,10 +143,26 @@ class Table:
             others = {name for name, found in sets.items() if found is None}
             return Content(
                 sets=tuple(found for found in sets.values() if found is not None),
-                chains=tuple(Chain(said["name"], said.get("hook", "")) for said in chains),
-                rules=tuple(map(_rule, self._own(rules, "rule"))),
+                chains=chains,
+                rules=rules,
                 others=frozenset(others.union(said["name"] for said in self._own(maps, "map"))),
                 switched=frozenset(said["name"] for said in self._own(listed, "set") if _is_switched(said)),
+            )
+        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            raise KernelError("unreadable", f"cannot understand what nft lists: {error!r}") from error
+
+    async def read_rules(self) -> tuple[tuple[Chain, ...], tuple[Rule, ...]]:
+        """Chains, and the rules of each in their order. KernelError."""
+        chains = list(self._own(await list_json("chains", self.family), "chain"))
+        rules = [
+            rule
+            for said in chains
+            for rule in await list_json("chain", self.family, self.name, said["name"], options=("-a",))
+        ]
+        try:
+            return (
+                tuple(Chain(said["name"], said.get("hook", "")) for said in chains),
+                tuple(map(_rule, self._own(rules, "rule"))),
             )
         except (LookupError, TypeError, ValueError, AttributeError) as error:
             raise KernelError("unreadable", f"cannot understand what nft lists: {error!r}") from error
@@ -241,12 +253,14 @@ def _written(element: bytes) -> str:
 
 
 def _read(said: Any) -> bytes:
-    if isinstance(said, str):
-        return parse_address(said)
+    if isinstance(said, str):  # 100 000 of them: inet_pton is ten times as fast as what makes texts for people
+        return (
+            socket.inet_pton(socket.AF_INET6, said) if ":" in said else MAPPED + socket.inet_pton(socket.AF_INET, said)
+        )
     if "elem" in said:  # an element with a counter or a comment is an object around its value
         return _read(said["elem"]["val"])
     hardware, address = said["concat"]
-    return bytes.fromhex(hardware.replace(":", "")) + parse_address(address)
+    return bytes.fromhex(hardware.replace(":", "")) + _read(address)
 
 
 def _rule(said: Mapping[str, Any]) -> Rule:

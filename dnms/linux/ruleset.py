@@ -13,13 +13,15 @@ import msgspec
 from dnms.linux import nftables
 from dnms.linux.errors import KernelError
 from dnms.linux.namespaces import search_path
-from dnms.linux.rtnetlink import NLM_F_REQUEST
+from dnms.linux.rtnetlink import NLM_F_REQUEST, NLMSG_ERROR
 
 NETLINK_NETFILTER = 12
 GET_GENERATION = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
 GENERATION_ID = 1  # NFTA_GEN_ID
 
 _HEADER = struct.Struct("=IHHIIBBH")  # a netlink header, and nfgenmsg
+_KIND = struct.Struct("=4xH")  # in a netlink header
+_ERROR = struct.Struct("=16xi")  # behind one
 _ATTRIBUTE = struct.Struct("=HH")
 TIMEOUT = 5.0  # seconds; the kernel answers at once
 
@@ -34,6 +36,8 @@ def generation() -> int:
             answer = sock.recv(4_096)
     except OSError as error:
         raise KernelError.from_errno(error.errno or 0, "ask for the generation of nftables") from error
+    if _KIND.unpack_from(answer)[0] == NLMSG_ERROR:
+        raise KernelError.from_errno(-_ERROR.unpack_from(answer)[0], "ask for the generation of nftables")
     at = _HEADER.size
     while at + _ATTRIBUTE.size <= len(answer):
         length, kind = _ATTRIBUTE.unpack_from(answer, at)

@@ -80,7 +80,7 @@ class Kernel:
         `not-confirmed`: the bus is not reached with the new rules for `input`, which let all through then.
         """
         with _told():
-            seen = await self._look()
+            seen, transactions = await self._look(), 0
             added, dropped = _by_table(plan.add), _by_table(plan.drop)
             for kind, table in self._tables.items():
                 add, drop = added.get(kind, []), dropped.get(kind, [])
@@ -92,11 +92,12 @@ class Kernel:
                     change = msgspec.structs.replace(change, first=tuple(_armed(self._options.confirm)))
                 elif Confirmed() in drop:
                     change = msgspec.structs.replace(change, last=(f"delete set inet {TABLE} {SWITCH}",))
+                self._seen = None
                 await table.change(change)
                 if arming:
-                    self._seen = None
                     await self._confirm(table)
-            self._remember(seen, plan)
+                transactions += 1 + arming
+            await self._remember(seen, plan, transactions)
 
     # --- reading
 
@@ -113,16 +114,15 @@ class Kernel:
             self._seen = _seen(generation, read)
         return self._seen
 
-    def _remember(self, seen: _Seen, plan: Plan[Item]) -> None:
-        """What is there now is known, if nothing was changed but elements, by us alone, in one transaction."""
-        items = (*plan.add, *plan.drop)
-        tables = {item.of.table for item in items if isinstance(item, Member)}
-        self._seen = None
-        if len(tables) == 1 and all(isinstance(item, Member) for item in items):
-            generation = ruleset.generation()
-            if generation == seen.generation + 1:
-                found = msgspec.structs.replace(seen.found, ours=(seen.found.ours | plan.add) - plan.drop)
-                self._seen = _Seen(generation, found, seen.rules)
+    async def _remember(self, seen: _Seen, plan: Plan[Item], transactions: int) -> None:
+        """What is there now is known, if nobody else has changed anything meanwhile; but for the handles of rules."""
+        changed = {item.table for item in (*plan.add, *plan.drop) if isinstance(item, Rule | Chain)}
+        rules = seen.rules | {table: (await self._tables[table].read_rules())[1] for table in changed}
+        generation = seen.generation + transactions
+        if ruleset.generation() == generation:
+            ours = seen.found.ours | plan.add if plan.add else seen.found.ours
+            found = msgspec.structs.replace(seen.found, ours=ours - plan.drop if plan.drop else ours)
+            self._seen = _Seen(generation, found, rules)
 
     # --- changing
 

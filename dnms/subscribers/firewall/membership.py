@@ -71,13 +71,15 @@ class Membership:
         self._plan = PlanState()
         self._positions: dict[str, int] = {}  # sequences of the commits that defined groups and rules, by kind and name
         self._adopted: dict[str, AdoptedPlan] = {}  # by ledger
+        self._pools_of: dict[str, dict[str, Pool]] = {}  # by ledger and name
         self._nodes: dict[bytes, NodeIdentified] = {}  # by client id; those with a name that can be read
         self._entered: dict[bytes, str] = {}  # by client id: the group with which an operator has entered it
         self._holdings: dict[str, dict[Key, Holding]] = {}  # by ledger
         self._of_client: defaultdict[bytes, set[tuple[str, Key]]] = defaultdict(set)
         self._groups: dict[bytes, int] = {}  # of clients with names, by the present plan, as far as it was asked for
         self._names: dict[int, str] = {}  # of groups, by number
-        self._counts: Counter[Member] = Counter()  # an address may be in several ledgers, of different realms
+        # An address may be in several ledgers, of different realms. A set is made of a dict without hashing anew.
+        self._counts: dict[Member, int] = {}
         self._causes: dict[Member, int] = {}
         self._prefix_sets: Counter[AddressSet] = Counter()  # how many members each set of prefixes has
         self._odd = 0  # IPv6 leases whose address does not say their group
@@ -172,6 +174,7 @@ class Membership:
             case PlanAdopted(plan=plan):
                 had_plan = self._adopted.get(stored.subject)
                 self._adopted[stored.subject] = plan
+                self._pools_of[stored.subject] = {pool.name: pool for pool in plan.pools}
                 if had_plan is not None and (had_plan.subnet, had_plan.pools) == (plan.subnet, plan.pools):
                     return False
                 self._recount()
@@ -211,15 +214,17 @@ class Membership:
 
     def _add(self, ledger: str, key: Key, holding: Holding) -> None:
         for member in self._members(ledger, key, holding):
-            self._counts[member] += 1
+            count = self._counts.get(member, 0)
+            self._counts[member] = count + 1
             self._causes[member] = holding.sequence
-            if self._counts[member] == 1:
+            if not count:
                 self._note_set(member.of, 1)
 
     def _subtract(self, ledger: str, key: Key, holding: Holding) -> None:
         for member in self._members(ledger, key, holding):
-            self._counts[member] -= 1
-            if self._counts[member] <= 0:
+            count = self._counts[member] - 1
+            self._counts[member] = count
+            if not count:
                 del self._counts[member]
                 self._causes.pop(member, None)
                 self._note_set(member.of, -1)
@@ -255,9 +260,8 @@ class Membership:
                     yield _member(held_set(subnet, family(key)), key, table)
 
     def _pool(self, ledger: str, name: str) -> Pool | None:
-        adopted = self._adopted.get(ledger)
-        pools = {pool.name: pool for pool in adopted.pools} if adopted is not None else self._plan.pools
-        return pools.get(name)
+        pools = self._pools_of.get(ledger)
+        return (self._plan.pools if pools is None else pools).get(name)
 
     # --- nodes
 

@@ -185,4 +185,4 @@ def test_the_list_says_who_could_be_run_where_nobody_has(site: Path) -> None:
     with serving(site) as served:
         listed = dnms("subscriber", "list", "-o", "json", environment=served.environment)
     assert (listed.code, json.loads(listed.out)) == (OK, [])
-    assert "nftables set for each group" in listed.err
+    assert "firewall: nftables" in listed.err
