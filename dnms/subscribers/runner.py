@@ -174,6 +174,8 @@ class Runner(Generic[T, A]):
             if why:
                 plan = msgspec.structs.replace(plan, drop=frozenset())
                 self.counts.held_back += 1
+            if plan.late and not complete:
+                plan = msgspec.structs.replace(plan, add=plan.add - plan.late, late=frozenset())
             if plan.add or plan.drop:
                 await self._world.apply(plan)
                 self.counts.added += len(plan.add)

@@ -47,6 +47,9 @@ class Plan(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
 
     add: frozenset[T] = frozenset()
     drop: frozenset[T] = frozenset()
+    late: frozenset[T] = frozenset()
+    """What of `add` takes something away from somebody, as a rule that drops does. It waits for a whole log too."""
+
     notes: tuple[str, ...] = ()
     """What is wanted or not wanted and cannot be had, for people, in an order that stays."""
 

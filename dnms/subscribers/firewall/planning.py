@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dnms.subscribers.firewall.items import TABLE, AddressSet, Item, Member, OurTable
+from dnms.subscribers.firewall.items import TABLE, AddressSet, Chain, Confirmed, Item, Member, OurTable, Rule
 from dnms.subscribers.subscriber import Actual, Plan
 
 
@@ -24,8 +24,11 @@ def plan(wanted: frozenset[Item], actual: Found) -> Plan[Item]:
         f"set {name} has no group any more, and a rule refers to it: it is emptied and kept"
         for name in sorted(item.name for item in kept)
     ]
+    if taken:
+        add = frozenset(item for item in add if not _is_in(item, taken))
     return Plan(
-        add=frozenset(item for item in add if not _is_in(item, taken)) if taken else add,
+        add=add,
+        late=frozenset(item for item in add if isinstance(item, Chain | Rule | Confirmed)),
         drop=frozenset(item for item in drop - kept if not isinstance(item, OurTable)),
         notes=tuple(notes),
     )

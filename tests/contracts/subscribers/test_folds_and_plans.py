@@ -87,4 +87,4 @@ def test_what_is_added_does_not_depend_on_what_is_dropped(subscriber: Subscriber
             actual = there(subscriber, other)
             plan = subscriber.plan(goal, actual)
             only = applied(actual, msgspec.structs.replace(plan, drop=frozenset()))
-            assert subscriber.plan(goal, only) == msgspec.structs.replace(plan, add=frozenset())
+            assert subscriber.plan(goal, only) == msgspec.structs.replace(plan, add=frozenset(), late=frozenset())

@@ -49,8 +49,8 @@ from tests.netns.subscribers.acting import (
     planned_subnet,
     rules,
 )
-from tests.netns.subscribers.conftest import Machine, run_once
-from tests.netns.subscribers.logs import filled, memory_log
+from tests.netns.subscribers.conftest import Machine, looks, run_once, running, until
+from tests.netns.subscribers.logs import copied, filled, memory_log
 from tests.netns.subscribers.network import (
     DESK_4,
     DESK_6,
@@ -270,6 +270,30 @@ def test_a_rule_that_is_withdrawn_leaves_nothing_but_the_sets(
     assert passes(stranger, STRANGER_6, desk, DESK_6)
     found = [entry for entry in machine.listed() if "chain" in entry or "rule" in entry]
     assert {next(iter(entry.values()))["table"] for entry in found} == {"other"}
+
+
+def test_nothing_is_closed_by_a_log_that_is_not_whole(
+    machine: Machine, hosts: dict[str, Namespace], tmp_path: Path
+) -> None:
+    """Who is not folded yet would be kept out: the sets are filled, and the rules wait."""
+    desk, _, stranger = hosts.values()
+    happened = [planned(*GROUPS, RuleDefined(rule=CALLS)), *LEASES]
+    subscriber = acting(local(tmp_path, "guard = true", a="lan-a"))
+
+    async def work() -> None:
+        log = copied(await filled(memory_log(), happened))
+        log.withheld = frozenset({len(happened)})
+        async with running(log, tmp_path, subscriber=subscriber) as runner:
+            await until(lambda: runner.counts.added > 0)
+            await looks(runner)
+            assert passes(stranger, STRANGER_6, desk, DESK_6)
+            assert not [entry for entry in machine.listed() if "chain" in entry]
+            log.withheld = frozenset()
+
+    machine.run(work)
+    assert machine.sets()["sales-6"] == {DESK_6}
+    Acting(machine, tmp_path, subscriber).add(*happened)
+    assert falls(stranger, STRANGER_6, desk, DESK_6)
 
 
 # --- kill -9
