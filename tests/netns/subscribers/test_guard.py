@@ -19,6 +19,7 @@ from dnms.subscribers.firewall.examples import (
     leased,
     ledger,
     named,
+    pool,
     returned,
 )
 from dnms.subscribers.subscriber import Happened
@@ -77,6 +78,22 @@ def test_the_guard_of_a_routed_link_lets_through_what_is_held_and_from_whom(
     assert passes(desk, "2001:db8:2:17::1", stranger, STRANGER_6)
     firewall.add(ledger(returned(DESK, "2001:db8:2:10::/60"), subnet="a"))
     assert falls(desk, "2001:db8:2:17::1", stranger, STRANGER_6)
+
+
+def test_a_host_with_a_64_of_its_own_sends_from_all_of_it_and_from_nowhere_else(
+    machine: Machine, hosts: dict[str, Namespace], tmp_path: Path
+) -> None:
+    desk, _, stranger = hosts.values()
+    own, another, outside = "2001:db8:3:7::1", "2001:db8:3:7:1234::5", "2001:db8:3:8::1"
+    desk.ip([f"address add {address}/128 dev eth0 nodad" for address in (own, another, outside)])
+    firewall = on(machine, tmp_path, local(tmp_path, "guard = true", a="lan-a"))
+    firewall.add(
+        planned(*GROUPS, pool("own", "2001:db8:3::/48", prefix_per_host=True)),
+        ledger(leased(DESK, own, pool="own"), subnet="a"),
+    )
+    assert passes(desk, own, stranger, STRANGER_6)
+    assert passes(desk, another, stranger, STRANGER_6)
+    assert falls(desk, outside, stranger, STRANGER_6)
 
 
 def test_the_guard_of_a_bridge_lets_dad_through_and_nothing_that_is_not_held(
