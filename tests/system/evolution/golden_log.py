@@ -124,6 +124,13 @@ length = 60
 subnet = "lan"
 address = "2001:db8:1:1::77"
 node = "0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c0c"
+[[rule]]
+name = "guests-to-voip"
+direction = "ingress"
+from = ["group:guests", "2001:db8:f::/48"]
+to = "group:voip"
+protocol = "udp"
+ports = [5060]
 """
 IN_WAVES = WIDE.replace(
     'gateways = ["fe80::1", "fe80::2"]',
