@@ -93,12 +93,13 @@ class Following(Generic[T]):
 
     async def whole_now(self) -> bool:
         """Ask the log whether it has all that was folded; false if it cannot be reached. LogForked, LogDamaged."""
+        folded = self.position.sequence  # and not what comes while the answer does, which it does not know of
         try:
             end = await self._log.end()
         except (Unavailable, Unanswered):
             return False
-        if end < self.position.sequence:
-            raise LogForked(f"the log ends at {end}, and was folded up to {self.position.sequence} before")
+        if end < folded:
+            raise LogForked(f"the log ends at {end}, and was folded up to {folded} before")
         return True
 
     async def _follow(self, changed: Callable[[], None]) -> None:
