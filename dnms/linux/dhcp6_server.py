@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from dnms.events.ip import format_address
 from dnms.linux import multicast
 from dnms.linux.errors import KernelError
 from dnms.linux.multicast import DatagramReader, Peer, Receive
@@ -16,15 +17,15 @@ GROUPS = (ALL_SERVERS_AND_RELAYS,)
 
 
 class Dhcp6ServerSockets:
-    """On one interface (its index), from when it is made until `close`."""
+    """On one interface (its index), from when it is made until `close`. Answers come from its link-local `address`."""
 
-    def __init__(self, interface: int, receive: Receive) -> None:
+    def __init__(self, interface: int, address: bytes, receive: Receive) -> None:
         """KernelError if the sockets cannot be had: `in-use` where another server runs on the link."""
         self._interface = interface
         try:
             self._listening = multicast.group_socket(interface, SERVER_PORT, GROUPS, address=ALL_SERVERS_AND_RELAYS)
             try:
-                self._answers = multicast.group_socket(interface, SERVER_PORT, ())
+                self._answers = multicast.group_socket(interface, SERVER_PORT, (), address=format_address(address))
             except KernelError:
                 self._listening.close()
                 raise

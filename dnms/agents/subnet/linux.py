@@ -185,7 +185,7 @@ class LinuxLink:
 
     def dhcp6(self, receive: Receive) -> Dhcp6ServerSockets:
         """Hear who asks for a DHCPv6 server; after `listen`. KernelError."""
-        return Dhcp6ServerSockets(self._index, receive)
+        return Dhcp6ServerSockets(self._index, self._address, receive)
 
     async def _own(self) -> tuple[InterfaceAddress, ...]:
         async with Netlink() as netlink:
