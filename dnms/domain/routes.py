@@ -5,6 +5,8 @@ An agent that answers a delegate and the subscriber that keeps the kernel as the
 
 from __future__ import annotations
 
+from collections.abc import Sequence, Set
+
 import msgspec
 
 from dnms.events.ip import Prefix, format_address
@@ -67,14 +69,25 @@ def unreachable(prefix: Prefix) -> Route:
 
 
 class LinkRoutes:
-    """The fold of one ledger to the routes that the router of its link needs."""
+    """The fold of one ledger to the routes that the router of its link needs.
 
-    def __init__(self) -> None:
-        self._delegated: dict[Prefix, tuple[bytes, int]] = {}  # next hop, and the commit that said so
+    Those to delegates, of which there are thousands, are kept as they are; the few others are made when asked for.
+    """
+
+    def __init__(self, interface: str) -> None:
+        """`interface`: the router's on the link."""
+        self._interface = interface
+        self._delegated: dict[Prefix, tuple[Route, int]] = {}  # with the commit that said so
+        self._routes: set[Route] = set()  # of these
         self._uplinks: dict[tuple[str, Prefix], int] = {}  # by uplink: prefixes that are not lost
         self._on_link: dict[Prefix, int] = {}  # the link's own by an adopted plan, this one or an earlier
         self._now: frozenset[Prefix] = frozenset()  # by this one
         self._pools: dict[Prefix, int] = {}  # delegated from, without an uplink
+
+    @property
+    def delegated(self) -> Set[Prefix]:
+        """What is delegated now."""
+        return self._delegated.keys()
 
     def evolve(self, event: Event, position: int) -> bool:
         """Take an event in, of the commit at this position; whether it is one that says which routes there are to be.
@@ -84,10 +97,13 @@ class LinkRoutes:
         match event:
             case PrefixDelegated() | PrefixRenewed() | PrefixDeprecated():
                 known = self._delegated.get(event.prefix)
-                if known is None or known[0] != event.next_hop:
-                    self._delegated[event.prefix] = event.next_hop, position
+                if known is None or known[0].next_hop != event.next_hop:
+                    self._end(event.prefix)
+                    route = delegated(event.prefix, event.next_hop, self._interface)
+                    self._delegated[event.prefix] = route, position
+                    self._routes.add(route)
             case PrefixReleased() | PrefixExpired() | PrefixWithdrawn():
-                self._delegated.pop(event.prefix, None)
+                self._end(event.prefix)
             case UplinkReceived() | UplinkDeprecated():
                 self._uplinks.setdefault((event.uplink, event.prefix), position)
             case UplinkLost():
@@ -98,8 +114,16 @@ class LinkRoutes:
                 return False
         return True
 
-    def wanted(self, interface: str) -> dict[Route, int]:
-        """The routes, with the position of the commit that each is wanted by; `interface`: the link's on this router.
+    def routes(self) -> frozenset[Route]:
+        """All of them."""
+        return frozenset(self._routes).union(self.others())
+
+    def wanted(self) -> dict[Route, int]:
+        """All of them, with the position of the commit that each is wanted by."""
+        return self.others() | dict(self._delegated.values())
+
+    def others(self) -> dict[Route, int]:
+        """Those that lead to no delegate, with the positions of their commits.
 
         What the plan gave to the link of a prefix from above stays on the link for as long as the prefix does, also
         where a newer plan says another one: hosts use it until it ends.
@@ -110,10 +134,12 @@ class LinkRoutes:
         for prefix, position in self._on_link.items():
             received = [at for (_, above), at in self._uplinks.items() if above.covers(prefix)]
             if received:
-                routes[on_link(prefix, interface)] = max(position, min(received))
-        for prefix, (next_hop, position) in self._delegated.items():
-            routes[delegated(prefix, next_hop, interface)] = position
+                routes[on_link(prefix, self._interface)] = max(position, min(received))
         return routes
+
+    def _end(self, prefix: Prefix) -> None:
+        if (known := self._delegated.pop(prefix, None)) is not None:
+            self._routes.discard(known[0])
 
     def _lose(self, lost: UplinkLost) -> None:
         self._uplinks.pop((lost.uplink, lost.prefix), None)
@@ -130,8 +156,26 @@ class LinkRoutes:
         self._pools = {prefix: self._pools.get(prefix, position) for prefix in pools}
 
 
-def one_a_place(routes: dict[Route, int]) -> dict[Route, int]:
-    """Of routes that cannot be there side by side the one that was wanted last, with its position."""
+def of_links(links: Sequence[LinkRoutes]) -> frozenset[Route]:
+    """What all links of a router need."""
+    others = {route for link in links for route in link.others()}
+    own = {route.destination for route in others if route.interface}
+    apart = len({route.place for route in others}) == len(others) and all(
+        link.delegated.isdisjoint(own) and all(link.delegated.isdisjoint(other.delegated) for other in links[:number])
+        for number, link in enumerate(links)
+    )
+    return frozenset().union(*(link.routes() for link in links)) if apart else frozenset(causes(links))
+
+
+def causes(links: Sequence[LinkRoutes]) -> dict[Route, int]:
+    """The same, with the position of the commit that each is wanted by.
+
+    Of routes that cannot be there side by side it is the one that was wanted last.
+    """
+    routes: dict[Route, int] = {}
+    for link in links:
+        for route, position in link.wanted().items():
+            routes[route] = min(position, routes.get(route, position))
     chosen: dict[tuple[Prefix, int], tuple[int, Route]] = {}
     for route, position in routes.items():
         chosen[route.place] = max((position, route), chosen.get(route.place, (position, route)))

@@ -8,7 +8,8 @@ behind that in the same message to the kernel: between the two there are some mi
 from __future__ import annotations
 
 import socket
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
+from itertools import chain
 
 from dnms.domain.routes import Route
 from dnms.events.configuration import Link
@@ -30,11 +31,21 @@ PROTOCOL = 199
 RTMGRP_LINK = 0x1
 
 
+class Known:
+    """The routes that were read last, by the kernel's messages about them, and the names of the interfaces then."""
+
+    def __init__(self) -> None:
+        self.names: dict[int, str] = {}
+        self.routes: dict[bytes, tuple[Route, ...]] = {}
+
+
 class RouteTable:
     """Our routes in the namespace in which its maker's thread was. Use it as `with RouteTable() as table`."""
 
-    def __init__(self, protocol: int = PROTOCOL) -> None:
+    def __init__(self, protocol: int = PROTOCOL, *, known: Known | None = None) -> None:
+        """`known`: of a caller that reads again and again, by which what stays as it is need not be decoded again."""
         self._protocol = protocol
+        self._known = known if known is not None else Known()
         self._requests = RequestSocket()
         self._batches = BatchSocket()
 
@@ -64,18 +75,15 @@ class RouteTable:
             if error.why == "not-there":  # table main of this family was never used
                 return frozenset()
             raise
-        routes: set[Route] = set()
-        for each in found:
-            leads = messages.route_kind(each, 0)[2] == messages.RTN_UNICAST
-            for route in messages.routes(each):
-                interface = names.get(route.interface, "") if leads else ""  # the kernel says `lo` of the unreachable
-                routes.add(Route(route.destination, route.metric, interface, route.gateway or b""))
-        return frozenset(routes)
+        known = self._known.routes if names == self._known.names else {}
+        read = {each: known.get(each) or _decoded(each, names) for each in found}
+        self._known.names, self._known.routes = names, read
+        return frozenset(chain.from_iterable(read.values()))
 
     async def change(self, *, add: Collection[Route] = (), delete: Collection[Route] = ()) -> dict[Route, KernelError]:
         """Delete and add, in this order, and whatever can be; what could not be, with why. KernelError if nothing was.
 
-        A route that is gone already is deleted, and one that is there as it is to be is added.
+        A route that is gone already is deleted. One that is there is added, whatever of ours is in its place.
         """
         indexes = {link.name: link.index for link in await self._links()}
         gone = {route.interface for route in (*add, *delete)} - {"", *indexes}
@@ -92,13 +100,14 @@ class RouteTable:
             if route.interface not in gone
         ]
         answers = await self._batches.change([each for _, each in asked])
-        there = await self.read() if any(error.why == "exists" for error in answers.values()) else frozenset()
+        taken = any(error.why == "exists" for error in answers.values())
+        there = {route.place for route in await self.read()} if taken else set()
         for index, error in answers.items():
             route, change = asked[index]
             if change.kind == messages.RTM_DELROUTE and error.why == "not-there":
                 continue
-            if change.kind == messages.RTM_NEWROUTE and error.why == "exists" and route in there:
-                continue
+            if change.kind == messages.RTM_NEWROUTE and error.why == "exists" and route.place in there:
+                continue  # it is there, or one of ours is, which is to be deleted first
             refused[route] = error
         return refused
 
@@ -121,6 +130,15 @@ class RouteTable:
             metric=route.metric,
             protocol=self._protocol,
         )
+
+
+def _decoded(data: bytes, names: Mapping[int, str]) -> tuple[Route, ...]:
+    """The routes of one message of the kernel: one, but where somebody else has put another next hop beside ours."""
+    leads = messages.route_kind(data, 0)[2] == messages.RTN_UNICAST  # the kernel says `lo` of what is unreachable
+    return tuple(
+        Route(each.destination, each.metric, names.get(each.interface, "") if leads else "", each.gateway or b"")
+        for each in messages.routes(data)
+    )
 
 
 async def links_changed() -> AsyncGenerator[None, None]:

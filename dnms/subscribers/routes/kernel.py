@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from dnms.domain.routes import Route
 from dnms.linux.errors import KernelError
-from dnms.linux.routes import RouteTable, links_changed
+from dnms.linux.routes import Known, RouteTable, links_changed
 from dnms.subscribers.subscriber import Actual, ApplyError, PartlyApplied, Plan
 
 MAX_NAMED = 5
@@ -39,13 +39,12 @@ class Kernel:
     """Our routes in the namespace of the calling thread. Implements `subscriber.World`."""
 
     def __init__(self) -> None:
-        self._seen: frozenset[Route] = frozenset()  # at the last look
+        self._known = Known()
 
     async def actual(self) -> Routes:
         """What is there of our protocol. ApplyError."""
-        with _told(), RouteTable() as table:
-            self._seen = await table.read()
-            return Routes(ours=self._seen, up=await table.up())
+        with _told(), RouteTable(known=self._known) as table:
+            return Routes(ours=await table.read(), up=await table.up())
 
     async def apply(self, plan: Plan[Route]) -> None:
         """All that can be, in few messages to the kernel. ApplyError; PartlyApplied if some could not be changed.
@@ -53,9 +52,7 @@ class Kernel:
         One that leads elsewhere now cannot be added while the old one may not be dropped, and waits until it may.
         """
         with _told(), RouteTable() as table:
-            staying = {route.place for route in self._seen - plan.drop}
-            add = [route for route in plan.add if route.place not in staying]
-            refused = await table.change(add=add, delete=plan.drop)
+            refused = await table.change(add=plan.add, delete=plan.drop)
         if refused:
             raise _partly(refused)
 

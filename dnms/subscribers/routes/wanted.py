@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dnms.domain.document import LEVEL
-from dnms.domain.routes import LinkRoutes, Route, one_a_place
+from dnms.domain.routes import LinkRoutes, Route, causes, of_links
 from dnms.events import subjects
 from dnms.events.codec import UnknownToThisRelease
 from dnms.events.commit import Stored
@@ -21,8 +21,7 @@ class Wanted:
         self._plan_subject = subjects.plan(local.site)
         self._planned = False
         self._links = {
-            subjects.ledger(local.site, subnet): (interface, LinkRoutes())
-            for subnet, interface in local.interfaces.items()
+            subjects.ledger(local.site, subnet): LinkRoutes(interface) for subnet, interface in local.interfaces.items()
         }
 
     def take(self, stored: Stored) -> bool:
@@ -31,21 +30,17 @@ class Wanted:
             return self._take_plan(stored)
         if stored.subject not in self._links:
             return False
-        link = self._links[stored.subject][1]
+        link = self._links[stored.subject]
         changes = [link.evolve(event, stored.sequence) for event in stored.commit.events]
         return any(changes)
 
     def wanted(self) -> frozenset[Route] | None:
         """The routes; None while there is no plan."""
-        return frozenset(self.causes()) if self._planned else None
+        return of_links(list(self._links.values())) if self._planned else None
 
     def causes(self) -> dict[Route, int]:
         """The routes, with the position of the commit that each is wanted by."""
-        routes: dict[Route, int] = {}
-        for interface, link in self._links.values():
-            for route, position in link.wanted(interface).items():
-                routes[route] = min(position, routes.get(route, position))
-        return one_a_place(routes)
+        return causes(list(self._links.values()))
 
     def _take_plan(self, stored: Stored) -> bool:
         before, self._planned = self._planned, True

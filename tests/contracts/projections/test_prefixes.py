@@ -165,7 +165,7 @@ def deeper(steps: list[tuple[int, str | None, str | None]], by: int) -> list[tup
 
 
 async def test_a_route_leads_back_over_every_level_to_who_delegated_the_first(views: Views) -> None:
-    found = await told(views, f"{ROUTE} proto 197 pref medium")
+    found = await told(views, f"{ROUTE} proto 199 pref medium")
     assert shown(found) == [(0, "effect.applied", "4.0"), *deeper(LAPTOPS_WHY, 1)]
     assert found[0].what == "agent/east has added the route 2001:db8:1:10::/60 via fe80::a dev eth1"
     assert found[1].what == "2001:db8:1:10::/60 is delegated to laptop, via fe80::a, in subnet home"

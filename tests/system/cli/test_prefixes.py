@@ -58,7 +58,7 @@ QUESTIONS = [
     ("why 2001:db8:1:10::/60", OK),
     ("why 2001:db8:1:10::5", OK),
     ("why 2001:db8:1:10::5 in sales-6", OK),
-    ("why 2001:db8:1:11::/64 via fe80::b dev br0 proto 197 metric 1025 pref medium", OK),
+    ("why 2001:db8:1:11::/64 via fe80::b dev br0 proto 199 metric 1025 pref medium", OK),
     ("why unreachable 2001:db8:1::/56 dev lo metric 4096", OK),
     ("why 2001:db8:9::1", NO),
     ("why", USAGE),
