@@ -9,7 +9,7 @@ import aiosqlite
 import msgspec
 
 from dnms.events import subjects
-from dnms.events.ip import Prefix, parse_address, parse_prefix
+from dnms.events.ip import Prefix, parse_address, parse_prefix, prefix_of
 from dnms.events.requests import REQUESTS
 from dnms.projections.events.fold import INDEX_BITS
 from dnms.projections.events.queries import NAMES, kind_of
@@ -27,6 +27,9 @@ from dnms.projections.nodes.queries import find, joined_into
 
 MAX_FOUND = 1_000  # events in one answer; a caller pages on
 MAX_WORDS = 500  # of the log that a text may stand in; more is no search
+
+LONGEST = 64
+"""Bits of the longest prefix that is delegated."""
 
 ASKED = frozenset(request.NAME for request in REQUESTS)
 
@@ -190,11 +193,18 @@ async def _about(db: aiosqlite.Connection, site: str, entity: str) -> Term:
 def _range(first: bytes, last: bytes) -> Term:
     one = first == last  # then the index has its events in the log's order
     own = of_event("e.address = ?", first) if one else of_event("e.address BETWEEN ? AND ?", first, last)
+    around = [prefix_of(first, length) for length in range(LONGEST + 1)]
+    networks = [each.network for each in around]
     place = f"sequence << {INDEX_BITS} | event_index AS position"
     others = [
         (f"{place} FROM history_use WHERE address BETWEEN ? AND ?", (first, last)),
         (f"{place} FROM history_seen WHERE address BETWEEN ? AND ?", (first, last)),
         ("position FROM event_part WHERE first <= ? AND last >= ?", (last, first)),
+        (
+            f"{place} FROM history_prefix WHERE network IN ({_marks(networks)})"
+            f" AND (network, length) IN (VALUES {', '.join(['(?, ?)'] * len(around))})",
+            (*networks, *(value for each in around for value in (each.network, each.length))),
+        ),
     ]
     where = ["+e.address BETWEEN ? AND ?", *(f"e.position IN (SELECT {select})" for select, _ in others)]
     values = (first, last, *(value for _, bound in others for value in bound))

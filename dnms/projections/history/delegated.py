@@ -45,16 +45,22 @@ def overlapping(db: sqlite3.Connection, first: bytes, last: bytes, times: tuple[
 def of_clients(db: sqlite3.Connection, clients: Sequence[bytes], times: tuple[int, int], limit: int) -> Iterator[Found]:
     """Those that these clients had."""
     marks = ", ".join("?" * len(clients))
-    own = f"(network, length) IN (SELECT network, length FROM history_prefix WHERE client IN ({marks}))"
-    return (row for row in _found(db, own, clients, times, limit) if row[1] in clients)
+    own = f"FROM history_prefix WHERE client IN ({marks})"
+    # By the network alone it is sought: SQLite seeks by no pair of values.
+    where = f"network IN (SELECT network {own}) AND (network, length) IN (SELECT network, length {own})"
+    return (row for row in _found(db, where, [*clients, *clients], times, limit) if row[1] in clients)
 
 
 def _covering(db: sqlite3.Connection, address: bytes) -> tuple[str, list[Any]]:
     """The term that is so of the prefixes that an address lies in; without values: there are none."""
-    values: list[Any] = []
-    for [length] in db.execute("SELECT length FROM history_length"):
-        values += (prefix_of(address, length).network, length)
-    return f"(network, length) IN (VALUES {', '.join(['(?, ?)'] * (len(values) // 2))})", values
+    around = [prefix_of(address, length) for [length] in db.execute("SELECT length FROM history_length")]
+    networks = [prefix.network for prefix in around]
+    pairs = [value for prefix in around for value in (prefix.network, prefix.length)]
+    where = (
+        f"(network IN ({', '.join('?' * len(around))})"
+        f" AND (network, length) IN (VALUES {', '.join(['(?, ?)'] * len(around))}))"
+    )
+    return where, [*networks, *pairs]
 
 
 def _found(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from dnms.events.commit import Stored
 from dnms.events.ip import Prefix
@@ -28,6 +28,8 @@ RECEIVED, LOST = "received", "lost"
 _Ends = PrefixReleased | PrefixExpired | PrefixWithdrawn
 _OfADelegation = PrefixDelegated | PrefixRenewed | PrefixDeprecated | _Ends
 _OfAnUplink = UplinkReceived | UplinkDeprecated | UplinkLost
+_OF_A_DELEGATION = frozenset(get_args(_OfADelegation))
+_OF_AN_UPLINK = frozenset(get_args(_OfAnUplink))
 _ENDS = {PrefixReleased: RELEASED, PrefixExpired: EXPIRED, PrefixWithdrawn: WITHDRAWN}
 
 _Place = tuple[int, int]
@@ -117,12 +119,14 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
         subnet, at, sequence = place(stored.subject).subnet, stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):
             where = (sequence, index)
-            if isinstance(event, _OfADelegation):
-                key = (event.prefix.network, event.prefix.length, subnet)
-                delegations.set(_delegation(delegations.get(*key), event, at, where), *key, sequence=sequence)
-            elif isinstance(event, _OfAnUplink):
-                key = (event.prefix.network, event.prefix.length, subnet)
-                uplinks.set(_uplink(uplinks.get(*key), event, at, where), *key, sequence=sequence)
+            if type(event) in _OF_A_DELEGATION:
+                of_delegation: Any = event
+                key = (of_delegation.prefix.network, of_delegation.prefix.length, subnet)
+                delegations.set(_delegation(delegations.get(*key), of_delegation, at, where), *key, sequence=sequence)
+            elif type(event) in _OF_AN_UPLINK:
+                of_uplink: Any = event
+                key = (of_uplink.prefix.network, of_uplink.prefix.length, subnet)
+                uplinks.set(_uplink(uplinks.get(*key), of_uplink, at, where), *key, sequence=sequence)
             elif isinstance(event, PlanAdopted):
                 own = event.plan.subnet.prefixes if event.plan.subnet is not None else ()
                 links.adopt(subnet, own, event.plan.position, where)

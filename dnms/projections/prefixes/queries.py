@@ -194,13 +194,18 @@ def key_of(row: DelegationRow) -> Key:
 def overlapping(prefix: Prefix, table: str = "") -> tuple[str, list[Any]]:
     """The term, and what it binds, of what lies in a prefix or has it in it."""
     around = [prefix_of(prefix.network, length) for length in range(prefix.length)]
-    pairs = ", ".join(["(?, ?)"] * len(around)) or "(NULL, NULL)"
-    values: list[Any] = [value for each in around for value in (each.network, each.length)]
+    networks = [each.network for each in around]
+    pairs = [value for each in around for value in (each.network, each.length)]
     inside = f"({table}network BETWEEN ? AND ? AND {table}length >= ?)"
-    return (
-        f"({inside} OR ({table}network, {table}length) IN (VALUES {pairs}))",
-        [prefix.network, prefix.last.to_bytes(16), prefix.length, *values],
+    bounds: list[Any] = [prefix.network, prefix.last.to_bytes(16), prefix.length]
+    if not around:
+        return inside, bounds
+    # By the network alone it is sought: SQLite seeks by no pair of values.
+    outside = (
+        f"({table}network IN ({', '.join('?' * len(networks))})"
+        f" AND ({table}network, {table}length) IN (VALUES {', '.join(['(?, ?)'] * len(around))}))"
     )
+    return f"({inside} OR {outside})", [*bounds, *networks, *pairs]
 
 
 async def _delegations(

@@ -21,7 +21,7 @@ from dnms.domain import configured
 from dnms.events.address import AddressBlocked, AddressReleased, AddressRenewed
 from dnms.events.commit import Decision, Stored
 from dnms.events.configuration import Snapshot
-from dnms.events.ip import format_address, parse_address, parse_prefix
+from dnms.events.ip import Prefix, format_address, parse_address, parse_prefix
 from dnms.events.node import NodeArrived, NodeForgotten, NodeIdentified, NodeJoined
 from dnms.events.plan import AdoptedPlan, PlanAdopted, Pool, PoolDefined, PoolWithdrawn, Subnet, SubnetDefined
 from dnms.events.recorded import Event, Personal
@@ -165,9 +165,19 @@ class Model:
             (one.sequence, index)
             for one, index, event in self.events()
             if any(first <= address <= last for address in self.addresses(one, index, event))
+            or self.delegates(event, first, last)
             or (isinstance(event, PoolDefined) and event.pool.first <= last and event.pool.last >= first)
             or (isinstance(event, PoolWithdrawn) and self.held(one.sequence, index, event.name, first, last))
         ]
+
+    @staticmethod
+    def delegates(event: Event, first: bytes, last: bytes) -> bool:
+        """Whether it is about a prefix in these addresses, or gives or ends one that they are in."""
+        prefix = getattr(event, "prefix", None)
+        if not isinstance(prefix, Prefix):
+            return False
+        ends = ("prefix.delegated", "prefix.released", "prefix.expired", "prefix.withdrawn")
+        return first <= prefix.network <= last or (event.NAME in ends and first in prefix)
 
     def held(self, sequence: int, index: int, pool: str, first: bytes, last: bytes) -> bool:
         """Whether the pool had some of these addresses before."""
@@ -419,6 +429,7 @@ async def test_every_search_is_led_by_a_key(wanted: Wanted) -> None:
         await audit(cast("aiosqlite.Connection", explaining), SITE, wanted, Page())
     plans = explaining.steps
     assert plans
-    assert {step for step in plans if step.startswith("SCAN")} <= {"SCAN f", "SCAN p", "SCAN event_part"}, plans
+    scans = {step for step in plans if step.startswith("SCAN") and not step.endswith("CONSTANT ROWS")}
+    assert scans <= {"SCAN f", "SCAN p", "SCAN event_part"}, plans
     sorting = [step for step in plans if "ORDER BY" in step]
     assert not sorting or wanted.entity == "192.0.2.7", plans

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -37,6 +40,7 @@ from dnms.events.recorded import Event, Personal
 from dnms.events.rule import Rule, RuleDefined
 from dnms.events.uplink import Source, UplinkLost, UplinkReceived
 from dnms.projections.example import SITE, happened
+from dnms.projections.history import delegated
 from dnms.projections.history import queries as history
 from dnms.projections.prefixes import queries
 from dnms.projections.prefixes.tree import tree
@@ -321,3 +325,24 @@ async def test_who_had_an_address_says_who_held_the_prefix_then(tmp_path: Path) 
             )
         assert await history.who_had(reading.db, parse_address("2001:db8:1:20::")) == []
     await views.close()
+
+
+async def test_what_prefixes_have_an_address_in_them_is_sought_and_not_looked_for(tmp_path: Path) -> None:
+    """Else a question about one address would take the longer, the more was ever delegated."""
+    log, path = memory_log(), tmp_path / "views.db"
+    await write(log, *LOG)
+    await rebuild(log, path, site=SITE)
+    with closing(sqlite3.connect(path)) as db:
+        asked_for: list[str] = []
+        db.set_trace_callback(asked_for.append)
+        assert delegated.around(db, LEASED, history.EVER, 9)
+        assert delegated.overlapping(db, VMS.network, VMS.last.to_bytes(16), history.EVER, 9)
+        assert list(delegated.of_clients(db, [LAPTOP], history.EVER, 9))
+        term, values = queries.overlapping(VMS)
+        assert db.execute(f"SELECT network FROM prefix_delegation WHERE {term}", values).fetchall()
+        db.set_trace_callback(None)
+        wanted = [statement for statement in asked_for if "history_length" not in statement]
+        for statement in wanted:
+            plan = [row[3] for row in db.execute(f"EXPLAIN QUERY PLAN {statement}")]
+            assert not [step for step in plan if re.match(r"SCAN (history|prefix)_", step)], (statement, plan)
+    assert len(wanted) == 4
