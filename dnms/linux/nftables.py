@@ -70,6 +70,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     packets: int | None = None  # that its counter has seen; None: it has none
     bytes: int | None = None
     sets: frozenset[str] = frozenset()  # names of sets that it refers to
+    chains: frozenset[str] = frozenset()  # names of chains that it leads to
 
 
 class NewRule(msgspec.Struct, frozen=True, kw_only=True):
@@ -273,6 +274,9 @@ def _rule(said: Mapping[str, Any]) -> Rule:
         packets=packets,
         bytes=size,
         sets=frozenset(_references(said.get("expr"))),
+        chains=frozenset(
+            each[kind]["target"] for each in said.get("expr", ()) for kind in ("jump", "goto") if kind in each
+        ),
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import shutil
 import socket
 import struct
 import subprocess
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import msgspec
@@ -18,6 +21,8 @@ from dnms.linux.rtnetlink import NLM_F_REQUEST, NLMSG_ERROR
 NETLINK_NETFILTER = 12
 GET_GENERATION = 10 << 8 | 16  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETGEN
 GENERATION_ID = 1  # NFTA_GEN_ID
+GROUP = 7  # NFNLGRP_NFTABLES
+MESSAGES = 1 << 16  # bytes that are read at once
 
 _HEADER = struct.Struct("=IHHIIBBH")  # a netlink header, and nfgenmsg
 _KIND = struct.Struct("=4xH")  # in a netlink header
@@ -50,6 +55,47 @@ def generation() -> int:
 
 _SEES = {"inet": ("inet", "ip", "ip6"), "bridge": ("bridge",)}
 """Which families see packets that one of ours sees."""
+
+
+async def changes(table: str) -> AsyncGenerator[None, None]:
+    """Yields after transactions that changed a table of this name, whoever's they were. KernelError.
+
+    Of the namespace that the thread is in. Never ends by itself.
+    """
+    loop, heard, name = asyncio.get_running_loop(), asyncio.Event(), table.encode() + b"\0"
+    try:
+        sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_NETFILTER)
+    except OSError as error:
+        raise KernelError.from_errno(error.errno or 0, "listen to nftables") from error
+    with sock:
+        try:
+            sock.setblocking(False)
+            sock.bind((0, 1 << GROUP - 1))
+        except OSError as error:
+            raise KernelError.from_errno(error.errno or 0, "listen to nftables") from error
+        loop.add_reader(sock, heard.set)
+        try:
+            while True:
+                await heard.wait()
+                heard.clear()
+                if _mentions(sock, name):
+                    yield
+        finally:
+            loop.remove_reader(sock)
+
+
+def _mentions(sock: socket.socket, name: bytes) -> bool:
+    """Whether anything of what has come names the table; what was lost may have."""
+    found = False
+    while True:
+        try:
+            found |= name in sock.recv(MESSAGES)
+        except BlockingIOError:
+            return found
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise KernelError.from_errno(error.errno or 0, "listen to nftables") from error
+            found = True
 
 
 def tracks_bridges() -> bool:

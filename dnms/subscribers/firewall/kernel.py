@@ -5,9 +5,10 @@ They are read again only if somebody has changed anything of nftables since: the
 
 from __future__ import annotations
 
+import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing, contextmanager
 
 import msgspec
 
@@ -55,6 +56,17 @@ class Kernel:
         self._reaches = reaches
         self._tables = {kind: nftables.Table(TABLE, kind) for kind in options.tables}
         self._seen: _Seen | None = None
+        self._idle = asyncio.Event()  # not set while we change something: that is no news
+        self._idle.set()
+        self._looked = False
+
+    async def changes(self) -> AsyncGenerator[None, None]:
+        """Yields when somebody else has changed our tables since they were looked at. KernelError."""
+        async with aclosing(ruleset.changes(TABLE)) as changes:
+            async for _ in changes:
+                await self._idle.wait()
+                if self._looked and not self._is_known(ruleset.generation()):
+                    yield
 
     async def actual(self) -> Found:
         """What of our tables is ours. ApplyError."""
@@ -79,6 +91,13 @@ class Kernel:
 
         `not-confirmed`: the bus is not reached with the new rules for `input`, which let all through then.
         """
+        self._idle.clear()
+        try:
+            await self._apply(plan)
+        finally:
+            self._idle.set()
+
+    async def _apply(self, plan: Plan[Item]) -> None:
         with _told():
             seen, transactions = await self._look(), 0
             added, dropped = _by_table(plan.add), _by_table(plan.drop)
@@ -103,7 +122,8 @@ class Kernel:
 
     async def _look(self) -> _Seen:
         generation = ruleset.generation()
-        if self._seen is None or self._seen.generation != generation:
+        self._looked = True
+        if self._seen is None or not self._is_known(generation):
             for _ in range(READS):
                 read = {kind: await table.read() for kind, table in self._tables.items()}
                 before, generation = generation, ruleset.generation()
@@ -113,6 +133,9 @@ class Kernel:
                 generation = -1  # somebody changes it all the time: read it again
             self._seen = _seen(generation, read)
         return self._seen
+
+    def _is_known(self, generation: int) -> bool:
+        return self._seen is not None and self._seen.generation == generation
 
     async def _remember(self, seen: _Seen, plan: Plan[Item], transactions: int) -> None:
         """What is there now is known, if nobody else has changed anything meanwhile; but for the handles of rules."""
@@ -196,7 +219,7 @@ def _seen(generation: int, read: dict[str, nftables.Content | None]) -> _Seen:
         for rule in content.rules:
             mine = rule_of(rule.chain, rule.comment, table)
             if mine is None:
-                referenced.update((table, name) for name in rule.sets)
+                referenced.update((table, name) for name in (*rule.sets, *rule.chains))
             else:
                 ours.add(mine)
     found = Found(ours=frozenset(ours), others=frozenset(others), referenced=frozenset(referenced))

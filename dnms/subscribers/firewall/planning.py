@@ -10,7 +10,7 @@ class Found(Actual[Item], frozen=True, kw_only=True):
     """Our tables as they are."""
 
     others: frozenset[tuple[str, str]] = frozenset()  # sets that are not ours: table and name
-    referenced: frozenset[tuple[str, str]] = frozenset()  # sets that rules of others use: table and name
+    referenced: frozenset[tuple[str, str]] = frozenset()  # sets and chains that rules of others use: table and name
 
 
 def plan(wanted: frozenset[Item], actual: Found) -> Plan[Item]:
@@ -18,11 +18,13 @@ def plan(wanted: frozenset[Item], actual: Found) -> Plan[Item]:
     add = wanted - actual.ours
     drop = actual.ours - wanted
     taken = {_key(item) for item in add if isinstance(item, AddressSet) and _key(item) in actual.others}
-    kept = {item for item in drop if isinstance(item, AddressSet) and _key(item) in actual.referenced}
+    kept = {item for item in drop if isinstance(item, AddressSet | Chain) and _key(item) in actual.referenced}
     notes = [f"set {name} in table {table} {TABLE} is not ours, and is left as it is" for table, name in sorted(taken)]
     notes += [
-        f"set {name} has no group any more, and a rule refers to it: it is emptied and kept"
-        for name in sorted(item.name for item in kept)
+        f"set {item.name} has no group any more, and a rule refers to it: it is emptied and kept"
+        if isinstance(item, AddressSet)
+        else f"{item} is not needed any more, and a rule of yours leads there: it is emptied and kept"
+        for item in sorted(kept, key=str)
     ]
     if taken:
         add = frozenset(item for item in add if not _is_in(item, taken))
@@ -34,7 +36,7 @@ def plan(wanted: frozenset[Item], actual: Found) -> Plan[Item]:
     )
 
 
-def _key(item: AddressSet) -> tuple[str, str]:
+def _key(item: AddressSet | Chain) -> tuple[str, str]:
     return item.table, item.name
 
 

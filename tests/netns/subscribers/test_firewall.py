@@ -156,6 +156,23 @@ def test_what_others_take_away_comes_back(machine: Machine, tmp_path: Path, chan
     machine.run(work)
 
 
+def test_what_others_change_is_heard_of_at_once(machine: Machine, tmp_path: Path) -> None:
+    """And not at the next look by the clock; what they change elsewhere is nothing to us."""
+
+    async def work() -> None:
+        async with running(await filled(memory_log(), LOG), tmp_path, period=3_600) as runner:
+            await runner.settled.wait()
+            before, looked = machine.sets(), runner.counts.looked
+            machine.nft("add table inet others; add set inet others s { type ipv4_addr; }")
+            machine.nft("add element inet dnms sales-6 { 2001:db8:f::1 }")
+            await until(lambda: machine.sets() == before)
+            machine.nft("flush ruleset")
+            await until(lambda: machine.sets() == before)
+            assert runner.counts.looked <= looked + 4  # its own changes are no news
+
+    machine.run(work)
+
+
 def test_what_others_put_into_our_sets_goes(machine: Machine, tmp_path: Path) -> None:
     async def work() -> None:
         async with running(await filled(memory_log(), LOG), tmp_path) as runner:

@@ -272,6 +272,21 @@ def test_a_rule_that_is_withdrawn_leaves_nothing_but_the_sets(
     assert {next(iter(entry.values()))["table"] for entry in found} == {"other"}
 
 
+def test_a_chain_of_ours_that_a_rule_of_an_operator_leads_to_is_emptied_and_kept(
+    machine: Machine, hosts: dict[str, Namespace], tmp_path: Path
+) -> None:
+    desk, _, stranger = hosts.values()
+    firewall = on(machine, tmp_path)
+    firewall.add(planned(*GROUPS, RuleDefined(rule=CALLS)), *LEASES)
+    machine.nft("table inet dnms { chain mine {\njump dnms_in_sales\n} \n }")
+    firewall.add(planned(RuleWithdrawn(name="voip-to-sales")))
+    assert {entry["chain"]["name"] for entry in machine.listed() if "chain" in entry} == {"mine", "dnms_in_sales"}
+    assert passes(stranger, STRANGER_6, desk, DESK_6)
+    machine.nft("delete chain inet dnms mine")
+    firewall.add()
+    assert not [entry for entry in machine.listed() if "chain" in entry]
+
+
 def test_nothing_is_closed_by_a_log_that_is_not_whole(
     machine: Machine, hosts: dict[str, Namespace], tmp_path: Path
 ) -> None:

@@ -65,3 +65,20 @@ def test_it_is_written_as_people_write_it() -> None:
     assert "gateways" not in tomllib.loads(text)["subnet"][1]  # nothing is said of what there is not
     assert tomllib.loads(text)["group"][1] == {"name": "guests", "number": 7}
     assert tomllib.loads(text)["subnet"][0]["group"][0]["gateways"] == []  # a group has none of what others have
+
+
+def test_rules_are_written_and_read() -> None:
+    written = """
+[site]
+name = "home"
+[[group]]
+name = "sales"
+number = 7
+[[rule]]
+name = "web"
+direction = "egress"
+from = "group:sales"
+to = ["2001:db8::/32"]
+"""
+    plan = from_toml(written)
+    assert from_toml(to_toml(to_builtins(plan))) == plan
