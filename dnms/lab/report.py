@@ -152,6 +152,8 @@ class DelegationReport(msgspec.Struct, frozen=True, kw_only=True):
     reachable_both_ways: bool  # each container and the host beyond the ISP
     routes: int  # that DNMS has set on the three routers
     routes_left_after_release: int  # towards what the laptop gave back, and on it and below
+    rules: int  # elements of the border's firewall that are of the laptop's prefix
+    rules_left_after_release: int
     pings: int  # while the ISP changed the prefix
     lost_pings_at_renumber: int  # while both prefixes could be used
     lost_pings_at_cut: int  # with the old one cut at once
@@ -166,5 +168,6 @@ class DelegationReport(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def passed(self) -> bool:
         """Whether all went as it should."""
-        reached = self.reachable_both_ways and not self.routes_left_after_release
-        return reached and self.lost_pings_at_renumber * EVERY < 1 and self.views_equal_log
+        left = self.routes_left_after_release + self.rules_left_after_release
+        reached = self.reachable_both_ways and self.rules and not left
+        return bool(reached) and self.lost_pings_at_renumber * EVERY < 1 and self.views_equal_log

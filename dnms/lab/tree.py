@@ -4,7 +4,8 @@
                                     └─────────┴────────┴─ management link ── site (bus, projections)
 
 Each is a network namespace that routes by its own kernel. On the three in the middle run a Subnet Agent, the subscriber
-`routes`, and towards the one above a Node Agent; the border asks the ISP by DHCPv6. The containers have no agent.
+`routes`, and towards the one above a Node Agent; the border asks the ISP by DHCPv6, and has the subscriber `firewall`,
+which lets into the laptop's prefix what the plan says, and out of it what is its own. The containers have no agent.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import signal
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -31,10 +33,10 @@ from dnms.lab.site import NAME, LabSite
 from dnms.lab.steps import give_back
 from dnms.linux.namespaces import Bridge, Namespace
 from dnms.linux.routes import PROTOCOL
-from dnms.subscribers import routes
+from dnms.subscribers import firewall, routes
 from dnms.subscribers.effects import Effects
 from dnms.subscribers.runner import Runner
-from dnms.subscribers.subscriber import Local
+from dnms.subscribers.subscriber import Local, Subscriber
 
 UP, DOWN = "up0", "down0"  # of a router
 LEAVING_DEADLINE = 10.0  # seconds
@@ -54,6 +56,17 @@ name = "border"
 
 [[uplink]]
 name = "laptop"
+
+[[group]]
+name = "laptops"
+nodes = ["laptop"]
+
+[[rule]]
+name = "ping"
+direction = "ingress"
+from = ["any"]
+to = "group:laptops"
+protocol = "icmp"
 
 [[subnet]]
 name = "home"
@@ -109,23 +122,25 @@ VM = RouterRole("vm", "containers", 64)
 ROLES = (BORDER_ROLE, LAPTOP, VM)
 
 
-class RoutesSettings(msgspec.Struct, frozen=True):
-    """What the subscriber `routes` of one router is told."""
+class ActingSettings(msgspec.Struct, frozen=True):
+    """What a subscriber on one router is told."""
 
+    subscriber: str
     site: Path
     bus: str
     state: Path
     local: Local
 
 
-async def keep_routes(settings: RoutesSettings, *, stop: asyncio.Event) -> None:
-    """Run the subscriber `routes` until `stop` is set, as `dnms subscriber run routes` does."""
+async def act(settings: ActingSettings, *, stop: asyncio.Event) -> None:
+    """Run a subscriber until `stop` is set, as `dnms subscriber run` does."""
+    subscriber: Subscriber[Any, Any] = routes.SUBSCRIBER if settings.subscriber == "routes" else firewall.SUBSCRIBER
     site = await asyncio.to_thread(Site.load, settings.site)
     log = await jetstream.connect(settings.bus, site.name, token=site.bus_token)
     try:
-        state = SubscriberState(settings.state, routes.SUBSCRIBER.name)
-        effects = Effects(log, routes.SUBSCRIBER.name, settings.local.instance, site=site.name, now=SystemClock().now)
-        await Runner(log, routes.SUBSCRIBER, state, local=settings.local, effects=effects).run(stop)
+        state = SubscriberState(settings.state, subscriber.name)
+        effects = Effects(log, subscriber.name, settings.local.instance, site=site.name, now=SystemClock().now)
+        await Runner(log, subscriber, state, local=settings.local, effects=effects).run(stop)
     finally:
         await log.close()
 
@@ -187,7 +202,9 @@ class Tree:
     async def start(self, roles: Iterable[RouterRole] = ROLES) -> None:
         """Start all that runs on these routers."""
         for role in roles:
-            await self._start(f"{role.name}-routes", role, keep_routes, self._routes(role))
+            await self._start(f"{role.name}-routes", role, act, self._acting(role, "routes"))
+            if role is BORDER_ROLE:
+                await self._start(f"{role.name}-firewall", role, act, self._acting(role, "firewall"))
             await self._start(f"{role.name}-subnet", role, subnet.run, self._subnet(role))
             await self.start_node(role)
 
@@ -234,6 +251,11 @@ class Tree:
         shown = self.routers[role.name].run("ip", "-6", "route", "show", "proto", str(PROTOCOL))
         return [line.strip() for line in shown.splitlines() if line.strip()]
 
+    def let_through(self, prefix: str) -> list[str]:
+        """The elements of the border's firewall that are of a prefix, by its first groups of digits."""
+        shown = self.routers[BORDER_ROLE.name].run("nft", "list", "ruleset")
+        return [line.strip() for line in shown.splitlines() if prefix in line]
+
     async def _ended(self, process: AgentProcess) -> None:
         try:
             async with asyncio.timeout(LEAVING_DEADLINE):
@@ -279,9 +301,12 @@ class Tree:
             node_state=self._state(role),
         )
 
-    def _routes(self, role: RouterRole) -> RoutesSettings:
-        local = Local(site=NAME, instance=role.name, interfaces={role.subnet: DOWN})
-        return RoutesSettings(self.site.site.path, self.site.bus, self._state(role) / "subscribers", local)
+    def _acting(self, role: RouterRole, subscriber: str) -> ActingSettings:
+        config = self.lab.folder / "firewall.toml"
+        config.write_text("[firewall]\nguard = true\n")
+        local = Local(site=NAME, instance=role.name, interfaces={role.subnet: DOWN}, config=config, bus=self.site.bus)
+        state = self._state(role) / "subscribers"
+        return ActingSettings(subscriber, self.site.site.path, self.site.bus, state, local)
 
     def _close(self) -> None:
         self.isp.close()

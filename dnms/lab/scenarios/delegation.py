@@ -17,7 +17,7 @@ from dnms.lab.lab import Lab, LabError, Outcome
 from dnms.lab.report import DelegationReport
 from dnms.lab.streams import EVERY, Streams
 from dnms.lab.tables import more
-from dnms.lab.tree import LAPTOP, ROLES, VM, Tree
+from dnms.lab.tree import LAPTOP, ROLES, VM, RouterRole, Tree
 from dnms.linux.namespaces import Namespace
 
 WITHIN = 60.0  # seconds for a step
@@ -53,8 +53,11 @@ class Scenario:
         granted = await self._granted(first)
         both_ways = await self._both_ways(first)
         routes = sum(len(tree.routes(role)) for role in ROLES)
+        [prefix] = await self._delegated(LAPTOP)
+        rules = len(tree.let_through(prefix))
         with lab.display.phase("the laptop releases, and comes back"):
             left = await self._release()
+            rules_left = len(tree.let_through(prefix))
         with lab.display.phase("the laptop reboots"):
             await self._back(first)
             back = await self._reboot(first)
@@ -74,6 +77,8 @@ class Scenario:
             reachable_both_ways=both_ways,
             routes=routes,
             routes_left_after_release=left,
+            rules=rules,
+            rules_left_after_release=rules_left,
             pings=pings + more_pings,
             lost_pings_at_renumber=lost,
             lost_pings_at_cut=lost_at_cut,
@@ -114,6 +119,11 @@ class Scenario:
         events = await self._tree.site.events("uplink.received", after=0)
         times = [event.time.timestamp() for event in events if event.fields["prefix"] == str(prefix)]
         return min(times) - time.time() + time.monotonic()
+
+    async def _delegated(self, role: RouterRole) -> list[str]:
+        """The networks of the prefixes that were delegated to a router."""
+        events = await self._tree.site.events("prefix.delegated", after=0)
+        return [event.fields["prefix"].partition("/")[0] for event in events if event.node == role.name]
 
     async def _both_ways(self, prefix: Prefix) -> bool:
         """Whether every container reaches the host beyond, and that every container at its address in the prefix."""

@@ -376,5 +376,6 @@ def test_a_prefix_of_an_isp_goes_down_three_levels_and_is_renumbered_without_a_l
     report = json.loads(done.stdout)
     assert (report["levels"], report["reachable_both_ways"], report["routes_left_after_release"]) == (3, True, 0)
     assert report["routes"] == 8  # of each router its link and what goes nowhere, of two of them a delegate
+    assert report["rules"] and not report["rules_left_after_release"]
     assert report["lost_pings_at_renumber"] < 10  # less than one second
     assert report["pings"] > report["lost_pings_at_cut"] >= 0
