@@ -36,6 +36,9 @@ _TOLD = frozenset(
 
 _ENDED = frozenset({"address.released", "address.expired", "address.declined", "prefix.released", "prefix.expired"})
 _ROUTED = frozenset(name for name in _TOLD | _ENDED if name.startswith("prefix.")) | {"prefix.renewed"}
+_ACTED = _TOLD | _ENDED
+"""Events by which others than routers have something to do. Most renewals of a prefix say that it lasts."""
+
 _OF_NODE = frozenset({"node.identified", "node.entered", "node.joined", "node.parted", "node.forgotten"})
 """Events by which a node comes into another group. That it arrived somewhere changes nothing anywhere else."""
 
@@ -93,7 +96,7 @@ async def standing(
     """
     found: list[StandingRow] = []
     for what in whats:
-        names = _TOLD if what == CONFIGURED else _ROUTED if what == ROUTES else _TOLD | _ENDED | _OF_NODE | _ROUTED
+        names = _TOLD if what == CONFIGURED else _ROUTED if what == ROUTES else _ACTED | _OF_NODE
         newest = await _newest(db, entity, names)
         if not newest:
             raise Nothing(f"{entity.text} has had nothing that {what} could apply")
