@@ -113,11 +113,11 @@ def test_one_that_is_killed_again_and_again_calls_for_everything(site: Path, con
             with subscribed(site, served.bus, *words) as one:
                 enough = chance.randrange(NODES)
                 until(lambda enough=enough: len(server.requests) >= enough)  # type: ignore[misc]
-                server.status = chance.choice([204, 503])
+                server.status = chance.choice([204, 503])  # from now until it is killed
                 if number % 2:
                     one.settled()
                 one.kill()
-        server.status = 204
+            server.status = 204
         with subscribed(site, served.bus, *words) as one:
             until(lambda: _posted(server) >= NODES and rows(served)["webhook"]["waiting"] == 0)
             assert one.end() == OK
