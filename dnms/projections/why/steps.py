@@ -168,19 +168,19 @@ class _Back:
                 return
 
     async def _exactly(self, prefix: Prefix, depth: int, *, standing: bool) -> AsyncIterator[Step]:
-        """All that this prefix is; `standing`: now."""
-        for row in await prefixes.of_prefix(self._db, prefix):
-            if row.state in STANDING or not standing:
-                async for step in self._delegation(row, depth):
-                    yield step
-        for link in await prefixes.links(self._db, within=prefix):
-            if link.prefix == str(prefix):
-                async for step in self._link(link, depth):
-                    yield step
-        for uplink in await prefixes.uplinks(self._db, within=prefix, lost=not standing):
-            if uplink.prefix == str(prefix):
-                async for step in self._uplink(uplink, depth):
-                    yield step
+        """All that this prefix is, from what is farthest from its origin on; `standing`: now."""
+        links, text = await prefixes.links(self._db, within=prefix), str(prefix)
+        uplinks = await prefixes.uplinks(self._db, within=prefix, lost=not standing)
+        ways = [self._link(row, depth) for row in links if row.prefix == text]
+        ways += [self._uplink(row, depth) for row in uplinks if row.prefix == text]
+        ways += [
+            self._delegation(row, depth)
+            for row in await prefixes.of_prefix(self._db, prefix)
+            if row.state in STANDING or not standing
+        ]
+        for way in ways:
+            async for step in way:
+                yield step
 
     async def _delegation(self, row: DelegationRow, depth: int) -> AsyncIterator[Step]:
         if not self._enter("delegation", row.prefix, row.subnet, depth):
