@@ -38,8 +38,11 @@ class Effects:
         """Write what is noted, until cancelled. LogError, for what cannot be mended: Doubled among others."""
         await self._own.run(self._write)
 
-    def applied(self, position: int, plan: Plan[Any], *, since: int) -> None:
-        """The world is as wanted; `since`: when the log had the first commit that made that necessary, 0: none did."""
+    def applied(self, position: int, plan: Plan[Any], *, since: int, whole: bool = True) -> None:
+        """The world is as wanted; `since`: when the log had the first commit that made that necessary, 0: none did.
+
+        Not `whole`: but for what was refused, of which `failed` is said. It holds up nobody who waits for the rest.
+        """
         added, dropped = sorted(map(str, plan.add)), sorted(map(str, plan.drop))
         listed = added[:MAX_ITEMS], dropped[:MAX_ITEMS]
         self._note(
@@ -51,7 +54,8 @@ class Effects:
                 waited=max(0, self._now() - since) if since else 0,
             )
         )
-        self._failing = ""
+        if whole:
+            self._failing = ""
 
     @property
     def is_failing(self) -> bool:

@@ -137,15 +137,19 @@ class Runner(Generic[T, A]):
                     self._effects.failed(following.position.sequence, why, str(error))
                 if isinstance(error, PartlyApplied):
                     longest = min(pause, self._period)
+                    self._settle(ready, complete=following.complete)
                 else:
                     await asyncio.sleep(pause)
                     self._changed.set()
                 pause = min(2 * pause, LONGEST_PAUSE)
             else:
                 pause = self._first_pause
-                if complete and not self.settled.is_set():
-                    ready(self.position)
-                    self.settled.set()
+                self._settle(ready, complete=complete)
+
+    def _settle(self, ready: Callable[[int], None], *, complete: bool) -> None:
+        if complete and not self.settled.is_set():
+            ready(self.position)
+            self.settled.set()
 
     async def _look(self, following: Following[T]) -> bool:
         """Compare and apply once; whether the whole log was known."""
@@ -153,6 +157,9 @@ class Runner(Generic[T, A]):
         since, following.since = following.since, 0
         try:
             await self._compare(following, wanted, position, since=since if complete else 0)
+        except PartlyApplied:
+            self.position = position
+            raise
         except BaseException:
             following.since = since or following.since  # it waits still
             raise
@@ -176,19 +183,25 @@ class Runner(Generic[T, A]):
                 self.counts.held_back += 1
             if plan.late and not complete:
                 plan = msgspec.structs.replace(plan, add=plan.add - plan.late, late=frozenset())
+            refused: PartlyApplied | None = None
             if plan.add or plan.drop:
-                await self._world.apply(plan)
+                try:
+                    await self._world.apply(plan)
+                except PartlyApplied as error:
+                    refused = error
                 self.counts.added += len(plan.add)
                 self.counts.dropped += len(plan.drop)
                 self._logger.info("applied", added=len(plan.add), dropped=len(plan.drop), position=position)
             # Also that nothing had to be done: at once where something else was wanted, and by the timer where anything
             # was decided, since others wait for the position.
-            effects = self._effects
-            if effects is None or why:
-                return
-            if plan.add or plan.drop or since or effects.is_failing or (complete and decided > self._told):
-                effects.applied(position, plan, since=since if self.settled.is_set() else 0)
+            effects, is_awaited = self._effects, since or (complete and decided > self._told)
+            has_changed = refused is None and bool(plan.add or plan.drop)
+            if effects is not None and not why and (is_awaited or has_changed or (effects.is_failing and not refused)):
+                done = plan if refused is None else Plan()  # what of it was refused the world alone knows
+                effects.applied(position, done, since=since if self.settled.is_set() else 0, whole=refused is None)
                 self._told = position
+            if refused is not None:
+                raise refused
 
     async def _keep_all(self, *, complete: bool) -> None:
         """Nothing is known of what is wanted."""

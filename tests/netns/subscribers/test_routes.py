@@ -172,6 +172,7 @@ def test_one_that_the_kernel_refuses_is_said_and_tried_again_and_the_others_do_n
             await filled(log, [ledger(later)])
             await until(lambda: there(machine, *LINK, to("2001:db8:1:20::/60", HOP)))
             assert runner.counts.failed.keys() == {"exists"}
+            assert runner.settled.is_set()
         async with running(log, tmp_path, subscriber=routes.SUBSCRIBER, period=3_600) as runner:
             await until(lambda: bool(runner.counts.failed))
             machine.namespace.ip([f"route del {PREFIX} proto static"])
