@@ -22,7 +22,7 @@ from dnms.events.seen import SessionOpened
 from dnms.projections.example import ALICE, SITE, happened
 from dnms.subscribers.effects import Effects
 from dnms.subscribers.runner import Runner
-from dnms.subscribers.subscriber import Actual, ApplyError, Local, Plan, Subscriber
+from dnms.subscribers.subscriber import Actual, ApplyError, Local, PartlyApplied, Plan, Subscriber
 from tests.contracts.projections.logs import write
 
 PERIOD = 0.02  # seconds
@@ -50,6 +50,7 @@ class Shelf:
     def __init__(self) -> None:
         self.there: set[str] = set()
         self.broken = ""
+        self.refused: set[str] = set()
 
     async def actual(self) -> Actual[str]:
         await asyncio.sleep(0)
@@ -59,7 +60,9 @@ class Shelf:
         await asyncio.sleep(0)
         if self.broken:
             raise ApplyError(self.broken, "the test broke it")
-        self.there = (self.there | plan.add) - plan.drop
+        self.there = (self.there | plan.add - self.refused) - plan.drop
+        if plan.add & self.refused:
+            raise PartlyApplied("refused", "the test refuses it")
 
 
 class Frail(MemoryLog):
@@ -181,6 +184,25 @@ async def test_a_failure_is_told_once_and_so_is_its_end(log: Frail, tmp_path: Pa
     assert failed == EffectFailed(position=1, why="denied", text="the test broke it")
     assert isinstance(applied, EffectApplied)
     assert applied.added == ("lan",)
+
+
+async def test_what_is_refused_holds_up_nobody_who_waits_for_the_rest(log: Frail, tmp_path: Path) -> None:
+    shelf = Shelf()
+    shelf.refused = {"lab"}
+    await write(log, arrived("lab"))
+    async with running(log, shelf, tmp_path) as runner:
+        await until(lambda: runner.counts.failed["refused"] >= 3)
+        assert runner.settled.is_set()
+        assert [type(event) for event in written(log)] == [EffectApplied, EffectFailed]
+        await write(log, arrived("lan"))
+        end = len(log.records)
+        await until(lambda: len(written(log)) == 3)
+        applied = written(log)[2]
+        assert isinstance(applied, EffectApplied) and applied.position == end
+        shelf.refused = set()
+        await until(lambda: len(written(log)) == 4)
+    applied = written(log)[3]
+    assert isinstance(applied, EffectApplied) and applied.added == ("lab",)
 
 
 async def test_a_failure_ends_also_where_nothing_else_was_wanted_meanwhile(log: Frail, tmp_path: Path) -> None:
