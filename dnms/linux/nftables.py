@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import re
 import shutil
 import socket
 from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +37,11 @@ _KINDS = {(name,): (family, False) for family, name in TYPES.items()} | {
     (HARDWARE, name): (family, True) for family, name in TYPES.items()
 }
 """The types of sets that are ours: family, and whether hardware addresses stand in it."""
+
+_COMMENT = re.compile(r' comment "([^"]*)"$')
+_COUNTER = re.compile(r"counter packets (\d+) bytes (\d+)")
+_SET = re.compile(r"@([\w/.\-]+)")
+_TARGET = re.compile(r"(?:jump|goto) ([\w/.\-]+)")
 
 _FORM = {"family", "name", "table", "type", "handle", "comment", "elem", "stmt", "size", "policy"}
 """What is said of a set of addresses that holds nothing but single ones, for ever; `flags` and `map` are not in it."""
@@ -66,6 +72,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 
     chain: str
     handle: int
+    text: str = ""  # as nft writes it, without the comment and what the counter has counted
     comment: str = ""
     packets: int | None = None  # that its counter has seen; None: it has none
     bytes: int | None = None
@@ -154,30 +161,17 @@ class Table:
 
     async def read_rules(self) -> tuple[tuple[Chain, ...], tuple[Rule, ...]]:
         """Chains, and the rules of each in their order. KernelError."""
-        chains = list(self._own(await list_json("chains", self.family), "chain"))
-        rules = [
-            rule
-            for said in chains
-            for rule in await list_json("chain", self.family, self.name, said["name"], options=("-a",))
-        ]
+        listed = await list_json("chains", self.family)
         try:
-            return (
-                tuple(Chain(said["name"], said.get("hook", "")) for said in chains),
-                tuple(map(_rule, self._own(rules, "rule"))),
-            )
-        except (LookupError, TypeError, ValueError, AttributeError) as error:
+            chains = tuple(Chain(said["name"], said.get("hook", "")) for said in self._own(listed, "chain"))
+        except (LookupError, TypeError) as error:
             raise KernelError("unreadable", f"cannot understand what nft lists: {error!r}") from error
-
-    async def texts(self, chains: Sequence[str]) -> dict[int, str]:
-        """The rules of these chains by their handles, as nft writes them, comments and all. KernelError."""
-        found: dict[int, str] = {}
-        for name in chains:
-            words = ("list", "chain", self.family, self.name, name)
-            for line in (await _nft("-a", *words, doing=" ".join(words))).decode(errors="replace").splitlines():
-                text, mark, handle = line.rpartition(" # handle ")
-                if mark and not text.endswith("{"):
-                    found[int(handle)] = text.strip()
-        return found
+        rules: list[Rule] = []
+        for chain in chains:
+            words = ("list", "chain", self.family, self.name, chain.name)
+            text = await _nft("-a", *words, doing=" ".join(words))
+            rules += _rules(chain.name, text.decode(errors="replace"))
+        return chains, tuple(rules)
 
     async def change(self, change: Change) -> None:
         """Apply all of a change, or nothing. KernelError.
@@ -264,37 +258,32 @@ def _read(said: Any) -> bytes:
     return bytes.fromhex(hardware.replace(":", "")) + _read(address)
 
 
-def _rule(said: Mapping[str, Any]) -> Rule:
-    counter = next((each["counter"] for each in said.get("expr", ()) if "counter" in each), None)
-    packets, size = (counter["packets"], counter["bytes"]) if isinstance(counter, dict) else (None, None)
-    return Rule(
-        chain=said["chain"],
-        handle=said["handle"],
-        comment=said.get("comment", ""),
-        packets=packets,
-        bytes=size,
-        sets=frozenset(_references(said.get("expr"))),
-        chains=frozenset(
-            each[kind]["target"] for each in said.get("expr", ()) for kind in ("jump", "goto") if kind in each
-        ),
-    )
+def _rules(chain: str, listing: str) -> Iterator[Rule]:
+    """The rules in a listing of a chain, a line each."""
+    for line in listing.splitlines():
+        text, mark, handle = line.strip().rpartition(" # handle ")
+        if not mark or not handle.isdecimal() or text.endswith("{"):
+            continue
+        comment = _COMMENT.search(text)
+        text = _COMMENT.sub("", text)
+        counter = _COUNTER.search(text)
+        text = _COUNTER.sub("counter", text)
+        yield Rule(
+            chain=chain,
+            handle=int(handle),
+            text=text,
+            comment=comment[1] if comment else "",
+            packets=int(counter[1]) if counter else None,
+            bytes=int(counter[2]) if counter else None,
+            sets=frozenset(_SET.findall(text)),
+            chains=frozenset(_TARGET.findall(text)),
+        )
 
 
 def _is_switched(said: Mapping[str, Any]) -> bool:
     """Whether something is in it for good."""
     elements = said.get("elem", ()) if said["type"] == "nf_proto" else ()
     return any(not isinstance(each, dict) or "timeout" not in each["elem"] for each in elements)
-
-
-def _references(expression: object) -> Iterator[str]:
-    """The names of sets in a rule: wherever they stand, they have an @ before them."""
-    match expression:
-        case str() if expression.startswith("@"):
-            yield expression[1:]
-        case dict():
-            yield from _references(list(expression.values()))
-        case list():
-            yield from joined.from_iterable(map(_references, expression))
 
 
 async def list_json(*words: str, options: Sequence[str] = ()) -> list[dict[str, Any]]:

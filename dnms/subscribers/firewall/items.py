@@ -130,7 +130,7 @@ class Chain(msgspec.Struct, frozen=True):
 
 
 class Rule(msgspec.Struct, frozen=True, eq=False):
-    """A rule in a chain of ours. Two with one digest have one text; of one that was read the text is not known."""
+    """A rule in a chain of ours. Two with one digest have one text, however nft writes it."""
 
     chain: str
     slot: int  # lower ones stand first; the order of equal ones says nothing
@@ -159,8 +159,12 @@ class Rule(msgspec.Struct, frozen=True, eq=False):
 
 def rule(chain: str, slot: int, about: str, text: str, table: str) -> Rule:
     """A rule that is to be."""
-    digest = hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
-    return Rule(chain, slot, about, digest, text, table)
+    return Rule(chain, slot, about, digest_of(text), text, table)
+
+
+def digest_of(text: str) -> str:
+    """Of a rule, as its comment has it."""
+    return hashlib.blake2b(text.encode(), digest_size=4).hexdigest()
 
 
 def rule_of(chain: str, comment: str, table: str) -> Rule | None:

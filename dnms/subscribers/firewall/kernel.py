@@ -26,6 +26,7 @@ from dnms.subscribers.firewall.items import (
     Member,
     OurTable,
     Rule,
+    digest_of,
     rule_of,
     set_of,
 )
@@ -59,6 +60,7 @@ class Kernel:
         self._idle = asyncio.Event()  # not set while we change something: that is no news
         self._idle.set()
         self._looked = False
+        self._printed: dict[tuple[str, str, str], str] = {}  # by table, chain and comment: how this nft writes it
 
     async def changes(self) -> AsyncGenerator[None, None]:
         """Yields when somebody else has changed our tables since they were looked at. KernelError."""
@@ -81,7 +83,7 @@ class Kernel:
         found = []
         for table, read in seen.rules.items():
             for each in read:
-                ours = rule_of(each.chain, each.comment, table)
+                ours = self._ours(table, each)
                 if ours is not None:
                     found.append((table, ours, each))
         return found
@@ -131,7 +133,7 @@ class Kernel:
                     break
             else:
                 generation = -1  # somebody changes it all the time: read it again
-            self._seen = _seen(generation, read)
+            self._seen = self._made(generation, read)
         return self._seen
 
     def _is_known(self, generation: int) -> bool:
@@ -143,9 +145,61 @@ class Kernel:
         rules = seen.rules | {table: (await self._tables[table].read_rules())[1] for table in changed}
         generation = seen.generation + transactions
         if ruleset.generation() == generation:
+            self._learn(plan, rules)
             ours = seen.found.ours | plan.add if plan.add else seen.found.ours
             found = msgspec.structs.replace(seen.found, ours=ours - plan.drop if plan.drop else ours)
             self._seen = _Seen(generation, found, rules)
+
+    def _learn(self, plan: Plan[Item], rules: dict[str, tuple[nftables.Rule, ...]]) -> None:
+        """How this nft writes the rules that were added, where that is not how we do."""
+        for table, read in rules.items():
+            printed = {(each.chain, each.comment): each.text for each in read}
+            for item in plan.add:
+                if isinstance(item, Rule) and item.table == table:
+                    key = item.chain, item.comment
+                    if key in printed and printed[key] != item.text:
+                        self._printed[table, *key] = printed[key]
+
+    def _ours(self, table: str, read: nftables.Rule) -> Rule | None:
+        """Which rule of ours it is; another one, if somebody has changed its text under its comment."""
+        mine = rule_of(read.chain, read.comment, table)
+        if mine is None:
+            return None
+        digest = digest_of(read.text)
+        if digest == mine.digest or self._printed.get((table, read.chain, read.comment)) == read.text:
+            return mine
+        return msgspec.structs.replace(mine, digest=digest, text=read.text)
+
+    def _made(self, generation: int, read: dict[str, nftables.Content | None]) -> _Seen:
+        ours: set[Item] = set()
+        others: set[tuple[str, str]] = set()
+        referenced: set[tuple[str, str]] = set()
+        rules: dict[str, tuple[nftables.Rule, ...]] = {}
+        for table, content in read.items():
+            if content is None:
+                continue
+            ours.add(OurTable(table))
+            others.update((table, name) for name in content.others)
+            rules[table] = content.rules
+            for read_set in content.sets:
+                name, comment, hardware = read_set.name, read_set.comment, read_set.hardware
+                each = set_of(name, read_set.family, comment, hardware=hardware, table=table)
+                if each is None:
+                    others.add((table, name))
+                    continue
+                ours.add(each)
+                ours.update(Member(each, element) for element in read_set.elements)
+            ours.update(Chain(one.name, one.hook, table) for one in content.chains if one.name.startswith(CHAIN))
+            if SWITCH in content.switched:
+                ours.add(Confirmed())
+            for rule in content.rules:
+                mine = self._ours(table, rule)
+                if mine is None:
+                    referenced.update((table, name) for name in (*rule.sets, *rule.chains))
+                else:
+                    ours.add(mine)
+        found = Found(ours=frozenset(ours), others=frozenset(others), referenced=frozenset(referenced))
+        return _Seen(generation, found, rules)
 
     # --- changing
 
@@ -156,7 +210,7 @@ class Kernel:
         old = [
             each
             for each in seen.rules.get(table, ())
-            if each.chain not in gone_chains and rule_of(each.chain, each.comment, table) in gone
+            if each.chain not in gone_chains and self._ours(table, each) in gone
         ]
         return nftables.Change(
             add_table=any(isinstance(item, OurTable) for item in add),
@@ -192,38 +246,6 @@ def _armed(seconds: int) -> Iterator[str]:
     yield f"add set inet {TABLE} {SWITCH} {{ type nf_proto; flags timeout; }}"
     yield f"flush set {name}"
     yield f"add element {name} {{ ipv4{timeout}, ipv6{timeout} }}"
-
-
-def _seen(generation: int, read: dict[str, nftables.Content | None]) -> _Seen:
-    ours: set[Item] = set()
-    others: set[tuple[str, str]] = set()
-    referenced: set[tuple[str, str]] = set()
-    rules: dict[str, tuple[nftables.Rule, ...]] = {}
-    for table, content in read.items():
-        if content is None:
-            continue
-        ours.add(OurTable(table))
-        others.update((table, name) for name in content.others)
-        rules[table] = content.rules
-        for read_set in content.sets:
-            name, comment, hardware = read_set.name, read_set.comment, read_set.hardware
-            each = set_of(name, read_set.family, comment, hardware=hardware, table=table)
-            if each is None:
-                others.add((table, name))
-                continue
-            ours.add(each)
-            ours.update(Member(each, element) for element in read_set.elements)
-        ours.update(Chain(one.name, one.hook, table) for one in content.chains if one.name.startswith(CHAIN))
-        if SWITCH in content.switched:
-            ours.add(Confirmed())
-        for rule in content.rules:
-            mine = rule_of(rule.chain, rule.comment, table)
-            if mine is None:
-                referenced.update((table, name) for name in (*rule.sets, *rule.chains))
-            else:
-                ours.add(mine)
-    found = Found(ours=frozenset(ours), others=frozenset(others), referenced=frozenset(referenced))
-    return _Seen(generation, found, rules)
 
 
 def _placed(rules: list[Rule], there: Iterable[nftables.Rule], table: str) -> Iterator[nftables.NewRule]:

@@ -1,4 +1,4 @@
-"""The chains and rules that security rules of the plan become. Pure.
+"""The chains and rules that security rules of the plan become, as nft writes them. Pure.
 
     dnms_forward (hook)   source guard; established; ICMPv6 errors; from a group with egress rules to its dnms_out_…
     dnms_out_GROUP        its egress rules, then drop; what is accepted goes on to dnms_ingress
@@ -19,7 +19,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from dnms.domain.rule_table import peer_text
-from dnms.events.ip import MAPPED_BITS, Prefix
+from dnms.events.ip import MAPPED_BITS, Prefix, format_address
 from dnms.events.rule import Peer, Ports
 from dnms.events.rule import Rule as Security
 from dnms.subscribers.firewall.items import (
@@ -45,13 +45,13 @@ ERRORS = "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, 
 """RFC 4890, 4.3.1: what must not be dropped; echo passes where a rule lets it."""
 
 ON_LINK = (
-    "icmpv6 type { nd-router-solicit, nd-router-advert, nd-neighbor-solicit, nd-neighbor-advert, "
-    "mld-listener-query, mld-listener-report, mld-listener-done, mld2-listener-report }"
+    "icmpv6 type { mld-listener-query, mld-listener-report, mld-listener-done, nd-router-solicit, nd-router-advert, "
+    "nd-neighbor-solicit, nd-neighbor-advert, mld2-listener-report }"
 )
 """RFC 4890, 4.4.1: neighbour discovery with DAD, and MLD, which are never routed."""
 
 TRACKED = "ct state established,related accept"
-UNTRACKED = "tcp flags & (syn | ack) != syn accept"
+UNTRACKED = "tcp flags != syn / syn,ack accept"
 """Where a bridge has no connection tracking: TCP that does not begin here."""
 
 UNTRACKED_ERRORS = "icmp type { destination-unreachable, time-exceeded, parameter-problem } accept"
@@ -200,14 +200,16 @@ class _Builder:
 
 def _match(each: AddressSet, side: str) -> str:
     field = "ip6" if each.family == 6 else "ip"
-    mask = "" if each.length == FULL[each.family] else f" & {each.mask}"
+    mask = "" if each.length == FULL[each.family] else f" & {each.mask} =="
     return f"{field} {side}{mask} @{each.name}"
 
 
 def _prefix(prefix: Prefix, side: str) -> str:
     bits = prefix.length - MAPPED_BITS if prefix.family == 4 else prefix.length
     field = "ip6" if prefix.family == 6 else "ip"
-    return f"{field} {side} {prefix}" if bits else f"meta protocol {field}"
+    if not bits:
+        return f"meta protocol {field}"
+    return f"{field} {side} {prefix if bits < FULL[prefix.family] else format_address(prefix.network)}"
 
 
 def _what(security: Security) -> str:
@@ -218,7 +220,9 @@ def _what(security: Security) -> str:
             return "meta l4proto { icmp, ipv6-icmp }"
     if not security.ports:
         return f"meta l4proto {security.protocol}"
-    return f"{security.protocol} dport {{ {', '.join(_merged(security.ports))} }}"
+    ports = list(_merged(security.ports))
+    listed = ports[0] if len(ports) == 1 else f"{{ {', '.join(ports)} }}"
+    return f"{security.protocol} dport {listed}"
 
 
 def _merged(ports: Sequence[Ports]) -> Iterator[str]:

@@ -17,8 +17,6 @@ from dnms.subscribers.subscriber import ApplyError
 
 FAMILIES = ("inet", "bridge")
 
-_COUNTER = re.compile(r" ?counter packets \d+ bytes \d+")
-_COMMENT = re.compile(r' comment ".*"$')
 _GROUP = re.compile(rf"{CHAIN}(in|out)_([a-z0-9-]+)")
 
 
@@ -65,11 +63,6 @@ async def shown() -> Shown | None:
         if not tables:
             return None
         rules = await kernel.rules()
-        texts: dict[tuple[str, int], str] = {}
-        for family in FAMILIES:
-            chains = sorted({each.chain for table, each, _ in rules if table == family})
-            read = await nftables.Table(TABLE, family).texts(chains) if chains else {}
-            texts |= {(family, handle): text for handle, text in read.items()}
         hooks = frozenset((item.table, item.hook) for item in found.ours if isinstance(item, Chain) and item.hook)
         dropping = await ruleset.dropping(hooks, but=TABLE)
     except KernelError as error:
@@ -80,7 +73,7 @@ async def shown() -> Shown | None:
     if state == "unconfirmed":
         warnings.append(f"the rules for input let all through: the bus was not reached with them (set {SWITCH})")
     return Shown(
-        rules=list(_rules(rules, texts)),
+        rules=list(_rules(rules)),
         groups=_groups(item for item in found.ours if isinstance(item, Member | AddressSet)),
         input=state,
         warnings=warnings,
@@ -91,11 +84,11 @@ def _is_ours(entry: dict[str, dict[str, str]]) -> bool:
     return "table" in entry and entry["table"]["name"] == TABLE and entry["table"]["family"] in FAMILIES
 
 
-def _rules(rules: list[tuple[str, Rule, nftables.Rule]], texts: dict[tuple[str, int], str]) -> Iterable[ShownRule]:
+def _rules(rules: list[tuple[str, Rule, nftables.Rule]]) -> Iterable[ShownRule]:
     """Those that count; to those in a chain of their own one comes from others, which say the peers."""
     callers: defaultdict[tuple[str, str], list[Rule]] = defaultdict(list)
     for table, ours, read in rules:
-        _, jump, target = texts.get((table, read.handle), "").partition(f" jump {CHAIN}rule_")
+        _, jump, target = read.text.partition(f" jump {CHAIN}rule_")
         if jump:
             callers[table, f"{CHAIN}rule_{target.split()[0]}"].append(ours)
     for table, ours, read in rules:
@@ -103,7 +96,7 @@ def _rules(rules: list[tuple[str, Rule, nftables.Rule]], texts: dict[tuple[str, 
             continue
         by = callers.get((table, ours.chain), [])
         match = _GROUP.fullmatch(by[0].chain if by else ours.chain)
-        text = _COMMENT.sub("", _COUNTER.sub("", texts.get((table, read.handle), "")))
+        text = read.text.replace(" counter ", " ").removeprefix("counter ")
         what, _, verdict = text.rpartition(" ") if " goto " not in text else text.rpartition(" goto ")
         yield ShownRule(
             table=table,

@@ -126,8 +126,7 @@ def test_rules_stand_where_they_are_put_and_keep_their_counters(firewall: Firewa
     content = firewall.do(table.read)
     assert content is not None
     assert [(rule.comment, rule.packets) for rule in content.rules] == [("2 a", 0), ("2 b", 0), ("3", 7)]
-    texts = firewall.do(lambda: table.texts(["hooked"]))
-    assert texts[content.rules[0].handle] == 'counter packets 0 bytes 0 comment "2 a"'
+    assert [rule.text for rule in content.rules] == ["counter", "counter", "ether saddr . ip6 saddr @pairs counter"]
     with pytest.raises(KernelError):
         change(
             Change(

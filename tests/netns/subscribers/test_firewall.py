@@ -15,7 +15,7 @@ from dnms.events.ip import parse_address
 from dnms.events.plan import Group, GroupDefined, GroupWithdrawn
 from dnms.subscribers import firewall
 from dnms.subscribers.firewall.examples import DESK, SALES, group, leased, ledger, named, site
-from dnms.subscribers.firewall.items import AddressSet, Item, Member, OurTable, group_set
+from dnms.subscribers.firewall.items import AddressSet, Chain, Item, Member, OurTable, group_set, rule
 from dnms.subscribers.firewall.kernel import Kernel
 from dnms.subscribers.subscriber import Happened, Plan
 from tests.netns.subscribers.conftest import Machine, looks, run_once, running, stopped, until
@@ -244,3 +244,20 @@ def test_every_name_of_a_group_is_one_of_a_set(machine: Machine) -> None:
 
     machine.run(work)
     assert set(map(len, machine.sets().values())) == {0}
+
+
+def test_an_nft_that_writes_a_rule_in_another_way_does_not_have_it_changed_for_ever(machine: Machine) -> None:
+    """A subscriber that is started anew puts it there once more, and then knows."""
+    wanted = frozenset(
+        {OurTable(), Chain("dnms_x"), rule("dnms_x", 1, "r", "meta l4proto { tcp } counter accept", "inet")}
+    )
+
+    async def work() -> None:
+        for _ in range(2):
+            kernel = Kernel()
+            await kernel.apply(firewall.SUBSCRIBER.plan(wanted, await kernel.actual()))
+            machine.nft("add table inet others; delete table inet others")  # so that it reads again
+            assert (await kernel.actual()).ours == wanted
+            assert "meta l4proto tcp" in machine.nft("list table inet dnms")
+
+    machine.run(work)

@@ -272,6 +272,23 @@ def test_a_rule_that_is_withdrawn_leaves_nothing_but_the_sets(
     assert {next(iter(entry.values()))["table"] for entry in found} == {"other"}
 
 
+def test_a_rule_that_somebody_changes_under_its_comment_is_put_right(
+    machine: Machine, hosts: dict[str, Namespace], tmp_path: Path
+) -> None:
+    desk, phone, stranger = hosts.values()
+    firewall = on(machine, tmp_path)
+    firewall.add(planned(*GROUPS, RuleDefined(rule=CALLS)), *LEASES)
+    for about, text in (("voip-to-sales", "counter drop"), ("nothing else to sales", "counter accept")):
+        [rule] = rules(machine, about)
+        handle, comment = rule["handle"], rule["comment"]
+        machine.nft(f'replace rule inet dnms dnms_in_sales handle {handle} {text} comment "{comment}"')
+    assert falls(phone, PHONE_6, desk, DESK_6)
+    firewall.add()
+    assert passes(phone, PHONE_6, desk, DESK_6)
+    assert falls(stranger, STRANGER_6, desk, DESK_6)
+    assert len(rules(machine, "voip-to-sales")) == 1
+
+
 def test_a_chain_of_ours_that_a_rule_of_an_operator_leads_to_is_emptied_and_kept(
     machine: Machine, hosts: dict[str, Namespace], tmp_path: Path
 ) -> None:

@@ -58,13 +58,13 @@ FIELD = "& ffff:ffff:ffff:ffff:ffff::"
             "udp dport { 4-5, 9-21 } counter accept",
         ),
         (IN + 'from = "2001:db8::/32"', "ip6 saddr 2001:db8::/32 counter accept"),
-        (IN + 'from = "192.0.2.1/32"', "ip saddr 192.0.2.1/32 counter accept"),
+        (IN + 'from = "192.0.2.1/32"', "ip saddr 192.0.2.1 counter accept"),
         (IN + 'from = "::/0"', "meta protocol ip6 counter accept"),
         (IN + 'from = "0.0.0.0/0"', "meta protocol ip counter accept"),
-        (IN + 'from = "group:voip"', f"ip6 saddr {FIELD} @voip-6/80 counter accept"),
+        (IN + 'from = "group:voip"', f"ip6 saddr {FIELD} == @voip-6/80 counter accept"),
         (
             'direction = "egress"\nfrom = "group:sales"\nto = "group:voip"',
-            f"ip6 daddr {FIELD} @voip-6/80 counter goto dnms_ingress",
+            f"ip6 daddr {FIELD} == @voip-6/80 counter goto dnms_ingress",
         ),
     ],
 )
@@ -102,9 +102,9 @@ length = 60
 @pytest.mark.parametrize(
     ("more", "ways"),
     [
-        (OLD, ["ip saddr @voip-4", f"ip6 saddr {FIELD} @voip-6/80"]),
+        (OLD, ["ip saddr @voip-4", f"ip6 saddr {FIELD} == @voip-6/80"]),
         (OLD + PART, ["ip saddr @voip-4", "ip6 saddr @voip-6"]),
-        (BLOCKS, [f"ip6 saddr {FIELD} @voip-6/80"]),  # there may be prefixes: it does not move when they come
+        (BLOCKS, [f"ip6 saddr {FIELD} == @voip-6/80"]),  # there may be prefixes: it does not move when they come
     ],
 )
 def test_several_ways_to_the_other_end_lead_to_one_rule(more: str, ways: list[str]) -> None:
