@@ -248,7 +248,7 @@ def test_every_name_of_a_group_is_one_of_a_set(machine: Machine) -> None:
 
 def test_an_nft_that_writes_a_rule_in_another_way_does_not_have_it_changed_for_ever(machine: Machine) -> None:
     """A subscriber that is started anew puts it there once more, and then knows."""
-    wanted = frozenset(
+    wanted: frozenset[Item] = frozenset(
         {OurTable(), Chain("dnms_x"), rule("dnms_x", 1, "r", "meta l4proto { tcp } counter accept", "inet")}
     )
 
