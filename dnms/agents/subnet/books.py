@@ -130,7 +130,7 @@ class Books:
             self._notes.add(SessionClosed(client=client, why=ABANDONED))
         self.observations = Observations(self.observe, self.now)
         self._effects = subjects.effects(site, SUBSCRIBER)
-        self.routers = Routers(self.folds.read.sequence if self.folds.read is not None else 0)
+        self.routers = Routers(self.folds.routers)
         self._unrouted: set[bytes] = set()  # the clients that are due a prefix once its route is there
         self.outage = Outage(self._ledger, journal, now=self.now, reach=self._reach, back=self._back)
         self._unidentified: dict[bytes, IdentifyNode] = {}  # by client: who came while the log was away
@@ -335,7 +335,7 @@ class Books:
             self._seen.take(stored)
         elif stored.subject == self._ledger.subject:
             self._ledger.take(stored)
-            self._tell(stored.commit)
+            self._tell(stored.commit, stored.sequence)
         elif stored.subject.startswith(self._effects[:-1]):
             self._route(stored)
         else:
@@ -377,7 +377,7 @@ class Books:
                 case SessionClosed():
                     self._notes.drop(event.client)
 
-    def _tell(self, commit: Commit) -> None:
+    def _tell(self, commit: Commit, position: int) -> None:
         """React to what this agent or another one has committed: an adopted plan, or an end of what a node has.
 
         UnknownToThisRelease.
@@ -390,6 +390,8 @@ class Books:
             if isinstance(event, UplinkReceived):
                 continue  # what it makes longer nodes hear when they renew
             if isinstance(event, PlanAdopted):
+                subnet = event.plan.subnet
+                self.routers.adopted(() if subnet is None else subnet.downlink.routers, position)
                 if event.plan.level > LEVEL:
                     raise UnknownToThisRelease(
                         f"the site is at level {event.plan.level}; this release knows {LEVEL}: upgrade it"

@@ -1,7 +1,10 @@
-"""What a Subnet Agent has made of the log: the plan, its ledger, all nodes, and which sessions it has left open."""
+"""What a Subnet Agent has made of the log: the plan, its ledger, all nodes, which sessions it has left open, and how
+far the routers are.
+"""
 
 from __future__ import annotations
 
+from dnms.agents.subnet.routers import Reached
 from dnms.bus.clock import Told
 from dnms.bus.committer import WriteOnly
 from dnms.bus.reading import Position
@@ -40,4 +43,5 @@ class Folds:
         self.plan = Fold(PlanState())
         self.ledger = LedgerFold(Ledger(secret))
         self.seen = Fold(Seen())
+        self.routers = Reached()
         self.shards: dict[str, Fold[NodeShard]] = {}  # by subject

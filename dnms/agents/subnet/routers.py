@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import msgspec
+
 from dnms.events.effect import EffectApplied
 
 SUBSCRIBER = "routes"
@@ -17,24 +19,39 @@ SUBSCRIBER = "routes"
 WITHIN = 3.0  # seconds; a node waits for longer than that
 
 
-class Routers:
-    """How far each router has come."""
+class Reached(msgspec.Struct):
+    """How far each router has come: what of the log outlives the agent, in its snapshot."""
 
-    def __init__(self, position: int) -> None:
-        """What is in the log up to this position was waited for by who made the snapshot that begins there."""
-        self._begin = position
-        self._positions: dict[str, int] = {}
+    positions: dict[str, int] = {}  # by instance
+    named: tuple[str, ...] = ()  # by the plan that was adopted last
+
+
+class Routers:
+    """How far each router has come, and who waits for that."""
+
+    def __init__(self, state: Reached) -> None:
+        self._state = state
         self._moved = asyncio.Event()
+
+    def adopted(self, routers: tuple[str, ...], position: int) -> None:
+        """A plan names these. What was delegated before then was told without those that it did not name."""
+        for each in set(routers) - set(self._state.named):
+            self._advance(each, position)
+        self._state.named = routers
 
     def applied(self, instance: str, event: EffectApplied) -> None:
         """An instance has said that its routes are as the log says."""
-        self._positions[instance] = max(event.position, self._positions.get(instance, 0))
+        self._advance(instance, event.position)
+
+    def _advance(self, instance: str, position: int) -> None:
+        positions = self._state.positions
+        positions[instance] = max(position, positions.get(instance, 0))
         self._moved.set()
         self._moved = asyncio.Event()
 
     def reached(self, routers: Sequence[str]) -> int | None:
         """The position up to which all of these have their routes; None: there are none to wait for."""
-        return min((max(self._begin, self._positions.get(each, 0)) for each in routers), default=None)
+        return min((self._state.positions.get(each, 0) for each in routers), default=None)
 
     async def wait(self, routers: Sequence[str], position: int) -> None:
         """Wait until all of these have the routes of a position, for WITHIN seconds at most."""

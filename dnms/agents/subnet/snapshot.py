@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from dnms.agents.subnet.folds import Folds
+from dnms.agents.subnet.routers import Reached
 from dnms.bus.clock import Told
 from dnms.bus.reading import Position
 from dnms.disk.snapshot import SnapshotError
@@ -81,6 +82,7 @@ class _Small(msgspec.Struct, frozen=True, kw_only=True):
     ledger: LedgerDump
     ledger_at: _Where
     shards: tuple[_Shard, ...]
+    routers: Reached = msgspec.field(default_factory=Reached)  # releases without delegation have waited for none
 
 
 _small = decoder(_Small)
@@ -118,6 +120,7 @@ async def taken(
         ledger=ledger,
         ledger_at=_where(folds.ledger),
         shards=tuple(shards),
+        routers=folds.routers,
     )
     return encoder.encode(small), [*buffers, *large]
 
@@ -135,6 +138,7 @@ def restored(small: memoryview, large: memoryview, whose: Whose, *, secret: byte
             folds.expires_from = dict(zip((4, 6), dumped.expires_from, strict=True))
         folds.plan.state.load(dumped.plan, dumped.plan_position)
         folds.seen.state.sessions.update(dumped.sessions)
+        folds.routers = dumped.routers
         nodes = len(large) - sum(shard.size for shard in dumped.shards)
         ledger_dump.load(folds.ledger.state, dumped.ledger, large[: max(0, nodes)])
         for shard in dumped.shards:

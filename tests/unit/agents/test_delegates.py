@@ -12,8 +12,10 @@ import pytest
 from dnms.agents.subnet import uplink
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.delegates import NO_ROUTE, PREFIX
+from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.node_upstream import NodeUpstream
 from dnms.agents.subnet.routers import WITHIN
+from dnms.agents.subnet.snapshot import Whose, restored, taken
 from dnms.agents.subnet.upstream import Received
 from dnms.bus.committer import Committer, WriteOnly
 from dnms.disk.delegated import Delegated, delegated_by, path_of, read
@@ -29,7 +31,7 @@ from dnms.events.requests import UplinkPrefix
 from dnms.events.uplink import Source, UplinkDeprecated, UplinkLost, UplinkReceived
 from dnms.wire import node_events
 from dnms.wire.messages import PrefixAssociation
-from tests.unit.agents.conftest import SITE, SUBNET, Node, Site, until
+from tests.unit.agents.conftest import SECRET, SITE, SUBNET, Node, Site, running, until
 from tests.virtual_time import pass_time
 
 WANTS = (PrefixAssociation(iaid=1, length=60),)
@@ -82,6 +84,15 @@ def refused(node: Node) -> dict[str, str]:
     return [each for each in node.heard if isinstance(each, node_events.Assigned)][-1].refused
 
 
+async def snapshot_of(books: Books) -> Folds:
+    """What an agent goes on from that has kept one, and was started anew."""
+    whose = Whose(SITE, SUBNET, "a1")
+    parts = await taken(books.folds, whose, None)
+    assert parts is not None
+    small, large = parts
+    return restored(memoryview(small), memoryview(b"".join(large)), whose, secret=SECRET)
+
+
 class Router:
     """The routes of a router, as it says on the log how far they are."""
 
@@ -98,9 +109,9 @@ class Router:
 
     async def applies(self, position: int) -> None:
         await self._committer.catch_up()
-        running = asyncio.create_task(self._committer.run())
+        writing = asyncio.create_task(self._committer.run())
         await self._committer.observe((EffectApplied(position=position),))
-        running.cancel()
+        writing.cancel()
         await until(lambda: self._books.routers.reached(("border",)) == position)
 
 
@@ -178,6 +189,46 @@ async def test_an_agent_that_starts_again_knows_which_routes_were_there(site: Si
         again = Node(books, "laptop", prefixes=WANTS)
         await again.talk()
         assert prefixes(again) == before != []
+
+
+async def test_an_agent_that_starts_from_a_snapshot_knows_which_routes_were_not_there_yet(site: Site) -> None:
+    await site.apply(ROUTED)
+    async with site.agent() as books:
+        node = Node(books, "laptop", prefixes=WANTS)
+        await node.talk()
+        assert refused(node)[PREFIX] == NO_ROUTE
+        folds = await snapshot_of(books)
+    books = site.books(folds=folds)
+    async with running(books):
+        await until(books.caught_up.is_set)
+        node = Node(books, "laptop", prefixes=WANTS)
+        await node.talk()
+        assert prefixes(node) == [] and refused(node)[PREFIX] == NO_ROUTE
+        await Router(site, books).applies(books.position)
+        await node.served.push()
+        await node.talk()
+        told = prefixes(node)
+        assert len(told) == 1
+        folds = await snapshot_of(books)
+    books = site.books(folds=folds)
+    async with running(books):
+        await until(books.caught_up.is_set)
+        node = Node(books, "laptop", prefixes=WANTS)
+        await node.talk()
+        assert prefixes(node) == told
+
+
+async def test_a_router_that_is_named_later_takes_no_prefix_from_who_has_one(site: Site, static: Books) -> None:
+    node, other = Node(static, "laptop", prefixes=WANTS), Node(static, "tablet", prefixes=WANTS)
+    await node.talk()
+    told = prefixes(node)
+    await site.apply(ROUTED)
+    await until(lambda: static.ledger.plan.subnet is not None and static.ledger.plan.subnet.downlink.routers != ())
+    await node.served.push()
+    await node.talk()
+    assert prefixes(node) == told != []
+    await other.talk()
+    assert refused(other)[PREFIX] == NO_ROUTE
 
 
 async def test_no_route_is_waited_for_where_the_prefix_stays_as_it_is(site: Site, routed: Books) -> None:
@@ -263,7 +314,7 @@ async def test_what_comes_from_above_is_given_below_and_renumbers_it(site: Site)
     await site.apply(CUT)
     async with site.agent() as books:
         above, now = Above(), site.clock.micros
-        running = asyncio.create_task(uplink.Uplink(books, above).run())
+        reporting = asyncio.create_task(uplink.Uplink(books, above).run())
         old = UplinkPrefix(
             prefix=parse_prefix("2001:db8:a::/56"), preferred_until=now + HOUR, valid_until=now + HOUR, position=5
         )
@@ -293,15 +344,15 @@ async def test_what_comes_from_above_is_given_below_and_renumbers_it(site: Site)
         assert [each.prefix for each in node.state.assignment.prefixes] == [second]
         happened = [event for event in site.log.events() if isinstance(event, UplinkReceived | UplinkDeprecated)]
         assert [event.source.position for event in happened] == [5, 7, 5]
-        running.cancel()
-        await asyncio.wait((running,))
+        reporting.cancel()
+        await asyncio.wait((reporting,))
 
 
 async def test_what_was_given_back_above_is_lost_at_once(site: Site) -> None:
     await site.apply(CUT)
     async with site.agent() as books:
         above, now = Above(), site.clock.micros
-        running = asyncio.create_task(uplink.Uplink(books, above).run())
+        reporting = asyncio.create_task(uplink.Uplink(books, above).run())
         above.says(
             UplinkPrefix(prefix=parse_prefix("2001:db8:a::/56"), preferred_until=now + HOUR, valid_until=now + HOUR)
         )
@@ -309,14 +360,14 @@ async def test_what_was_given_back_above_is_lost_at_once(site: Site) -> None:
         above.says(why="released")
         await until(lambda: any(isinstance(event, UplinkLost) for event in site.log.events()))
         assert not books.ledger.uplinks
-        running.cancel()
-        await asyncio.wait((running,))
+        reporting.cancel()
+        await asyncio.wait((reporting,))
 
 
 async def test_a_node_agent_passes_on_what_it_is_delegated(tmp_path: Path) -> None:
     directory, second = NodeStateDirectory(tmp_path), 1_000_000
     upstream = NodeUpstream(tmp_path, "eth0", offset=lambda: 100 * second)
-    running = asyncio.create_task(upstream.run())
+    looking = asyncio.create_task(upstream.run())
     await pass_time(1)
     assert upstream.current() is None
     assignment = Assignment(
@@ -337,8 +388,8 @@ async def test_a_node_agent_passes_on_what_it_is_delegated(tmp_path: Path) -> No
     await until(lambda: upstream.current() != received)
     received = upstream.current()
     assert received is not None and (received.prefixes, received.why) == ((), "released")
-    running.cancel()
-    await asyncio.wait((running,))
+    looking.cancel()
+    await asyncio.wait((looking,))
 
 
 def test_nothing_is_written_where_nothing_was_ever_delegated(tmp_path: Path) -> None:
