@@ -70,6 +70,8 @@ class Delegations:
         self._taken: MutableMapping[Prefix, int] = {}  # of each prefix above a block: how many /64s of it are delegated
         self.former: MutableMapping[Prefix, bytes] = {}  # whose a block was, of those that are free
         self.resting: MutableMapping[Prefix, tuple[bytes, int]] = {}  # promised to a client until then, and withdrawn
+        self._rests: MutableMapping[Prefix, int] = {}  # of each prefix above a block: how many in it rest
+        self._rises: list[tuple[int, Prefix]] = []  # a heap of these, as `_ends` is one
         self._ends: list[tuple[int, Prefix]] = []  # a heap; what does not hold any more is dropped when it is met
 
     def draft(self) -> Delegations:
@@ -77,6 +79,7 @@ class Delegations:
         draft = Delegations()
         draft.all, draft._of, draft._taken = overlaid(self.all), overlaid(self._of), overlaid(self._taken)
         draft.former, draft.resting = overlaid(self.former), overlaid(self.resting)
+        draft._rests = overlaid(self._rests)
         return draft
 
     def dump(self) -> DelegationsDump:
@@ -89,7 +92,8 @@ class Delegations:
         for each in dump.all:
             self.put(each)
         self.former.update(dump.former)
-        self.resting.update({prefix: (client, until) for prefix, client, until in dump.resting})
+        for prefix, client, until in dump.resting:
+            self._rest(prefix, client, until)
 
     def of(self, client: bytes, iaid: int) -> tuple[Delegated, ...]:
         """What a client holds for an association: first what is not drained, then what is over first."""
@@ -125,7 +129,7 @@ class Delegations:
         key = (each.client, each.iaid)
         self._of[key] = (*self._of.get(key, ()), each.prefix)
         self.former.pop(each.prefix, None)
-        self.resting.pop(each.prefix, None)
+        self._rise(each.prefix)
         if each.position:
             heapq.heappush(self._ends, (each.ends, each.prefix))
 
@@ -140,12 +144,14 @@ class Delegations:
         if len(self.former) > MAX_FORMER:
             del self.former[next(iter(self.former))]
         if rests:
-            self.resting[prefix] = there.client, there.horizon
+            self._rest(prefix, there.client, there.horizon)
 
     def forget(self, at: int) -> None:
         """What was promised until `at` or before rests no longer."""
-        for prefix in [prefix for prefix, (_, until) in self.resting.items() if until <= at]:
-            del self.resting[prefix]
+        while self._rises and self._rises[0][0] <= at:
+            until, prefix = heapq.heappop(self._rises)
+            if self.resting.get(prefix, (b"", 0))[1] == until:
+                self._rise(prefix)
 
     def is_free(self, block: Prefix, client: bytes, at: int) -> bool:
         """Whether nothing of it is delegated, and nothing of it is promised to another one."""
@@ -153,9 +159,7 @@ class Delegations:
             return False
         if any(prefix_of(block.network, length) in self.all for length in range(SHORTEST, block.length)):
             return False
-        return not any(
-            rests.overlaps(block) and who != client and until > at for rests, (who, until) in self.resting.items()
-        )
+        return not any(self.resting[each][0] != client and self.resting[each][1] > at for each in self._resting(block))
 
     def free(self, within: Prefix, length: int) -> Iterator[Prefix]:
         """The blocks of a length in `within` of which nothing is delegated, the lowest first."""
@@ -165,9 +169,32 @@ class Delegations:
             if not self._taken.get(within):
                 yield within
             return
-        half = within.length + 1
-        yield from self.free(Prefix(within.network, half), length)
-        yield from self.free(Prefix((within.first | 1 << (128 - half)).to_bytes(16), half), length)
+        for half in _halves(within):
+            yield from self.free(half, length)
+
+    def _resting(self, block: Prefix) -> Iterator[Prefix]:
+        """What rests of a block, or has it in it. After a renumbering as many rest as were delegated."""
+        if self.resting:
+            above = (prefix_of(block.network, length) for length in range(SHORTEST, block.length))
+            yield from (each for each in above if each in self.resting)
+            yield from self._resting_in(block)
+
+    def _resting_in(self, block: Prefix) -> Iterator[Prefix]:
+        if block in self.resting:
+            yield block
+        if self._rests.get(block):
+            for half in _halves(block):
+                yield from self._resting_in(half)
+
+    def _rest(self, prefix: Prefix, client: bytes, until: int) -> None:
+        self._rise(prefix)
+        self.resting[prefix] = client, until
+        heapq.heappush(self._rises, (until, prefix))
+        _add(self._rests, prefix, 1)
+
+    def _rise(self, prefix: Prefix) -> None:
+        if self.resting.pop(prefix, None) is not None:
+            _add(self._rests, prefix, -1)
 
     def _leave(self, each: Delegated) -> None:
         key = (each.client, each.iaid)
@@ -178,10 +205,19 @@ class Delegations:
             self._of.pop(key, None)
 
     def _count(self, prefix: Prefix, sign: int) -> None:
-        size = sign * (1 << (_SMALLEST - prefix.length))
-        for length in range(SHORTEST, prefix.length):
-            higher = prefix_of(prefix.network, length)
-            if count := self._taken.get(higher, 0) + size:
-                self._taken[higher] = count
-            else:
-                self._taken.pop(higher, None)
+        _add(self._taken, prefix, sign * (1 << (_SMALLEST - prefix.length)))
+
+
+def _halves(prefix: Prefix) -> tuple[Prefix, Prefix]:
+    length = prefix.length + 1
+    return Prefix(prefix.network, length), Prefix((prefix.first | 1 << (128 - length)).to_bytes(16), length)
+
+
+def _add(counts: MutableMapping[Prefix, int], prefix: Prefix, number: int) -> None:
+    """To each prefix above this one; a count of 0 is left out."""
+    for length in range(SHORTEST, prefix.length):
+        higher = prefix_of(prefix.network, length)
+        if count := counts.get(higher, 0) + number:
+            counts[higher] = count
+        else:
+            counts.pop(higher, None)
