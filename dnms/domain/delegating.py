@@ -88,10 +88,11 @@ def expire(ledger: Ledger, prefixes: tuple[Prefix, ...], at: int) -> Iterator[Ev
 
 def contradicted(ledger: Ledger, plan: AdoptedPlan, after: Uplinks, *, at: int) -> Iterator[Event]:
     """What becomes of delegations for which a plan, with these uplinks, has no place: make before break."""
+    before = ledger.cut_from
     for each in ledger.delegations.clients():
         if is_given(plan, after, each):
             continue
-        is_lost = uplinks.is_lost(ledger.uplinks, after, each.prefix.network)
+        is_lost = uplinks.is_lost(before, after, each.prefix.network)
         if is_lost or plan.subnet is None or not plan.delegations:
             yield withdrawn(each)
         elif not each.drained_at:
@@ -159,14 +160,22 @@ def kept(plan: AdoptedPlan, pool: Delegation, above: Uplinks) -> Iterator[Prefix
         own = () if plan.subnet is None else plan.subnet.prefixes
         yield from (prefix for prefix in own if prefix.overlaps(source))
         return
-    first, left = source.first, min(pool.keep, 1 << (LINK - source.length))
-    while left:  # as the largest prefixes that lie there
+    best = uplinks.newest(above)
+    yield from _first(source, pool.keep)
+    for each in above.values():  # where one lies in the other, as while a delegation from above grows
+        if each is not best and each.prefix.overlaps(source):
+            yield from (link for link in _first(each.prefix, pool.keep) if link not in _first(source, pool.keep))
+    if best is not None and best.exclude is not None:
+        yield best.exclude
+
+
+def _first(prefix: Prefix, number: int) -> Iterator[Prefix]:
+    """The first /64s of a prefix, as the largest prefixes that lie there."""
+    first, left = prefix.first, min(number, 1 << (LINK - prefix.length))
+    while left:
         size = 1 << (left.bit_length() - 1)
         yield Prefix(first.to_bytes(16), LINK - (size.bit_length() - 1))
         first, left = first + (size << LINK), left - size
-    best = uplinks.newest(above)
-    if best is not None and best.exclude is not None:
-        yield best.exclude
 
 
 def withdrawn(each: Delegated) -> PrefixWithdrawn:

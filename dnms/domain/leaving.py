@@ -31,7 +31,7 @@ def contradicted(ledger: Ledger, plan: AdoptedPlan, above: Uplinks, *, at: int) 
     """The ends of the leases for which a plan, with these uplinks, has no place: in no pool, given to nobody, another's
     by the plan, or in another client's own /64.
     """
-    reserved = planned.holders(plan)
+    before, reserved = ledger.cut_from, planned.holders(plan)
     fixed = fixed_addresses(plan.subnet)
     ranges = [(pool.first, pool.last) for pool in plan.pools]
     blocks = [(pool.first, pool.last) for pool in plan.pools if pool.prefix_per_host]
@@ -45,7 +45,7 @@ def contradicted(ledger: Ledger, plan: AdoptedPlan, above: Uplinks, *, at: int) 
             yield withdrawn(ledger.leases[address])
         elif not any(first <= address <= last for first, last in ranges):
             lease, place = ledger.leases[address], ledger.place_of(address)
-            if place is None or family(address) not in families or uplinks.is_lost(ledger.uplinks, above, address):
+            if place is None or family(address) not in families or uplinks.is_lost(before, above, address):
                 yield withdrawn(lease)
             elif not lease.drained_at:  # who gives a pool another range says with it how long the old one is drained
                 drain = drains.get(place.pool.name, place.pool.drain)

@@ -38,7 +38,7 @@ from dnms.events.address import (
     OutageGranted,
 )
 from dnms.events.gateway import GatewayAppeared, GatewayVanished
-from dnms.events.ip import family
+from dnms.events.ip import Prefix, family
 from dnms.events.plan import AdoptedPlan, PlanAdopted, Pool
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import (
@@ -86,6 +86,7 @@ class Ledger:
         self.rollout: rollouts.RollingOut | None = None
         self.delegations = Delegations()
         self.uplinks: uplinks.Uplinks = {}
+        self.lost: tuple[Prefix, ...] = ()  # of what was above, the last
 
     @property
     def plan(self) -> AdoptedPlan:
@@ -98,6 +99,14 @@ class Ledger:
         return self.plan.position
 
     @property
+    def cut_from(self) -> tuple[Prefix, ...]:
+        """What is above and what was, but for what the plan gives by itself."""
+        plan = self.plan
+        own = [each.prefix for each in plan.delegations if each.prefix is not None]
+        own += [prefix for prefix in (plan.subnet.prefixes if plan.subnet else ()) if prefix not in plan.cut]
+        return (*self.uplinks, *(each for each in self.lost if not any(map(each.overlaps, own))))
+
+    @property
     def quarantine(self) -> MutableMapping[bytes, int]:
         """Declined and blocked addresses, and until when nobody gets them."""
         return self.remembered.quarantine
@@ -106,7 +115,7 @@ class Ledger:
         """A copy that may be thrown away; it reads what this one has made of its ranges and does not write it."""
         draft = Ledger(self.secret)
         draft.adopted, draft.gateways, draft.uplinks = self.adopted, self.gateways, self.uplinks
-        draft.delegations = self.delegations.draft()
+        draft.delegations, draft.lost = self.delegations.draft(), self.lost
         draft.rollout = None if self.rollout is None else self.rollout.draft()
         draft.leases, draft.bindings, draft.others = Overlay(self.leases), Overlay(self.bindings), overlaid(self.others)
         draft.held, draft.holds = overlaid(self.held), overlaid(self.holds)
@@ -305,7 +314,7 @@ class Ledger:
             case _ if isinstance(event, delegating.Happened):
                 delegating.evolve(self.delegations, event, at=at, position=position)
             case _ if isinstance(event, uplinks.Happened):
-                self.uplinks = uplinks.evolve(self.uplinks, event)
+                self.uplinks, self.lost = uplinks.evolve(self.uplinks, event), uplinks.lost(self.lost, event)
             case PlanAdopted():
                 self._follow(event.plan)
         if durable:

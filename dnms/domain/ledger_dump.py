@@ -14,6 +14,7 @@ from dnms.domain.ledger import Ledger
 from dnms.domain.remembered import RememberedDump
 from dnms.domain.rollouts import RollingOut, RolloutDump
 from dnms.domain.uplinks import Above
+from dnms.events.ip import Prefix
 from dnms.events.plan import AdoptedPlan
 
 
@@ -34,6 +35,7 @@ class LedgerDump(msgspec.Struct, frozen=True, kw_only=True):
     rollout: RolloutDump | None = None
     delegations: DelegationsDump = DelegationsDump()
     uplinks: tuple[Above, ...] = ()
+    lost: tuple[Prefix, ...] = ()
 
 
 def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
@@ -55,6 +57,7 @@ def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
         rollout=None if ledger.rollout is None else ledger.rollout.dump(),
         delegations=ledger.delegations.dump(),
         uplinks=tuple(ledger.uplinks.values()),
+        lost=ledger.lost,
     )
     return rest, (*buffers, ends)
 
@@ -81,3 +84,4 @@ def load(ledger: Ledger, rest: LedgerDump, buffers: memoryview) -> None:
     ledger.gateways = rest.gateways
     ledger.delegations.load(rest.delegations)
     ledger.uplinks = {each.prefix: each for each in rest.uplinks}
+    ledger.lost = rest.lost

@@ -32,6 +32,9 @@ more; but who loses its address before it has another one cannot even be told th
 CUT: Final = "cut"
 """Why a prefix is no more of which nobody has said anything."""
 
+MAX_LOST: Final = 16
+"""Prefixes that are lost and remembered: what is cut from one may take several commits to end."""
+
 ENDLESS: Final = (1 << 63) - 1
 """The end of what does not come from above."""
 
@@ -73,8 +76,12 @@ def evolve(uplinks: Uplinks, event: Happened) -> Uplinks:
 
 
 def above(uplinks: Uplinks, address: bytes) -> Above | None:
-    """What an address, or a prefix that begins with it, is cut from; None: it does not come from above."""
-    return next((each for each in uplinks.values() if address in each.prefix), None)
+    """What an address, or a prefix that begins with it, is cut from; None: it does not come from above.
+
+    Where one prefix from above lies in another, as it does while a delegation above grows, it is what lasts longest.
+    """
+    found = (each for each in uplinks.values() if address in each.prefix)
+    return max(found, key=lambda each: (each.valid_until, each.preferred_until), default=None)
 
 
 def valid_until(uplinks: Uplinks, address: bytes) -> int:
@@ -82,10 +89,16 @@ def valid_until(uplinks: Uplinks, address: bytes) -> int:
     return ENDLESS if (cut_from := above(uplinks, address)) is None else cut_from.valid_until
 
 
-def is_lost(before: Uplinks, after: Uplinks, address: bytes) -> bool:
-    """Whether it was cut from what is there no longer."""
-    cut_from = above(before, address)
-    return cut_from is not None and cut_from.prefix not in after
+def is_lost(before: Iterable[Prefix], after: Uplinks, address: bytes) -> bool:
+    """Whether it was cut from one of these prefixes, and comes from above no longer."""
+    return any(address in prefix for prefix in before) and above(after, address) is None
+
+
+def lost(before: tuple[Prefix, ...], event: Happened) -> tuple[Prefix, ...]:
+    """What is lost, with one event more: a fold."""
+    if not isinstance(event, UplinkLost):
+        return before
+    return (*(prefix for prefix in before if prefix != event.prefix), event.prefix)[-MAX_LOST:]
 
 
 def newest(uplinks: Uplinks) -> Above | None:

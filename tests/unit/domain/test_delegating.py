@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dnms.domain import uplinks
+from dnms.domain.adopting import MAX_CONSEQUENCES
 from dnms.domain.delegating import prefixes_of
 from dnms.domain.ledger import Ledger
 from dnms.domain.ledger_dump import dump, load
@@ -24,7 +26,7 @@ from dnms.events.prefix import (
     PrefixWithdrawn,
 )
 from dnms.events.recorded import Event
-from dnms.events.requests import DelegatePrefix, ExpirePrefixes, ReleasePrefix, ReportUplink, UplinkPrefix
+from dnms.events.requests import AdoptPlan, DelegatePrefix, ExpirePrefixes, ReleasePrefix, ReportUplink, UplinkPrefix
 from dnms.events.uplink import Source, UplinkDeprecated, UplinkLost, UplinkReceived
 from tests.unit.domain.clerk import SECOND, Clerk, client
 
@@ -398,3 +400,49 @@ def test_addresses_are_of_the_new_prefix_first(cut: Clerk) -> None:
     event = cut.allocate(1)
     assert isinstance(event, AddressAllocated) and event.address in NEW
     assert not isinstance(event, AddressWithdrawn)
+
+
+def test_what_is_cut_from_a_lost_prefix_ends_however_much_it_is() -> None:
+    clerk, many = Clerk(Ledger(b"k" * 32)), MAX_CONSEQUENCES + 100
+    clerk.adopt(CUT.replace("length = 60", "length = 64"))
+    clerk.ask(above((parse_prefix("2001:db8::/48"), 1000, 1000)))
+    for number in range(many):
+        clerk.ask(wants(number))
+    ended = kinds(clerk.ask(above(why="withdrawn"), at=10)).count(PrefixWithdrawn)
+    assert ended == MAX_CONSEQUENCES
+    rest, buffers = dump(clerk.ledger)
+    load(after := Ledger(b"k" * 32), rest, memoryview(b"".join(map(bytes, buffers))))
+    clerk.ledger = after  # as after a restart
+    again = AdoptPlan(plan=uplinks.planned(clerk.ledger.plan))
+    while events := clerk.ask(again, at=10):
+        assert set(kinds(events)) == {PrefixWithdrawn}
+        ended += len(events)
+    assert ended == many
+    assert not clerk.ledger.delegations.all
+
+
+def test_a_prefix_in_which_the_former_lies_takes_its_place_and_the_links_own_is_nobody_elses(cut: Clerk) -> None:
+    small, large = parse_prefix("2001:db8:0:10::/60"), parse_prefix("2001:db8::/56")
+    cut.ask(above((small, 1000, 1000)))
+    cut.ask(above((large, 1000, 1000), (small, 0, 500)))
+    assert cut.ledger.plan.subnet is not None
+    own = cut.ledger.plan.subnet.prefixes
+    assert own == (parse_prefix("2001:db8::/64"), parse_prefix("2001:db8:0:10::/64"))
+    given = [given_to(cut.ask(wants(number))) for number in range(14)]
+    assert not any(block.overlaps(link) for block in given for link in own)
+    assert cut.refused(wants(14)) == "exhausted"
+
+
+def test_what_lies_in_two_prefixes_lasts_as_long_as_the_longer(cut: Clerk) -> None:
+    small, large = parse_prefix("2001:db8:0:10::/60"), parse_prefix("2001:db8::/56")
+    static = CUT.replace("length = 60", "length = 64")
+    cut.adopt(static)
+    cut.ask(above((small, 0, 50)))
+    block = given_to(cut.ask(wants(1)))
+    assert small.covers(block)
+    cut.ask(above((large, 1000, 1000), (small, 0, 50)), at=10)
+    cut.ask(wants(1), at=10)
+    [told] = prefixes_of(cut.ledger, client(1), 1, 10 * SECOND)
+    assert (told.prefix, told.preferred, told.valid) == (block, 60, 100)
+    assert PrefixWithdrawn not in kinds(cut.ask(above((large, 1000, 1000)), at=60))
+    assert [each.prefix for each in prefixes_of(cut.ledger, client(1), 1, 60 * SECOND)] == [block]
