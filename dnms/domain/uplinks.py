@@ -140,6 +140,14 @@ def happened(uplinks: Uplinks, request: ReportUplink, *, at: int) -> Iterator[Ha
             yield UplinkDeprecated(uplink=request.uplink, prefix=known.prefix, valid_until=until, source=known.source)
 
 
+def shortens(uplinks: Uplinks, event: Happened) -> bool:
+    """Whether what is cut from a prefix ends sooner by this than before."""
+    known = uplinks.get(event.prefix)
+    if known is None or not isinstance(event, UplinkReceived):
+        return known is not None
+    return event.valid_until < known.valid_until or event.preferred_until < known.preferred_until
+
+
 def _source(request: ReportUplink, each: UplinkPrefix) -> Source:
     if not each.position:
         return request.source

@@ -77,7 +77,7 @@ _TELLING = frozenset(
 )
 """After these a node may be due something else. A set, since a start reads a million that are none of these."""
 
-_TELLING_ALL = (GatewayAppeared, GatewayVanished, RolloutAborted, RolloutEnded, UplinkDeprecated, UplinkLost)
+_TELLING_ALL = (GatewayAppeared, GatewayVanished, RolloutAborted, RolloutEnded)
 
 _logger = structlog.get_logger(__name__)
 
@@ -119,6 +119,7 @@ class Books:
         self._actor = f"agent/{agent}"
         self.folds = folds if folds is not None else Folds(secret)
         self._plan = self.folds.plan
+        self._above = self.folds.ledger.state.uplinks  # up to where nodes were told of it
         self._plan_subject = subjects.plan(site)
         self._plan_changed = asyncio.Event()
         self._ledger = self._committer(subjects.ledger(site, subnet), self.folds.ledger)
@@ -385,11 +386,13 @@ class Books:
         for event in commit.events:
             if type(event) not in _TELLING:
                 continue
-            if isinstance(event, PlanAdopted | UplinkReceived | UplinkDeprecated | UplinkLost):
+            if isinstance(event, PlanAdopted | uplinks.Happened):
                 self.link_changed.set()
-            if isinstance(event, UplinkReceived):
-                continue  # what it makes longer nodes hear when they renew
-            if isinstance(event, PlanAdopted):
+            if isinstance(event, uplinks.Happened):
+                if uplinks.shortens(self._above, event):  # what it makes longer nodes hear when they renew
+                    self._push(None)
+                self._above = uplinks.evolve(self._above, event)
+            elif isinstance(event, PlanAdopted):
                 subnet = event.plan.subnet
                 self.routers.adopted(() if subnet is None else subnet.downlink.routers, position)
                 if event.plan.level > LEVEL:

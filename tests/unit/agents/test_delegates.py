@@ -348,6 +348,34 @@ async def test_what_comes_from_above_is_given_below_and_renumbers_it(site: Site)
         await asyncio.wait((reporting,))
 
 
+async def test_nodes_hear_at_once_that_what_they_have_ends_sooner_and_later_that_it_lasts(site: Site) -> None:
+    await site.apply(CUT)
+    async with site.agent() as books:
+        above, now = Above(), site.clock.micros
+        running = asyncio.create_task(uplink.Uplink(books, above).run())
+
+        async def lasts(until_when: int) -> bool:
+            books.take_due()
+            prefix = parse_prefix("2001:db8:a::/56")
+            above.says(UplinkPrefix(prefix=prefix, preferred_until=until_when, valid_until=until_when))
+            await until(lambda: any(each.valid_until == until_when for each in books.ledger.uplinks.values()))
+            await pass_time(1)
+            return books.changed.is_set()
+
+        await lasts(now + HOUR)
+        node = Node(books, "laptop", prefixes=WANTS)
+        await node.talk()
+        assert not await lasts(now + 2 * HOUR)
+        assert await lasts(now + HOUR // 10)
+        await node.served.push()
+        await node.talk()
+        assert node.state.assignment is not None
+        several = (*node.state.assignment.prefixes, *node.state.assignment.addresses)
+        assert all(350 < each.valid <= 360 for each in several)
+        running.cancel()
+        await asyncio.wait((running,))
+
+
 async def test_what_was_given_back_above_is_lost_at_once(site: Site) -> None:
     await site.apply(CUT)
     async with site.agent() as books:
