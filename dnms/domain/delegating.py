@@ -40,6 +40,10 @@ if TYPE_CHECKING:
 MAX_LOOKS: Final = 4_096
 """Blocks that are free and still cannot be given, past which a pool counts as exhausted."""
 
+MAX_ASSOCIATIONS: Final = 8
+"""Of one client, for which it holds prefixes: what a message of either protocol asks for. Who invents one after the
+other would have all blocks of a link."""
+
 MAX_ASSOCIATION: Final = 4
 """Prefixes of one association: the one that lasts, and those that are drained; more are withdrawn."""
 
@@ -59,6 +63,10 @@ def delegate(ledger: Ledger, request: DelegatePrefix, *, at: int) -> Iterator[Ev
     if kept is not None:
         yield from _renewed(ledger, request, kept, at)
         return
+    if not held and ledger.delegations.associations(request.client) >= MAX_ASSOCIATIONS:
+        raise Refused(
+            "too-many-associations", f"a client may have prefixes for {MAX_ASSOCIATIONS} associations on a link"
+        )
     yield from _chosen(ledger, request, at)
     drained = [each for each in held if each.drained_at]
     for each in drained[: max(0, len(held) + 1 - MAX_ASSOCIATION)]:

@@ -67,6 +67,7 @@ class Delegations:
     def __init__(self) -> None:
         self.all: MutableMapping[Prefix, Delegated] = {}
         self._of: MutableMapping[Association, tuple[Prefix, ...]] = {}
+        self._several: MutableMapping[bytes, int] = {}  # by client: for how many associations it holds something
         self._taken: MutableMapping[Prefix, int] = {}  # of each prefix above a block: how many /64s of it are delegated
         self.former: MutableMapping[Prefix, bytes] = {}  # whose a block was, of those that are free
         self.resting: MutableMapping[Prefix, tuple[bytes, int]] = {}  # promised to a client until then, and withdrawn
@@ -79,7 +80,7 @@ class Delegations:
         draft = Delegations()
         draft.all, draft._of, draft._taken = overlaid(self.all), overlaid(self._of), overlaid(self._taken)
         draft.former, draft.resting = overlaid(self.former), overlaid(self.resting)
-        draft._rests = overlaid(self._rests)
+        draft._rests, draft._several = overlaid(self._rests), overlaid(self._several)
         return draft
 
     def dump(self) -> DelegationsDump:
@@ -99,6 +100,10 @@ class Delegations:
         """What a client holds for an association: first what is not drained, then what is over first."""
         held = (self.all[prefix] for prefix in self._of.get((client, iaid), ()))
         return tuple(sorted(held, key=lambda each: (each.drained_at, each.prefix)))
+
+    def associations(self, client: bytes) -> int:
+        """For how many associations a client holds something."""
+        return self._several.get(client, 0)
 
     def clients(self) -> Iterator[Delegated]:
         """All that is delegated."""
@@ -127,6 +132,8 @@ class Delegations:
             self._count(each.prefix, 1)
         self.all[each.prefix] = each
         key = (each.client, each.iaid)
+        if key not in self._of:
+            self._several[each.client] = self._several.get(each.client, 0) + 1
         self._of[key] = (*self._of.get(key, ()), each.prefix)
         self.former.pop(each.prefix, None)
         self._rise(each.prefix)
@@ -201,8 +208,11 @@ class Delegations:
         left = tuple(prefix for prefix in self._of.get(key, ()) if prefix != each.prefix)
         if left:
             self._of[key] = left
-        else:
-            self._of.pop(key, None)
+        elif self._of.pop(key, None) is not None:
+            if self._several[each.client] > 1:
+                self._several[each.client] -= 1
+            else:
+                del self._several[each.client]
 
     def _count(self, prefix: Prefix, sign: int) -> None:
         _add(self._taken, prefix, sign * (1 << (_SMALLEST - prefix.length)))

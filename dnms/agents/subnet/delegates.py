@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from dnms.agents.subnet.books import Books
 from dnms.domain.aggregate import Refused
@@ -10,6 +10,7 @@ from dnms.domain.delegating import prefixes_of
 from dnms.domain.delegations import Delegated
 from dnms.events.configuration import AssignedPrefix
 from dnms.events.requests import DelegatePrefix, ReleasePrefix
+from dnms.wire.errors import Code
 from dnms.wire.messages import PrefixAssociation
 
 PREFIX = "prefix"
@@ -21,8 +22,20 @@ NO_ROUTE = "no-route"
 class Delegates:
     """Of one session."""
 
-    def __init__(self, books: Books, *, interface: str, next_hop: bytes, excludes: bool = True) -> None:
-        """`interface` leads to the link, and `next_hop` is the node there. `excludes`: it understands RFC 6603."""
+    def __init__(
+        self,
+        books: Books,
+        *,
+        interface: str,
+        next_hop: bytes,
+        excludes: bool = True,
+        affords: Callable[[], bool] = lambda: True,
+    ) -> None:
+        """`interface` leads to the link, and `next_hop` is the node there. `excludes`: it understands RFC 6603.
+
+        `affords`: whether one more new prefix may go there.
+        """
+        self._affords = affords
         self._books = books
         self._interface = interface
         self._next_hop = next_hop
@@ -38,6 +51,8 @@ class Delegates:
         """Have a prefix for each association, or keep it, and a route to it; why not, if not. LogError."""
         if not self.wanted:
             return {}
+        of = self._books.ledger.delegations.of
+        wanted = [each for each in self.wanted if of(self._client, each.iaid) or self._affords()]
         requests = [
             DelegatePrefix(
                 client=self._client,
@@ -48,9 +63,11 @@ class Delegates:
                 interface=self._interface,
                 excludes=self._excludes,
             )
-            for each in self.wanted
+            for each in wanted
         ]
         refused: dict[str, Refused] = {}
+        if len(wanted) < len(self.wanted):
+            refused[PREFIX] = Refused(Code.BUSY, "too many new prefixes go to where this node comes from")
         for outcome in await self._books.decide_all(requests):
             if isinstance(outcome, Refused):
                 refused[PREFIX] = outcome

@@ -85,7 +85,9 @@ class ServedNode:
             books, books.observations, peer=self.peer, joining=joining, claims=claims, budget=self._budget
         )
         self._wanted: dict[tuple[int, Family], Association] = {}
-        self._delegates = Delegates(books, interface=introduction.interface, next_hop=self.peer)
+        self._delegates = Delegates(
+            books, interface=introduction.interface, next_hop=self.peer, affords=self._affords_lease
+        )
         self.report: heard.AppliedReport | None = None  # the newest of this session
         self._reported: tuple[int, int, frozenset[tuple[bytes, str]], bool, str] | None = None
         self.told: Told | None = None  # in this session

@@ -13,6 +13,7 @@ from dnms.agents.subnet import uplink
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.delegates import NO_ROUTE, PREFIX
 from dnms.agents.subnet.folds import Folds
+from dnms.agents.subnet.newcomers import LEASES_A_NODE, Newcomers
 from dnms.agents.subnet.node_upstream import NodeUpstream
 from dnms.agents.subnet.routers import WITHIN
 from dnms.agents.subnet.snapshot import Whose, restored, taken
@@ -268,6 +269,17 @@ async def test_a_release_gives_the_prefix_back_with_all_else(site: Site, static:
     [event] = [event for event in site.log.events() if isinstance(event, PrefixReleased)]
     assert event.prefix == prefix
     assert not static.ledger.delegations.all
+
+
+async def test_a_node_that_asks_under_ever_other_names_is_not_given_all_there_is(site: Site, static: Books) -> None:
+    newcomers = Newcomers(at_once=2)
+    for iaid in range(LEASES_A_NODE * 2):
+        node = Node(static, "laptop", prefixes=(PrefixAssociation(iaid=iaid),))
+        node.served = node.serve("fe80::5%eth0", newcomers)
+        await node.talk()
+    assert 0 < len(static.ledger.delegations.all) < LEASES_A_NODE * 2  # and addresses were asked for
+    assert refused(node)[PREFIX] == "busy"
+    assert node.addresses
 
 
 async def test_why_there_is_none_is_told(site: Site) -> None:

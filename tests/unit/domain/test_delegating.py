@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dnms.domain import uplinks
 from dnms.domain.adopting import MAX_CONSEQUENCES
-from dnms.domain.delegating import prefixes_of
+from dnms.domain.delegating import MAX_ASSOCIATIONS, prefixes_of
 from dnms.domain.ledger import Ledger
 from dnms.domain.ledger_dump import dump, load
 from dnms.events.address import AddressAllocated, AddressDeprecated, AddressWithdrawn
@@ -446,3 +447,15 @@ def test_what_lies_in_two_prefixes_lasts_as_long_as_the_longer(cut: Clerk) -> No
     assert (told.prefix, told.preferred, told.valid) == (block, 60, 100)
     assert PrefixWithdrawn not in kinds(cut.ask(above((large, 1000, 1000)), at=60))
     assert [each.prefix for each in prefixes_of(cut.ledger, client(1), 1, 60 * SECOND)] == [block]
+
+
+def test_a_client_has_prefixes_for_so_many_associations_and_no_more(static: Clerk) -> None:
+    for iaid in range(MAX_ASSOCIATIONS):
+        static.ask(msgspec.structs.replace(wants(1), iaid=iaid))
+    ninth = msgspec.structs.replace(wants(1), iaid=MAX_ASSOCIATIONS)
+    assert static.refused(ninth) == "too-many-associations"
+    static.ask(msgspec.structs.replace(wants(1), iaid=0))  # what it has it keeps
+    static.ask(wants(2))
+    [first] = static.ledger.delegations.of(client(1), 0)
+    static.ask(ReleasePrefix(client=client(1), iaid=0, prefix=first.prefix))
+    static.ask(ninth)
