@@ -382,8 +382,9 @@ async def test_nodes_hear_at_once_that_what_they_have_ends_sooner_and_later_that
         await node.served.push()
         await node.talk()
         assert node.state.assignment is not None
-        several = (*node.state.assignment.prefixes, *node.state.assignment.addresses)
-        assert all(350 < each.valid <= 360 for each in several)
+        assigned = node.state.assignment
+        assert all(350 < each.valid <= 360 for each in assigned.prefixes)
+        assert all(350 < each.valid <= 360 for each in assigned.addresses)
         running.cancel()
         await asyncio.wait((running,))
 
