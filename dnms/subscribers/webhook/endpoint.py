@@ -51,6 +51,7 @@ class Endpoint:
         self.kinds = kinds
         self.from_first = from_first
         self._url = url
+        self._where = f"{url.scheme}://{url.netloc.decode()}"  # what is said of it: the rest may be a secret
         self._site = site
         self._secrets = secrets
         self._timeout = timeout
@@ -86,34 +87,35 @@ class Endpoint:
                 self._client.stream("POST", self._url, content=content, headers=sent) as response,
             ):
                 if not response.is_success:
-                    raise await _refused(response)
+                    raise await self._refused(response)
         except (TimeoutError, httpx.TimeoutException):
-            raise CallError("timeout", f"{self._url} did not answer within {self._timeout:g} s") from None
+            raise CallError("timeout", f"{self._where} did not answer within {self._timeout:g} s") from None
         except httpx.HTTPError as error:
-            text = f"{self._url}: {str(error) or type(error).__name__}"
+            text = f"{self._where}: {str(error) or type(error).__name__}"
             raise CallError("unreachable", text) from error
+
+    async def _refused(self, response: httpx.Response) -> CallError:
+        said = b""
+        async for part in response.aiter_bytes(SAID):
+            said += part
+            if len(said) >= SAID:
+                break  # who answers without an end is not listened to
+        text = " ".join(said[:SAID].decode(errors="replace").split())
+        wish = response.headers.get("retry-after", "")
+        return CallError(
+            "refused",
+            f"{self._where} answered {response.status_code}{': ' + text if text else ''}",
+            not_before=min(LONGEST_WISH, float(wish)) if wish.isdecimal() else 0.0,
+        )
 
     async def close(self) -> None:
         """Close its connections."""
         await self._client.aclose()
 
 
-async def _refused(response: httpx.Response) -> CallError:
-    said = b""
-    async for part in response.aiter_bytes(SAID):
-        said += part
-        if len(said) >= SAID:
-            break  # who answers without an end is not listened to
-    text = " ".join(said[:SAID].decode(errors="replace").split())
-    wish = response.headers.get("retry-after", "")
-    return CallError(
-        "refused",
-        f"{response.url} answered {response.status_code}{': ' + text if text else ''}",
-        not_before=min(LONGEST_WISH, float(wish)) if wish.isdecimal() else 0.0,
-    )
-
-
 def _secrets(local: Local, file: str) -> list[bytes]:
+    if file.startswith(message.MARK):  # and not that there is no file of that name
+        raise wrong(local, "$.webhook.secret", "expected the name of a file that holds the secret, and not the secret")
     if file:
         path = beside(local, file)
         try:

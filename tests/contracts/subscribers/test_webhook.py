@@ -140,9 +140,25 @@ def test_who_is_not_there_and_who_does_not_answer(tmp_path: Path) -> None:
         with pytest.raises(CallError, match=r"did not answer within 0\.3 s") as failed:
             post(configured(tmp_path, url, more="timeout = 0.3"), DELEGATED)
         assert failed.value.why == "timeout"
-    with pytest.raises(CallError, match=url) as failed:
+    with pytest.raises(CallError, match=url.rstrip("/")) as failed:
         post(configured(tmp_path, url), DELEGATED)
     assert failed.value.why == "unreachable"
+
+
+def test_what_may_be_secret_in_a_url_is_not_said(server: Server, tmp_path: Path) -> None:
+    """What a call failed of stands in the log for ever."""
+    url = server.url.replace("http://", "http://me:s3cret@").replace("/hook", "/hook/s3cret?token=s3cret")
+    server.status = 503
+    with pytest.raises(CallError, match="answered 503") as refused:
+        post(configured(tmp_path, url), DELEGATED)
+    with silent() as other:
+        gone = url.replace(httpx.URL(url).netloc.decode(), httpx.URL(other).netloc.decode())
+        with pytest.raises(CallError) as late:
+            post(configured(tmp_path, gone, more="timeout = 0.3"), DELEGATED)
+    with pytest.raises(CallError) as away:
+        post(configured(tmp_path, gone), DELEGATED)
+    assert [each.value.why for each in (refused, late, away)] == ["refused", "timeout", "unreachable"]
+    assert not any("s3cret" in str(each.value) for each in (refused, late, away))
 
 
 class Away:
@@ -210,6 +226,7 @@ def test_one_that_is_unreachable_for_hours_loses_nothing(tmp_path: Path, hours: 
         ('[webhook]\nurl = "example.net/x"\nsecret = "s"', r"Expected a URL .* - at `\$\.webhook\.url`"),
         ('[webhook]\nurl = "https:///x"\nsecret = "s"', r"Expected a URL .* - at `\$\.webhook\.url`"),
         ('[webhook]\nurl = "http://x/"\nsecret = "none"', r"cannot read .*none.* - at `\$\.webhook\.secret`"),
+        (f'[webhook]\nurl = "http://x/"\nsecret = "{OLD}"', r"expected the name of a file .*`\$\.webhook\.secret`"),
         ('[webhook]\nurl = "http://x/"\nsecret = "bad"', r"expected whsec_ and 24 to 64 .* - at `\$\.webhook\.secret`"),
         ('[webhook]\nurl = "http://x/"\nsecret = "empty"', r"there is no secret.* - at `\$\.webhook\.secret`"),
         ('[webhook]\nurl = "http://x/"', rf"expected a key `secret` that names a file, or {SECRET}"),
