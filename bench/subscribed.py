@@ -42,7 +42,7 @@ from dnms.subscribers.subscriber import Actual, Hearing, Local, Plan, Subscriber
 SITE, SUBNET = "bench", "lan"
 LEDGER = subjects.ledger(SITE, SUBNET)
 IN_A_COMMIT = 1_000  # events, where a log is filled
-BARE = 100  # bare changes beside a rate, at most
+BARE = 100  # bare changes beside a rate
 THERE_WITHIN = 60.0  # seconds from the last event
 ROUNDS = 3  # of all from nothing
 
@@ -158,10 +158,10 @@ async def _latency(kept: Kept[T, A], before: int, rate: float, seconds: float) -
                 await log.write(LEDGER, [kept.event(before + number)])
                 due[kept.item(before + number)] = at
             await world.wait_for(due)
-        state = [_written(Path(folder), number) * 1_000 for number in range(min(count, BARE))]
+        state = [_written(Path(folder), number) * 1_000 for number in range(BARE)]
     _check(kept, before + count)
     waited = [(world.there[each] - at) * 1_000 for each, at in due.items()]
-    bare = [await kept.bare([before + count + number]) * 1_000 for number in range(min(count, BARE))]
+    bare = [await kept.bare([before + count + number]) * 1_000 for number in range(BARE)]
     _check(kept, before + count + len(bare))
     return Latency(
         before=before,

@@ -26,7 +26,7 @@ from rich.table import Table
 from bench import renumberings
 from bench.renumberings import Renumberings, Spread
 from bench.sides import Stopwatch
-from bench.subscribed import Filled, Part, measured
+from bench.subscribed import Part, measured
 from dnms.lab.streams import EVERY
 from dnms.linux.namespaces import search_path
 
@@ -81,7 +81,8 @@ def show(report: Report) -> None:
         for why in report.renumberings.failed:
             console.print(f"a run has not passed: {why}", markup=False)
     parts = [("routes", report.routes)] + ([("elements", report.elements)] if report.elements is not None else [])
-    console.print(_latencies(parts))
+    for name, part in parts:
+        console.print(_latencies(name, part))
     console.print(_filled(parts))
     if report.missing:
         console.print(
@@ -115,35 +116,32 @@ def _cells(spread: Spread | None, goal: float | None) -> list[str]:
     ]
 
 
-def _latencies(parts: Sequence[tuple[str, Part]]) -> Table:
-    columns = ("before", "events/s", "events", "p50", "p99", "most", "transactions", "bare p50", "p99 ", "state p50")
-    table = _table("event to kernel, ms", "what", *columns)
-    for name, part in parts:
-        for each in part.latencies:
-            figures = (each.p50, each.p99, each.most)
-            table.add_row(
-                *(name, f"{each.before:,}", f"{each.rate:g}", f"{each.events:,}"),
-                *(f"{figure:.1f}" for figure in figures),
-                *(f"{each.transactions:,}", f"{each.bare_p50:.1f}", f"{each.bare_p99:.1f}", f"{each.state_p50:.1f}"),
-            )
-    table.caption = "bare: one, without log and subscriber; state: to write down by which commit is acted"
+def _latencies(name: str, part: Part) -> Table:
+    columns = ("events/s", "p50", "p99", "most", "changes", "bare", "p99 ", "state")
+    table = _table(f"event to kernel, {name}, ms", "there before", *columns)
+    for each in part.latencies:
+        table.add_row(
+            *(f"{each.before:,}", f"{each.rate:,g}", *(f"{figure:.1f}" for figure in (each.p50, each.p99, each.most))),
+            *(f"{each.transactions:,}", f"{each.bare_p50:.1f}", f"{each.bare_p99:.1f}", f"{each.state_p50:.1f}"),
+        )
+    table.caption = "bare: one, without log and subscriber; state: written before each change"
     return table
 
 
 def _filled(parts: Sequence[tuple[str, Part]]) -> Table:
-    columns = ("from nothing s", "found again s", "bare s", "iproute2 s", "RSS MB", "of it new", "kernel MB")
-    table = _table("all from nothing", "what", *columns)
+    columns = ("first", "again", "bare", "iproute2", "RSS", "new", "kernel")
+    table = _table("all from nothing, seconds; memory, MB", "what", *columns)
     for name, part in parts:
-        table.add_row(f"{part.filled.items:,} {name}", *_figures(part.filled))
-    table.caption = "new: since before the subscriber's start, when the log was in memory"
+        filled = part.filled
+        seconds = (filled.from_nothing, filled.found_again, filled.bare, filled.peer)
+        sizes = (filled.holding.rss, filled.holding.rss - filled.before.rss, filled.kernel_bytes)
+        table.add_row(
+            f"{filled.items:,} {name}",
+            *("" if each is None else f"{each:.2f}" for each in seconds),
+            *(f"{size / MB:.0f}" for size in sizes),
+        )
+    table.caption = "new: of RSS, what came after the log was made"
     return table
-
-
-def _figures(filled: Filled) -> list[str]:
-    peer = "" if filled.peer is None else f"{filled.peer:.2f}"
-    seconds = [f"{filled.from_nothing:.2f}", f"{filled.found_again:.2f}", f"{filled.bare:.2f}", peer]
-    new = filled.holding.rss - filled.before.rss
-    return [*seconds, *(f"{size / MB:.0f}" for size in (filled.holding.rss, new, filled.kernel_bytes))]
 
 
 def _mark(text: str, *, good: bool) -> str:
