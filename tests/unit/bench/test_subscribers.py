@@ -26,6 +26,8 @@ def lab(reach: float, lost: int) -> DelegationReport:
         reachable_both_ways=True,
         routes=8,
         routes_left_after_release=0,
+        rules=2,
+        rules_left_after_release=0,
         pings=100,
         lost_pings_at_renumber=lost,
         lost_pings_at_cut=2 * lost,
