@@ -19,7 +19,7 @@ from dnms.disk.delegated import path_of, read
 from dnms.events.ip import Prefix, parse_prefix
 from dnms.lab.nursery import AgentProcess, Nursery, own_resolv_conf, resolv_conf
 from dnms.lab.site import NAME, LabSite
-from dnms.lab.tree import DOWN, UP, RoutesSettings, keep_routes
+from dnms.lab.tree import DOWN, UP, ActingSettings, act
 from dnms.linux.namespaces import Namespace
 from dnms.linux.routes import PROTOCOL
 from dnms.subscribers.subscriber import Local
@@ -59,7 +59,8 @@ class Link:
     async def start_routes(self) -> None:
         local = Local(site=NAME, instance="border", interfaces={"home": DOWN})
         state = self._folder / "border" / "subscribers"
-        await self._start("routes", keep_routes, RoutesSettings(self.site.site.path, self.site.bus, state, local))
+        settings = ActingSettings("routes", self.site.site.path, self.site.bus, state, local)
+        await self._start("routes", act, settings)
 
     async def start_agent(self) -> None:
         settings = subnet.SubnetSettings(
