@@ -72,8 +72,8 @@ def sweep(path: Path) -> None:
 
 def delete(file: Path) -> None:
     """Delete a file of views and what SQLite keeps beside it."""
-    for part in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
-        part.unlink(missing_ok=True)
+    for part in ("", "-wal", "-shm", "-journal", "-aside", "-aside-journal"):
+        file.with_name(f"{file.name}{part}").unlink(missing_ok=True)
 
 
 @contextmanager

@@ -28,6 +28,9 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     indexes: tuple[str, ...] = ()
     """CREATE INDEX statements, of those that no fold reads: while a log is folded from its beginning they are not
     there, and are made in the end, each by one sort."""
+    appended: tuple[str, ...] = ()
+    """Names of tables that no fold reads or changes a row of, or counts on the key of: while a log is folded from its
+    beginning they have no key, and are sorted in the end (see `building`)."""
 
 
 MAX_INTEGER = (1 << 63) - 1

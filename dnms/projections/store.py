@@ -14,6 +14,7 @@ from pathlib import Path
 from dnms.bus.port import LogDamaged
 from dnms.bus.reading import Position
 from dnms.events.commit import Stored
+from dnms.projections.building import Aside, Building
 from dnms.projections.projection import Projection
 
 LAYOUT = 1
@@ -78,7 +79,8 @@ class Store:
         self._heads: dict[str, int] = {}
         self._state = FOLDING
         self._position = Position("")
-        self._db = sqlite3.connect(file, isolation_level=None)
+        self._aside: Aside | None = None
+        self._db = sqlite3.connect(file, isolation_level=None, uri=True)
         try:
             self._db.execute("PRAGMA cache_size = -65536")
             self._load()
@@ -127,7 +129,9 @@ class Store:
         state = FOLLOWING if caught_up else FOLDING
         if not batch and state == self._state:
             return
-        cursor = self._db.cursor()
+        if self._building and self._aside is None and not caught_up:
+            self._aside = Aside(self._db, self.file, self._projections)
+        cursor = self._db.cursor() if self._aside is None else self._db.cursor(Building)
         cursor.execute("BEGIN IMMEDIATE")
         try:
             if batch:
@@ -161,6 +165,9 @@ class Store:
 
     def _finish(self) -> None:
         """Make it one that others read, and that outlives a power cut."""
+        if self._aside is not None:
+            self._aside.settle()
+            self._aside = None
         if self.usable:
             for index in (index for projection in self._projections for index in projection.indexes):
                 self._db.execute(index.replace("CREATE INDEX", "CREATE INDEX IF NOT EXISTS", 1))

@@ -17,6 +17,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
+from dnms.projections.building import Building, past
+
 STANDS: Final = (1 << 63) - 1
 """Until which sequence a row stands that stands now."""
 
@@ -78,6 +80,7 @@ class Rows(Generic[R]):
         self._table = table
         self._make = make
         self._width = len(table.key)
+        self._stood = past(f"{table.name}_row") if isinstance(cursor, Building) else f"{table.name}_row"
         self._now: dict[_Key, tuple[R, int] | None] = {}  # each with the sequence from which it stands
         self._keys: defaultdict[Any, list[_Key]] = defaultdict(list)  # of these, by their first part
         self._whole: set[Any] = set()  # the first parts of which all rows are known
@@ -122,7 +125,7 @@ class Rows(Generic[R]):
     def write(self) -> None:
         """Write all that has changed."""
         table, width = self._table, len(self._table.key) + len(self._table.columns) + 2
-        insert = f"INSERT OR REPLACE INTO {table.name}_row VALUES ({', '.join('?' * width)})"
+        values = f"VALUES ({', '.join('?' * width)})"
         changed = [(key, self._now[key]) for key in sorted(self._changed)]  # neighbours are on one page
         self._cursor.executemany(
             f"DELETE FROM {table.name}_row WHERE {' AND '.join(f'{name} = ?' for name in table.key)}"
@@ -130,9 +133,9 @@ class Rows(Generic[R]):
             [key for key, entry in changed if entry is None],
         )
         standing = [(*key, *entry[0], entry[1], STANDS) for key, entry in changed if entry is not None]
-        self._cursor.executemany(insert, standing)
+        self._cursor.executemany(f"INSERT OR REPLACE INTO {table.name}_row {values}", standing)
         self._past.sort(key=itemgetter(slice(self._width)))
-        self._cursor.executemany(insert, self._past)
+        self._cursor.executemany(f"INSERT OR REPLACE INTO {self._stood} {values}", self._past)
 
     def _entry(self, key: _Key) -> tuple[R, int] | None:
         if key not in self._now:

@@ -6,7 +6,9 @@ changed, and who had an address at an instant is one seek in the key.
 """
 
 from dnms.projections.history.delegated import INDEXES
-from dnms.projections.history.fold import PAST, SCHEMA, fold
+from dnms.projections.history.fold import APPENDED, PAST, SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="history", version=5, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold)
+PROJECTION = Projection(
+    name="history", version=5, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold, appended=APPENDED
+)

@@ -88,6 +88,8 @@ PAST = tuple(
     for table in ("history_lease", "history_prefix", "history_use", "history_seen")
 )
 
+APPENDED = ("history_lease", "history_use", "history_seen", "history_had")
+
 _Use = tuple[str, str]
 """Link and origin."""
 

@@ -1,0 +1,89 @@
+"""A file of views while a log is folded from its beginning: until the end of the log nobody reads it but the folds.
+
+Rows that no fold reads come as they come, into tables without keys, and are sorted once, in the end: a row of ten
+million at its place in a key is a page read, written and kept for going back. Of tables whose rows keep their former
+versions (`versions`) those that stand are apart from those that stood: what folds look up lies on a few pages then.
+
+All of that is in a second database beside the file, which is deleted when the tables are in order.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+from dnms.projections.projection import Projection
+
+PAST: Final = "_past"
+"""The end of the name of the table of the versions that stood; see `Building`."""
+_VERSIONS: Final = "_row"
+
+CACHE_KIB = 65_536
+"""Of what folds look up: all that stands, on a site of some ten thousand nodes."""
+
+
+class Building(sqlite3.Cursor):
+    """A cursor of a file that is built: what stood goes to tables of its own, named by PAST in the place of `_row`."""
+
+
+class Aside:
+    """The second database, attached."""
+
+    def __init__(self, db: sqlite3.Connection, file: Path, projections: Sequence[Projection]) -> None:
+        """Take the place of tables that are empty."""
+        self._db = db
+        self._file = beside(file)
+        self._made: dict[str, str] = {}  # how each table is made that is not there meanwhile
+        db.execute("ATTACH ? AS aside", (f"file:{quote(str(self._file))}",))
+        for setting in (f"cache_size = -{CACHE_KIB}", "synchronous = OFF"):
+            db.execute(f"PRAGMA aside.{setting}")
+        found = dict(db.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table'"))
+        appended = {table for projection in projections for table in projection.appended}
+        db.execute("BEGIN")
+        for table, made in found.items():
+            if table in appended:
+                self._take(table, made, {table: ""})
+            elif table.endswith(_VERSIONS):
+                key = ", ".join(_key(db, table)[:-1])
+                self._take(table, made, {table: f", PRIMARY KEY ({key})", past(table): ""})
+        db.execute("COMMIT")
+
+    def settle(self) -> None:
+        """Put all rows in order, where they belong."""
+        for table, made in self._made.items():
+            self._db.execute(made)
+            rows = f"aside.{table}"
+            order = _key(self._db, table)
+            if table.endswith(_VERSIONS):
+                rows = f"(SELECT * FROM {rows} UNION ALL SELECT * FROM aside.{past(table)})"
+            else:
+                order.append("rowid")  # of two with one key the later one
+            self._db.execute(f"INSERT OR REPLACE INTO main.{table} SELECT * FROM {rows} ORDER BY {', '.join(order)}")
+        self._db.execute("DETACH aside")
+        self._file.unlink()
+
+    def _take(self, table: str, made: str, tables: dict[str, str]) -> None:
+        columns = ", ".join(
+            f"{name} {kind}" for name, kind in self._db.execute("SELECT name, type FROM pragma_table_info(?)", (table,))
+        )
+        for name, key in tables.items():
+            self._db.execute(f"CREATE TABLE aside.{name} ({columns}{key}){' WITHOUT ROWID' if key else ''}")
+        self._db.execute(f"DROP TABLE main.{table}")
+        self._made[table] = made
+
+
+def beside(file: Path) -> Path:
+    """The second database of a file."""
+    return file.with_name(f"{file.name}-aside")
+
+
+def past(table: str) -> str:
+    """Where the rows of a table with versions are that stood."""
+    return table.removesuffix(_VERSIONS) + PAST
+
+
+def _key(db: sqlite3.Connection, table: str) -> list[str]:
+    return [name for (name,) in db.execute("SELECT name FROM pragma_table_info(?) WHERE pk ORDER BY pk", (table,))]
