@@ -6,12 +6,13 @@ import re
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import cache, lru_cache
+from socket import AF_INET, AF_INET6, inet_ntop
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec.structs import astuple
 
-from dnms.events.ip import MAPPED_BITS, Prefix, family, format_address
+from dnms.events.ip import MAPPED, MAPPED_BITS, Prefix, family, format_address
 from dnms.events.recorded import Personal
 
 INSTANTS = frozenset(
@@ -123,8 +124,17 @@ def format_addresses(value: bytes | Iterable[bytes]) -> Any:
     return _formatted(value) if isinstance(value, bytes) else [_formatted(one) for one in value]
 
 
-# An address comes several times in a short while: it is given, registered, applied, and renewed.
-_formatted = lru_cache(maxsize=8_192)(format_address)
+_LOW = bytes(12)
+"""Of such an address the C library shows the end as IPv4 (RFC 4291, 2.2), and RFC 5952 (5) does not ask for it."""
+
+
+def _formatted(address: bytes) -> str:
+    """As `format_address`, in a twentieth of the time: whatever is folded comes through here."""
+    if len(address) != 16 or address.startswith(_LOW):
+        return format_address(address)
+    if address.startswith(MAPPED):
+        return inet_ntop(AF_INET, address[len(MAPPED) :])
+    return inet_ntop(AF_INET6, address)
 
 
 @lru_cache(maxsize=8_192)
