@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from typing import TypeVar
@@ -21,3 +22,9 @@ class Connection(aiosqlite.Connection):
         """What `question` answers, on the connection's thread; whatever it raises is raised here."""
         answer: T = await self._execute(lambda: question(self._conn))  # type: ignore[no-untyped-call]
         return answer
+
+    def send(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        """Have `work` done before all that is asked later, and wait for nothing."""
+        done = asyncio.get_running_loop().create_future()
+        done.add_done_callback(lambda one: one.cancelled() or one.exception())  # what fails shows in what is asked next
+        self._tx.put_nowait((done, lambda: work(self._conn)))
