@@ -7,4 +7,4 @@ Every fold that looks at configurations reads this table, so its own comes last 
 from dnms.projections.configurations.fold import SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="configuration", version=1, schema=SCHEMA, fold=fold)
+PROJECTION = Projection(name="configuration", version=2, schema=SCHEMA, fold=fold)

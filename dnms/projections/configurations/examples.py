@@ -4,6 +4,7 @@ from dnms.events.codec import encoder
 from dnms.events.configuration import Difference, Snapshot
 from dnms.events.node import NodeForgotten
 from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered
+from dnms.projections.events.fold import INDEX_BITS
 from dnms.projections.example import ALICE, BOB, Example, happened
 
 SEEN = "seen.lan.east"
@@ -23,9 +24,9 @@ EXAMPLES = (
             happened("seen.lan.west", 40, _registered(BOB, "6.3")),
         ),
         rows={
-            "SELECT client, snapshot FROM configuration ORDER BY client": [
-                (ALICE, encoder.encode(Snapshot(kernel="6.2", sysctls={"a": "1"}))),
-                (BOB, encoder.encode(Snapshot(kernel="6.3"))),
+            "SELECT client, position, snapshot FROM configuration ORDER BY client": [
+                (ALICE, None, encoder.encode(Snapshot(kernel="6.2", sysctls={"a": "1"}))),
+                (BOB, 4 << INDEX_BITS, None),
             ]
         },
     ),

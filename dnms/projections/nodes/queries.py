@@ -12,10 +12,12 @@ import aiosqlite
 import msgspec
 
 from dnms.domain.configured import changed
-from dnms.events.codec import decode_event, decoder
+from dnms.events.codec import decode_event
 from dnms.events.configuration import Snapshot
 from dnms.events.ip import format_address
 from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered
+from dnms.projections.configurations.fold import TOLD
+from dnms.projections.configurations.fold import told as whole
 from dnms.projections.text import instant, instant_or_none, microseconds, plain
 
 MAX_NODES = 10_000  # in one answer; a caller pages on with `after`
@@ -94,8 +96,6 @@ class Identity(msgspec.Struct, frozen=True):
     hardware: tuple[bytes, ...]
     entered_group: str
 
-
-_snapshot = decoder(Snapshot)
 
 _NODES = """
     SELECT n.client, n.name, n.subnet, s.open, s.agent, s.since, s.why, n.kernel, n.hardware, n.duid, n.arrived,
@@ -305,8 +305,8 @@ async def snapshot(db: aiosqlite.Connection, client: bytes) -> dict[str, Any] | 
 
 async def told(db: aiosqlite.Connection, client: bytes) -> Snapshot | None:
     """The whole configuration that a node has now by what it told; not of the past."""
-    rows = list(await db.execute_fetchall("SELECT snapshot FROM configuration WHERE client = ?", (client,)))
-    return _snapshot.decode(rows[0][0]) if rows else None
+    rows = list(await db.execute_fetchall(TOLD, (client,)))
+    return whole(*rows[0]) if rows else None
 
 
 def _node(row: sqlite3.Row | Sequence[Any]) -> NodeRow:
