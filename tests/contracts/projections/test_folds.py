@@ -101,6 +101,58 @@ def test_the_rows_do_not_depend_on_the_batches(log: list[Happened], places: list
         assert tables(Path(directory) / "cut") == tables(Path(directory) / "whole")
 
 
+def build(file: Path, batches: Sequence[Sequence[Stored]]) -> None:
+    """Fold into a new file as a log is that is longer than a batch."""
+    with closing(Store.create(file, PROJECTIONS, site=SITE, log_id="one")) as store:
+        for batch in batches:
+            store.fold(batch, caught_up=False)
+        store.fold((), caught_up=True)
+
+
+def schema(file: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(file)) as db:
+        return dict(db.execute("SELECT name, sql FROM sqlite_master WHERE type IN ('table', 'view')"))
+
+
+@settings(max_examples=40)
+@given(log=logs(), places=st.lists(st.integers(0, 30), max_size=4))
+def test_a_file_that_is_built_is_as_one_that_follows(log: list[Happened], places: list[int]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        commits_ = stored(tuple(log))
+        fold(Path(directory) / "followed", [commits_])
+        build(Path(directory) / "built", cut(commits_, places))
+        assert tables(Path(directory) / "built") == tables(Path(directory) / "followed")
+        assert schema(Path(directory) / "built") == schema(Path(directory) / "followed")
+        assert {one.name for one in Path(directory).iterdir()} == {"followed", "built"}
+
+
+@every_example
+def test_an_example_can_be_built_a_commit_at_a_time(example: Example, tmp_path: Path) -> None:
+    log = stored(example.log)
+    fold(tmp_path / "followed", [log])
+    build(tmp_path / "built", [[one] for one in log])
+    assert tables(tmp_path / "built") == tables(tmp_path / "followed")
+
+
+def test_a_file_that_is_built_is_whole_where_a_fold_fails(tmp_path: Path) -> None:
+    log = stored(EXAMPLES["addresses"][0].log)
+    fold(tmp_path / "first", [log[:1]])
+    file = tmp_path / "built"
+    Store.create(file, PROJECTIONS, site=SITE, log_id="one").close()
+
+    def break_later(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
+        if batch[0].sequence > 1:
+            raise ArithmeticError("a defect")
+
+    broken = Projection(name="broken", version=1, schema="", fold=break_later)
+    with closing(Store(file, (*PROJECTIONS, broken), building=True)) as store:
+        store.fold(log[:1], caught_up=False)
+        with pytest.raises(ArithmeticError):
+            store.fold(log[1:], caught_up=False)
+        store.stop("fold-failed", "a defect")
+    assert tables(file) == tables(tmp_path / "first")
+
+
 @settings(max_examples=40)
 @given(
     st.lists(

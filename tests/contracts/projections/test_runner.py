@@ -156,6 +156,15 @@ async def test_a_damaged_file_is_folded_anew(path: Path, views: Views, running: 
         await eventually(views.status, "following")
 
 
+async def test_what_a_killed_rebuild_left_behind_is_deleted(path: Path, views: Views, running: Running) -> None:
+    left = [path.with_name(f"{path.name}.0123abcd{part}") for part in ("", "-journal", "-aside", "-aside-journal")]
+    for one in left:
+        one.write_bytes(b"half")
+    async with running(memory_log()):
+        assert await views.reached(0, within=PATIENCE)
+    assert not any(one.exists() for one in left)
+
+
 async def test_views_that_are_behind_the_log_at_first_are_not_shown(path: Path, views: Views) -> None:
     assert (await views.status()).state == "missing"
     with pytest.raises(ViewsError, match="no views"):
