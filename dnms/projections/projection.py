@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence, Set
 from functools import lru_cache
+from typing import Any
 
 import msgspec
 
 from dnms.events.commit import Stored
+from dnms.events.recorded import Event
 
 Fold = Callable[[sqlite3.Cursor, Sequence[Stored]], None]
 """Takes commits in, in the log's order, and changes its own tables only.
@@ -39,6 +42,16 @@ MAX_INTEGER = (1 << 63) - 1
 def storable(number: int) -> int:
     """A number that a node told, cut to what SQLite can hold: no node can stop the views with a wrong one."""
     return number if -MAX_INTEGER <= number <= MAX_INTEGER else MAX_INTEGER if number > 0 else -MAX_INTEGER
+
+
+def clients_of(batch: Sequence[Stored], kinds: Set[Any]) -> dict[type[Event], set[bytes]]:
+    """By type of event: the clients of all events of these types, each of which names one."""
+    found: defaultdict[type[Event], set[bytes]] = defaultdict(set)
+    for stored in batch:
+        for event in stored.commit.events:
+            if type(event) in kinds:
+                found[type(event)].add(event.client)  # type: ignore[attr-defined]  # of all of them
+    return found
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Collection
 from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar
 
@@ -71,11 +71,24 @@ class Table(msgspec.Struct, frozen=True):
         return ", ".join(self.key | self.columns)
 
 
+AT_ONCE = 1_000  # values in one statement
+
+
+def rows_of(cursor: sqlite3.Cursor, select: str, values: Collection[Any]) -> list[tuple[Any, ...]]:
+    """The rows in which the column that `select` ends with is one of these, asked for by many values at a time."""
+    ordered = sorted(values)  # neighbours are on one page
+    rows: list[tuple[Any, ...]] = []
+    for first in range(0, len(ordered), AT_ONCE):
+        part = ordered[first : first + AT_ONCE]
+        rows += cursor.execute(f"{select} IN ({', '.join('?' * len(part))})", part).fetchall()
+    return rows
+
+
 class Rows(Generic[R]):
     """What a batch of commits makes of the rows of one table: worked on in memory, then written."""
 
-    def __init__(self, cursor: sqlite3.Cursor, table: Table, make: Callable[..., R]) -> None:
-        """`make` takes the columns behind the key."""
+    def __init__(self, cursor: sqlite3.Cursor, table: Table, make: type[R]) -> None:
+        """`make` is a named tuple of the columns behind the key."""
         self._cursor = cursor
         self._table = table
         self._make = make
@@ -93,28 +106,32 @@ class Rows(Generic[R]):
         )
         self._several = (
             f"SELECT {', '.join(table.key)}, {names}, from_sequence FROM {table.name}_row"
-            f" WHERE {next(iter(table.key))} = ? AND until_sequence = {STANDS}"
+            f" WHERE until_sequence = {STANDS} AND {next(iter(table.key))}"
         )
+
+    def learn(self, firsts: Collection[Any]) -> None:
+        """Look up at once all rows that stand with one of these as the first part of their key."""
+        width, make, known = self._width, self._make, self._now
+        firsts = [first for first in firsts if first not in self._whole]
+        for row in rows_of(self._cursor, self._several, firsts):
+            if (key := row[:width]) not in known:
+                self._know(key, (tuple.__new__(make, row[width:-1]), row[-1]))
+        self._whole.update(firsts)
 
     def get(self, *key: Any) -> R | None:
         """The row that stands."""
-        entry = self._entry(key)
+        entry = self._now[key] if key in self._now else self._entry(key)
         return None if entry is None else entry[0]
 
     def under(self, first: Any) -> dict[_Key, R]:
         """All rows that stand with this first part of the key."""
         if first not in self._whole:
-            self._cursor.execute(self._several, (first,))
-            for row in self._cursor:
-                key = row[: self._width]
-                if key not in self._now:
-                    self._know(key, (self._make(*row[self._width : -1]), row[-1]))
-            self._whole.add(first)
+            self.learn((first,))
         return {key: entry[0] for key in self._keys[first] if (entry := self._now[key]) is not None}
 
     def set(self, row: R | None, *key: Any, sequence: int) -> None:
         """From the commit at `sequence` on there is this row, or none."""
-        entry = self._entry(key)
+        entry = self._now[key] if key in self._now else self._entry(key)
         if (None if entry is None else entry[0]) == row:
             return
         if entry is not None and entry[1] < sequence:
@@ -138,10 +155,11 @@ class Rows(Generic[R]):
         self._cursor.executemany(f"INSERT OR REPLACE INTO {self._stood} {values}", self._past)
 
     def _entry(self, key: _Key) -> tuple[R, int] | None:
-        if key not in self._now:
-            row = None if key[0] in self._whole else self._cursor.execute(self._one, key).fetchone()
-            self._know(key, None if row is None else (self._make(*row[:-1]), row[-1]))
-        return self._now[key]
+        """Of one that is not known yet."""
+        row = None if key[0] in self._whole else self._cursor.execute(self._one, key).fetchone()
+        entry = None if row is None else (tuple.__new__(self._make, row[:-1]), row[-1])
+        self._know(key, entry)
+        return entry
 
     def _know(self, key: _Key, entry: tuple[R, int] | None) -> None:
         self._now[key] = entry

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 
 from dnms.events.commit import Stored
 from dnms.events.node import NodeArrived
 from dnms.projections.projection import place
+from dnms.projections.versions import rows_of
 
 HOUR = 3_600_000_000  # microseconds
 
@@ -33,29 +34,33 @@ _Series = tuple[str, str]
 
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     """Count what happened."""
-    counts: Counter[tuple[int, _Series]] = Counter()
+    counts: defaultdict[tuple[int, str], dict[str, int]] = defaultdict(dict)
+    series: dict[_Series, None] = {}  # in the order of their first appearance
     for stored in batch:
         subnet, hour = place(stored.subject).subnet, stored.commit.time // HOUR
         for event in stored.commit.events:
             where = event.subnet if isinstance(event, NodeArrived) else subnet
-            counts[hour, (where, event.NAME)] += 1
-    numbers = _numbers(cursor, list(dict.fromkeys(series for _, series in counts)))
+            name, of = event.NAME, counts[hour, where]
+            if name in of:
+                of[name] += 1
+            else:
+                of[name] = 1
+                series[where, name] = None
+    numbers = _numbers(cursor, list(series))
     cursor.executemany(
         "INSERT INTO activity VALUES (?, ?, ?)"
         " ON CONFLICT (hour, series) DO UPDATE SET events = events + excluded.events",
-        [(hour, numbers[series], count) for (hour, series), count in counts.items()],
+        [(hour, numbers[where, name], count) for (hour, where), of in counts.items() for name, count in of.items()],
     )
 
 
 def _numbers(cursor: sqlite3.Cursor, wanted: Sequence[_Series]) -> dict[_Series, int]:
     """The number of each series; new ones get the next ones."""
-    numbers: dict[_Series, int] = {}
-    for series in wanted:
-        row = cursor.execute("SELECT id FROM activity_series WHERE subnet = ? AND name = ?", series).fetchone()
-        if row is None:
-            row = cursor.execute(
-                "INSERT INTO activity_series SELECT coalesce(max(id), 0) + 1, ?, ? FROM activity_series RETURNING id",
-                series,
-            ).fetchone()
-        numbers[series] = row[0]
+    select = "SELECT subnet, name, id FROM activity_series WHERE subnet"
+    known = rows_of(cursor, select, {subnet for subnet, _ in wanted})
+    numbers: dict[_Series, int] = {(subnet, name): number for subnet, name, number in known}
+    [(last,)] = cursor.execute("SELECT coalesce(max(id), 0) FROM activity_series").fetchall()
+    fresh = [series for series in wanted if series not in numbers]
+    numbers |= {series: number for number, series in enumerate(fresh, start=last + 1)}
+    cursor.executemany("INSERT INTO activity_series VALUES (?, ?, ?)", [(numbers[one], *one) for one in fresh])
     return numbers

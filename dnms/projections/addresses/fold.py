@@ -28,7 +28,7 @@ from dnms.events.configuration import Snapshot
 from dnms.kit.clock import MICROSECONDS
 from dnms.projections.addresses.schema import HOLD, LEASE, SEEN
 from dnms.projections.configurations.fold import TELL, Configurations
-from dnms.projections.projection import place, storable
+from dnms.projections.projection import clients_of, place, storable
 from dnms.projections.versions import Rows
 
 HELD, DECLINED, BLOCKED = "held", "declined", "blocked"
@@ -87,7 +87,11 @@ class _Leases(Rows[_Lease]):
         self._declined: defaultdict[tuple[str, str], int] = defaultdict(int)
 
     def set(self, row: _Lease | None, *key: Any, sequence: int) -> None:
-        for each, difference in ((self.get(*key), -1), (row, 1)):
+        before = self.get(*key)
+        if before is not None and row is not None and before[:4] == row[:4]:  # as when it is renewed
+            super().set(row, *key, sequence=sequence)
+            return
+        for each, difference in ((before, -1), (row, 1)):
             if each is not None:
                 counts = self._held if each.state == HELD else self._declined
                 counts[key[1], each.pool] += difference
@@ -133,14 +137,24 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     """Take in leases, reservations and registrations."""
     leases, seen, holds = _Leases(cursor), Rows(cursor, SEEN, _Seen), Rows(cursor, HOLD, _Hold)
     configurations = Configurations(cursor)
+    seen.learn(set().union(*clients_of(batch, TELL).values()))
+    leases.learn(
+        {
+            event.address  # type: ignore[attr-defined]  # of all of them
+            for stored in batch
+            for event in stored.commit.events
+            if type(event) in _OF_A_LEASE
+        }
+    )
     for stored in batch:
         where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):
-            if type(event) in TELL:
+            kind = type(event)
+            if kind in TELL:
                 if (snapshot := configurations.take(event)) is not None:
                     client: bytes = event.client  # type: ignore[attr-defined]  # of all in TELL
                     _register(seen, client, snapshot, subnet=where.subnet, at=at, sequence=sequence, index=index)
-            elif type(event) in _OF_A_LEASE:
+            elif kind in _OF_A_LEASE:
                 of_lease: Any = event
                 key = (of_lease.address, where.subnet)
                 leases.set(_after(leases.get(*key), of_lease, at=at, place=(sequence, index)), *key, sequence=sequence)
@@ -159,12 +173,16 @@ _Lasts = AddressRenewed | AddressDeprecated
 _Ends = AddressReleased | AddressExpired | AddressWithdrawn
 _OfALease = _Gives | _Rests | _Lasts | _Ends
 _OF_A_LEASE = frozenset(get_args(_OfALease))
+_END = frozenset(get_args(_Ends))
 
 
 def _after(  # noqa: PLR0911  # one return a case
     before: _Lease | None, event: _OfALease, *, at: int, place: tuple[int, int]
 ) -> _Lease | None:
     """The row of an address after an event about it."""
+    kind = type(event)
+    if kind in _END:
+        return None
     match event:
         case AddressAllocated():
             return _given(event, at=at, place=place)

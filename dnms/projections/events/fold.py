@@ -18,6 +18,9 @@ from dnms.projections.versions import AS_OF
 INDEX_BITS = 13  # a commit holds at most 5 000 events
 """An event's row id is its commit's sequence with its index in the lowest bits: one number, in the log's order."""
 
+CAUSED = frozenset({AddressBlocked, PlanAdopted})
+"""Types of the events that may name a commit as their cause."""
+
 HOUR = 3_600_000_000  # microseconds
 
 SCHEMA = (
@@ -120,7 +123,7 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                 getattr(event, "client", None),
                 address_of(event),
                 None if request is None else numbers[request],
-                cause_of(event),
+                cause_of(event) if type(event) in CAUSED else None,
                 encode_event(event),
             )
             for position, event, request in rows

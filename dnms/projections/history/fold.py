@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from operator import itemgetter
 
 from dnms.events.address import (
@@ -17,10 +17,11 @@ from dnms.events.address import (
 from dnms.events.commit import Stored
 from dnms.events.configuration import Snapshot
 from dnms.events.prefix import PrefixDelegated, PrefixExpired, PrefixReleased, PrefixWithdrawn
+from dnms.events.seen import SessionClosed, SessionOpened
 from dnms.projections.configurations.fold import TELL, Configurations
 from dnms.projections.history import seen
-from dnms.projections.projection import place
-from dnms.projections.versions import AS_OF
+from dnms.projections.projection import clients_of, place
+from dnms.projections.versions import AS_OF, rows_of
 
 SCHEMA = (
     """
@@ -90,6 +91,10 @@ PAST = tuple(
 
 APPENDED = ("history_lease", "history_use", "history_seen", "history_had")
 
+_GIVES = frozenset({AddressAllocated, OutageGranted})
+_ENDS = frozenset({AddressReleased, AddressExpired, AddressDeclined, AddressWithdrawn})
+_OF_CLIENTS = TELL | {SessionOpened, SessionClosed}
+
 _Use = tuple[str, str]
 """Link and origin."""
 
@@ -116,7 +121,7 @@ class _Uses:
         """All that a client has after an event of this name."""
         subnet, at, sequence, index = where
         if client not in self._now:
-            self._load(client)
+            self.learn({client})
         # Two agents' clocks may differ; for one client, what comes later in the log is never earlier in time.
         self._latest[client] = since = max(at, self._latest.get(client, at))
         links = {link.index: link.name for link in snapshot.links}
@@ -142,15 +147,20 @@ class _Uses:
             gone += [(client, address) for address in before.keys() - now.keys()]
             new += [(client, address, *use) for address, use in now.items() if before.get(address) != use]
         self._cursor.executemany("DELETE FROM history_using WHERE client = ? AND address = ?", gone)
-        self._cursor.executemany("INSERT OR REPLACE INTO history_using VALUES (?, ?, ?, ?)", new)
-        self._cursor.executemany("INSERT OR REPLACE INTO history_client VALUES (?, ?)", self._latest.items())
+        self._cursor.executemany("INSERT OR REPLACE INTO history_using VALUES (?, ?, ?, ?)", sorted(new))
+        self._cursor.executemany("INSERT OR REPLACE INTO history_client VALUES (?, ?)", sorted(self._latest.items()))
 
-    def _load(self, client: bytes) -> None:
-        self._cursor.execute("SELECT address, link, origin FROM history_using WHERE client = ?", (client,))
-        self._before[client] = self._now[client] = {row[0]: (row[1], row[2]) for row in self._cursor}
-        self._cursor.execute("SELECT latest FROM history_client WHERE client = ?", (client,))
-        if (row := self._cursor.fetchone()) is not None:
-            self._latest[client] = row[0]
+    def learn(self, clients: Collection[bytes]) -> None:
+        """Look up what these clients use."""
+        for client in clients:
+            self._before[client] = {}
+        using = "SELECT client, address, link, origin FROM history_using WHERE client"
+        for client, address, link, origin in rows_of(self._cursor, using, clients):
+            self._before[client][address] = (link, origin)
+        for client in clients:
+            self._now[client] = self._before[client]
+        latest = "SELECT client, latest FROM history_client WHERE client"
+        self._latest.update(dict(rows_of(self._cursor, latest, clients)))
 
 
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
@@ -158,6 +168,9 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     held: list[tuple[bytes, str, int, int, int, str, bytes | None, str]] = []
     given: list[tuple[bytes, int, str, int, int, int, str, bytes | None, str]] = []
     uses, sightings, configurations = _Uses(cursor), seen.Sightings(cursor), Configurations(cursor)
+    clients = clients_of(batch, _OF_CLIENTS)
+    uses.learn(set().union(*(of for kind, of in clients.items() if kind in TELL)))
+    sightings.learn(clients[SessionOpened] | clients[SessionClosed])
     for stored in batch:
         where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):
@@ -168,11 +181,13 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                 if (snapshot := configurations.take(event)) is not None:
                     client: bytes = event.client  # type: ignore[attr-defined]  # of all in TELL
                     uses.register(client, event.NAME, snapshot, (where.subnet, at, sequence, index))
-            elif isinstance(event, (AddressAllocated, OutageGranted)):
+            elif kind in _GIVES:
+                assert isinstance(event, (AddressAllocated, OutageGranted))
                 if isinstance(event, OutageGranted) and event.contested:
                     continue  # another keeps it
                 held.append((event.address, where.subnet, at, sequence, index, event.NAME, event.client, event.pool))
-            elif isinstance(event, (AddressReleased, AddressExpired, AddressDeclined, AddressWithdrawn)):
+            elif kind in _ENDS:
+                assert isinstance(event, (AddressReleased, AddressExpired, AddressDeclined, AddressWithdrawn))
                 held.append((event.address, where.subnet, at, sequence, index, event.NAME, None, ""))
             elif isinstance(event, PrefixDelegated):
                 key = (event.prefix.network, event.prefix.length, where.subnet)

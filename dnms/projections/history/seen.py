@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Collection
 from operator import itemgetter
 
 from dnms.events.address import AddressBlocked, OutageGranted
 from dnms.events.recorded import Event
 from dnms.events.seen import HardwareContested, IdentityContested, SessionClosed, SessionOpened
 from dnms.projections.projection import Place, storable
+from dnms.projections.versions import rows_of
 
 SCHEMA = """
 CREATE TABLE history_seen (       -- whether the client is seen with the address from `since` on
@@ -52,6 +53,7 @@ class Sightings:
 
     def __init__(self, cursor: sqlite3.Cursor) -> None:
         self._cursor = cursor
+        self._before: dict[_Session, bytes] = {}
         self._open: dict[_Session, bytes | None] = {}  # of the sessions that the batch touches: the peer's address
         self._rows: list[_Row] = []
 
@@ -59,6 +61,12 @@ class Sightings:
     def pairs(self) -> set[tuple[bytes, bytes]]:
         """Clients and the addresses that they were seen with."""
         return {(row[1], row[0]) for row in self._rows}
+
+    def learn(self, clients: Collection[bytes]) -> None:
+        """Look up the open sessions of these clients."""
+        select = "SELECT client, subnet, agent, peer FROM history_session WHERE client"
+        for client, subnet, agent, peer in rows_of(self._cursor, select, clients):
+            self._before[client, subnet, agent] = peer
 
     def take(self, event: Event, *, where: Place, at: int, sequence: int, index: int) -> None:
         """Take in an event, whatever it is."""
@@ -110,7 +118,7 @@ class Sightings:
         index: int,
     ) -> None:
         session = (event.client, where.subnet, where.agent)
-        before = self._open[session] if session in self._open else self._load(session)
+        before = self._open[session] if session in self._open else self._before.get(session)
         self._open[session] = peer
         for address, seen in ((before, 0), (peer, 1)):
             if address is not None:
@@ -129,8 +137,3 @@ class Sightings:
     ) -> None:
         row = (address, event.client, CONTESTED, where.subnet, where.agent, at)
         self._rows.append((*row, sequence, index, 1, at, event.NAME))
-
-    def _load(self, session: _Session) -> bytes | None:
-        select = "SELECT peer FROM history_session WHERE client = ? AND subnet = ? AND agent = ?"
-        rows: Sequence[tuple[bytes]] = self._cursor.execute(select, session).fetchall()
-        return rows[0][0] if rows else None

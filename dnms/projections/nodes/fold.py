@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import NamedTuple
 
 import msgspec
@@ -20,9 +20,12 @@ from dnms.events.seen import (
     SessionOpened,
 )
 from dnms.projections.nodes.schema import APPLICATION, DRIFT, JOIN, NODE, OF_NODE, REGISTRATION, SEEN, SESSION
-from dnms.projections.projection import Place, place, storable
+from dnms.projections.projection import Place, clients_of, place, storable
 from dnms.projections.text import to_json
 from dnms.projections.versions import Rows
+
+_SEEN = frozenset(SEEN)
+KINDS = frozenset({*OF_NODE, *SEEN, NodeForgotten})
 
 
 class _Node(NamedTuple):
@@ -99,11 +102,22 @@ class _Nodes:
         self.applications = Rows(cursor, APPLICATION, _Application)
         self.drifts = Rows(cursor, DRIFT, _Drift)
 
+    def learn(self, clients: Mapping[type[Event], Set[bytes]]) -> None:
+        """Look up what is known of the clients of a batch's events, by type of event."""
+        for rows, types in (
+            (self.nodes, KINDS),
+            (self.sessions, {SessionOpened, SessionClosed}),
+            (self.registrations, {ConfigurationRegistered}),
+            (self.applications, {ConfigurationApplied}),
+            (self.drifts, {ConfigurationDrifted, ConfigurationContested}),
+        ):
+            rows.learn(set().union(*(of for kind, of in clients.items() if kind in types)))
+
     def write(self) -> None:
         for rows in (self.nodes, self.joins, self.sessions, self.registrations, self.applications, self.drifts):
             rows.write()
         self._cursor.executemany("DELETE FROM node_last WHERE client = ?", [(client,) for client in self._forgotten])
-        self._cursor.executemany("INSERT OR REPLACE INTO node_last VALUES (?, ?)", self._last.items())
+        self._cursor.executemany("INSERT OR REPLACE INTO node_last VALUES (?, ?)", sorted(self._last.items()))
 
     def node(self, client: bytes, at: int) -> _Node:
         """A node of which something is said at an instant."""
@@ -112,6 +126,12 @@ class _Nodes:
         if node is None:
             return _Node(None, None, "[]", "", "", None, None, None, "", 0, at)
         return node if node.first_seen <= at else node._replace(first_seen=at)
+
+    def noticed(self, client: bytes, *, at: int, sequence: int) -> None:
+        """A node was there."""
+        node = self.node(client, at)
+        if node is not self.nodes.get(client):
+            self.nodes.set(node, client, sequence=sequence)
 
     def forget(self, client: bytes, sequence: int) -> None:
         self._last.pop(client, None)
@@ -183,18 +203,20 @@ def _texts(addresses: Iterable[Personal]) -> str:
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     """Take in who nodes are and what agents saw of them."""
     folded = _Nodes(cursor)
+    folded.learn(clients_of(batch, KINDS))
     for stored in batch:
         where = place(stored.subject)
         if where.family not in {"node", "seen"}:
             continue
         at, sequence = stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):
-            if isinstance(event, NodeForgotten):
-                folded.forget(event.client, sequence)
+            kind = type(event)
+            if kind in _SEEN:
+                folded.noticed(event.client, at=at, sequence=sequence)  # type: ignore[attr-defined]  # of all of them
+                folded.saw(event, where, at=at, sequence=sequence, index=index)
             elif isinstance(event, OF_NODE):
                 node = folded.node(event.client, at)
                 folded.nodes.set(folded.told(event, node, at=at, sequence=sequence), event.client, sequence=sequence)
-            elif isinstance(event, SEEN):
-                folded.nodes.set(folded.node(event.client, at), event.client, sequence=sequence)
-                folded.saw(event, where, at=at, sequence=sequence, index=index)
+            elif isinstance(event, NodeForgotten):
+                folded.forget(event.client, sequence)
     folded.write()
