@@ -38,7 +38,7 @@ class Aside:
         self._file = beside(file)
         self._made: dict[str, str] = {}  # how each table is made that is not there meanwhile
         db.execute("ATTACH ? AS aside", (f"file:{quote(str(self._file))}",))
-        for setting in (f"cache_size = -{CACHE_KIB}", "synchronous = OFF"):
+        for setting in (f"cache_size = -{CACHE_KIB}", "synchronous = OFF", "secure_delete = OFF"):
             db.execute(f"PRAGMA aside.{setting}")
         found = dict(db.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table'"))
         appended = {table for projection in projections for table in projection.appended}

@@ -47,6 +47,11 @@ CREATE TABLE view_state (
 );
 """
 
+CACHE_KIB = 65_536
+BUILDING_CACHE_KIB = 32_768  # beside that of `building`
+COMMITTED_AT_ONCE = 200_000
+"""Events at most that are lost with a fold that fails while a file is built; each page is written once for so many."""
+
 FOLDING, FOLLOWING, STOPPED = "folding", "following", "stopped"
 
 
@@ -80,9 +85,10 @@ class Store:
         self._state = FOLDING
         self._position = Position("")
         self._aside: Aside | None = None
+        self._committed = self._waiting = 0  # events, of this process
         self._db = sqlite3.connect(file, isolation_level=None, uri=True)
         try:
-            self._db.execute("PRAGMA cache_size = -65536")
+            self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
             self._load()
             if building:
                 # A fold that fails is rolled back. A journal in memory holds each page that a batch touches: of a long
@@ -124,15 +130,20 @@ class Store:
         return self._position
 
     def fold(self, batch: Sequence[Stored], *, caught_up: bool) -> None:
-        """Take in commits in one transaction. LogDamaged if they do not follow what is folded; nothing changes then."""
+        """Take in commits in one transaction. LogDamaged if they do not follow what is folded; nothing changes then.
+
+        While a file is built a transaction is of several batches: see `position` after a fold that failed.
+        """
         heads = self._heads_after(batch)
         state = FOLLOWING if caught_up else FOLDING
         if not batch and state == self._state:
             return
         if self._building and self._aside is None and not caught_up:
+            self._db.execute(f"PRAGMA cache_size = -{BUILDING_CACHE_KIB}")
             self._aside = Aside(self._db, self.file, self._projections)
         cursor = self._db.cursor() if self._aside is None else self._db.cursor(Building)
-        cursor.execute("BEGIN IMMEDIATE")
+        if not self._db.in_transaction:
+            cursor.execute("BEGIN IMMEDIATE")
         try:
             if batch:
                 with _no_garbage():
@@ -140,10 +151,15 @@ class Store:
                         projection.fold(cursor, batch)
                 self._move(cursor, batch, heads)
             cursor.execute("UPDATE view_state SET state = ?, why = '', explanation = ''", (state,))
-            cursor.execute("COMMIT")
+            self._waiting += sum(len(stored.commit.events) for stored in batch)
+            if caught_up or not self._building or self._waiting >= min(self._committed, COMMITTED_AT_ONCE):
+                self._commit()
         except BaseException:
             if self._db.in_transaction:
                 cursor.execute("ROLLBACK")
+            if self._waiting:  # some batches before it are gone too
+                self._waiting = 0
+                self._load()
             raise
         self._state = state
         self._heads.update(heads)
@@ -154,6 +170,8 @@ class Store:
 
     def stop(self, why: str, explanation: str) -> None:
         """Write down that and why the log is not followed any further."""
+        if self._db.in_transaction:
+            self._commit()
         if self._building:
             self._finish()
         self._db.execute("UPDATE view_state SET state = ?, why = ?, explanation = ?", (STOPPED, why, explanation))
@@ -162,6 +180,10 @@ class Store:
     def close(self) -> None:
         """Close the file."""
         self._db.close()
+
+    def _commit(self) -> None:
+        self._db.execute("COMMIT")
+        self._committed, self._waiting = self._committed + self._waiting, 0
 
     def _finish(self) -> None:
         """Make it one that others read, and that outlives a power cut."""
