@@ -13,7 +13,7 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self
 
 import msgspec
 
@@ -23,8 +23,9 @@ from dnms.bus.reading import Checked
 from dnms.events import subjects
 from dnms.events.commit import Stored
 from dnms.projections import PROJECTIONS
+from dnms.projections.building import Aside, Building
 from dnms.projections.runner import MAX_EVENTS
-from dnms.projections.store import Store
+from dnms.projections.store import BUILDING_CACHE_KIB, Store
 
 FILE = "views.db.00000000"
 
@@ -46,24 +47,24 @@ class Folds(msgspec.Struct, frozen=True):
     views: Part
     fold: Part
     sqlite: Part
-    finish_us: float  # an event: the indexes that are made at the end
+    finish_us: float  # an event: what is sorted at the end, indexes too
     by_view: dict[str, float]  # microseconds of `fold` an event
     rows_an_event: float
     bytes_an_event: float  # of the file
 
 
-class Recorder:
+class Recorder(Building):
     """A cursor that keeps what was asked with the answers, and what was written."""
 
-    def __init__(self, cursor: sqlite3.Cursor) -> None:
-        self._cursor = cursor
+    def __init__(self, db: sqlite3.Connection) -> None:
+        super().__init__(db)
         self.answers: list[list[Any]] = []
         self.written: list[tuple[str, list[Any]]] = []
         self._rows: Iterator[Any] = iter(())
 
     def execute(self, sql: str, values: Any = ()) -> Recorder:
         """One statement."""
-        rows = self._cursor.execute(sql, values).fetchall()
+        rows = super().execute(sql, values)._all()
         self.answers.append(rows)
         self._rows = iter(rows)
         if not sql.lstrip().startswith("SELECT"):
@@ -73,7 +74,7 @@ class Recorder:
     def executemany(self, sql: str, values: Iterable[Any]) -> Recorder:
         """One statement for many rows."""
         rows = list(values)
-        self._cursor.executemany(sql, rows)
+        super().executemany(sql, rows)
         if rows:
             self.written.append((sql, rows))
         return self
@@ -86,14 +87,21 @@ class Recorder:
         """All rows that are left."""
         return list(self._rows)
 
-    def __iter__(self) -> Iterator[Any]:
-        return self._rows
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._rows)
+
+    def _all(self) -> list[Any]:
+        return super().fetchall()
 
 
-class Replayer:
+class Replayer(Building):
     """A cursor that gives the answers of a recorder, and drops what is written."""
 
-    def __init__(self, answers: Sequence[list[Any]]) -> None:
+    def __init__(self, db: sqlite3.Connection, answers: Sequence[list[Any]]) -> None:
+        super().__init__(db)
         self._answers = iter(answers)
         self._rows: Iterator[Any] = iter(())
 
@@ -116,8 +124,11 @@ class Replayer:
         """All rows that are left."""
         return list(self._rows)
 
-    def __iter__(self) -> Iterator[Any]:
-        return self._rows
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._rows)
 
 
 class Turns:
@@ -127,8 +138,8 @@ class Turns:
         self.file = folder / FILE
         self.store = Store.create(self.file, PROJECTIONS, site=SITE, log_id=log_id)
         self._checked = Checked([subjects.everything(SITE)], after=0)
-        self._recorded = _empty(folder / "recorded.sqlite")
-        self._bare = _empty(folder / "bare.sqlite")
+        self._recorded, _ = _empty(folder / "recorded.sqlite")
+        self._bare, self._aside = _empty(folder / "bare.sqlite")
         self._took: dict[str, list[float]] = {name: [] for name in ("decode", "views", "fold", "sqlite")}
         self._by_view = {projection.name: 0.0 for projection in PROJECTIONS}
         self._events: list[int] = []
@@ -149,10 +160,10 @@ class Turns:
         fold, written = 0.0, list[tuple[str, list[Any]]]()
         self._recorded.execute("BEGIN")
         for projection in PROJECTIONS:
-            recorder = Recorder(self._recorded.cursor())
-            projection.fold(cast("sqlite3.Cursor", recorder), batch)
+            recorder = Recorder(self._recorded)
+            projection.fold(recorder, batch)
             written += recorder.written
-            replayer = cast("sqlite3.Cursor", Replayer(recorder.answers))
+            replayer = Replayer(self._recorded, recorder.answers)
             began = time.thread_time()
             projection.fold(replayer, batch)
             took = time.thread_time() - began
@@ -164,10 +175,7 @@ class Turns:
         began = time.thread_time()
         self._bare.execute("BEGIN")
         for sql, rows in written:
-            if "RETURNING" in sql:
-                self._bare.execute(sql, rows[0]).fetchall()
-            else:
-                self._bare.executemany(sql, rows)
+            self._bare.executemany(sql, rows)
         self._bare.execute("COMMIT")
         self._took["sqlite"].append(time.thread_time() - began)
 
@@ -177,6 +185,7 @@ class Turns:
         self.store.fold((), caught_up=True)
         finishing = time.thread_time() - began
         self.store.close()
+        self._aside.settle()
         for db in (self._recorded, self._bare):
             db.close()
         events = sum(self._events)
@@ -210,10 +219,10 @@ def measure(folder: Path, log_id: str, records: Iterable[Record], events_a_recor
     return turns.outcome()
 
 
-def _empty(file: Path) -> sqlite3.Connection:
-    """A file with the views' tables, written as the views are."""
+def _empty(file: Path) -> tuple[sqlite3.Connection, Aside]:
+    """A file with the views' tables, built as the views are."""
     Store.create(file, PROJECTIONS, site=SITE, log_id="").close()
-    db = sqlite3.connect(file, isolation_level=None)
-    for setting in ("journal_mode = MEMORY", "synchronous = OFF", "cache_size = -65536"):
+    db = sqlite3.connect(file, isolation_level=None, uri=True)
+    for setting in ("synchronous = OFF", f"cache_size = -{BUILDING_CACHE_KIB}"):
         db.execute(f"PRAGMA {setting}")
-    return db
+    return db, Aside(db, file, PROJECTIONS)

@@ -101,7 +101,7 @@ def show(report: Report) -> None:
     for name in ("decode", "views", "fold", "sqlite"):
         part: view_folds.Part = getattr(folds, name)
         table.add_row(name, f"{part.cpu_us:.1f}", f"{part.per_second:,.0f}", f"{part.slowest:,.0f}")
-    table.add_row("indexes at the end", f"{folds.finish_us:.1f}", "", "")
+    table.add_row("sorting at the end", f"{folds.finish_us:.1f}", "", "")
     table.add_row("rebuild", "", _mark(f"{folds.rebuild:,.0f}", good=folds.rebuild >= GOAL_REBUILD), "")
     console.print(table)
     by_view = ", ".join(f"{name} {spent:.1f}" for name, spent in folds.by_view.items())
