@@ -64,6 +64,7 @@ async def opened(make: Callable[[], Store]) -> AsyncGenerator[Writer, None]:
         try:
             yield Writer(thread, store)
         finally:
+            store.interrupt()
             await asyncio.shield(loop.run_in_executor(thread, store.close))
 
 

@@ -1,6 +1,6 @@
 """The views' file in the hands of its one writer: rows and the position that they belong to commit together.
 
-All of it is synchronous, and is called on one thread.
+All of it is synchronous, and is called on one thread, but for `interrupt`.
 """
 
 from __future__ import annotations
@@ -176,6 +176,10 @@ class Store:
             self._finish()
         self._db.execute("UPDATE view_state SET state = ?, why = ?, explanation = ?", (STOPPED, why, explanation))
         self._state = STOPPED
+
+    def interrupt(self) -> None:
+        """Have a statement that runs fail, from another thread: to put a long log in order takes minutes."""
+        self._db.interrupt()
 
     def close(self) -> None:
         """Close the file."""
