@@ -21,8 +21,12 @@ PAST: Final = "_past"
 """The end of the name of the table of the versions that stood; see `Building`."""
 _VERSIONS: Final = "_row"
 
-CACHE_KIB = 65_536
+CACHE_KIB = 49_152
 """Of what folds look up: all that stands, on a site of some ten thousand nodes."""
+
+SORTED_KIB = 8_192
+"""At once, in the end: as much as the cache of the file may hold then, beside what the rebuild has freed and the C
+library keeps."""
 
 
 class Building(sqlite3.Cursor):
@@ -53,6 +57,9 @@ class Aside:
 
     def settle(self) -> None:
         """Put all rows in order, where they belong."""
+        self._db.execute("PRAGMA aside.cache_size = -2048")  # each page is read once now
+        self._db.execute(f"PRAGMA main.cache_size = -{SORTED_KIB}")
+        self._db.execute("PRAGMA shrink_memory")
         for table, made in self._made.items():
             self._db.execute(made)
             rows = f"aside.{table}"

@@ -197,6 +197,7 @@ class Store:
         if self.usable:
             for index in (index for projection in self._projections for index in projection.indexes):
                 self._db.execute(index.replace("CREATE INDEX", "CREATE INDEX IF NOT EXISTS", 1))
+        self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         # A power cut may take the last transactions, rows and position together: they are folded again.
         self._db.execute("PRAGMA synchronous = NORMAL")
         # Where it was none, this is a transaction: it waits until all that was written before it is on disk.
