@@ -88,7 +88,7 @@ async def pages(views: Views, asked: Sequence[Asked]) -> Times:
 
 
 async def rest(url: str, token: str, asked: Sequence[Asked]) -> tuple[Times, Times]:
-    """Who had it, and pages, by one connection that is kept."""
+    """Who had it, and first pages, by one connection that is kept."""
     async with httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {token}"}) as client:
 
         async def who(one: Asked) -> None:
@@ -98,7 +98,7 @@ async def rest(url: str, token: str, asked: Sequence[Asked]) -> tuple[Times, Tim
                 raise RuntimeError(f"nobody had {one.text} at {at}")
 
         async def page(one: Asked) -> None:
-            parameters = {"at": instant(one.at).isoformat(), "limit": str(PAGE), "after": one.address[-1:].hex()}
+            parameters = {"at": instant(one.at).isoformat(), "limit": str(PAGE)}
             (await client.get("/api/v1/nodes", params=parameters)).raise_for_status()
 
         return await _each(asked, who), await _each(asked[: COLD + PAGES], page)
