@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from dnms.domain.delegations import Delegated
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
 from dnms.domain.plan import PlanState
@@ -11,6 +12,7 @@ from dnms.domain.replay import Replay
 from dnms.events.address import AddressAllocated, AddressBlocked, AddressDeprecated, AddressHeld, HashMoved
 from dnms.events.node import NodeArrived, NodeJoined, NodeReady
 from dnms.events.plan import (
+    DelegationDefined,
     GroupDefined,
     PlanAdopted,
     PoolDefined,
@@ -18,13 +20,17 @@ from dnms.events.plan import (
     ReservationDefined,
     SiteDefined,
     SubnetDefined,
+    UplinkDefined,
 )
+from dnms.events.prefix import PrefixDelegated, PrefixDeprecated
 from dnms.events.recorded import Event
 from dnms.events.rule import RuleDefined
+from dnms.events.uplink import UplinkDeprecated, UplinkReceived
 
 
 def folded(replay: Replay) -> Iterator[tuple[str, Event]]:
-    """By subject, in an order in which they can be folded: the plan, nodes, leases, what is kept and what rests.
+    """By subject, in an order in which they can be folded: the plan, nodes, what is above, leases, what is kept and what
+    rests, and prefixes.
 
     To whom an address was promised when a lease ended early, and who had those that are free, is not in it: nobody can
     decide on it as on the log.
@@ -45,8 +51,10 @@ def _plan(plan: PlanState) -> Iterator[Event]:
     yield SiteDefined(name=plan.site, level=plan.level, strict=plan.strict)
     yield from (RealmDefined(realm=each) for each in plan.realms.values())
     yield from (GroupDefined(group=each) for each in plan.groups.values())
+    yield from (UplinkDefined(uplink=each) for each in plan.uplinks.values())
     yield from (SubnetDefined(subnet=each) for each in plan.subnets.values())
     yield from (PoolDefined(pool=each) for each in plan.pools.values())
+    yield from (DelegationDefined(delegation=each) for each in plan.delegations.values())
     yield from (ReservationDefined(reservation=each) for each in plan.reservations.values())
     yield from (RuleDefined(rule=each) for each in plan.rules.values())
 
@@ -66,6 +74,7 @@ def _nodes(shard: NodeShard) -> Iterator[Event]:
 
 
 def _ledger(ledger: Ledger) -> Iterator[Event]:
+    yield from _uplinks(ledger)
     if ledger.plan.position:
         yield PlanAdopted(plan=ledger.plan)
     firsts = set(ledger.bindings.values())
@@ -91,3 +100,44 @@ def _ledger(ledger: Ledger) -> Iterator[Event]:
         yield AddressBlocked(address=address, client=bytes(16), blocked_until=until)
     for (client, iaid, prefix), counter in ledger.remembered.dump().counters:
         yield HashMoved(client=client, iaid=iaid, prefix=prefix, counter=counter)
+    for each in ledger.delegations.clients():
+        yield from _delegated(each)
+
+
+def _uplinks(ledger: Ledger) -> Iterator[Event]:
+    for each in ledger.uplinks.values():
+        yield UplinkReceived(
+            uplink=each.uplink,
+            prefix=each.prefix,
+            preferred_until=each.preferred_until,
+            valid_until=each.valid_until,
+            source=each.source,
+            exclude=each.exclude,
+        )
+        if each.deprecated:
+            yield UplinkDeprecated(
+                uplink=each.uplink, prefix=each.prefix, valid_until=each.valid_until, source=each.source
+            )
+
+
+def _delegated(each: Delegated) -> Iterator[Event]:
+    yield PrefixDelegated(
+        prefix=each.prefix,
+        client=each.client,
+        iaid=each.iaid,
+        delegation=each.delegation,
+        next_hop=each.next_hop,
+        interface=each.interface,
+        group=each.group,
+        exclude=each.exclude,
+        valid_until=each.valid_until,
+        horizon=each.horizon,
+    )
+    if each.drained_at:
+        yield PrefixDeprecated(
+            prefix=each.prefix,
+            client=each.client,
+            iaid=each.iaid,
+            next_hop=each.next_hop,
+            valid_until=each.drained_at,
+        )
