@@ -62,10 +62,12 @@ class Pseudonyms:
         self.address = lru_cache(maxsize=MAX_REMEMBERED)(self._address)
 
     def subject(self, subject: str) -> str:
-        """A subject: agents are often named as their machines."""
+        """A subject: agents, and instances of subscribers, are often named as their machines."""
         site, name, family, *rest = subject.split(".")
         if family == "seen":
             rest = [rest[0], *(self._word("agent", each) for each in rest[1:])]
+        elif family == "effect":
+            rest = [rest[0], *(self._word("instance", each) for each in rest[1:2]), *rest[2:]]
         return ".".join((site, name, family, *rest))
 
     def commit(self, commit: Commit) -> Commit:
@@ -201,8 +203,19 @@ class Pseudonyms:
                 return lambda value: tuple(self._word("pattern", each) for each in value)
             case _, "search":
                 return lambda value: None if value is None else tuple(self._domain(each) for each in value)
-            case ("Link", "name") | ("Reservation", "interface"):
-                return lambda value: self._word("if", value)
+            case ("Link", "name") | (
+                ("Reservation" | "PrefixDelegated" | "PrefixRenewed" | "DelegatePrefix"),
+                "interface",
+            ):
+                return lambda value: value and self._word("if", value)
+            case "Downlink", "routers":
+                return lambda value: tuple(self._word("instance", each) for each in value)
+            case "Source", "name":
+                return lambda value: self._word("source", value)
+            case "EffectApplied", ("added" | "dropped"):
+                return lambda value: tuple(self._word("item", each) for each in value)
+            case (("EffectFailed" | "EffectDelayed" | "EffectDead"), "text"):
+                return lambda _: ""
             case _, "digest":
                 return lambda value: self._hash(b"digest", value, len(value))
             case (("NodeForgotten" | "ForgetNode"), "key"):

@@ -13,10 +13,13 @@ import pytest
 from dnms.archive.pseudonyms import KEY_BYTES, Pseudonyms
 from dnms.events import codec
 from dnms.events.commit import Commit, Decision
+from dnms.events.effect import EffectApplied, EffectDead, EffectDelayed, EffectFailed
 from dnms.events.ip import Prefix, format_address, parse_address, parse_prefix
-from dnms.events.plan import Pool
+from dnms.events.plan import Downlink, Pool, Subnet, SubnetDefined
+from dnms.events.prefix import PrefixDelegated
 from dnms.events.recorded import Event, Personal, Recorded
 from dnms.events.requests import REQUESTS
+from dnms.events.uplink import Source, UplinkReceived
 from tests.unit.events.examples import full
 
 KEY, OTHER = b"k" * KEY_BYTES, b"o" * KEY_BYTES
@@ -141,3 +144,40 @@ def test_a_machine_is_the_same_one_everywhere_and_another_with_another_key() -> 
         == one.commit(Commit(id=bytes(16), time=0, predecessor=0, actor="agent/east")).actor.rpartition("/")[2]
     )
     assert one.subject("dnms.here.ledger.lan") == "dnms.here.ledger.lan"
+
+
+PREFIX, HOP = parse_prefix("2001:db8:7::/56"), parse_address("fe80::7")
+SAID: list[Event] = [
+    UplinkReceived(uplink="wan", prefix=PREFIX, preferred_until=1, valid_until=2, source=Source(name="dhcpv6 anna")),
+    PrefixDelegated(
+        prefix=PREFIX,
+        client=bytes(16),
+        iaid=1,
+        delegation="blocks",
+        next_hop=HOP,
+        interface="anna",
+        valid_until=1,
+        horizon=1,
+    ),
+    SubnetDefined(subnet=Subnet(name="lan", realm="default", prefixes=(PREFIX,), downlink=Downlink(routers=("anna",)))),
+    EffectApplied(position=1, added=("2001:db8::/64 dev anna",), dropped=("anna",)),
+    EffectFailed(position=1, why="denied", text="anna"),
+    EffectDelayed(sequence=1, kind="node.arrived", why="exit", text="anna"),
+    EffectDead(sequence=1, kind="node.arrived", why="exit", text="anna", attempts=2),
+]
+
+
+@pytest.mark.parametrize("event", SAID, ids=lambda event: event.NAME)
+def test_no_text_that_names_a_machine_is_left(event: Event) -> None:
+    commit = Commit(id=bytes(16), time=7, predecessor=3, actor="operator/bob", decisions=(), events=(event,))
+    [found] = codec.decode(data := codec.encode(Pseudonyms(KEY).commit(commit))).events
+    assert type(found) is type(event)
+    assert b"anna" not in data
+
+
+def test_instances_of_subscribers_are_named_as_machines_are() -> None:
+    subject = Pseudonyms(KEY).subject("dnms.s.effect.routes.anna.asked")
+    assert subject.startswith("dnms.s.effect.routes.instance-")
+    assert subject.endswith(".asked")
+    [router] = Pseudonyms(KEY).value(Downlink(routers=("anna",))).routers
+    assert subject == f"dnms.s.effect.routes.{router}.asked"
