@@ -29,8 +29,8 @@ from dnms.events.uplink import UplinkDeprecated, UplinkReceived
 
 
 def folded(replay: Replay) -> Iterator[tuple[str, Event]]:
-    """By subject, in an order in which they can be folded: the plan, nodes, what is above, leases, what is kept and what
-    rests, and prefixes.
+    """By subject, in an order in which they can be folded: the plan, nodes, what is above, leases, what is kept and
+    what rests, and prefixes.
 
     To whom an address was promised when a lease ended early, and who had those that are free, is not in it: nobody can
     decide on it as on the log.
