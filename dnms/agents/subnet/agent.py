@@ -229,7 +229,13 @@ async def attend(
     dhcp6 = None
     if duid:
         dhcp6 = Dhcp6Server(
-            books, link, duid=duid, interface=settings.interface, client_id=site.client_id, newcomers=newcomers
+            books,
+            link,
+            duid=duid,
+            interface=settings.interface,
+            client_id=site.client_id,
+            newcomers=newcomers,
+            has_session=sessions.has,
         )
     offer = Offer(
         nonce=bytes(16),

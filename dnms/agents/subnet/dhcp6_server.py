@@ -58,8 +58,14 @@ class Dhcp6Server:
         interface: str,
         client_id: Callable[[bytes], bytes],
         newcomers: Newcomers,
+        has_session: Callable[[bytes], bool] = lambda _: False,
     ) -> None:
-        """`interface` leads to the link; `client_id` names a DUID in the log."""
+        """`interface` leads to the link; `client_id` names a DUID in the log.
+
+        `has_session`: whether a client is a node that asks in a session. DHCPv6 proves nothing, so whoever has heard of
+        its DUID could have its prefix routed elsewhere, or give it back.
+        """
+        self._has_session = has_session
         self.dropped: Counter[str] = Counter()
         """What was not answered, by a stable word."""
         self.answered: Counter[str] = Counter()
@@ -105,6 +111,8 @@ class Dhcp6Server:
         if relayed.relays:
             raise PeerError(Code.DIRECTION, "a message of a relay")
         asked = question(relayed.message, server=self._duid)
+        if self._has_session(self._client_id(asked.client)):
+            raise PeerError(Code.CLIENT_ID, "it names a node that has a session")
         if (asked.client, asked.transaction) in self._answering:
             raise PeerError(Code.REPEATED)
         if len(self._answering) >= AT_ONCE:

@@ -109,6 +109,10 @@ class Sessions:
         """Whom there is a session with; `wake` the pump of one that was told something."""
         return [(node, pump) for _, pump, node in self._open.values()]
 
+    def has(self, client: bytes) -> bool:
+        """Whether there is a session with this client."""
+        return any(node.client == client for _, _, node in self._open.values())
+
     async def push(self, clients: Set[bytes] | None) -> None:
         """Tell these clients, or all, what they have now."""
         # Side by side, so that what has to be allocated anew goes into few commits.
