@@ -32,6 +32,7 @@ class Routers:
     def __init__(self, state: Reached) -> None:
         self._state = state
         self._moved = asyncio.Event()
+        self._late = 0  # the newest position that was waited for in vain
 
     def adopted(self, routers: tuple[str, ...], position: int) -> None:
         """A plan names these. What was delegated before then was told without those that it did not name."""
@@ -54,10 +55,14 @@ class Routers:
         return min((self._state.positions.get(each, 0) for each in routers), default=None)
 
     async def wait(self, routers: Sequence[str], position: int) -> None:
-        """Wait until all of these have the routes of a position, for WITHIN seconds at most."""
+        """Wait until all of these have the routes of a position, for WITHIN seconds at most, and once: while a router
+        is away, everybody who comes again would wait for it, and be told late of all else.
+        """
+        if position <= self._late:
+            return
         try:
             async with asyncio.timeout(WITHIN):
                 while (reached := self.reached(routers)) is not None and reached < position:
                     await self._moved.wait()
         except TimeoutError:
-            pass
+            self._late = max(self._late, position)
