@@ -32,6 +32,7 @@ class Delegated(Part, frozen=True, kw_only=True, omit_defaults=True):
     subnet: str = ""  # of the link, whose ledger has it
     log: str = ""  # the id of the log that has it
     prefixes: tuple[DelegatedPrefix, ...] = ()
+    told: int = 0  # when, by the same clock: one that shows an earlier time now was set back, or is not set yet
 
 
 _decoder = decoder(Delegated)
@@ -54,6 +55,7 @@ def delegated_by(assignment: Assignment, *, site: str, subnet: str, since: float
             )
             for each in assignment.prefixes
         ),
+        told=began,
     )
 
 

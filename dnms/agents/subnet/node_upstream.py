@@ -12,8 +12,11 @@ from dnms.agents.subnet.upstream import Received
 from dnms.disk.delegated import Delegated, path_of, read
 from dnms.events.requests import UplinkPrefix
 from dnms.events.uplink import Source
+from dnms.kit.clock import SystemClock
 
 LOOK = 0.1  # seconds between two looks whether the file is another one
+
+_CLOCK = SystemClock()
 
 _logger = structlog.get_logger(__name__)
 
@@ -21,10 +24,13 @@ _logger = structlog.get_logger(__name__)
 class NodeUpstream:
     """Implements `Upstream`."""
 
-    def __init__(self, directory: Path, interface: str, *, offset: Callable[[], int]) -> None:
+    def __init__(
+        self, directory: Path, interface: str, *, offset: Callable[[], int], now: Callable[[], int] = _CLOCK.now
+    ) -> None:
         """`directory`: where the Node Agent keeps its state. `offset`: microseconds from this machine's clock to the
-        log's, of which all instants are here.
+        log's, of which all instants are here; `now`: what the machine's clock shows.
         """
+        self._now = now
         self.changed = asyncio.Event()
         self._path = path_of(directory, interface)
         self._offset = offset
@@ -56,7 +62,9 @@ class NodeUpstream:
             delegated = None
         self._seen = seen
         if delegated is not None:
-            self._received = _received(delegated, self._offset())
+            # A machine without a clock of its own begins in the past: that prolongs nothing.
+            behind = max(0, delegated.told - self._now())
+            self._received = _received(delegated, self._offset() - behind)
             self.changed.set()
 
 

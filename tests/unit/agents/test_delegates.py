@@ -436,6 +436,26 @@ async def test_a_node_agent_passes_on_what_it_is_delegated(tmp_path: Path) -> No
     await asyncio.wait((looking,))
 
 
+async def test_a_clock_that_is_not_set_yet_prolongs_nothing(tmp_path: Path) -> None:
+    """The machine was off for a minute, and its clock shows the beginning of 1970 until somebody tells it the time."""
+    log, second = 1_000_060, 1_000_000
+    assignment = Assignment(
+        generation=Generation(),
+        prefixes=(AssignedPrefix(prefix=parse_prefix("2001:db8:a::/60"), iaid=1, preferred=60, valid=90, position=7),),
+    )
+    delegated = delegated_by(assignment, site="home", subnet="lan", since=1_000_000.0)
+    NodeStateDirectory(tmp_path).delegate("eth0", delegated)
+    upstream = NodeUpstream(tmp_path, "eth0", offset=lambda: (log - 5) * second, now=lambda: 5 * second)
+    running = asyncio.create_task(upstream.run())
+    await until(upstream.changed.is_set)
+    received = upstream.current()
+    assert received is not None
+    [prefix] = received.prefixes
+    assert prefix.valid_until <= (log + 90) * second
+    running.cancel()
+    await asyncio.wait((running,))
+
+
 def test_nothing_is_written_where_nothing_was_ever_delegated(tmp_path: Path) -> None:
     NodeStateDirectory(tmp_path).delegate("eth0", Delegated())
     assert not path_of(tmp_path, "eth0").exists()
