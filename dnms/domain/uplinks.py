@@ -25,6 +25,9 @@ LINK: Final = 64
 JITTER: Final = 2 * MICROSECONDS
 """What was told in seconds and took a while to come is told again as the same instant, more or less."""
 
+GAIN: Final = 10
+"""The part of a lifetime by which it has to be longer than is recorded, to be recorded anew."""
+
 LINGER: Final = 60 * MICROSECONDS
 """For how long a prefix that was cut above is deprecated here before it is lost. Nobody below can be reached by it any
 more; but who loses its address before it has another one cannot even be told that (RFC 9096, 3.4 and 3.5)."""
@@ -120,7 +123,7 @@ def happened(uplinks: Uplinks, request: ReportUplink, *, at: int) -> Iterator[Ha
                     valid_until=each.valid_until,
                     source=_source(request, each),
                 )
-        elif known is None or known.deprecated or _is_news(known, each):
+        elif known is None or known.deprecated or _is_news(known, each, at):
             yield UplinkReceived(
                 uplink=request.uplink,
                 prefix=each.prefix,
@@ -161,12 +164,12 @@ def left(uplinks: Uplinks, plan: AdoptedPlan) -> Iterator[UplinkLost]:
             yield UplinkLost(uplink=each.uplink, prefix=each.prefix, why="not-planned")
 
 
-def _is_news(known: Above, told: UplinkPrefix) -> bool:
-    return (
-        _moved(known.preferred_until, told.preferred_until)
-        or _moved(known.valid_until, told.valid_until)
-        or known.exclude != told.exclude
-    )
+def _is_news(known: Above, told: UplinkPrefix, at: int) -> bool:
+    if known.exclude != told.exclude:
+        return True
+    ends = (known.preferred_until, told.preferred_until), (known.valid_until, told.valid_until)
+    # A server may have itself asked every second, and each time it lasts a second longer.
+    return any(_moved(*each) and each[1] - each[0] not in range((each[1] - at) // GAIN) for each in ends)
 
 
 def _moved(one: int, other: int) -> bool:

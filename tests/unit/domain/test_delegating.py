@@ -459,3 +459,12 @@ def test_a_client_has_prefixes_for_so_many_associations_and_no_more(static: Cler
     [first] = static.ledger.delegations.of(client(1), 0)
     static.ask(ReleasePrefix(client=client(1), iaid=0, prefix=first.prefix))
     static.ask(ninth)
+
+
+def test_a_server_that_is_asked_every_second_does_not_fill_the_log(cut: Clerk) -> None:
+    cut.ask(above((OLD, 3_600, 7_200)))
+    recorded = [cut.ask(above((OLD, now + 3_600, now + 7_200)), at=now) for now in range(1, 3_600)]
+    assert sum(map(len, recorded)) <= 10
+    known = cut.ledger.uplinks[OLD]
+    assert 3_240 <= known.preferred_until // SECOND - 3_599 <= 3_600
+    assert kinds(cut.ask(above((OLD, 5_000, 6_000)), at=3_601)) == [UplinkReceived]  # what ends sooner is told at once
