@@ -174,12 +174,27 @@ class Membership:
             case PlanAdopted(plan=plan):
                 had_plan = self._adopted.get(stored.subject)
                 self._adopted[stored.subject] = plan
-                self._pools_of[stored.subject] = {pool.name: pool for pool in plan.pools}
                 if had_plan is not None and (had_plan.subnet, had_plan.pools) == (plan.subnet, plan.pools):
                     return False
-                self._recount()
+                self._adopt(stored.subject, holdings, {pool.name: pool for pool in plan.pools})
                 return True
         return False
+
+    def _adopt(self, ledger: str, holdings: dict[Key, Holding], pools: dict[str, Pool]) -> None:
+        """Other pools: of these alone that give a host a prefix of its own, or do no more, the members are others.
+
+        Every prefix that comes from above is a plan that is adopted, and most have nothing to do with what is held.
+        """
+        names = {holding.pool for holding in holdings.values()}
+        before = {name for name in names if _gives_prefixes(self._pool(ledger, name))}
+        moved = before ^ {name for name in names if _gives_prefixes(pools.get(name))}
+        places = [(ledger, key, holding) for key, holding in holdings.items() if holding.pool in moved]
+        for place in places:
+            self._subtract(*place)
+        self._pools_of[ledger] = pools
+        for place in places:
+            self._add(*place)
+        self._structure = None
 
     def _put(self, ledger: str, holdings: dict[Key, Holding], key: Key, holding: Holding) -> bool:
         had = holdings.get(key)
@@ -242,7 +257,7 @@ class Membership:
         subnet = ledger.rpartition(".ledger.")[2]
         group = self._names.get(self._group(holding.client, holding.group))
         pool = self._pool(ledger, holding.pool)
-        block = block_of(key) if isinstance(key, bytes) and pool is not None and pool.prefix_per_host else None
+        block = block_of(key) if isinstance(key, bytes) and _gives_prefixes(pool) else None
         for table in self._options.tables:
             if group is not None:
                 yield _member(group_set(group, *_shape(key)), key, table)
@@ -311,6 +326,10 @@ class Membership:
         node = self._nodes.get(client)
         known = [_bytes(each) for each in node.hardware] if node is not None else []
         return [each for each in known if len(each) == HARDWARE_BYTES]
+
+
+def _gives_prefixes(pool: Pool | None) -> bool:
+    return pool is not None and pool.prefix_per_host
 
 
 def _is_odd(key: Key, holding: Holding) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dnms.events.address import AddressReleased
+from dnms.events.commit import Stored
 from dnms.events.node import NodeForgotten, NodeIdentified
 from dnms.events.plan import AdoptedPlan, GroupDefined, GroupWithdrawn, PlanAdopted, SiteDefined
 from dnms.events.recorded import Event, Personal
@@ -27,7 +30,7 @@ from dnms.subscribers.firewall.examples import (
     returned,
 )
 from dnms.subscribers.firewall.items import Member, Rule
-from dnms.subscribers.firewall.membership import Membership
+from dnms.subscribers.firewall.membership import Holding, Key, Membership
 from dnms.subscribers.firewall.options import Options
 from dnms.subscribers.subscriber import Happened
 from tests.contracts.subscribers.logs import SITE, commits
@@ -129,3 +132,32 @@ def test_each_thing_knows_the_commit_it_comes_from() -> None:
     }
     assert folding.cause(rule) == 1
     assert causes["set sales-4"] == 6
+
+
+def test_a_prefix_from_above_costs_nothing_of_what_is_held() -> None:
+    """Each is a plan that is adopted, on every level."""
+    held = [ledger(leased(bytes([n // 250, n % 250]) * 8, f"192.0.{n // 250}.{n % 250}")) for n in range(1_000)]
+    renumbered = on_ledger(adopted(["2001:db8:1:1::/64"]), "office")
+    *log, last = commits([BEGIN, *held, renumbered])
+    folding = Membership(SITE, OPTIONS)
+    for stored in log:
+        folding.take(stored)
+    counted = Counting(folding)
+    assert counted.take(last)
+    assert counted.members == 0
+
+
+class Counting:
+    """Counts how often it is asked of something that is held what it means."""
+
+    def __init__(self, folding: Membership) -> None:
+        self.members = 0
+        self._folding, self._members = folding, folding._members
+        folding._members = self._count  # type: ignore[method-assign]
+
+    def _count(self, ledger: str, key: Key, holding: Holding) -> Iterator[Member]:
+        self.members += 1
+        return self._members(ledger, key, holding)
+
+    def take(self, stored: Stored) -> bool:
+        return self._folding.take(stored)
