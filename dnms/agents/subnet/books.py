@@ -131,7 +131,8 @@ class Books:
             self._notes.add(SessionClosed(client=client, why=ABANDONED))
         self.observations = Observations(self.observe, self.now)
         self._effects = subjects.effects(site, SUBSCRIBER)
-        self.routers = Routers(self.folds.routers)
+        read_to = self.folds.read.sequence if self.folds.read is not None else 0
+        self.routers = Routers(self.folds.routers, followed=read_to)
         self._unrouted: set[bytes] = set()  # the clients that are due a prefix once its route is there
         self.outage = Outage(self._ledger, journal, now=self.now, reach=self._reach, back=self._back)
         self._unidentified: dict[bytes, IdentifyNode] = {}  # by client: who came while the log was away
@@ -317,6 +318,7 @@ class Books:
             async for batch in batches:
                 for stored in batch.stored:
                     self._take(stored)
+                    self.routers.followed = stored.sequence
                     self.folds.read = Position(self._log.log_id, stored.sequence, stored.commit.id)
                     self.folds.events += len(stored.commit.events)
                 if batch.caught_up and not self.caught_up.is_set():

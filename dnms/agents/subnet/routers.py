@@ -29,8 +29,10 @@ class Reached(msgspec.Struct):
 class Routers:
     """How far each router has come, and who waits for that."""
 
-    def __init__(self, state: Reached) -> None:
+    def __init__(self, state: Reached, *, followed: int = 0) -> None:
         self._state = state
+        self.followed = followed
+        """Sequence of the newest commit of the log that the follow has brought."""
         self._moved = asyncio.Event()
         self._late = 0  # the newest position that was waited for in vain
 
@@ -51,8 +53,14 @@ class Routers:
         self._moved = asyncio.Event()
 
     def reached(self, routers: Sequence[str]) -> int | None:
-        """The position up to which all of these have their routes; None: there are none to wait for."""
-        return min((self._state.positions.get(each, 0) for each in routers), default=None)
+        """The position up to which all of these have their routes; None: there are none to wait for.
+
+        A plan that names another one is in the ledger when the log has taken it, and here when the follow brings it.
+        Meanwhile nobody is to lose what was told before.
+        """
+        positions, named = self._state.positions, self._state.named
+        several = (max(positions.get(each, 0), 0 if each in named else self.followed) for each in routers)
+        return min(several, default=None)
 
     async def wait(self, routers: Sequence[str], position: int) -> None:
         """Wait until all of these have the routes of a position, for WITHIN seconds at most, and once: while a router

@@ -15,7 +15,7 @@ from dnms.agents.subnet.delegates import NO_ROUTE, PREFIX
 from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.newcomers import LEASES_A_NODE, Newcomers
 from dnms.agents.subnet.node_upstream import NodeUpstream
-from dnms.agents.subnet.routers import WITHIN
+from dnms.agents.subnet.routers import WITHIN, Reached, Routers
 from dnms.agents.subnet.snapshot import Whose, restored, taken
 from dnms.agents.subnet.upstream import Received
 from dnms.bus.committer import Committer, WriteOnly
@@ -459,3 +459,11 @@ async def test_a_clock_that_is_not_set_yet_prolongs_nothing(tmp_path: Path) -> N
 def test_nothing_is_written_where_nothing_was_ever_delegated(tmp_path: Path) -> None:
     NodeStateDirectory(tmp_path).delegate("eth0", Delegated())
     assert not path_of(tmp_path, "eth0").exists()
+
+
+def test_a_router_that_only_the_ledger_knows_of_yet_takes_nothing_away() -> None:
+    routers = Routers(Reached(positions={"border": 9}, named=("border",)), followed=10)
+    assert routers.reached(("border", "second")) == 9
+    routers.adopted(("border", "second"), 11)
+    assert routers.reached(("second",)) == 11
+    assert Routers(Reached(), followed=3).reached(("border",)) == 3  # of what is delegated from now on it has nothing
