@@ -34,13 +34,15 @@ Receive = Callable[[bytes, Peer, int], None]
 
 
 def group_socket(interface: int, port: int, groups: Collection[str], *, address: str = "::") -> socket.socket:
-    """A UDP socket that hears these groups on this interface (its index). Several may share a port on one machine.
+    """A UDP socket that hears these groups on this interface (its index). Several may share a port on one machine,
+    but for one that hears no group: what comes by unicast only one of them would hear, and the others not.
 
     It hears what is sent to `address` alone: with one of the groups, nothing that comes by unicast.
     """
     sock = _datagram_socket(interface)
     try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if groups or address != "::":
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Otherwise it hears every group that any socket of this machine has joined.
         sock.setsockopt(socket.IPPROTO_IPV6, IPV6_MULTICAST_ALL, 0)
         sock.bind((address, port, 0, interface if address != "::" else 0))

@@ -164,6 +164,23 @@ async def test_what_cannot_be_opened_is_refused_by_a_word(switch: Switch) -> Non
     await switch.node("node", up=False).inside(work)
 
 
+async def test_of_two_who_hear_unicast_on_one_port_the_second_is_refused(switch: Switch) -> None:
+    """As two DHCPv6 clients on one link do: the first would never hear an answer again, and not know why."""
+
+    async def work(netlink: Netlink) -> None:
+        eth0, lo = [(await netlink.link(name)).index for name in ("eth0", "lo")]
+        with (
+            multicast.group_socket(eth0, PORT, ()),
+            multicast.group_socket(lo, PORT, ()),
+            pytest.raises(KernelError, match="in-use"),
+        ):
+            multicast.group_socket(eth0, PORT, ())
+        with multicast.group_socket(eth0, PORT, [GROUP]), multicast.group_socket(eth0, PORT, [GROUP]):
+            pass  # who hears a group hears all of it
+
+    await switch.node("node").inside(work)
+
+
 async def test_tcp_over_the_link_local_and_a_global_address(
     switch: Switch, loop_factory: Callable[[], asyncio.AbstractEventLoop]
 ) -> None:
