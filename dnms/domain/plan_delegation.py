@@ -26,6 +26,8 @@ def problems(request: ApplyPlan) -> Iterator[str]:
 
 def _subnet_problems(request: ApplyPlan) -> Iterator[str]:
     uplinks = sorted(each.name for each in request.uplinks)
+    asking = {each.name for each in request.uplinks if each.protocol == "dhcpv6"}
+    users: dict[str, str] = {}
     taken: dict[tuple[str, int], str] = {}
     for index, subnet in enumerate(request.subnets):
         place = f"$.subnet[{index}]"
@@ -36,6 +38,9 @@ def _subnet_problems(request: ApplyPlan) -> Iterator[str]:
         uplink, nth = subnet.downlink.uplink, subnet.downlink.nth
         if uplink and (other := taken.setdefault((uplink, nth), subnet.name)) != subnet.name:
             yield f"{place}.nth: subnet {other!r} has /64 number {nth} of uplink {uplink!r}; take another"
+        elif uplink in asking and (first := users.setdefault(uplink, subnet.name)) != subnet.name:
+            text = f"subnet {first!r} has uplink {uplink!r} already, and by DHCPv6 one agent alone asks on an interface"
+            yield f"{place}.uplink: {text}; delegate to the second router below the first, or give it an uplink"
     subnets = {subnet.name: subnet for subnet in request.subnets}
     for index, pool in enumerate(request.pools):
         owner = subnets.get(pool.subnet)

@@ -53,6 +53,7 @@ class Above(msgspec.Struct, frozen=True):
     valid_until: int
     source: Source
     exclude: Prefix | None = None
+    agent: str = ""  # whose machine has it
     deprecated: bool = False
 
 
@@ -71,7 +72,7 @@ def evolve(uplinks: Uplinks, event: Happened) -> Uplinks:
             before = there.get(event.prefix)
             exclude = None if before is None else before.exclude
             there[event.prefix] = Above(
-                event.uplink, event.prefix, 0, event.valid_until, event.source, exclude, deprecated=True
+                event.uplink, event.prefix, 0, event.valid_until, event.source, exclude, event.agent, deprecated=True
             )
         case UplinkLost():
             there.pop(event.prefix, None)
@@ -122,6 +123,7 @@ def happened(uplinks: Uplinks, request: ReportUplink, *, at: int) -> Iterator[Ha
                     prefix=each.prefix,
                     valid_until=each.valid_until,
                     source=_source(request, each),
+                    agent=request.agent,
                 )
         elif known is None or known.deprecated or _is_news(known, each, at):
             yield UplinkReceived(
@@ -131,16 +133,24 @@ def happened(uplinks: Uplinks, request: ReportUplink, *, at: int) -> Iterator[Ha
                 valid_until=each.valid_until,
                 source=_source(request, each),
                 exclude=each.exclude,
+                agent=request.agent,
             )
     for known in uplinks.values():
-        if known.prefix in reported:
+        is_others = known.agent not in ("", request.agent) and known.valid_until > at + JITTER
+        if known.prefix in reported or is_others:
             continue
         if known.valid_until <= at + JITTER or request.why != CUT:
-            why = "expired" if known.valid_until <= at + JITTER and request.why == CUT else request.why
+            why = "expired" if known.valid_until <= at + JITTER else request.why
             yield UplinkLost(uplink=request.uplink, prefix=known.prefix, why=why)
         elif not known.deprecated or known.valid_until > at + LINGER:
             until = min(known.valid_until, at + LINGER)
-            yield UplinkDeprecated(uplink=request.uplink, prefix=known.prefix, valid_until=until, source=known.source)
+            yield UplinkDeprecated(
+                uplink=request.uplink,
+                prefix=known.prefix,
+                valid_until=until,
+                source=known.source,
+                agent=known.agent,
+            )
 
 
 def shortens(uplinks: Uplinks, event: Happened) -> bool:

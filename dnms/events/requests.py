@@ -190,6 +190,7 @@ class ReportUplink(Request, frozen=True, kw_only=True, omit_defaults=True):
     uplink: Name
     prefixes: Annotated[tuple[UplinkPrefix, ...], msgspec.Meta(max_length=16)] = ()
     source: Source
+    agent: str = ""  # who reports it: what other agents have is theirs
     why: str = "cut"  # of those that it had and has no more: a stable word
 
     def __post_init__(self) -> None:

@@ -29,6 +29,7 @@ class UplinkReceived(Event, frozen=True, kw_only=True, omit_defaults=True):
     valid_until: int
     source: Source
     exclude: Prefix | None = None  # of it, what stays with the link towards the delegating router (RFC 6603)
+    agent: str = ""  # the Subnet Agent whose machine has it: a link may have several routers, each with its own uplink
 
 
 class UplinkDeprecated(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -39,6 +40,7 @@ class UplinkDeprecated(Event, frozen=True, kw_only=True, omit_defaults=True):
     prefix: Prefix
     valid_until: int
     source: Source
+    agent: str = ""
 
 
 class UplinkLost(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -251,7 +251,7 @@ class Configuring:
             return
         if assignment.policy.mode == "observe":
             self._forget()
-        if not usable:
+        if not (usable or assignment.prefixes):
             return
         if state.assignment.generation != assignment.generation:
             return  # there is a newer one already

@@ -60,7 +60,7 @@ async def give_back(settings: NodeSettings) -> None:
                 directory.delegate(settings.interface, None)
                 directory.forget(settings.interface)  # or the next start would apply it again
                 _logger.info("given back", interface=settings.interface)
-                if kept is not None and kept.usable:
+                if kept is not None and (kept.usable or kept.assignment.prefixes):
                     # Only now: what is released must not be used any more (RFC 8415, 18.2.7).
                     await _release(settings, directory, netlink, kept)
     except (KernelError, NodeStateError, OSError) as error:

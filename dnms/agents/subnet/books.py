@@ -123,7 +123,7 @@ class Books:
         self._plan_subject = subjects.plan(site)
         self._plan_changed = asyncio.Event()
         self._ledger = self._committer(subjects.ledger(site, subnet), self.folds.ledger)
-        self._agent = agent
+        self.agent = agent
         self._seen = self._committer(subjects.seen(site, subnet, agent), self.folds.seen, foreign=self._foreign)
         self._shards: dict[str, Committer[NodeShard]] = {}
         self._notes = Notes(self._seen)
@@ -370,7 +370,7 @@ class Books:
         """
         if self._seen.has_written:
             raise Doubled(
-                f"another Subnet Agent on subnet {self.subnet!r} has the name {self._agent!r}, and writes under it "
+                f"another Subnet Agent on subnet {self.subnet!r} has the name {self.agent!r}, and writes under it "
                 f"(position {stored.sequence}): give one of the two another --name"
             )
         for event in stored.commit.events:

@@ -76,7 +76,11 @@ class Uplink:
         received = upstream.current()
         if received is not None:
             report = ReportUplink(
-                uplink=planned.name, prefixes=received.prefixes, source=received.source, why=received.why
+                uplink=planned.name,
+                prefixes=received.prefixes,
+                source=received.source,
+                agent=self._books.agent,
+                why=received.why,
             )
             for event in await self._books.decide(report):
                 _logger.info(event.NAME, **_said(event))

@@ -32,7 +32,11 @@ from dnms.subscribers.firewall.items import (
 )
 from dnms.subscribers.firewall.options import NOTHING, Options
 from dnms.subscribers.firewall.planning import Found
-from dnms.subscribers.subscriber import ApplyError, Plan
+from dnms.subscribers.subscriber import ApplyError, PartlyApplied, Plan
+
+TRY_INPUT_AGAIN = 3_600.0
+"""Seconds after rules for `input` with which the bus was not reached, until the same are tried again: each time they
+cut off whoever is not let in, and most likely the operator who mends them."""
 
 READS = 3  # attempts to read all tables while nobody changes them
 
@@ -60,6 +64,7 @@ class Kernel:
         self._idle = asyncio.Event()  # not set while we change something: that is no news
         self._idle.set()
         self._looked = False
+        self._cut_off: float | None = None  # when, on the loop's clock, rules for `input` did that to the bus
         self._printed: dict[tuple[str, str, str], str] = {}  # by table, chain and comment: how this nft writes it
 
     async def changes(self) -> AsyncGenerator[None, None]:
@@ -91,7 +96,7 @@ class Kernel:
     async def apply(self, plan: Plan[Item]) -> None:
         """Each table in one transaction. ApplyError, and then nothing was changed of a table.
 
-        `not-confirmed`: the bus is not reached with the new rules for `input`, which let all through then.
+        PartlyApplied `not-confirmed`: the bus is not reached with new rules for `input`, which let all through then.
         """
         self._idle.clear()
         try:
@@ -102,7 +107,8 @@ class Kernel:
     async def _apply(self, plan: Plan[Item]) -> None:
         with _told():
             seen, transactions = await self._look(), 0
-            added, dropped = _by_table(plan.add), _by_table(plan.drop)
+            waits = self._waits([*plan.add, *plan.drop])
+            added, dropped = _by_table(plan.add - {Confirmed()} if waits else plan.add), _by_table(plan.drop)
             for kind, table in self._tables.items():
                 add, drop = added.get(kind, []), dropped.get(kind, [])
                 if not add and not drop:
@@ -118,6 +124,9 @@ class Kernel:
                 if arming:
                     await self._confirm(table)
                 transactions += 1 + arming
+            if waits:
+                self._seen = None
+                raise _not_confirmed()
             await self._remember(seen, plan, transactions)
 
     # --- reading
@@ -228,15 +237,28 @@ class Kernel:
         """Whether the bus has to be reached again with what these change."""
         return self._options.input and any(isinstance(item, Rule | Chain | Confirmed) for item in items)
 
+    def _waits(self, items: Iterable[Item]) -> bool:
+        """Whether the rules for `input` are those with which the bus was not reached, not long ago."""
+        arming = [item for item in items if isinstance(item, Rule | Chain | Confirmed)]
+        if self._cut_off is None or any(not isinstance(item, Confirmed) for item in arming):
+            return False
+        return bool(arming) and asyncio.get_running_loop().time() < self._cut_off + TRY_INPUT_AGAIN
+
     async def _confirm(self, table: nftables.Table) -> None:
         assert self._reaches is not None
         if not await self._reaches(self._options.confirm):
-            raise ApplyError(
-                "not-confirmed",
-                f"with the rules for input the bus was not reached within {self._options.confirm} s: they let all "
-                "through again; see `dnms firewall show`",
-            )
+            self._cut_off = asyncio.get_running_loop().time()
+            raise _not_confirmed()
+        self._cut_off = None
         await table.change(nftables.Change(first=tuple(_armed(0))))
+
+
+def _not_confirmed() -> PartlyApplied:
+    return PartlyApplied(
+        "not-confirmed",
+        "with the rules for input the bus was not reached in time: they let all through again, and are not tried again "
+        "for an hour unless they change; see `dnms firewall show`",
+    )
 
 
 def _armed(seconds: int) -> Iterator[str]:

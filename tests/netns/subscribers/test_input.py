@@ -107,12 +107,13 @@ def test_rules_for_input_let_all_through_again_where_the_bus_is_not_reached(
 
     async def work() -> None:
         log = await filled(memory_log(), OF_ROUTER)
-        async with running(log, tmp_path, subscriber=subscriber, first_pause=60) as runner:
+        async with running(log, tmp_path, subscriber=subscriber, period=0.05, first_pause=0.05) as runner:
             await until(lambda: bool(rules(machine, "all passes until it is confirmed")))
             assert falls(desk, DESK_6, machine.namespace, ROUTER_6)
-            await until(lambda: runner.counts.failed["not-confirmed"] == 1)
-            assert passes(desk, DESK_6, machine.namespace, ROUTER_6)
-            assert not runner.settled.is_set()
+            await until(lambda: runner.counts.failed["not-confirmed"] >= 1)
+            for failed in range(2, 8):  # the same rules are not tried again and again
+                assert passes(desk, DESK_6, machine.namespace, ROUTER_6)
+                await until(lambda failed=failed: runner.counts.failed["not-confirmed"] >= failed)  # type: ignore[misc]
 
     machine.run(work)
 

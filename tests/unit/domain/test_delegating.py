@@ -270,6 +270,21 @@ def test_what_is_cut_above_is_deprecated_for_as_long_as_it_takes_to_have_another
     assert kinds(events) == [UplinkLost, PlanAdopted, PrefixWithdrawn, AddressWithdrawn]
 
 
+def test_what_another_router_of_the_link_has_is_left_to_it(cut: Clerk) -> None:
+    one, other = (
+        msgspec.structs.replace(above((prefix, 1_000, 2_000)), agent=agent)
+        for prefix, agent in ((OLD, "a1"), (NEW, "a2"))
+    )
+    assert kinds(cut.ask(one)) == [UplinkReceived, PlanAdopted]
+    assert kinds(cut.ask(other, at=1)) == [UplinkReceived, PlanAdopted]
+    assert cut.ask(one, at=2) == () and cut.ask(other, at=3) == ()
+    gone = msgspec.structs.replace(above(why="released"), agent="a1")
+    [lost] = [event for event in cut.ask(gone, at=4) if isinstance(event, UplinkLost)]
+    assert lost.prefix == OLD
+    [expired] = [event for event in cut.ask(gone, at=2_001) if isinstance(event, UplinkLost)]
+    assert (expired.prefix, expired.why) == (NEW, "expired")
+
+
 def test_what_was_given_back_ends_at_once(cut: Clerk) -> None:
     cut.ask(above((OLD, 1_000, 2_000)))
     cut.allocate(1)

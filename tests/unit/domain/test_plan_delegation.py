@@ -14,7 +14,6 @@ PLAN = """
 name = "s"
 [[uplink]]
 name = "wan"
-protocol = "dhcpv6"
 length = 56
 [[subnet]]
 name = "home"
@@ -76,6 +75,7 @@ def test_a_subnet_adopts_its_uplink_and_its_delegations() -> None:
     [
         ('uplink = "wan"\nrouters', 'uplink = "lan"\nrouters', "$.subnet[0].uplink: there is no uplink 'lan'"),
         ("nth = 1", "nth = 0", "$.subnet[1].nth: subnet 'home' has /64 number 0 of uplink 'wan'; take another"),
+        ("length = 56\n", 'length = 56\nprotocol = "dhcpv6"\n', "$.subnet[1].uplink: subnet 'home' has uplink 'wan'"),
         ("keep = 2", "keep = 1", "$.delegation[0].keep: the /64 of subnet 'guests' would be delegated"),
         ("length = 60", "length = 60\nshortest = 62", "$.delegation[0].length: expected shortest <= length"),
         ("length = 60", 'length = 60\nstrategy = "random"', "$.delegation[0].strategy: there is no strategy"),
