@@ -261,7 +261,9 @@ def _chosen(ledger: Ledger, request: DelegatePrefix, at: int) -> Iterator[Event]
         raise Refused("no-prefix", "no prefix has come from above yet, of which one could be delegated")
     for pool, source in sources:
         until = uplinks.valid_until(ledger.uplinks, source.network)
-        found = _Search(ledger, request, pool, source, at).find() if until > at else None
+        if until <= at or source.length > pool.longest:  # what came from above may be smaller than any block
+            continue
+        found = _Search(ledger, request, pool, source, at).find()
         if found is not None:
             block, counter, exclude = found
             yield PrefixDelegated(

@@ -143,6 +143,16 @@ def test_agents_agree_and_a_former_client_gets_its_block_again(static: Clerk) ->
     assert given_to(other.ask(wants(1))) == block
 
 
+@pytest.mark.parametrize("prefix", ["2001:db8:1::/62", "2001:db8:1::/64", "2001:db8:1::/72"])
+def test_what_came_from_above_may_be_smaller_than_any_block(prefix: str) -> None:
+    clerk = Clerk(Ledger(b"k" * 32))
+    clerk.adopt(CUT.replace("length = 60", "length = 60\nlongest = 60"))
+    clerk.ask(above((parse_prefix(prefix), 1_000, 2_000)))
+    assert clerk.refused(wants(1)) == "exhausted"
+    clerk.ask(above((parse_prefix("2001:db8:2::/59"), 1_000, 2_000)))
+    assert given_to(clerk.ask(wants(1))) == parse_prefix("2001:db8:2:10::/60")
+
+
 def test_the_lowest_free_one_where_the_plan_wants_that() -> None:
     clerk = Clerk(Ledger(b"k" * 32))
     clerk.adopt(STATIC.replace("length = 60", 'length = 60\nstrategy = "sequential"'))
