@@ -9,7 +9,6 @@ from dnms.events.ip import format_address
 from tests.simulation.log import Faults
 from tests.simulation.machines import Agent
 from tests.simulation.network import Weather
-from tests.simulation.plans import PLANS
 from tests.simulation.schedule import IN_A_WRITE, Action
 from tests.simulation.world import World
 
@@ -34,6 +33,10 @@ def heal(world: World) -> None:
     world.log.let_time_come()
     for address in tuple(world.stranger.addresses):
         world.stranger.remove(address)
+    if world.isp is not None:
+        world.isp.settle()
+    if world.router is not None:
+        world.router.start()
     for agent in world.agents:
         agent.journal.mend()
         agent.start()
@@ -144,7 +147,7 @@ def _link(world: World, action: Action) -> Callable[[], None] | None:
 
 def _stranger(world: World, action: Action) -> Callable[[], None]:
     """Somebody takes an address that a pool may give, and that nobody uses now."""
-    pools = PLANS[world.plan].pools
+    pools = world.plans[world.plan].pools
     pool = pools[int(action.how) % len(pools)]
     first, last = int.from_bytes(pool.first), int.from_bytes(pool.last)
     address = (first + int(action.how) // 7 % (last - first + 1)).to_bytes(16)
@@ -154,6 +157,15 @@ def _stranger(world: World, action: Action) -> Callable[[], None]:
         world.stranger.add(address, 128, "other", None)
         world.stranger.addresses[address].usable = True
     return lambda: world.stranger.remove(address) if not taken else None
+
+
+def _above(world: World, action: Action) -> Callable[[], None] | None:
+    if action.what == "uplink" and world.isp is not None:
+        world.isp.act(action.how)
+    elif action.what == "stop-router" and world.router is not None:
+        world.router.kill()
+        return world.router.start
+    return None
 
 
 def _log(world: World, action: Action) -> Callable[[], None] | None:
@@ -180,5 +192,6 @@ _ACTIONS: dict[str, Callable[[World, Action], Callable[[], None] | None]] = {
     **dict.fromkeys(("partition", "weather", "break-streams"), _link),
     **dict.fromkeys(("log-away", "log-faults", "log-clock"), _log),
     "stranger": _stranger,
+    **dict.fromkeys(("uplink", "stop-router"), _above),
     **dict.fromkeys(("plan", "operate"), lambda world, action: None),
 }

@@ -39,7 +39,8 @@ from dnms.projections import naive
 from dnms.projections.replay.states import States
 from tests.simulation.doubts import happened, unexplained
 from tests.simulation.machines import Node
-from tests.simulation.plans import PLANS, SECRET, SITE, SUBNET
+from tests.simulation.plans import SECRET, SITE, SUBNET
+from tests.simulation.prefixes import unsettled_prefixes, wrong_prefixes
 from tests.simulation.world import World
 
 Acknowledged = tuple[str, str, tuple[Event, ...], int]
@@ -57,6 +58,7 @@ def wrong_in_log(world: World, acknowledged: list[Acknowledged]) -> Iterator[str
     stored = commits(world.log.records)
     yield from wrong_holders(stored)
     yield from wrong_joins(stored)
+    yield from wrong_prefixes(stored, fold_ledger(stored))
     lost = [each for agent in world.agents for each in agent.journal.lost]
     merged = {happened(event) for each in stored for event in each.commit.events if isinstance(event, OutageGranted)}
     for client, address, _ in sorted(world.grants.keys() - merged - {happened(each.entry) for each in lost}):
@@ -202,7 +204,7 @@ def _not_reproduced(stored: list[Stored], records: list[Record]) -> Iterator[str
     folds: dict[str, Fold[State]] = {}
     for each, record in zip(stored, records, strict=True):
         kind = each.subject.split(".")[2]
-        if kind == "seen":
+        if kind in ("seen", "effect"):
             continue
         if each.subject not in folds:
             state = {"ledger": Ledger(SECRET), "plan": PlanState(), "node": NodeShard()}[kind]
@@ -284,13 +286,14 @@ def unsettled(world: World) -> Iterator[str]:
             ledger = agent.books.ledger
     if ledger is None:
         return
-    plan = PLANS[world.plan]
+    plan = world.plans[world.plan]
     families = {family(pool.first) for pool in plan.pools}
     if ledger.plan.subnet is None or ledger.plan.pools != tuple(plan.pools):
         yield "the ledger has not adopted the newest plan"
     books = next(agent.books for agent in world.agents if agent.books is not None)
     for node in world.nodes:
         yield from _unsettled_node(node, ledger, families)
+        yield from unsettled_prefixes(world, node, ledger)
         hardware = node.kernel.link.hardware
         address = hardware.value if hardware is not None else None
         entry = world.site.client_id(duid_of_hardware(address)) if isinstance(address, bytes) else b""
@@ -324,6 +327,14 @@ def _unsettled_node(node: Node, ledger: Ledger, families: set[int]) -> Iterator[
         yield f"{node.name} believes to have {sorted(map(format_address, node.agent._state.held))}"
 
 
+def _delegates_alike(one: Ledger, other: Ledger) -> bool:
+    return (
+        dict(one.delegations.all) == dict(other.delegations.all)
+        and dict(one.delegations.resting) == dict(other.delegations.resting)
+        and dict(one.uplinks) == dict(other.uplinks)
+    )
+
+
 def wrong_in_the_end(world: World) -> Iterator[str]:
     """What does not agree with the log's fold, when all has settled."""
     stored = commits(world.log.records)
@@ -331,7 +342,11 @@ def wrong_in_the_end(world: World) -> Iterator[str]:
     for agent in world.agents:
         if agent.books is not None and agent.running:
             theirs = agent.books.ledger
-            if dict(theirs.leases) != dict(ledger.leases) or theirs.plan != ledger.plan:
+            if (
+                dict(theirs.leases) != dict(ledger.leases)
+                or theirs.plan != ledger.plan
+                or not _delegates_alike(theirs, ledger)
+            ):
                 yield f"{agent.name} has folded another ledger than the log's"
     for node in world.nodes:
         dns = node.kernel.resolver.servers

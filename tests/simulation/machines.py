@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -13,10 +13,12 @@ from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.snapshot import Whose
 from dnms.bus.clock import LogClock
 from dnms.bus.port import Unavailable
+from dnms.disk.delegated import Delegated
 from dnms.disk.journal import JournalError
 from dnms.disk.node_state import Identity, Kept, NodeStateDirectory, Unproven
 from dnms.events.codec import decoder, encoder
-from dnms.events.ip import parse_address
+from dnms.events.ip import Prefix, parse_address
+from dnms.kit.clock import MICROSECONDS
 from tests.simulation.journal import SimulatedJournal
 from tests.simulation.kernel import Kernel, SimulatedMachine
 from tests.simulation.log import LogClient
@@ -38,6 +40,12 @@ class Disk(NodeStateDirectory):
     def __init__(self) -> None:
         self._path = Path("simulated")
         self.files: dict[str, bytes] = {}
+        self.delegated: Delegated | None = None
+        self.passed_on: Callable[[Delegated | None], None] = lambda _: None  # is called with it
+
+    def delegate(self, interface: str, delegated: Delegated | None) -> None:
+        self.delegated = delegated
+        self.passed_on(delegated)
 
     def _read(self, name: str, kind: type[K]) -> K | None:
         return decoder(kind).decode(self.files[name]) if name in self.files else None
@@ -86,14 +94,18 @@ def _shown(error: BaseException) -> str:
 class Node:
     """A machine with a Node Agent."""
 
-    def __init__(self, world: World, number: int) -> None:
+    def __init__(self, world: World, number: int, *, prefix: int | None = None) -> None:
+        """`prefix`: the length of a prefix that it asks for; None: it wants none."""
         self.name = f"node-{number}"
         self.world = world
+        self.prefix = prefix
+        self.prefixes: dict[Prefix, float] = {}  # that it passes on, with their ends on the loop's clock
         self.host = Host(world.network, self.name, parse_address(f"fe80::1:{number + 1:x}"))
         self.host.wired = False
         self.kernel = Kernel(self.host, world.chance(f"kernel {number}"), world.kernels)
         self.kernel.used, self.kernel.found = world.used, world.found
         self.disk = Disk()
+        self.disk.passed_on = self._passed_on
         self.skew = world.chance(f"clock {number}").choice((1.0, HOUR / 300)) * world.chance(f"skew {number}").uniform(
             -300, 300
         )
@@ -121,6 +133,12 @@ class Node:
             return True  # the kernel keeps it until its lifetime ends
         return address in self.agent._state.held
 
+    def _passed_on(self, delegated: Delegated | None) -> None:
+        clock = self.world.wall() + self.skew - asyncio.get_running_loop().time()
+        prefixes = () if delegated is None else delegated.prefixes
+        self.prefixes = {each.prefix: each.valid_until / MICROSECONDS - clock for each in prefixes}
+        self.world.passed_on(self)
+
     def boot(self) -> None:
         if not self.on:
             self.on = True
@@ -132,7 +150,7 @@ class Node:
             return
         world, stop = self.world, asyncio.Event()
         machine = SimulatedMachine(self.kernel, self._chance, wall=lambda: world.wall() + self.skew)
-        self.agent = NodeAgent(machine, self.disk, name=self.name)
+        self.agent = NodeAgent(machine, self.disk, name=self.name, prefix=self.prefix)
         self.process = Process(world, self.name, self.agent.live_until(stop), stop)
         world.processes.append(self.process)
 
@@ -157,6 +175,8 @@ class Node:
         """Another machine comes in its place, which has nothing and is nobody yet."""
         self.power_off()
         self.disk.files.clear()
+        self.disk.delegated = None
+        self.prefixes.clear()
         self.released.clear()
 
     def release(self) -> bool:
@@ -165,6 +185,7 @@ class Node:
         if not self.running or agent is None or agent._session is None or agent._pump is None:
             return False
         self.released.update(agent._state.held)
+        self.prefixes.clear()
         agent._session.release(asyncio.get_running_loop().time())
         agent._pump.wake()
         return True
@@ -245,6 +266,7 @@ class Agent:
                 snapshots=self.snapshots,
                 folds=folds,
                 away=away,
+                asks=self.world.asks(self, clock.now),
             )
         finally:
             keeping.cancel()

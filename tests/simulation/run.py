@@ -18,6 +18,7 @@ import structlog
 from dnms.agents.subnet import agent as shell
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.outage import Outage
+from dnms.agents.subnet.served import ServedNode
 from dnms.bus.committer import Committer
 from dnms.bus.drafting import Asked
 from dnms.bus.port import LogDamaged
@@ -30,11 +31,13 @@ from dnms.events.ip import family
 from dnms.events.recorded import Event
 from dnms.events.requests import AllocateAddress, MergeOutage
 from dnms.kit.clock import MICROSECONDS
+from dnms.wire.messages import Assign
 from tests.simulation import invariants, views
 from tests.simulation.actions import act, heal
 from tests.simulation.doubts import Grant, happened
 from tests.simulation.invariants import Acknowledged
 from tests.simulation.loop import SimulationLoop, Spinning, Stuck
+from tests.simulation.prefixes import wrongly_told
 from tests.simulation.schedule import Schedule, draw
 from tests.simulation.world import World
 
@@ -92,7 +95,13 @@ async def _clear() -> None:
 
 async def _simulate(schedule: Schedule, made: list[World], acknowledged: list[Acknowledged]) -> None:
     loop = asyncio.get_running_loop()
-    world = World(schedule.seed, agents=schedule.agents, nodes=schedule.nodes)
+    world = World(
+        schedule.seed,
+        agents=schedule.agents,
+        nodes=schedule.nodes,
+        delegates=schedule.delegates,
+        wanting=schedule.wanting,
+    )
     made.append(world)
     trace = world.trace
     try:
@@ -170,6 +179,8 @@ async def _end(world: World) -> None:
     await asyncio.sleep(5.0)
     for agent in world.agents:
         agent.stop()
+    if world.router is not None:
+        world.router.stop()
     tasks = [process.task for process in world.processes]
     _, left = await asyncio.wait(tasks, timeout=60)
     for process in world.processes:
@@ -185,6 +196,7 @@ def _recorded(world: list[World]) -> Iterator[list[Acknowledged]]:
     """Every acknowledgement that somebody was given, the books of every agent, and what agents call a defect."""
     acknowledged: list[Acknowledged] = []
     ask, grant, make, come_back = Committer._ask, Outage.grant, outage.grant, Outage._come_back
+    note_told = ServedNode._note_told
     made: dict[asyncio.Task[Any] | None, tuple[MergeOutage, int]] = {}  # for whom the journal is being written
 
     def recording(self: Committer[Any], asked: Asked) -> None:
@@ -220,6 +232,11 @@ def _recorded(world: list[World]) -> Iterator[list[Acknowledged]]:
         known.until = max(known.until, until)
         return address
 
+    def telling(self: ServedNode, assign: Assign) -> None:
+        for line in wrongly_told(world[0], self._books, self.client, assign.assignment.prefixes):
+            world[0].trace.fail(line)
+        note_told(self, assign)
+
     class Kept(Books):
         def __init__(self, *args: Any, **more: Any) -> None:
             super().__init__(*args, **more)
@@ -246,6 +263,7 @@ def _recorded(world: list[World]) -> Iterator[list[Acknowledged]]:
             patch.object(Outage, "grant", granting),
             patch.object(Outage, "_come_back", coming_back),
             patch.object(outage, "grant", making),
+            patch.object(ServedNode, "_note_told", telling),
             patch.object(outage, "SMALLEST", 1),  # so that what is given on two sides of a partition collides
             patch.object(shell, "Books", Kept),
         ):

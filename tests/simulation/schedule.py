@@ -7,7 +7,7 @@ from random import Random
 
 import msgspec
 
-from tests.simulation.plans import PLANS
+from tests.simulation.plans import CUT, PLANS, ROUTED, STATIC
 
 FAULTS_UNTIL = 180.0  # seconds; then all is healed
 LONG = 420.0  # the same, of a schedule in which much expires while the agents that have given it live on
@@ -32,6 +32,8 @@ class Schedule(msgspec.Struct, frozen=True):
     plan: str
     actions: tuple[Action, ...]
     until: float = FAULTS_UNTIL  # seconds; then all is healed
+    delegates: str = ""  # how its plans delegate prefixes
+    wanting: tuple[int | None, ...] = ()  # the length of the prefix that each node asks for
 
 
 NODE_ACTIONS = ("crash-node", "power-node", "stop-node", "flap", "flush", "release", "replace-node")
@@ -41,6 +43,8 @@ LOG_ACTIONS = ("log-away", "log-faults", "log-clock")
 JOURNALS = ("", "", "disk lost", "journal damaged", "journal damaged")
 """What becomes of an agent's disk when it is killed in an outage, and when it loses its power at any time."""
 IN_A_WRITE = "in a write"  # the next one, of a journal, is when an agent is killed
+UPLINK = ("new", "replace", "replace", "back", "back", "deprecate", "lapse", "cut", "cut", "withdrawn", "released")
+DELEGATING = 1 / 8  # of the schedules have prefixes
 WEIGHTS = {
     "crash-node": 3,
     "power-node": 4,
@@ -78,7 +82,48 @@ def draw(seed: int, more: Sequence[str] = ()) -> Schedule:
     actions += _entered(Random(f"entered {seed}"), nodes)
     actions += _forgotten(Random(f"forgotten {seed}"), nodes)
     plan = chance.choice(("small", "tiny", "tiny", "whole", "groups", "strict", "brief"))
-    return Schedule(seed, agents, nodes, plan, tuple(sorted(actions, key=lambda each: each.at)), until)
+    delegates, wanting = "", tuple[int | None, ...]()
+    prefixes = Random(f"prefixes {seed}")
+    if prefixes.random() < DELEGATING:
+        delegates = prefixes.choice((STATIC, f"{STATIC} {ROUTED}", CUT, CUT, f"{CUT} {ROUTED}", f"{CUT} {ROUTED}"))
+        wanting = tuple(prefixes.choice((None, 0, 60, 59, 62)) for _ in range(nodes))
+        actions += _above(prefixes, delegates, agents, nodes, until)
+    ordered = tuple(sorted(actions, key=lambda each: each.at))
+    return Schedule(seed, agents, nodes, plan, ordered, until, delegates, wanting)
+
+
+def _above(chance: Random, delegates: str, agents: int, nodes: int, until: float) -> Iterator[Action]:
+    """What an ISP and the router do in a schedule with prefixes; and others meanwhile, who may be given what somebody
+    else was promised, or told what has no route.
+    """
+
+    def others(begin: float, end: float) -> Iterator[Action]:
+        for _ in range(chance.choice((1, 2, 3))):
+            moment = round(chance.uniform(begin, end), 3)
+            yield Action(moment, "replace-node", f"node-{chance.randrange(nodes)}", 0.5)
+
+    for _ in range(chance.choice((0, 1, 2))):
+        yield Action(round(chance.uniform(30, until), 3), "release", f"node-{chance.randrange(nodes)}")
+    if CUT in delegates:
+        yield Action(round(chance.uniform(0, 20), 3), "uplink", how="new")
+        for _ in range(chance.randint(1, 6)):
+            yield Action(round(chance.uniform(10, until), 3), "uplink", how=chance.choice(UPLINK))
+        for _ in range(chance.choice((0, 1, 2))):
+            at, away = round(chance.uniform(30, until - 30), 3), round(chance.uniform(1, 30), 3)
+            yield Action(at, "uplink", how=chance.choice(("withdrawn", "released")))
+            yield Action(round(at + away, 3), "uplink", how="back")
+            yield from others(at, at + away)
+    if ROUTED in delegates:
+        yield Action(round(chance.uniform(0, 20), 3), "stop-router", seconds=0.1)
+        for _ in range(chance.randint(0, 3)):
+            seconds = round(chance.choice((chance.uniform(0.05, 3), chance.uniform(3, 60))), 3)
+            at = round(chance.uniform(10, until), 3)
+            yield Action(at, "stop-router", seconds=seconds)
+            if seconds > 15:
+                yield from others(at, at + seconds / 2)
+                moment = round(at + chance.uniform(0.5, 0.9) * seconds, 3)
+                what = chance.choice(("stop-agent", "crash-agent"))
+                yield Action(moment, what, f"agent-{chance.randrange(agents)}", 0.5)
 
 
 def _entered(chance: Random, nodes: int) -> Iterator[Action]:

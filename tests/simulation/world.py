@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from dnms.events.address import AddressExpired
 from dnms.events.commit import Commit
 from dnms.events.ip import format_address, parse_address
 from dnms.events.plan import Family
+from dnms.events.prefix import PrefixExpired
 from dnms.events.recorded import Personal, Request
 from dnms.events.requests import (
     BlockAddress,
@@ -33,12 +34,13 @@ from dnms.events.requests import (
     UnholdAddress,
     WithdrawAddress,
 )
+from tests.simulation.above import Isp, Router, SimulatedUpstream
 from tests.simulation.doubts import LATE, Doubt, Grant, Happened
 from tests.simulation.kernel import Kernel
 from tests.simulation.log import SimulatedLog
 from tests.simulation.machines import Agent, Node, Process
 from tests.simulation.network import Host, Network
-from tests.simulation.plans import PLANS, SECRET, SITE, SUBNET
+from tests.simulation.plans import CUT, ROUTED, SECRET, SITE, SUBNET, plans
 from tests.simulation.trace import Trace
 
 S = TypeVar("S", bound=State)
@@ -47,7 +49,10 @@ S = TypeVar("S", bound=State)
 class World:
     """All of it."""
 
-    def __init__(self, seed: int, *, agents: int, nodes: int) -> None:
+    def __init__(
+        self, seed: int, *, agents: int, nodes: int, delegates: str = "", wanting: Sequence[int | None] = ()
+    ) -> None:
+        """`delegates`: as the plans do; `wanting`: the length of the prefix that each node asks for, None for none."""
         loop = asyncio.get_running_loop()
         self.seed = seed
         self.trace = Trace(loop.time)
@@ -58,7 +63,10 @@ class World:
         self.kernels: list[Kernel] = []
         self.processes: list[Process] = []
         self.agents = [Agent(self, number) for number in range(agents)]
-        self.nodes = [Node(self, number) for number in range(nodes)]
+        self.nodes = [Node(self, number, prefix=wanting[number] if wanting else None) for number in range(nodes)]
+        self.plans = plans(delegates)
+        self.isp = Isp(self.chance("isp"), self.trace) if CUT in delegates else None
+        self.router = Router(self) if ROUTED in delegates else None
         self.stranger = Kernel(
             Host(self.network, "stranger", parse_address("fe80::9:9")), self.chance("stranger"), self.kernels
         )
@@ -90,11 +98,31 @@ class World:
             if other is not node and theirs is not None and theirs.usable and other.holds(address):
                 self._doubt(address, node, other, f"it is used by {node.name} and by {other.name}", used=True)
 
+    def asks(self, agent: Agent, now: Callable[[], int]) -> SimulatedUpstream | None:
+        """Who asks above for this agent: one of them is a router."""
+        if self.isp is None or agent is not self.agents[0]:
+            return None
+        return SimulatedUpstream(self.isp, self.chance(f"upstream {agent._boots}"), now)
+
+    def passed_on(self, node: Node) -> None:
+        """A node passes on what it is delegated; nobody else may still do so with any of that."""
+        now = self.trace.now()
+        if node.prefixes:
+            self.trace.note("passes on", node=node.name, prefixes=",".join(map(str, node.prefixes)))
+        for other in self.nodes:
+            for prefix, until in other.prefixes.items() if other is not node else ():
+                if until > now and any(each.overlaps(prefix) for each in node.prefixes):
+                    self.trace.fail(f"{node.name} passes on what {other.name} has of {prefix}")
+
     def stored(self, commit: Commit) -> None:
         """A lease expires after its holder has stopped to use it, whatever was done to any clock; but where an agent
         that does not reach the log has given it for longer, which nobody can know.
         """
         for event in commit.events:
+            if isinstance(event, PrefixExpired):
+                for node in self.nodes:
+                    if node.client == event.client and node.prefixes.get(event.prefix, 0.0) > self.trace.now():
+                        self.trace.fail(f"{event.prefix} expired, and {node.name} passes it on")
             if isinstance(event, AddressExpired):
                 for node in self.nodes:
                     if event.address not in node.kernel.addresses or node.client != event.client:
@@ -121,7 +149,7 @@ class World:
     async def apply(self, name: str) -> None:
         """An operator applies a plan."""
         self.plan = name
-        await self._submit(subjects.plan(SITE), PlanState(), lambda _: PLANS[name])
+        await self._submit(subjects.plan(SITE), PlanState(), lambda _: self.plans[name])
 
     async def operate(self, node: Node, what: str) -> None:
         """An operator, or an agent that sees a conflict, changes what a node has of the ledger."""
