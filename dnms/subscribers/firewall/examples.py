@@ -129,7 +129,7 @@ CALLS = Rule(
 BY_FIELD = "ffff:ffff:ffff:ffff:ffff::"
 ERRORS = "icmpv6 type { destination-unreachable, packet-too-big, time-exceeded, parameter-problem } accept"
 
-CALLED: frozenset[Item] = frozenset(
+_OPEN: frozenset[Item] = frozenset(
     {
         Chain("dnms_forward", "forward"),
         Chain("dnms_ingress"),
@@ -137,25 +137,24 @@ CALLED: frozenset[Item] = frozenset(
         rule("dnms_forward", 10, "established connections", "ct state established,related accept", "inet"),
         rule("dnms_forward", 20, "ICMPv6 errors, RFC 4890", ERRORS, "inet"),
         rule("dnms_forward", 900, "on to ingress", "goto dnms_ingress", "inet"),
-        rule(
-            "dnms_ingress",
-            88,
-            "to members of sales",
-            f"ip6 daddr & {BY_FIELD} == @sales-6/80 jump dnms_in_sales",
-            "inet",
-        ),
         rule("dnms_ingress", 900, "the rest", "accept", "inet"),
-        rule(
-            "dnms_in_sales",
-            20,
-            "voip-to-sales",
-            f"ip6 saddr & {BY_FIELD} == @voip-6/80 udp dport {{ 5060, 10000-20000 }} counter accept",
-            "inet",
-        ),
         rule("dnms_in_sales", 900, "nothing else to sales", "counter drop", "inet"),
     }
 )
+"""What that becomes, but for how its groups are found."""
+
+
+def _called(slot: int, sales: str, voip: str) -> frozenset[Item]:
+    to = rule("dnms_ingress", slot, "to members of sales", f"ip6 daddr {sales} jump dnms_in_sales", "inet")
+    accept = f"ip6 saddr {voip} udp dport {{ 5060, 10000-20000 }} counter accept"
+    return _OPEN | {to, rule("dnms_in_sales", 20, "voip-to-sales", accept, "inet")}
+
+
+CALLED = _called(88, f"& {BY_FIELD} == @sales-6/80", f"& {BY_FIELD} == @voip-6/80")
 """What that becomes where addresses say their group: one rule, however many members and subnets there are."""
+
+CALLED_BY_SETS = _called(40, "@sales-6", "@voip-6")
+"""Likewise where one of them does not."""
 
 
 def fields(*subnets: str, **groups: int) -> frozenset[Item]:
@@ -327,6 +326,29 @@ EXAMPLES: list[Example[Item]] = [
         wanted=sets(sales=("2001:db8:1:1:5a1e::1",), voip=())
         | CALLED
         | fields("2001:db8:1:1", "2001:db8:1:2", sales=SALES, voip=VOIP),
+    ),
+    Example(
+        title="a plan brings a node to another group: rules hold for its old address too until it is drained, by sets",
+        log=(
+            Happened("plan", (site(), group("voip", VOIP), pool("six", "2001:db8:1:1::/64"), RuleDefined(rule=CALLS))),
+            named(DESK, "desk-1"),
+            ledger(leased(DESK, "2001:db8:1:1::1")),
+            Happened("plan", (group("sales", SALES, "desk-*"),)),
+            ledger(deprecated(DESK, "2001:db8:1:1::1"), leased(DESK, "2001:db8:1:1:5a1e::1", group=SALES)),
+        ),
+        wanted=sets(sales=("2001:db8:1:1::1", "2001:db8:1:1:5a1e::1"), voip=()) | CALLED_BY_SETS,
+    ),
+    Example(
+        title="and when it is drained they find all by what addresses say",
+        log=(
+            Happened("plan", (site(), group("voip", VOIP), pool("six", "2001:db8:1:1::/64"), RuleDefined(rule=CALLS))),
+            named(DESK, "desk-1"),
+            ledger(leased(DESK, "2001:db8:1:1::1")),
+            Happened("plan", (group("sales", SALES, "desk-*"),)),
+            ledger(deprecated(DESK, "2001:db8:1:1::1"), leased(DESK, "2001:db8:1:1:5a1e::1", group=SALES)),
+            ledger(ended(AddressWithdrawn, "2001:db8:1:1::1")),
+        ),
+        wanted=sets(sales=("2001:db8:1:1:5a1e::1",), voip=()) | CALLED | fields("2001:db8:1:1", sales=SALES, voip=VOIP),
     ),
     Example(
         title="a rule is withdrawn, and its chains go with it",

@@ -144,6 +144,7 @@ class Membership:
         """All members anew: they may be in other groups, and their pools others."""
         self._counts.clear()
         self._prefix_sets.clear()
+        self._odd = 0
         self._structure = None
         self._names = {group.number: group.name for group in self._plan.groups.values()}
         for ledger, holdings in self._holdings.items():
@@ -204,8 +205,6 @@ class Membership:
             self._drop(ledger, holdings, key)
         holdings[key] = holding
         self._of_client[holding.client].add((ledger, key))
-        self._odd += _is_odd(key, holding)
-        self._note_field(key, holding)
         self._add(ledger, key, holding)
         return True
 
@@ -218,16 +217,21 @@ class Membership:
         places.discard((ledger, key))
         if not places:
             del self._of_client[had.client]
-        self._odd -= _is_odd(key, had)
-        self._note_field(key, had)
         return True
 
-    def _note_field(self, key: Key, holding: Holding) -> None:
-        """The rules are others when the first address comes that does not say its group, and when the last one goes."""
-        if _is_odd(key, holding) and self._odd in (0, 1):
-            self._structure = None
+    def _note_field(self, key: Key, holding: Holding, change: int) -> None:
+        """The rules are others when the first address comes that does not say its group, and when the last one goes.
+
+        It may have said it until the plan, or the node's name, brought its node to another group: until it is drained
+        the rules of that group hold for it too.
+        """
+        if _is_odd(key, self._group(holding.client, holding.group)):
+            self._odd += change
+            if self._odd == (change > 0):
+                self._structure = None
 
     def _add(self, ledger: str, key: Key, holding: Holding) -> None:
+        self._note_field(key, holding, 1)
         for member in self._members(ledger, key, holding):
             count = self._counts.get(member, 0)
             self._counts[member] = count + 1
@@ -236,6 +240,7 @@ class Membership:
                 self._note_set(member.of, 1)
 
     def _subtract(self, ledger: str, key: Key, holding: Holding) -> None:
+        self._note_field(key, holding, -1)
         for member in self._members(ledger, key, holding):
             count = self._counts[member] - 1
             self._counts[member] = count
@@ -332,9 +337,9 @@ def _gives_prefixes(pool: Pool | None) -> bool:
     return pool is not None and pool.prefix_per_host
 
 
-def _is_odd(key: Key, holding: Holding) -> bool:
+def _is_odd(key: Key, group: int) -> bool:
     """Whether an IPv6 address does not say the group of who holds it."""
-    return isinstance(key, bytes) and family(key) == 6 and key[8:10] != holding.group.to_bytes(2)
+    return isinstance(key, bytes) and family(key) == 6 and key[8:10] != group.to_bytes(2)
 
 
 def _member(of: AddressSet, key: Key, table: str) -> Member:
