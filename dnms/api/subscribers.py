@@ -71,7 +71,7 @@ async def retry(
         log_id = reading.position.log_id
     if not ran:
         name = subscriber if wanted.instance is None else f"{subscriber}/{wanted.instance}"
-        raise NotThere(f"no subscriber {name} has ever said anything")
+        raise NotThere(f"no subscriber {name} ever ran for this site; `dnms subscriber list` has those that did")
     places = [_place(text, f"$.positions[{index}]", log_id) for index, text in enumerate(wanted.positions)]
     missing = sorted(set(places) - {letter.position for letter in letters}, key=places.index)
     if missing:

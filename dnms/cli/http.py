@@ -78,9 +78,7 @@ def _token(site: Path) -> str:
         try:
             token = Site.load(site).api_token
         except SiteError as error:
-            raise Failure(
-                MACHINE, f"no token for the API: {error}; or name the site's directory with --site, or set {TOKEN}"
-            ) from error
+            raise Failure(MACHINE, f"no token for the API: {error}; or set {TOKEN}") from error
     if not token.isascii() or not token.isprintable():
         raise Failure(USAGE, f"the API's token is no plain text; look at {TOKEN}")
     return token

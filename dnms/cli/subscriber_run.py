@@ -222,7 +222,7 @@ async def _connect(bus: str, site: Site, stop: asyncio.Event) -> JetStreamLog | 
         try:
             return await jetstream.connect(bus, site.name, token=site.bus_token)
         except Unavailable as error:
-            _logger.warning("no bus yet", reason=str(error))
+            _logger.warning("no bus yet: --bus says where it is", reason=str(error))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CONNECT_RETRY):
                 await stop.wait()

@@ -49,6 +49,9 @@ def command(
     missing = [row for row in rows if not row.done]
     for row in missing:
         name = f"{row.what}/{row.who}" if row.who else row.what
+        if not row.has and row.what != CONFIGURED:
+            say(f"{name} never ran for this site, or never got so far; `dnms subscriber list` has those that did")
+            continue
         why = f": {row.why}" if row.why else ""
         say(f"{name} has applied the log up to {row.has}, and not {row.position} yet{why}")
     return LATE if missing else OK

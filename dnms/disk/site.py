@@ -114,7 +114,8 @@ class Site:
                 raise ValueError(f"the secret has {len(secret)} bytes and not 32")
         except FileNotFoundError as error:
             if not _parts(path):
-                raise SiteError(f"{path} holds no site: run `dnms init`, or name its directory") from error
+                text = f"{path} holds no site: copy the site's directory there, or say where it is"
+                raise SiteError(f"{text}; `dnms init` makes a new one") from error
             raise SiteError(f"the site in {path} lacks {Path(error.filename).name}: restore it from a copy") from error
         except OSError as error:
             raise SiteError(f"cannot read the site in {path}: {error.strerror or error}") from error

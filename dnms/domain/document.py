@@ -15,7 +15,7 @@ from dnms.domain.identity import INTERFACE
 from dnms.domain.policy import PolicyTable, choice_of, table_of
 from dnms.domain.rollout_table import RolloutTable
 from dnms.domain.rule_table import RuleError, RuleTable
-from dnms.domain.written import AddressText, PrefixText, RangeText, Table
+from dnms.domain.written import AddressText, PrefixText, RangeText, Table, choices
 from dnms.events.configuration import AssignedRoute
 from dnms.events.ip import Prefix, format_address
 from dnms.events.plan import Downlink, Group, Name, PolicyChoice, Pool, Realm, Reservation, Seconds, Stateless, Subnet
@@ -450,6 +450,8 @@ def _explained(text: str) -> str:
     words = re.findall(r"\.(\w+)", place)
     if "unknown field" in what and (table := _TABLES.get(".".join(words))):
         what += f"; known are {', '.join(table.__struct_encode_fields__)}"
+    elif what.startswith("Invalid enum value") and (table := _TABLES.get(".".join(words[:-1]))):
+        what += f"; expected one of {choices(table, words[-1])}"
     elif what == "Object missing required field `site`":
         what = 'Expected a [site] table with the name of the site, such as name = "home"'
     elif what.startswith("Expected `str` matching regex"):

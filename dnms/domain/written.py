@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgspec
+import msgspec.inspect
 
 from dnms.events.ip import parse_address, parse_prefix
 
@@ -35,3 +36,17 @@ class RangeText:
 
 class Table(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """A table of the document; a key that it does not have is a mistake of the writer."""
+
+
+def choices(table: type[msgspec.Struct], key: str) -> str:
+    """The words that a key of a table may have, as a person reads them; empty if it may have any."""
+    described = msgspec.inspect.type_info(table)
+    assert isinstance(described, msgspec.inspect.StructType)
+    words: list[str] = []
+    for field in described.fields:
+        if field.encode_name == key:
+            types = field.type.types if isinstance(field.type, msgspec.inspect.UnionType) else (field.type,)
+            for each in types:
+                if isinstance(each, msgspec.inspect.LiteralType):
+                    words += map(str, each.values)
+    return ", ".join(words)

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from dnms.domain.written import choices
 from dnms.subscribers.caller import Kinds
 from dnms.subscribers.subscriber import Local, OptionsError
 
@@ -62,6 +63,8 @@ def _explained(text: str, name: str, kind: type[Any]) -> str:
     place = re.sub(r"^\$", f"$.{name}", place.removesuffix("`") or "$")
     if "unknown field" in what:
         what += f"; known are {', '.join(kind.__struct_fields__)}"
+    elif what.startswith("Invalid enum value"):
+        what += f"; expected one of {choices(kind, place.rpartition('.')[2])}"
     return f"{what} - at `{place}`"
 
 

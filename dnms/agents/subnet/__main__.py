@@ -73,6 +73,8 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--verbose", action="store_true", help="log more")
     arguments = parser.parse_args(argv)
+    if arguments.uplink == arguments.interface:
+        parser.error("--uplink is the interface towards the one above, and --interface that towards the nodes")
     logging.configure(verbose=arguments.verbose)
     settings = SubnetSettings(
         interface=arguments.interface,

@@ -92,15 +92,19 @@ class Dhcp6Uplink:
     async def run(self) -> None:
         """Ask and renew, until cancelled. KernelError, Dhcp6StateError."""
         client = self._client or self._begin()
+        away = ""  # why it is not there
         while True:
             try:
                 async with self._on_link(client) as send:
+                    away = ""
                     await self._drive(client, send)
                 return
             except KernelError as error:
                 if error.why not in ("no-interface", "not-there", "interface-down"):
                     raise
-                _logger.warning("the uplink is not there", interface=self._interface, reason=str(error))
+                if str(error) != away:
+                    away = str(error)
+                    _logger.warning("the uplink is not there", interface=self._interface, reason=away)
             await asyncio.sleep(AGAIN)
             client.link_came_back(since_boot())
 

@@ -193,7 +193,8 @@ class _Back:
         )
         if row.changed != row.opened:
             changed = await self._found.at(row.changed)
-            yield by_event(depth, f"{row.prefix} is {row.state} since", changed)
+            became = "was renewed last" if row.state == "delegated" else f"is {row.state} since"
+            yield by_event(depth, f"{row.prefix} {became}", changed)
         async for step in self._defined(DelegationDefined, row.pool, depth + 1):
             yield step
         async for step in self._above(parse_prefix(row.prefix), row.subnet, depth + 1):
@@ -233,10 +234,10 @@ class _Back:
     async def _uplink(self, row: UplinkRow, depth: int) -> AsyncIterator[Step]:
         if not self._enter("uplink", row.prefix, row.subnet, depth):
             return
-        state = {"received": "came", "deprecated": "came, is deprecated now,", "lost": "came, is lost now,"}[row.state]
+        state = {"received": "", "deprecated": ", and is deprecated", "lost": ", and is lost"}[row.state]
         opened = await self._found.at(row.opened)
         yield by_event(
-            depth, f"{row.prefix} {state} to subnet {row.subnet} over {row.uplink}, from {row.source}", opened
+            depth, f"{row.prefix} came to subnet {row.subnet} over {row.uplink}, from {row.source}{state}", opened
         )
         async for step in self._defined(UplinkDefined, row.uplink, depth + 1):
             yield step

@@ -167,6 +167,7 @@ def test_one_that_is_gone_is_tried_again(make: Make, tmp_path: Path) -> None:
         ('[exec]\ncommand = ["/bin/true"]\nkinds = ["prefix", "adress"]', r"'adress'.*at `\$\.exec\.kinds\[1\]`"),
         ('[exec]\ncommand = ["/bin/true"]\ntimeout = 0', r"at `\$\.exec\.timeout`"),
         ('[exec]\ncommand = ["/bin/true"]\nbegin = "then"', r"at `\$\.exec\.begin`"),
+        ('[exec]\ncommand = ["/bin/true"]\nbegin = "last"', r"expected one of first, now - at `\$\.exec\.begin`"),
         ('[exec]\ncomand = ["/bin/true"]', r"unknown field `comand`; known are .*command.* - at `\$\.exec`"),
     ],
 )

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from dnms.cli import main
 from dnms.cli.exits import INTERRUPTED, MACHINE, NO, OK, READER_GONE, UNREACHABLE, USAGE
 from dnms.disk.site import LAYOUT
 from tests.system.cli.conftest import DNMS, NAME, PATIENCE, PLAN, Served, dnms, history, serving, write
@@ -40,7 +41,7 @@ def test_no_site(tmp_path: Path, words: list[str]) -> None:
     where = [tmp_path] if words[-1] == "--data" else ["--site", tmp_path]
     done = dnms(*words, *where)
     assert (done.code, done.out) == (MACHINE, "")
-    assert "run `dnms init`" in one_line(done.err)
+    assert "`dnms init` makes a new one" in one_line(done.err)
 
 
 def test_a_site_of_a_newer_release(tmp_path: Path) -> None:
@@ -307,3 +308,10 @@ def test_agents_start_without_the_command_line_of_the_others(agent: str) -> None
         [sys.executable, "-c", code, agent, "--help"], capture_output=True, text=True, check=True, timeout=PATIENCE
     )
     assert done.stderr.strip() == "[]"
+
+
+def test_the_uplink_of_a_subnet_agent_is_another_interface(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["subnet-agent", "--interface", "eth1", "--subnet", "lan", "--uplink", "eth1"])
+    assert ended.value.code == USAGE
+    assert capfd.readouterr().err.startswith("dnms: --uplink is the interface towards the one above")

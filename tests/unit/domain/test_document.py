@@ -44,6 +44,14 @@ SUBNET = SITE + '[[subnet]]\nname = "lan"\nprefixes = ["2001:db8::/64"]\n'
             "Expected a name: at most 63 lower-case letters, digits and hyphens, with no hyphen",
         ),
         (SUBNET + 'search = ["a b"]', "Expected a domain such as home.example - at `$.subnet[0].search[0]`"),
+        (
+            SITE + '[[uplink]]\nname = "isp"\nprotocol = "dhcp6"',
+            "'dhcp6'; expected one of dhcpv6, dnms - at `$.uplink[0].protocol`",
+        ),
+        (
+            SITE + '[[group]]\nname = "g"\npolicy = { mode = "watch" }',
+            "; expected one of manage, manage-ra-gateway, observe",
+        ),
         ("x = " + "[" * 100_000, "Nested too deeply for a plan - at `$`"),
     ],
 )
