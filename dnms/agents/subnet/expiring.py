@@ -106,7 +106,7 @@ class Expiring:
         return tuple(
             each.prefix
             for each in due
-            if (each.drained_at and each.drained_at <= now - DRAIN_GRACE)
+            if (each.drained_at and each.horizon > now)  # it stays kept from others until its horizon
             or (may_expire and each.horizon <= now - EXPIRY_GRACE)
         )
 
@@ -114,5 +114,9 @@ class Expiring:
         now = asyncio.get_running_loop().time()
         kinds = {kind for kind, begins in self._begins.items() if begins <= now}
         ledger = self._ledger.fold.state
-        drained = ledger.drained(self._now() - DRAIN_GRACE, MAX_EXPIRIES)
+        drained = tuple(
+            address
+            for address in ledger.drained(self._now() - DRAIN_GRACE, MAX_EXPIRIES)
+            if ledger.leases[address].horizon > self._now()  # what ends with what it was cut from is free after it
+        )
         return drained or ledger.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES, kinds)
