@@ -14,6 +14,11 @@ from dnms.events.recorded import Event, Part
 MAX_ITEMS = 100
 """That one event lists; a subscriber that is started anew may add as many as a site has."""
 
+MAX_LACKING = 10_000
+"""That one event lists of what could not be had: who waits for one of them has to find it."""
+
+Lacking = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_LACKING)]
+
 Items = Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_ITEMS)]
 
 
@@ -25,6 +30,7 @@ class EffectApplied(Event, frozen=True, kw_only=True, omit_defaults=True):
     added: Items = ()  # the first of what it added, as people read it; none: it was so already
     dropped: Items = ()
     more: int = 0  # that it added or dropped beside these
+    lacks: Lacking = ()  # what it wants and cannot have now, as people read it
     waited: int = 0  # microseconds since the log had the first commit that made it necessary; 0: there was none
 
 

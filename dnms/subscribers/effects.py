@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from typing import Any
 
 from dnms.bus.committer import WriteOnly
 from dnms.bus.port import Log
 from dnms.events.commit import MAX_EVENTS
-from dnms.events.effect import MAX_ITEMS, EffectApplied, EffectFailed
+from dnms.events.effect import MAX_ITEMS, MAX_LACKING, EffectApplied, EffectFailed
 from dnms.subscribers.own_subject import OwnSubject
 from dnms.subscribers.subscriber import Plan
 
@@ -38,10 +38,10 @@ class Effects:
         """Write what is noted, until cancelled. LogError, for what cannot be mended: Doubled among others."""
         await self._own.run(self._write)
 
-    def applied(self, position: int, plan: Plan[Any], *, since: int, whole: bool = True) -> None:
+    def applied(self, position: int, plan: Plan[Any], *, since: int, refused: Set[str] | None = None) -> None:
         """The world is as wanted; `since`: when the log had the first commit that made that necessary, 0: none did.
 
-        Not `whole`: but for what was refused, of which `failed` is said. It holds up nobody who waits for the rest.
+        `refused`: some was, and `failed` is said of that. It holds up nobody who waits for the rest.
         """
         added, dropped = sorted(map(str, plan.add)), sorted(map(str, plan.drop))
         listed = added[:MAX_ITEMS], dropped[:MAX_ITEMS]
@@ -51,10 +51,11 @@ class Effects:
                 added=tuple(listed[0]),
                 dropped=tuple(listed[1]),
                 more=len(added) + len(dropped) - sum(map(len, listed)),
+                lacks=tuple(sorted({*map(str, plan.lacks), *(refused or ())})[:MAX_LACKING]),
                 waited=max(0, self._now() - since) if since else 0,
             )
         )
-        if whole:
+        if refused is None:
             self._failing = ""
 
     @property

@@ -197,8 +197,9 @@ class Runner(Generic[T, A]):
             effects, is_awaited = self._effects, since or (complete and decided > self._told)
             has_changed = refused is None and bool(plan.add or plan.drop)
             if effects is not None and not why and (is_awaited or has_changed or (effects.is_failing and not refused)):
-                done = plan if refused is None else Plan()  # what of it was refused the world alone knows
-                effects.applied(position, done, since=since if self.settled.is_set() else 0, whole=refused is None)
+                done = plan if refused is None else Plan(lacks=plan.lacks)  # what of it is there the world alone knows
+                lacks = None if refused is None else refused.lacks
+                effects.applied(position, done, since=since if self.settled.is_set() else 0, refused=lacks)
                 self._told = position
             if refused is not None:
                 raise refused

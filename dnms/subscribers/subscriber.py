@@ -6,7 +6,7 @@ applied.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Generic, Literal, Protocol, TypeVar, runtime_checkable
 
@@ -32,7 +32,14 @@ class ApplyError(Exception):
 
 
 class PartlyApplied(ApplyError):
-    """What can be changed is changed, and the rest cannot be now. It is tried again, and keeps nothing else waiting."""
+    """What can be changed is changed, and the rest cannot be now. It is tried again, and keeps nothing else waiting.
+
+    `lacks` is what of the plan's `add` is not there, as the log has it.
+    """
+
+    def __init__(self, why: str, text: str, lacks: Iterable[str] = ()) -> None:
+        super().__init__(why, text)
+        self.lacks = frozenset(lacks)
 
 
 class Actual(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
@@ -49,6 +56,9 @@ class Plan(msgspec.Struct, Generic[T], frozen=True, kw_only=True):
     drop: frozenset[T] = frozenset()
     late: frozenset[T] = frozenset()
     """What of `add` takes something away from somebody, as a rule that drops does. It waits for a whole log too."""
+
+    lacks: frozenset[T] = frozenset()
+    """What is wanted and is neither there nor can be had now. Who waits for the rest is not kept waiting."""
 
     notes: tuple[str, ...] = ()
     """What is wanted or not wanted and cannot be had, for people, in an order that stays."""

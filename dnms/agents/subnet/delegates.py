@@ -102,8 +102,7 @@ class Delegates:
 
     def _is_unrouted(self, each: Delegated) -> bool:
         """Whether it is to be told of only later. What it was told once it keeps, wherever its routers are."""
-        reached = self._books.routers.reached(self._routers)
-        return reached is not None and reached < each.position
+        return not self._books.routers.has_route(self._routers, each.prefix, each.position)
 
     @property
     def _routers(self) -> tuple[str, ...]:

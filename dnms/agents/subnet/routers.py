@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import msgspec
 
 from dnms.events.effect import EffectApplied
+from dnms.events.ip import Prefix
 
 SUBSCRIBER = "routes"
 
@@ -24,6 +25,8 @@ class Reached(msgspec.Struct):
 
     positions: dict[str, int] = {}  # by instance
     named: tuple[str, ...] = ()  # by the plan that was adopted last
+    lacking: dict[str, dict[str, int]] = {}
+    """By instance: prefixes to which it cannot have a route now, and the position up to which it did not say so."""
 
 
 class Routers:
@@ -43,7 +46,10 @@ class Routers:
         self._state.named = routers
 
     def applied(self, instance: str, event: EffectApplied) -> None:
-        """An instance has said that its routes are as the log says."""
+        """An instance has said that its routes are as the log says, but for those that it lacks."""
+        before, known = self._state.positions.get(instance, 0), self._state.lacking.get(instance, {})
+        prefixes = (route.partition(" ")[0] for route in event.lacks)
+        self._state.lacking[instance] = {each: known.get(each, before) for each in prefixes}
         self._advance(instance, event.position)
 
     def _advance(self, instance: str, position: int) -> None:
@@ -51,6 +57,12 @@ class Routers:
         positions[instance] = max(position, positions.get(instance, 0))
         self._moved.set()
         self._moved = asyncio.Event()
+
+    def has_route(self, routers: Sequence[str], prefix: Prefix, position: int) -> bool:
+        """Whether all of these have had a route to a prefix since it was delegated, at this position."""
+        reached, lacking = self.reached(routers), self._state.lacking
+        has = (position <= lacking.get(each, {}).get(str(prefix), position) for each in routers)
+        return reached is None or (reached >= position and all(has))
 
     def reached(self, routers: Sequence[str]) -> int | None:
         """The position up to which all of these have their routes; None: there are none to wait for.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterable, Iterator
 from contextlib import contextmanager
 
 from dnms.domain.routes import Route
@@ -28,8 +28,10 @@ def plan(wanted: frozenset[Route], actual: Routes) -> Plan[Route]:
     """
     add = wanted - actual.ours
     down = {route.interface for route in add} - {""} - actual.up if actual.up is not None else set()
+    lacks = frozenset(route for route in add if route.interface in down)
     return Plan(
-        add=frozenset(route for route in add if route.interface not in down) if down else add,
+        add=add - lacks,
+        lacks=lacks,
         drop=actual.ours - wanted,
         notes=tuple(f"interface {name} is not there, or not up: routes over it wait for that" for name in sorted(down)),
     )
@@ -54,19 +56,19 @@ class Kernel:
         with _told(), RouteTable() as table:
             refused = await table.change(add=plan.add, delete=plan.drop)
         if refused:
-            raise _partly(refused)
+            raise _partly(refused, refused.keys() & plan.add)
 
     def changes(self) -> AsyncGenerator[None, None]:
         """Yields when a link has come, or has come up: its routes can be added then, and went when it went."""
         return links_changed()
 
 
-def _partly(refused: dict[Route, KernelError]) -> PartlyApplied:
+def _partly(refused: dict[Route, KernelError], lacks: Iterable[Route]) -> PartlyApplied:
     """What is said of the routes that could not be changed."""
     [(why, _)] = Counter(error.why for error in refused.values()).most_common(1)
     named = [refused[route].text for route in sorted(refused)[:MAX_NAMED]]
     more = [f"and {len(refused) - MAX_NAMED} more"] if len(refused) > MAX_NAMED else []
-    return PartlyApplied(why, "; ".join(named + more))
+    return PartlyApplied(why, "; ".join(named + more), map(str, lacks))
 
 
 @contextmanager

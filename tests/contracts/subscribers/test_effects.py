@@ -62,7 +62,7 @@ class Shelf:
             raise ApplyError(self.broken, "the test broke it")
         self.there = (self.there | plan.add - self.refused) - plan.drop
         if plan.add & self.refused:
-            raise PartlyApplied("refused", "the test refuses it")
+            raise PartlyApplied("refused", "the test refuses it", plan.add & self.refused)
 
 
 class Frail(MemoryLog):
@@ -193,6 +193,7 @@ async def test_what_is_refused_holds_up_nobody_who_waits_for_the_rest(log: Frail
     async with running(log, shelf, tmp_path) as runner:
         await until(lambda: runner.counts.failed["refused"] >= 3)
         assert runner.settled.is_set()
+        assert written(log)[0] == EffectApplied(position=1, lacks=("lab",))
         assert [type(event) for event in written(log)] == [EffectApplied, EffectFailed]
         await write(log, arrived("lan"))
         end = len(log.records)

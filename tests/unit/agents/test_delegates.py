@@ -98,20 +98,20 @@ class Router:
     """The routes of a router, as it says on the log how far they are."""
 
     def __init__(self, site: Site, books: Books) -> None:
-        self._books = books
-        self._committer = Committer(
-            site.log,
+        self._site, self._books = site, books
+
+    async def applies(self, position: int, *lacks: str) -> None:
+        committer = Committer(
+            self._site.log,
             subjects.effect(SITE, "routes", "border"),
             Fold(WriteOnly()),
             actor="subscriber/routes/border",
-            now=site.clock.now,
+            now=self._site.clock.now,
             random=secrets.token_bytes,
         )
-
-    async def applies(self, position: int) -> None:
-        await self._committer.catch_up()
-        writing = asyncio.create_task(self._committer.run())
-        await self._committer.observe((EffectApplied(position=position),))
+        await committer.catch_up()
+        writing = asyncio.create_task(committer.run())
+        await committer.observe((EffectApplied(position=position, lacks=lacks),))
         writing.cancel()
         await until(lambda: self._books.routers.reached(("border",)) == position)
 
@@ -178,6 +178,28 @@ async def test_who_was_told_none_since_no_route_came_is_told_when_it_comes(site:
     await node.served.push()
     await node.talk()
     assert len(prefixes(node)) == 1
+
+
+async def test_a_prefix_to_which_a_router_cannot_have_a_route_is_told_when_it_can(site: Site, routed: Books) -> None:
+    router, node = Router(site, routed), Node(routed, "laptop", prefixes=WANTS)
+    talking = asyncio.create_task(node.talk())
+    await until(lambda: bool(routed.ledger.delegations.all))
+    [prefix] = routed.ledger.delegations.all
+    route = f"{prefix} via fe80::5 dev eth1 metric 1025"
+    await router.applies(routed.position, route)
+    await talking
+    assert prefixes(node) == [] and refused(node)[PREFIX] == NO_ROUTE
+    routed.take_due()
+    await router.applies(routed.position)
+    await until(routed.changed.is_set)
+    assert routed.take_due() == {node.client}
+    await node.served.push()
+    await node.talk()
+    assert prefixes(node) == [prefix]
+    await router.applies(routed.position, route)  # its link went: what was told stays told
+    await node.served.push()
+    await node.talk()
+    assert prefixes(node) == [prefix]
 
 
 async def test_an_agent_that_starts_again_knows_which_routes_were_there(site: Site) -> None:
