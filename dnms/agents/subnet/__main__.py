@@ -69,7 +69,9 @@ def main(argv: list[str]) -> int:
         help="where the Node Agent of that interface keeps its state (default: %(default)s)",
     )
     parser.add_argument(
-        "--dhcpv6", action="store_true", help="delegate prefixes to routers without a Node Agent, by DHCPv6"
+        "--dhcpv6",
+        action="store_true",
+        help="serve what has no Node Agent by DHCPv6: addresses, prefixes, and what the link tells",
     )
     parser.add_argument("--verbose", action="store_true", help="log more")
     arguments = parser.parse_args(argv)

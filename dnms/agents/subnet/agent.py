@@ -79,7 +79,7 @@ class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
     new_nodes: int = NEW_AT_ONCE  # that the site does not know, from one address at once; then one a minute
     uplink: str = ""  # the interface towards where prefixes come from; empty: this machine is no router of the subnet
     node_state: Path = NODE_STATE  # of the Node Agent on that interface
-    dhcpv6: bool = False  # prefixes are delegated by DHCPv6 too
+    dhcpv6: bool = False  # clients without a Node Agent are served by DHCPv6
     state: Path | None = None  # where its journal is; None: `agent/` with its name, beside the site's directory
 
     @property
@@ -235,6 +235,7 @@ async def attend(
             interface=settings.interface,
             client_id=site.client_id,
             newcomers=newcomers,
+            alarm=sessions.alarm,
             has_session=sessions.has,
         )
     offer = Offer(

@@ -89,6 +89,14 @@ class Joining:
         self._claims = claims(snapshot, self._client_id)
         self.entries = frozenset(claim.entry for claim in self._claims)
 
+    def told(self, hardware: Iterable[bytes], iaids: Iterable[int]) -> None:
+        """The node, one without a Node Agent, has these hardware addresses, and asks for these associations."""
+        of = frozenset(iaids)
+        self._claims = tuple(
+            Claim(self._client_id(duid_of_hardware(each)), Personal(each), of) for each in hardware if is_hardware(each)
+        )
+        self.entries = frozenset(claim.entry for claim in self._claims)
+
     async def join(self, who: Comer, iaids: Iterable[int]) -> None:
         """Have a node that asks for addresses for the interfaces `iaids` be what was entered by their hardware.
 

@@ -95,8 +95,12 @@ class Dhcp6(Protocol):
         """Answer a client; false if the link cannot carry it now. KernelError."""
         ...
 
+    def send_to_relay(self, data: bytes, peer: Peer) -> bool:
+        """Answer a relay, wherever it is; false if no link carries that now. KernelError."""
+        ...
+
     def rejoin(self) -> None:
-        """Join the group again: a snooping bridge may have forgotten the membership. KernelError."""
+        """Join the groups again: a snooping bridge may have forgotten the membership. KernelError."""
 
     def close(self) -> None:
         """Hear no more."""

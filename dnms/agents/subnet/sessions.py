@@ -150,7 +150,7 @@ class Sessions:
         session = AgentSession(now=asyncio.get_running_loop().time())
         pump: Pump[heard.AgentEvent] = Pump(session, reader, writer)
         peer = name[0]
-        joining = Joining(self._books, self._client_id, self._alarm)
+        joining = Joining(self._books, self._client_id, self.alarm)
         node = ServedNode(
             session,
             self._books,
@@ -202,7 +202,7 @@ class Sessions:
             elif other.client == client and not older.closed:
                 self._log(_logger.warning, "a second machine has the DUID of another", node.peer)
                 session.refuse(CONTESTED, "another machine has this DUID", retry_after=CONTESTED_RETRY)
-                await self._alarm(IdentityContested(client=client, holder=other.peer, contender=node.peer))
+                await self.alarm(IdentityContested(client=client, holder=other.peer, contender=node.peer))
                 return
         now = asyncio.get_running_loop().time()
         if not self._books.knows(client) and not self._newcomers.admits(node.peer, client, now=now):
@@ -212,7 +212,8 @@ class Sessions:
         node.greet(greeted, client, now=now)
         self._log(_logger.info, "session opened", node.peer, client=node.client.hex(), sessions=len(self))
 
-    async def _alarm(self, event: Alarm) -> None:
+    async def alarm(self, event: Alarm) -> None:
+        """Record what is wrong with a machine, once, if the log takes it."""
         if event in self._alarmed:
             return
         if isinstance(event, HardwareContested):

@@ -8,6 +8,9 @@ CLIENT_PORT, SERVER_PORT = 546, 547
 ALL_SERVERS_AND_RELAYS = "ff02::1:2"
 """All_DHCP_Relay_Agents_and_Servers (RFC 8415, 7.1)."""
 
+ALL_SERVERS = "ff05::1:3"
+"""All_DHCP_Servers, to which relays send (RFC 8415, 7.1)."""
+
 INFINITE = 0xFFFFFFFF
 """Seconds of a lifetime that never ends (RFC 8415, 7.7)."""
 

@@ -1,38 +1,48 @@
-"""A delegating router's end of DHCPv6: what a client's message asks, and the message that answers it (RFC 8415, 18.3).
+"""A server's end of DHCPv6: what a client's message asks, and the message that answers it (RFC 8415, 18.3).
 
-Nothing is remembered between two messages: what a client has is the ledger's to know. Addresses are refused here.
+Nothing is remembered between two messages: what a client has is the ledger's to know.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import msgspec
 
 from dnms.events.ip import Address, Prefix
-from dnms.wire.dhcp6.associations import IaNa, IaPd, IaPrefix, StatusOption, failed
+from dnms.wire.dhcp6.associations import IaAddress, IaNa, IaPd, IaPrefix, StatusOption, failed
 from dnms.wire.dhcp6.codes import Kind, Option, Status
+from dnms.wire.dhcp6.identities import name_in
 from dnms.wire.dhcp6.messages import Message
 from dnms.wire.dhcp6.options import Options
 from dnms.wire.errors import Code, PeerError
 
 MAX_ASSOCIATIONS = 8
-"""Of one message; a router with more than that is one nobody has."""
+"""Of each kind, of one message; a client with more than that is one nobody has."""
+
+MAX_ADDRESSES = 8
+"""Or prefixes, of one association: as many as one client is given there."""
 
 T1, T2 = 0.5, 0.8
-"""When a client renews and rebinds, as parts of the shortest preferred lifetime (RFC 8415, 21.21)."""
+"""When a client renews and rebinds, as parts of the shortest preferred lifetime (RFC 8415, 21.4 and 21.21)."""
 
-_FOR_THIS_SERVER = frozenset({Kind.REQUEST, Kind.RENEW, Kind.RELEASE})
-_FOR_ANY = frozenset({Kind.SOLICIT, Kind.REBIND})
+_FOR_THIS_SERVER = frozenset({Kind.REQUEST, Kind.RENEW, Kind.RELEASE, Kind.DECLINE})
+_FOR_ANY = frozenset({Kind.SOLICIT, Kind.CONFIRM, Kind.REBIND})
+_OF_ADDRESSES = frozenset({Kind.CONFIRM, Kind.DECLINE})
 _LONGEST = 64  # bits of a block
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
-    """One association of a client (IA_PD), as it speaks of it."""
+    """One association of prefixes of a client (IA_PD), as it speaks of it."""
 
     iaid: int
     prefixes: tuple[Prefix, ...] = ()  # that it has, or would like
     length: int = 0  # that it would like (RFC 8415, 18.2.4); 0: it does not say
+
+
+class WantedAddresses(msgspec.Struct, frozen=True, kw_only=True):
+    """One association of addresses of a client (IA_NA), as it speaks of it."""
+
+    iaid: int
+    addresses: tuple[Address, ...] = ()  # that it has, or would like
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,14 +52,24 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     transaction: bytes
     client: bytes  # its DUID
     wanted: tuple[Wanted, ...] = ()
+    addresses: tuple[WantedAddresses, ...] = ()
     requested: frozenset[int] = frozenset()  # codes of options
     rapid_commit: bool = False
-    addresses: tuple[int, ...] = ()  # IAIDs of what it wants beside prefixes
+    name: str = ""  # as it calls itself (RFC 4704)
 
     @property
     def commits(self) -> bool:
         """Whether what it is told is given to it; else it is only offered."""
         return self.kind is not Kind.SOLICIT or self.rapid_commit
+
+    @property
+    def decisions(self) -> int:
+        """How much it asks to be decided."""
+        if not self.commits or self.kind in (Kind.CONFIRM, Kind.INFORMATION_REQUEST):
+            return 0
+        if self.kind in (Kind.RELEASE, Kind.DECLINE):
+            return sum(len(each.addresses) for each in self.addresses) + sum(len(each.prefixes) for each in self.wanted)
+        return len(self.addresses) + len(self.wanted)
 
     @property
     def excludes(self) -> bool:
@@ -65,12 +85,36 @@ class Given(msgspec.Struct, frozen=True, kw_only=True):
     status: StatusOption | None = None
 
 
+class GivenAddresses(msgspec.Struct, frozen=True, kw_only=True):
+    """What a client is told of one association: addresses, of which one with no lifetime is over, or why not."""
+
+    iaid: int
+    addresses: tuple[IaAddress, ...] = ()
+    status: StatusOption | None = None
+
+
 class Told(msgspec.Struct, frozen=True, kw_only=True):
     """What is told of the link to who requests it."""
 
     dns: tuple[Address, ...] = ()
     search: tuple[str, ...] = ()
     ntp: tuple[Address, ...] = ()
+
+
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a client is told."""
+
+    prefixes: tuple[Given, ...] = ()
+    addresses: tuple[GivenAddresses, ...] = ()
+    status: StatusOption | None = None  # of the message
+    told: Told = Told()
+
+    @property
+    def gives(self) -> bool:
+        """Whether the client has something by it."""
+        return any(p.valid for each in self.prefixes for p in each.prefixes) or any(
+            a.valid for each in self.addresses for a in each.addresses
+        )
 
 
 def question(message: Message, *, server: bytes) -> Question:
@@ -80,6 +124,31 @@ def question(message: Message, *, server: bytes) -> Question:
     except ValueError:
         raise PeerError(Code.KIND, f"a message of type {message.kind}") from None
     options = message.options
+    _check_ids(kind, options, server)
+    if kind is Kind.INFORMATION_REQUEST and (options.na or options.pd or options.temporary):
+        raise PeerError(Code.MALFORMED, "an Information-request with an association (RFC 8415, 16.12)")
+    if max(len(options.pd), len(options.na)) > MAX_ASSOCIATIONS:
+        raise PeerError(Code.TOO_MANY)
+    if any(len(each.addresses) > MAX_ADDRESSES for each in options.na):
+        raise PeerError(Code.TOO_MANY, "too many addresses of one association")
+    if any(len(each.prefixes) > MAX_ADDRESSES for each in options.pd):
+        raise PeerError(Code.TOO_MANY, "too many prefixes of one association")
+    asked = Question(
+        kind=kind,
+        transaction=message.transaction,
+        client=options.client_id,
+        wanted=() if kind in _OF_ADDRESSES else tuple({each.iaid: _wanted(each) for each in options.pd}.values()),
+        addresses=tuple({each.iaid: _wanted_addresses(each) for each in options.na}.values()),
+        requested=frozenset(options.requested),
+        rapid_commit=kind is Kind.SOLICIT and options.rapid_commit,
+        name=name_in(options.fqdn),
+    )
+    _check(asked)
+    return asked
+
+
+def _check_ids(kind: Kind, options: Options, server: bytes) -> None:
+    """Whom it is from and for (RFC 8415, 16). PeerError."""
     if kind in _FOR_THIS_SERVER:
         if options.server_id != server:
             raise PeerError(Code.SERVER_ID)
@@ -87,46 +156,60 @@ def question(message: Message, *, server: bytes) -> Question:
         if options.server_id:
             raise PeerError(Code.SERVER_ID)
     elif kind is not Kind.INFORMATION_REQUEST:
-        # Confirm and Decline are about addresses (RFC 8415, 18.3.3 and 18.3.8); the others no client sends.
-        raise PeerError(Code.DIRECTION, f"a message of type {message.kind}")
+        raise PeerError(Code.DIRECTION, f"a message of type {kind}")  # no client sends it
     elif options.server_id not in (b"", server):
         raise PeerError(Code.SERVER_ID)
-    if kind is Kind.INFORMATION_REQUEST:
-        if options.na or options.pd or options.temporary:
-            raise PeerError(Code.MALFORMED, "an Information-request with an association (RFC 8415, 16.12)")
-    elif not options.client_id:
+    if kind is not Kind.INFORMATION_REQUEST and not options.client_id:
         raise PeerError(Code.CLIENT_ID)
-    elif not options.pd:
-        raise PeerError(Code.UNEXPECTED, "it asks for no prefix")
-    if len(options.pd) > MAX_ASSOCIATIONS:
-        raise PeerError(Code.TOO_MANY)
-    return Question(
-        kind=kind,
-        transaction=message.transaction,
-        client=options.client_id,
-        wanted=tuple({each.iaid: _wanted(each) for each in options.pd}.values()),
-        requested=frozenset(options.requested),
-        rapid_commit=kind is Kind.SOLICIT and options.rapid_commit,
-        addresses=tuple(each.iaid for each in options.na),
-    )
 
 
-def answer(asked: Question, given: Iterable[Given], *, server: bytes, told: Told) -> Message:
+def _check(asked: Question) -> None:
+    """PeerError where there is nothing to answer."""
+    if asked.kind is Kind.INFORMATION_REQUEST:
+        return
+    if asked.kind in _OF_ADDRESSES:
+        if not any(each.addresses for each in asked.addresses):
+            raise PeerError(Code.UNEXPECTED, "it speaks of no address (RFC 8415, 18.3.3 and 18.3.8)")
+    elif not (asked.wanted or asked.addresses):
+        raise PeerError(Code.UNEXPECTED, "it asks for neither an address nor a prefix")
+
+
+def answer(asked: Question, answered: Answer, *, server: bytes) -> Message:
     """The message that answers a question."""
-    kind = Kind.REPLY if asked.commits else Kind.ADVERTISE
-    released = asked.kind is Kind.RELEASE
+    t1, t2 = _times(answered)
+    told = answered.told
     options = Options(
         client_id=asked.client,
         server_id=server,
-        pd=tuple(_association(each) for each in given),
-        na=tuple(IaNa(iaid=iaid, status=_no_address(asked.kind)) for iaid in asked.addresses),
-        status=StatusOption(int(Status.SUCCESS), "released") if released else None,
+        pd=tuple(
+            IaPd(iaid=each.iaid, t1=t1, t2=t2, prefixes=each.prefixes, status=each.status)
+            if each.prefixes
+            else IaPd(iaid=each.iaid, status=each.status)
+            for each in answered.prefixes
+        ),
+        na=tuple(
+            IaNa(iaid=each.iaid, t1=t1, t2=t2, addresses=each.addresses, status=each.status)
+            if each.addresses
+            else IaNa(iaid=each.iaid, status=each.status)
+            for each in answered.addresses
+        ),
+        status=answered.status,
         rapid_commit=asked.rapid_commit,
         dns=told.dns if Option.DNS_SERVERS in asked.requested else (),
         search=told.search if Option.DOMAIN_LIST in asked.requested else (),
         ntp=told.ntp if Option.NTP_SERVER in asked.requested else (),
     )
-    return Message(int(kind), asked.transaction, options)
+    return Message(int(Kind.REPLY if asked.commits else Kind.ADVERTISE), asked.transaction, options)
+
+
+def _times(answered: Answer) -> tuple[int, int]:
+    """T1 and T2, the same of all associations, so that a client asks for all of them at once (RFC 8415, 21.4)."""
+    lifetimes = (
+        *(each.preferred for one in answered.prefixes for each in one.prefixes),
+        *(each.preferred for one in answered.addresses for each in one.addresses),
+    )
+    shortest = min((each for each in lifetimes if each), default=0)
+    return int(shortest * T1), int(shortest * T2)
 
 
 def over(prefix: Prefix) -> IaPrefix:
@@ -134,9 +217,24 @@ def over(prefix: Prefix) -> IaPrefix:
     return IaPrefix(prefix=prefix)
 
 
+def address_over(address: Address) -> IaAddress:
+    """What says that an address is the client's no more (RFC 8415, 18.3.4)."""
+    return IaAddress(address=address)
+
+
 def no_prefix(text: str) -> StatusOption:
     """Why an association gets nothing."""
     return failed(Status.NO_PREFIX_AVAIL, text)
+
+
+def no_address(text: str) -> StatusOption:
+    """Why an association of addresses gets nothing."""
+    return failed(Status.NO_ADDRS_AVAIL, text)
+
+
+def not_on_link() -> StatusOption:
+    """What a client speaks of is of another link."""
+    return failed(Status.NOT_ON_LINK, "of another link")
 
 
 def no_binding() -> StatusOption:
@@ -144,10 +242,9 @@ def no_binding() -> StatusOption:
     return failed(Status.NO_BINDING, "not known here")
 
 
-def _no_address(kind: Kind) -> StatusOption:
-    if kind in (Kind.SOLICIT, Kind.REQUEST):
-        return failed(Status.NO_ADDRS_AVAIL, "prefixes only")
-    return no_binding()
+def success(text: str) -> StatusOption:
+    """It went well."""
+    return StatusOption(int(Status.SUCCESS), text)
 
 
 def _wanted(pd: IaPd) -> Wanted:
@@ -156,7 +253,6 @@ def _wanted(pd: IaPd) -> Wanted:
     return Wanted(iaid=pd.iaid, prefixes=prefixes, length=next(lengths, 0))
 
 
-def _association(given: Given) -> IaPd:
-    shortest = min((each.preferred for each in given.prefixes if each.preferred), default=0)
-    t1, t2 = int(shortest * T1), int(shortest * T2)
-    return IaPd(iaid=given.iaid, t1=t1, t2=t2, prefixes=given.prefixes, status=given.status)
+def _wanted_addresses(na: IaNa) -> WantedAddresses:
+    told = dict.fromkeys(each.address for each in na.addresses if any(each.address))
+    return WantedAddresses(iaid=na.iaid, addresses=tuple(told))

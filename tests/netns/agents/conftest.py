@@ -194,6 +194,7 @@ class Network:
                     interface="net",
                     client_id=site.client_id,
                     newcomers=Newcomers(),
+                    alarm=sessions.alarm,
                 )
             async with asyncio.TaskGroup() as tasks:
                 if not log.records:

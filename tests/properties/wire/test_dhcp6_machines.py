@@ -8,22 +8,33 @@ import math
 from itertools import pairwise
 from random import Random
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dnms.events.ip import parse_prefix, prefix_of
-from dnms.wire.dhcp6.associations import IaPd, IaPrefix, StatusOption
+from dnms.wire.dhcp6.associations import IaAddress, IaNa, IaPd, IaPrefix, StatusOption
 from dnms.wire.dhcp6.client import Client
 from dnms.wire.dhcp6.codes import Kind
 from dnms.wire.dhcp6.exchanges import Exchange
 from dnms.wire.dhcp6.held import MAX_PREFIXES
-from dnms.wire.dhcp6.messages import Message, Relay, decode, encode, encode_forward
+from dnms.wire.dhcp6.identities import hardware_in
+from dnms.wire.dhcp6.messages import Message, Relay, decode, encode, encode_forward, encode_reply
 from dnms.wire.dhcp6.options import Options
-from dnms.wire.dhcp6.server import Given, Told, answer, question
+from dnms.wire.dhcp6.server import (
+    MAX_ADDRESSES,
+    MAX_ASSOCIATIONS,
+    Answer,
+    Given,
+    GivenAddresses,
+    address_over,
+    answer,
+    over,
+    question,
+)
 from dnms.wire.errors import PeerError
 
+DUID_LL = bytes.fromhex("0003000102005e100001")
 CLIENT, SERVER, IAID = b"\x00\x04client", b"\x00\x04server", 7
 BLOCK, EXCLUDED = parse_prefix("2001:db8:100::/56"), parse_prefix("2001:db8:100::/64")
 FULL = IaPd(
@@ -82,11 +93,18 @@ PD = st.builds(
     prefixes=st.lists(PREFIXES, max_size=4).map(tuple),
     status=st.none() | st.builds(StatusOption, st.integers(0, 7)),
 )
+NA = st.builds(
+    IaNa,
+    iaid=st.sampled_from([IAID, 8]),
+    addresses=st.lists(st.builds(IaAddress, address=st.binary(min_size=16, max_size=16)), max_size=10).map(tuple),
+)
 OPTIONS = st.builds(
     Options,
     client_id=st.sampled_from([CLIENT, CLIENT, CLIENT, b"", b"\x00\x04other"]),
     server_id=st.sampled_from([SERVER, SERVER, b"", b"\x00\x04other"]),
     pd=st.lists(PD, max_size=2).map(tuple),
+    na=st.lists(NA, max_size=2).map(tuple),
+    fqdn=st.binary(max_size=20),
     status=st.none() | st.builds(StatusOption, st.integers(0, 7)),
     preference=st.none() | st.integers(0, 255),
     rapid_commit=st.booleans(),
@@ -157,14 +175,27 @@ def test_anything_at_all(data: bytes, exchange: Exchange) -> None:
 def reads(data: bytes) -> None:
     """The server takes it, and can answer, or discards it."""
     try:
-        asked = question(decode(data).message, server=SERVER)
+        relayed = decode(data)
+        asked = question(relayed.message, server=SERVER)
     except PeerError:
         return
-    assert len({each.iaid for each in asked.wanted}) == len(asked.wanted)
+    assert len({each.iaid for each in asked.wanted}) == len(asked.wanted) <= MAX_ASSOCIATIONS
+    assert len({each.iaid for each in asked.addresses}) == len(asked.addresses) <= MAX_ASSOCIATIONS
     assert all(0 <= each.length <= 64 for each in asked.wanted)
-    given_ = [Given(iaid=each.iaid, prefixes=tuple(IaPrefix(prefix=p) for p in each.prefixes)) for each in asked.wanted]
-    answered = answer(asked, given_, server=SERVER, told=Told())
+    assert all(len(each.addresses) <= MAX_ADDRESSES for each in asked.addresses)
+    assert 0 <= asked.decisions <= 2 * MAX_ASSOCIATIONS * MAX_ADDRESSES
+    assert asked.name.isascii()
+    assert asked.name.isprintable()
+    assert hardware_in(asked.client) == b"" or len(hardware_in(asked.client)) == 6
+    told = Answer(
+        prefixes=tuple(Given(iaid=a.iaid, prefixes=tuple(map(over, a.prefixes))) for a in asked.wanted),
+        addresses=tuple(
+            GivenAddresses(iaid=a.iaid, addresses=tuple(map(address_over, a.addresses))) for a in asked.addresses
+        ),
+    )
+    answered = answer(asked, told, server=SERVER)
     assert decode(encode(answered)).message == answered
+    assert decode(encode_reply(answered, relayed.relays)).message == answered
 
 
 @given(st.sampled_from(list(Kind)), OPTIONS)
@@ -175,9 +206,13 @@ def test_questions_that_say_anything(kind: Kind, options: Options) -> None:
         reads(encode_forward(encode(message), Relay()))
 
 
-def test_every_cut_and_every_changed_byte_of_a_question() -> None:
-    options = Options(client_id=CLIENT, pd=(FULL, msgspec.structs.replace(FULL, iaid=8)), requested=(67, 82), elapsed=3)
+@pytest.mark.parametrize("is_relayed", [False, True])
+def test_every_cut_and_every_changed_byte_of_a_question(*, is_relayed: bool) -> None:
+    na = (IaNa(iaid=1), IaNa(iaid=2, addresses=(IaAddress(address=BLOCK.network),)))
+    options = Options(client_id=DUID_LL, pd=(FULL,), na=na, requested=(67, 82), elapsed=3, fqdn=b"\1\2pc\0")
     whole = encode(Message(int(Kind.SOLICIT), b"abc", options))
+    if is_relayed:
+        whole = encode_forward(whole, Relay(link=BLOCK.network, interface_id=b"eth1", link_layer=b"\0\1" + DUID_LL[4:]))
     for cut in range(len(whole)):
         reads(whole[:cut])
     for at in range(len(whole)):

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from random import Random
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp6_server import BURST, Dhcp6Server
-from dnms.agents.subnet.newcomers import LEASES_A_NODE, Newcomers
+from dnms.agents.subnet.newcomers import LEASES_A_NODE
 from dnms.events.ip import Prefix, parse_address, parse_prefix
 from dnms.events.prefix import PrefixDelegated, PrefixReleased, PrefixRenewed
 from dnms.events.requests import ReportUplink, UplinkPrefix
 from dnms.events.uplink import Source
-from dnms.linux.advertisements import Heard
-from dnms.linux.multicast import Peer, Receive
-from dnms.wire.dhcp6.associations import IaNa, IaPd, IaPrefix
+from dnms.linux.multicast import Peer
+from dnms.wire.dhcp6.associations import IaPd, IaPrefix
 from dnms.wire.dhcp6.client import Client
 from dnms.wire.dhcp6.codes import Kind, Option, Status
 from dnms.wire.dhcp6.exchanges import Exchange
-from dnms.wire.dhcp6.messages import Message, Relay, decode, encode, encode_forward
+from dnms.wire.dhcp6.messages import Message, Relay, encode, encode_forward
 from dnms.wire.dhcp6.options import Options
 from tests.unit.agents.conftest import PLAN, Clock, FrailLog, MemoryJournal, Site, client_id, running
+from tests.unit.agents.dhcp6_wire import PEER, SERVER, Wire, serving
 from tests.virtual_time import pass_time
 
-SERVER, DUID, OTHER = b"\x00\x04server", b"\x00\x04client", b"\x00\x04other"
+DUID, OTHER = b"\x00\x04client", b"\x00\x04other"
 WHOLE, ELSEWHERE = parse_prefix("2001:db8:f000::/48"), parse_prefix("2001:db8:eeee::/56")
-PEER: Peer = ("fe80::7%eth0", 546, 0, 2)
 DELEGATING = f"""{PLAN}
 [[delegation]]
 name = "blocks"
@@ -40,53 +40,6 @@ longest = 62
 preferred = 100
 valid = 200
 """
-
-
-class Wire:
-    """The link, where a server hears clients."""
-
-    def __init__(self) -> None:
-        self.receive: Receive | None = None
-        self.sent: list[tuple[Message, Peer]] = []
-        self.taken = asyncio.Event()
-
-    def dhcp6(self, receive: Receive) -> Wire:
-        self.receive = receive
-        return self
-
-    def send(self, data: bytes, peer: Peer) -> bool:
-        self.sent.append((decode(data).message, peer))
-        return True
-
-    def rejoin(self) -> None:
-        pass
-
-    def close(self) -> None:
-        self.receive = None
-
-    def say(self, data: bytes, peer: Peer = PEER) -> None:
-        assert self.receive is not None
-        self.receive(data, peer, 255)
-
-    # The rest of a link has no part in this.
-
-    async def listen(self, port: int) -> NoReturn:
-        raise NotImplementedError
-
-    def discovery(self, receive: Receive) -> NoReturn:
-        raise NotImplementedError
-
-    async def users(self, addresses: Collection[bytes]) -> NoReturn:
-        raise NotImplementedError
-
-    async def answering(self, addresses: Collection[bytes]) -> NoReturn:
-        raise NotImplementedError
-
-    def advertisements(self, heard: Heard) -> NoReturn:
-        raise NotImplementedError
-
-    def advertiser(self, solicited: Callable[[], None]) -> NoReturn:
-        raise NotImplementedError
 
 
 @pytest.fixture
@@ -103,15 +56,10 @@ async def books(site: Site) -> AsyncIterator[Books]:
 
 @pytest.fixture
 async def server(books: Books, site: Site, wire: Wire) -> AsyncIterator[Dhcp6Server]:
-    server = Dhcp6Server(books, wire, duid=SERVER, interface="net", client_id=client_id, newcomers=Newcomers(at_once=2))
-    serving = asyncio.create_task(server.run())
-    await site.apply(DELEGATING)
-    await pass_time(1)
-    yield server
-    assert not serving.done()
-    serving.cancel()
-    await asyncio.wait((serving,))
-    assert wire.receive is None
+    async with serving(books, wire, at_once=2) as server:
+        await site.apply(DELEGATING)
+        await pass_time(1)
+        yield server
 
 
 async def ask(
@@ -311,7 +259,7 @@ async def test_what_is_not_for_it(wire: Wire, server: Dhcp6Server) -> None:
     wire.say(b"")
     wire.say(solicit[:-1])
     assert await ask(wire, Kind.REQUEST, server_id=OTHER) is None
-    assert await ask(wire, Kind.SOLICIT, pd=(), na=(IaNa(iaid=1),)) is None
+    assert await ask(wire, Kind.SOLICIT, pd=()) is None
     assert wire.sent == []
     assert server.dropped == {"direction": 2, "malformed": 2, "server-id": 1, "unexpected": 1}
 
@@ -325,13 +273,10 @@ async def test_information_alone(wire: Wire, server: Dhcp6Server) -> None:
 async def test_two_agents_answer_alike_and_give_one_prefix(
     site: Site, log: FrailLog, wire: Wire, server: Dhcp6Server
 ) -> None:
-    async with site.agent("a2", journal=MemoryJournal()) as books:
+    async with AsyncExitStack() as stack:
+        books = await stack.enter_async_context(site.agent("a2", journal=MemoryJournal()))
         other = Wire()
-        second = Dhcp6Server(
-            books, other, duid=OTHER, interface="net", client_id=client_id, newcomers=Newcomers(at_once=2)
-        )
-        serving = asyncio.create_task(second.run())
-        await pass_time(1)
+        second = await stack.enter_async_context(serving(books, other, duid=OTHER))
         asked = Message(int(Kind.SOLICIT), b"abc", Options(client_id=DUID, pd=(IaPd(iaid=7),), rapid_commit=True))
         for each in (wire, other):
             each.say(encode(asked))
@@ -346,8 +291,6 @@ async def test_two_agents_answer_alike_and_give_one_prefix(
             assert [(p.prefix, p.valid) for p in rebound] == [(given.prefix, 200)]
         assert await ask(other, Kind.RENEW, given.prefix) is None  # it names the first
         assert second.dropped["server-id"] == 1
-        serving.cancel()
-        await asyncio.wait((serving,))
 
 
 async def test_a_prefix_above_that_changes_gives_its_clients_another_and_time_to_leave_the_old_one(

@@ -59,7 +59,7 @@ class Reception:
         """A machine that has the DUID of the node `name` says hello from `peer`."""
         node = Node(self.books, name)
         session = AgentSession(now=0.0)
-        joining = Joining(self.books, client_id, self.sessions._alarm)
+        joining = Joining(self.books, client_id, self.sessions.alarm)
         served = ServedNode(session, self.books, self.introduction, peer=peer, joining=joining)
         pump = silent(session)
         session.receive(node.session.to_send(0.0), 0.0)

@@ -1,0 +1,157 @@
+"""Who the clients of a DHCPv6 server are: in the log as nodes, by what their messages say of them.
+
+A client is its DUID. Its name is what it calls itself (RFC 4704), its hardware address the one in its DUID, or the one
+that its relay saw (RFC 6939). Anybody can say so, as in a session. A machine that an operator entered before it came,
+by its DUID or by a hardware address, has what is kept for that; under which IAID it asks nobody could know before.
+What a Node Agent has told of a machine is not overwritten by what its DHCPv6 client says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable
+
+import msgspec
+import structlog
+
+from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.joining import Comer, Joining
+from dnms.agents.subnet.newcomers import NEW_A_SECOND, Newcomers
+from dnms.bus.port import LogError, Unavailable
+from dnms.domain.aggregate import Refused
+from dnms.events.recorded import Personal
+from dnms.events.requests import IdentifyNode, JoinAddresses
+from dnms.events.seen import HardwareContested
+from dnms.wire.dhcp6.identities import hardware_in, hardware_of
+from dnms.wire.dhcp6.server import Question
+from dnms.wire.rates import Buckets
+
+CHANGES_AT_ONCE = 4  # of what the clients at one address say that they are; then one a minute
+MAX_RECORDED = 4_096  # clients of which it is remembered that the log has what they say
+
+_logger = structlog.get_logger(__name__)
+
+
+class Who(msgspec.Struct, frozen=True, kw_only=True):
+    """The client of one message."""
+
+    client: bytes  # as the log names it
+    duid: bytes
+    peer: bytes  # its link-local address
+    name: str
+    hardware: tuple[bytes, ...]
+
+
+class Clients:
+    """Those of one agent."""
+
+    def __init__(
+        self,
+        books: Books,
+        *,
+        client_id: Callable[[bytes], bytes],
+        newcomers: Newcomers,
+        alarm: Callable[[HardwareContested], Awaitable[None]],
+    ) -> None:
+        """`client_id` names a DUID in the log; `alarm` records an event once."""
+        self._books = books
+        self._client_id = client_id
+        self._newcomers = newcomers
+        self._alarm = alarm
+        self._changes = Buckets(burst=CHANGES_AT_ONCE, per_second=NEW_A_SECOND, most=MAX_RECORDED)
+        self._recorded: OrderedDict[bytes, Who] = OrderedDict()
+
+    async def meet(self, asked: Question, peer: bytes, link_layer: bytes) -> Who:
+        """Who asks; `link_layer` is the option of its relay (RFC 6939). One that tells no name has that of before."""
+        if not asked.client:  # of an Information-request, which needs none
+            return Who(client=bytes(16), duid=b"", peer=peer, name=asked.name, hardware=())
+        client = self._client_id(asked.client)
+        found = (hardware_in(asked.client), hardware_of(link_layer))
+        return Who(
+            client=client,
+            duid=asked.client,
+            peer=peer,
+            name=asked.name or await self._name(client),
+            hardware=tuple(sorted({each for each in found if each})),
+        )
+
+    def group(self, who: Who) -> int:
+        """The number of the group that it is in."""
+        return self._books.group(who.client, who.name, duid=who.duid, hardware=who.hardware)
+
+    async def join(self, who: Who, iaids: Iterable[int]) -> None:
+        """Have it be what an operator entered, where it asks for addresses for these associations. LogError."""
+        wanted = sorted(iaids)
+        if not wanted:
+            return
+        joining = Joining(self._books, self._client_id, self._alarm)
+        joining.told(who.hardware, wanted)
+        await joining.join(Comer(who.client, who.duid, who.peer), wanted)
+        known = self._books.node(who.client)
+        if known is None or known.entered is None or (known.identity is not None and known.identity.kernel):
+            return
+        await self._take(who.client, known.entered.iaid, wanted)
+
+    async def _take(self, client: bytes, entered: int, wanted: list[int]) -> None:
+        """Have what is kept for a client be kept for the association that it asks for. LogError."""
+        ledger = self._books.ledger
+        binding = (client, entered, 6)
+        into = next((each for each in wanted if (client, each, 6) not in ledger.holds), None)
+        if entered in wanted or into is None or binding not in ledger.holds or binding in ledger.bindings:
+            return
+        try:
+            await self._books.decide(JoinAddresses(client=client, iaid=entered, into=client, into_iaid=into))
+        except Refused as refusal:
+            _logger.warning("not given what is kept for it", why=refusal.why, text=refusal.text)
+
+    async def record(self, who: Who) -> None:
+        """Have the log say who it is and that it is here; what cannot be written now is, when it asks again."""
+        books, known = self._books, self._books.node(who.client)
+        identity = known.identity if known is not None else None
+        if identity is not None and identity.kernel:
+            return  # a Node Agent has told more
+        is_here = known is not None and known.subnet == books.subnet
+        if is_here and identity is not None and self._is_recorded(who):
+            return
+        now = asyncio.get_running_loop().time()
+        if identity is None:
+            is_afforded = self._newcomers.admits(who.peer, who.client, now=now)
+        else:
+            is_afforded = self._changes.take(who.peer, now)
+        if not is_afforded:
+            return
+        request = IdentifyNode(
+            client=who.client,
+            duid=Personal(who.duid),
+            name=Personal(who.name),
+            subnet=books.subnet,
+            hardware=tuple(Personal(each) for each in who.hardware),
+        )
+        try:
+            if books.outage.active:
+                books.identify_later(request)
+            else:
+                await books.identify(request)
+        except (LogError, Unavailable) as error:
+            _logger.debug("a DHCPv6 client is not recorded yet", why=error.why)
+            return
+        self._remember(who)
+
+    def _is_recorded(self, who: Who) -> bool:
+        recorded = self._recorded.get(who.client)
+        return recorded is not None and (recorded.name, recorded.hardware) == (who.name, who.hardware)
+
+    def _remember(self, who: Who) -> None:
+        self._recorded[who.client] = who
+        self._recorded.move_to_end(who.client)
+        if len(self._recorded) > MAX_RECORDED:
+            self._recorded.popitem(last=False)
+
+    async def _name(self, client: bytes) -> str:
+        """What it called itself before; empty if it never did."""
+        if (recorded := self._recorded.get(client)) is not None:
+            return recorded.name
+        known = await self._books.opened(client)
+        name = known.identity.name.value if known is not None and known.identity is not None else ""
+        return name if isinstance(name, str) else ""

@@ -1,0 +1,103 @@
+"""A link in memory on which a DHCPv6 server hears clients and relays, and what they are answered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import NoReturn
+
+from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.dhcp6_server import Dhcp6Server
+from dnms.agents.subnet.newcomers import Newcomers
+from dnms.events.recorded import Event
+from dnms.linux.advertisements import Heard
+from dnms.linux.multicast import Peer, Receive
+from dnms.wire.dhcp6.messages import Message, Relayed, decode
+from tests.unit.agents.conftest import client_id
+from tests.virtual_time import pass_time
+
+SERVER, OTHER_SERVER = b"\x00\x04server", b"\x00\x04second"
+PEER: Peer = ("fe80::7%eth0", 546, 0, 2)
+
+
+class Wire:
+    """The link, where a server hears clients."""
+
+    def __init__(self) -> None:
+        self.receive: Receive | None = None
+        self.sent: list[tuple[Message, Peer]] = []
+        self.relayed: list[tuple[Relayed, Peer]] = []
+
+    def dhcp6(self, receive: Receive) -> Wire:
+        self.receive = receive
+        return self
+
+    def send(self, data: bytes, peer: Peer) -> bool:
+        self.sent.append((decode(data).message, peer))
+        return True
+
+    def send_to_relay(self, data: bytes, peer: Peer) -> bool:
+        self.relayed.append((decode(data), peer))
+        return True
+
+    def rejoin(self) -> None:
+        pass
+
+    def close(self) -> None:
+        self.receive = None
+
+    def say(self, data: bytes, peer: Peer = PEER) -> None:
+        assert self.receive is not None
+        self.receive(data, peer, 255)
+
+    # The rest of a link has no part in this.
+
+    async def listen(self, port: int) -> NoReturn:
+        raise NotImplementedError
+
+    def discovery(self, receive: Receive) -> NoReturn:
+        raise NotImplementedError
+
+    async def users(self, addresses: Collection[bytes]) -> NoReturn:
+        raise NotImplementedError
+
+    async def answering(self, addresses: Collection[bytes]) -> NoReturn:
+        raise NotImplementedError
+
+    def advertisements(self, heard: Heard) -> NoReturn:
+        raise NotImplementedError
+
+    def advertiser(self, solicited: Callable[[], None]) -> NoReturn:
+        raise NotImplementedError
+
+
+@asynccontextmanager
+async def serving(
+    books: Books, wire: Wire, *, duid: bytes = SERVER, at_once: int = 4, alarms: list[Event] | None = None
+) -> AsyncIterator[Dhcp6Server]:
+    """A server on this link meanwhile."""
+
+    async def alarm(event: Event) -> None:
+        await asyncio.sleep(0)
+        if alarms is not None:
+            alarms.append(event)
+
+    server = Dhcp6Server(
+        books,
+        wire,
+        duid=duid,
+        interface="net",
+        client_id=client_id,
+        newcomers=Newcomers(at_once=at_once),
+        alarm=alarm,
+    )
+    task = asyncio.create_task(server.run())
+    await pass_time(1)
+    try:
+        yield server
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+    assert wire.receive is None
