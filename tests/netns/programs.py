@@ -102,3 +102,104 @@ def dhcp6c(machine: Namespace, root: Path, says: str, interface: str) -> Iterato
             process.wait(5)
         process.kill()
         process.wait(5)
+
+
+@contextmanager
+def dhclient(
+    machine: Namespace, root: Path, says: str, interface: str, *words: str
+) -> Iterator[subprocess.Popen[bytes]]:
+    """ISC's client for IPv6 (Debian's isc-dhcp-client), that looks for duplicates as its manual would have it.
+
+    `words` are for it alone, such as -r to release; its lease is in `root`.
+    """
+    package = debian.folder_of("isc-dhcp-client")
+    for name, text in (("dhclient.conf", says), ("dhclient.leases", ""), ("resolv.conf", "")):
+        if text or not (root / name).exists():
+            (root / name).write_text(text)
+    script = root / "dhclient-script"
+    script.write_text((package / "usr/sbin/dhclient-script").read_text().replace("exit_with_hooks 0", _DETECT))
+    script.chmod(0o755)
+    files = f"-cf {root}/dhclient.conf -lf {root}/dhclient.leases -pf {root}/dhclient.pid -sf {script}"
+    private = " && ".join(
+        (
+            f"mkdir -p {root}/layers",
+            f"mount -t tmpfs tmpfs {root}/layers",
+            f"mkdir {root}/layers/up {root}/layers/work",
+            f"mount -t overlay -o lowerdir=/etc,upperdir={root}/layers/up,workdir={root}/layers/work overlay /etc",
+            f"mount --bind {root}/resolv.conf /etc/resolv.conf",
+            "mount -t tmpfs tmpfs /run",
+            f"exec {package}/usr/sbin/dhclient -6 -d {files} {' '.join(words)} {interface}",
+        )
+    )
+    with machine.entered(), (root / "dhclient.log").open("ab") as log:
+        process = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", private],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(5)
+
+
+@contextmanager
+def dhcrelay(machine: Namespace, root: Path, *words: str) -> Iterator[None]:
+    """ISC's relay for IPv6 (Debian's isc-dhcp-relay)."""
+    program = debian.program("isc-dhcp-relay", "dhcrelay")
+    with machine.entered(), (root / "dhcrelay.log").open("ab") as log:
+        process = subprocess.Popen(
+            [program, "-6", "-d", "--no-pid", *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    try:
+        yield
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait(5)
+
+
+_DETECT = """
+if [ "$reason" = BOUND6 ] && [ "$new_ip6_address" ]; then
+    for _ in $(seq 100); do
+        shown=$(ip -6 -o address show dev "$interface" to "$new_ip6_address")
+        case "$shown" in "" | *dadfailed*) exit_with_hooks 3 ;; *tentative*) sleep 0.05 ;; *) break ;; esac
+    done
+fi
+exit_with_hooks 0"""
+
+
+@contextmanager
+def networkd(machine: Namespace, root: Path, says: str) -> Iterator[subprocess.Popen[bytes]]:
+    """systemd-networkd, with this one .network file."""
+    program = Path("/usr/lib/systemd/systemd-networkd")
+    if not program.exists():
+        pytest.skip("systemd is not installed (Debian: apt-get install systemd)")
+    configuration = root / "eth0.network"
+    configuration.write_text(says)
+    private = " && ".join(
+        (
+            "mount -t sysfs -o ro sysfs /sys",  # else it waits for udev
+            "mount -t tmpfs tmpfs /run",
+            "mkdir -p /run/systemd/network /run/systemd/netif/links /run/systemd/netif/leases /run/systemd/netif/lldp",
+            "chown -R systemd-network:systemd-network /run/systemd/netif",
+            f"cp {configuration} /run/systemd/network/",
+            "chmod 644 /run/systemd/network/eth0.network",
+            f"exec {program}",
+        )
+    )
+    with machine.entered(), (root / "networkd.log").open("wb") as log:
+        process = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", private],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env={**os.environ, "SYSTEMD_LOG_LEVEL": "debug", "SYSTEMD_LOG_TARGET": "console"},
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(5)

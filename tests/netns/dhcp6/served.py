@@ -1,0 +1,172 @@
+"""A link with Subnet Agents as processes, that serve it by DHCPv6, on a bus; and machines for other makers' clients."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import msgspec
+
+from dnms.lab.network import INTERFACE, SITE_ADDRESS, SUBNET, Network
+from dnms.lab.site import LabSite
+from dnms.linux.namespaces import Namespace
+
+PREFERRED, VALID = 16, 48  # seconds: it renews after 8 and rebinds after 12
+FAST: dict[str, str | int] = {
+    f"ipv6.neigh.{INTERFACE}.retrans_time_ms": 100,
+    f"ipv6.conf.{INTERFACE}.router_solicitation_delay": 0,
+}
+"""DAD in 0.1 s instead of 1 to 2."""
+
+
+class Has(msgspec.Struct, frozen=True):
+    """An address of a machine."""
+
+    address: str
+    valid: int  # seconds that are left
+
+
+class Served:
+    """The link."""
+
+    def __init__(self, network: Network, site: LabSite, folder: Path) -> None:
+        self.network = network
+        self.site = site
+        self.folder = folder
+        self._agents: dict[int, subprocess.Popen[bytes]] = {}
+
+    @property
+    def client(self) -> Namespace:
+        """The machine that is served."""
+        return self.network.nodes[0]
+
+    async def start(self, number: int) -> None:
+        """Start an agent, and wait until it serves."""
+        log = self.folder / f"agent-{number}.log"
+        words = ["--interface", INTERFACE, "--subnet", SUBNET, "--name", f"a{number}", "--dhcpv6", "--verbose"]
+        words += ["--site", str(self.site.site.path), "--state", str(self.folder / f"agent-{number}")]
+        self._agents[number] = await asyncio.to_thread(self._spawn, number, words, log)
+        await self.until(lambda: "serving" in log.read_text())
+
+    def _spawn(self, number: int, words: list[str], log: Path) -> subprocess.Popen[bytes]:
+        with self.network.agents[number].entered(), log.open("wb") as output:
+            return subprocess.Popen(
+                [sys.executable, "-m", "dnms.agents.subnet", *words, "--bus", self.site.bus],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+
+    def kill(self, number: int) -> None:
+        """As a power cut would."""
+        self._agents[number].send_signal(signal.SIGKILL)
+        self._agents.pop(number).wait(5)
+
+    def has(self, machine: Namespace | None = None, interface: str = INTERFACE) -> list[Has]:
+        """The addresses of the client, or of another machine, that it uses, of those that are not link-local."""
+        shown = (machine or self.client).run("ip", "-j", "-6", "address", "show", "dev", interface, "scope", "global")
+        return [
+            Has(each["local"], each["valid_life_time"])
+            for link in json.loads(shown)
+            if link
+            for each in link["addr_info"]
+            if each and not each.get("tentative")
+        ]
+
+    @property
+    def hardware(self) -> str:
+        """The hardware address of the client."""
+        return str(json.loads(self.client.run("ip", "-j", "link", "show", "dev", INTERFACE))[0]["address"])
+
+    async def bound(self) -> Has:
+        """Wait until the client has one address."""
+        await self.until(lambda: len(self.has()) == 1)
+        return self.has()[0]
+
+    async def recorded(self, address: str) -> tuple[str, list[str]]:
+        """The name and the hardware addresses of the node that has an address, as the views have it."""
+        rows = [row for row in await self.site.addresses() if row.address == address]
+        assert len(rows) == 1, rows
+        (node,) = [each for each in await self.site.nodes() if each.client == rows[0].client]
+        return node.name or "", list(node.hardware)
+
+    async def ends(self, kind: str) -> list[str]:
+        """The addresses of all events of a kind."""
+        return [str(event.fields["address"]) for event in await self.site.events(kind, after=0)]
+
+    async def until(self, condition: Callable[[], bool], *, seconds: float = 40.0) -> None:
+        """Wait until it is so."""
+        async with asyncio.timeout(seconds):
+            while not condition():  # noqa: ASYNC110  # of another namespace
+                await asyncio.sleep(0.05)
+
+    async def until_ended(self, kind: str, address: str, *, seconds: float = 20.0) -> None:
+        """Wait until the log has an event of a kind about an address."""
+        async with asyncio.timeout(seconds):
+            while address not in await self.ends(kind):  # noqa: ASYNC110  # of another process
+                await asyncio.sleep(0.1)
+
+    async def outlives_a_kill(self, has: Has) -> None:
+        """Start a second agent, kill the first, and see the client rebind with the second, and keep what it has."""
+        await self.start(1)
+        self.kill(0)
+        killed = time.monotonic()
+        # Since nobody renews, what is left of its time falls under what any renewal would have left; then it is whole.
+        await self.until(lambda: [each.address for each in self.has()] != [has.address] or self.left(has) <= VALID - 10)
+        await self.until(lambda: self.left(has) >= VALID - 2)
+        assert [each.address for each in self.has()] == [has.address]
+        assert time.monotonic() - killed < VALID
+
+    def left(self, has: Has, machine: Namespace | None = None, interface: str = INTERFACE) -> int:
+        """Seconds that are left of an address; 0 if it is gone."""
+        return max((each.valid for each in self.has(machine, interface) if each.address == has.address), default=0)
+
+    def close(self) -> None:
+        """End the agents."""
+        for number in list(self._agents):
+            self.kill(number)
+
+
+@asynccontextmanager
+async def served(folder: Path, *, agents: int = 2, nodes: int = 1) -> AsyncIterator[Served]:
+    """The link, in whose namespace `inside` has put this; the first agent serves."""
+    network = Network(nodes=nodes, agents=agents, folder=folder)
+    addressing = msgspec.structs.replace(network.addressing, preferred=PREFERRED, valid=VALID)
+    try:
+        async with LabSite.started(folder / "site", host=SITE_ADDRESS, plan=addressing.plan("lab")) as site:
+            for node in network.nodes:
+                node.set_sysctls({**FAST, f"ipv6.conf.{INTERFACE}.accept_ra": 0})
+            network.start_nodes()
+            link = Served(network, site, folder)
+            try:
+                await link.start(0)
+                yield link
+            finally:
+                link.close()
+    finally:
+        network.close()
+
+
+def inside(work: Callable[[], Awaitable[None]]) -> None:
+    """Run this in a thread and in a network namespace of its own."""
+
+    def run(namespace: Namespace) -> None:
+        namespace.enter()
+        asyncio.run(_whole(work))
+
+    with Namespace.create("site") as namespace, ThreadPoolExecutor(1) as threads:
+        threads.submit(run, namespace).result()
+
+
+async def _whole(work: Callable[[], Awaitable[None]]) -> None:
+    await work()

@@ -1,0 +1,129 @@
+"""Other makers' DHCPv6 clients on a link with two Subnet Agents, of which the first is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from dnms.events.ip import parse_address
+from dnms.linux.namespaces import Bridge, Namespace
+from tests.netns.dhcp6.served import VALID, inside, served
+from tests.netns.programs import dhclient, dhcpcd, dhcrelay, networkd
+
+DHCPCD = """
+duid ll
+noipv6rs
+noipv4
+hostname pc-1
+option domain_name_servers, domain_search
+interface eth0
+  ia_na 1
+"""
+DHCLIENT = """
+send fqdn.fqdn "pc-2.lab.example.";
+also request dhcp6.name-servers, dhcp6.domain-search;
+"""
+NETWORKD = """
+[Match]
+Name=eth0
+[Network]
+DHCP=ipv6
+IPv6AcceptRA=no
+LinkLocalAddressing=ipv6
+[DHCPv6]
+WithoutRA=solicit
+"""
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to make network namespaces")
+
+
+def test_dhclient(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as link:
+            with dhclient(link.client, tmp_path, DHCLIENT, "eth0", "-D", "LL"):
+                has = await link.bound()
+                assert await link.recorded(has.address) == ("pc-2.lab.example", [link.hardware])
+                await link.until(lambda: "search lab.example" in (tmp_path / "resolv.conf").read_text())
+                await link.outlives_a_kill(has)
+            with dhclient(link.client, tmp_path, DHCLIENT, "eth0", "-D", "LL", "-r"):
+                await link.until_ended("address.released", has.address)
+            # It would be given the same one again, and finds that another uses it.
+            link.network.add_stranger(parse_address(has.address))
+            with dhclient(link.client, tmp_path, DHCLIENT, "eth0", "-D", "LL"):
+                await link.until_ended("address.declined", has.address)
+                assert (await link.bound()).address != has.address
+
+    inside(work)
+
+
+def test_dhcpcd(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as link:
+            (tmp_path / "etc").mkdir()
+            (tmp_path / "etc" / "dhcpcd.conf").write_text(DHCPCD)
+            with dhcpcd(link.client, tmp_path, "eth0") as client:
+                has = await link.bound()
+                name, hardware = await link.recorded(has.address)
+                assert (name, hardware) == ("pc-1", [link.hardware])
+                await link.outlives_a_kill(has)
+                client.send_signal(signal.SIGALRM)  # it gives back what it has, and ends
+                await link.until_ended("address.released", has.address)
+                await link.until(lambda: not link.has())
+
+    inside(work)
+
+
+def test_networkd(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path) as link:
+            with networkd(link.client, tmp_path, NETWORKD):
+                has = await link.bound()
+                _, hardware = await link.recorded(has.address)
+                assert hardware == []  # its DUID is made of the machine's id
+                await link.outlives_a_kill(has)
+
+    inside(work)
+
+
+@pytest.mark.parametrize("above", ["", "2001:db8:99::a%"])
+def test_through_a_relay(tmp_path: Path, above: str) -> None:
+    """ISC's, to the group of all servers and to the agent's own address, from a link where no agent is."""
+
+    async def work() -> None:
+        async with served(tmp_path, agents=1) as link:
+            relay, client = link.client, Namespace.create("client")
+            try:
+                Bridge.create(link.network.switch, "far").plug([client, relay], "eth1")
+                link.network.agents[0].ip(["address add 2001:db8:99::a/64 dev eth0 nodad"])
+                relay.ip(
+                    [
+                        "address add 2001:db8:99::9/64 dev eth0 nodad",
+                        "address add 2001:db8:1ab::9/64 dev eth1 nodad",
+                        "link set dev eth1 up",
+                    ]
+                )
+                client.set_sysctls({"ipv6.neigh.eth1.retrans_time_ms": 100})
+                client.set_up("eth1")
+                shown = ("ip", "-6", "-o", "address", "show", "dev", "eth1", "scope", "link", "-tentative")
+                for machine in (client, relay):
+                    await link.until(lambda machine=machine: machine.run(*shown) != "")  # type: ignore[misc]
+                with (
+                    dhcrelay(relay, tmp_path, "-l", "eth1", "-u", f"{above}eth0"),
+                    dhclient(client, tmp_path, DHCLIENT, "eth1", "-D", "LL"),
+                ):
+                    await link.until(lambda: len(link.has(client, "eth1")) == 1)
+                    (has,) = link.has(client, "eth1")
+                    await link.until(lambda: link.left(has, client, "eth1") <= VALID - 7)
+                    await link.until(lambda: link.left(has, client, "eth1") >= VALID - 2)  # renewed
+                with (
+                    dhcrelay(relay, tmp_path, "-l", "eth1", "-u", f"{above}eth0"),
+                    dhclient(client, tmp_path, DHCLIENT, "eth1", "-D", "LL", "-r"),
+                ):
+                    await link.until_ended("address.released", has.address)
+            finally:
+                client.close()
+
+    inside(work)
