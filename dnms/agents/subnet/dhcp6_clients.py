@@ -2,8 +2,10 @@
 
 A client is its DUID. Its name is what it calls itself (RFC 4704), its hardware address the one in its DUID, or the one
 that its relay saw (RFC 6939). Anybody can say so, as in a session. A machine that an operator entered before it came,
-by its DUID or by a hardware address, has what is kept for that; under which IAID it asks nobody could know before.
-What a Node Agent has told of a machine is not overwritten by what its DHCPv6 client says.
+by its DUID or by a hardware address, or for which one reserved an address, has what is kept for that; under which IAID
+it asks nobody could know before.
+What is said in the name of a node with a Node Agent is not heard: DHCPv6 proves nothing, so whoever has heard of its
+DUID could have its prefix routed elsewhere, or give its addresses back.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from dnms.agents.subnet.joining import Comer, Joining
 from dnms.agents.subnet.newcomers import NEW_A_SECOND, Newcomers
 from dnms.bus.port import LogError, Unavailable
 from dnms.domain.aggregate import Refused
+from dnms.domain.identity import INTERFACE, iaid_of
 from dnms.events.recorded import Personal
 from dnms.events.requests import IdentifyNode, JoinAddresses
 from dnms.events.seen import HardwareContested
@@ -62,6 +65,12 @@ class Clients:
         self._changes = Buckets(burst=CHANGES_AT_ONCE, per_second=NEW_A_SECOND, most=MAX_RECORDED)
         self._recorded: OrderedDict[bytes, Who] = OrderedDict()
 
+    def has_agent(self, duid: bytes, has_session: Callable[[bytes], bool]) -> bool:
+        """Whether a node of this DUID has a session here, or has had one anywhere."""
+        client = self._client_id(duid)
+        known = self._books.node(client)
+        return has_session(client) or (known is not None and known.identity is not None and known.identity.kernel != "")
+
     async def meet(self, asked: Question, peer: bytes, link_layer: bytes) -> Who:
         """Who asks; `link_layer` is the option of its relay (RFC 6939). One that tells no name has that of before."""
         if not asked.client:  # of an Information-request, which needs none
@@ -89,19 +98,21 @@ class Clients:
         joining.told(who.hardware, wanted)
         await joining.join(Comer(who.client, who.duid, who.peer), wanted)
         known = self._books.node(who.client)
-        if known is None or known.entered is None or (known.identity is not None and known.identity.kernel):
-            return
-        await self._take(who.client, known.entered.iaid, wanted)
+        entered = known.entered if known is not None else None
+        for iaid in {iaid_of(INTERFACE)} | ({entered.iaid} if entered is not None else set()):
+            await self._take(who.client, iaid, wanted)
 
-    async def _take(self, client: bytes, entered: int, wanted: list[int]) -> None:
-        """Have what is kept for a client be kept for the association that it asks for. LogError."""
+    async def _take(self, client: bytes, meant: int, wanted: list[int]) -> None:
+        """Have what is kept for a client on the interface that was meant be kept for what it asks for. LogError."""
         ledger = self._books.ledger
-        binding = (client, entered, 6)
+        binding = (client, meant, 6)
         into = next((each for each in wanted if (client, each, 6) not in ledger.holds), None)
-        if entered in wanted or into is None or binding not in ledger.holds or binding in ledger.bindings:
+        if meant in wanted or into is None or binding not in ledger.holds or binding in ledger.bindings:
+            return
+        if all(address in ledger.planned for address in ledger.holds[binding]):
             return
         try:
-            await self._books.decide(JoinAddresses(client=client, iaid=entered, into=client, into_iaid=into))
+            await self._books.decide(JoinAddresses(client=client, iaid=meant, into=client, into_iaid=into))
         except Refused as refusal:
             _logger.warning("not given what is kept for it", why=refusal.why, text=refusal.text)
 
@@ -109,8 +120,6 @@ class Clients:
         """Have the log say who it is and that it is here; what cannot be written now is, when it asks again."""
         books, known = self._books, self._books.node(who.client)
         identity = known.identity if known is not None else None
-        if identity is not None and identity.kernel:
-            return  # a Node Agent has told more
         is_here = known is not None and known.subnet == books.subnet
         if is_here and identity is not None and self._is_recorded(who):
             return

@@ -74,7 +74,13 @@ class Wire:
 
 @asynccontextmanager
 async def serving(
-    books: Books, wire: Wire, *, duid: bytes = SERVER, at_once: int = 4, alarms: list[Event] | None = None
+    books: Books,
+    wire: Wire,
+    *,
+    duid: bytes = SERVER,
+    at_once: int = 4,
+    alarms: list[Event] | None = None,
+    has_session: Callable[[bytes], bool] = lambda _: False,
 ) -> AsyncIterator[Dhcp6Server]:
     """A server on this link meanwhile."""
 
@@ -91,6 +97,7 @@ async def serving(
         client_id=client_id,
         newcomers=Newcomers(at_once=at_once),
         alarm=alarm,
+        has_session=has_session,
     )
     task = asyncio.create_task(server.run())
     await pass_time(1)

@@ -15,7 +15,7 @@ from dnms.events.address import AddressAllocated, AddressHeld
 from dnms.events.ip import parse_address
 from dnms.events.node import NodeArrived, NodeIdentified, NodeJoined
 from dnms.events.recorded import Event, Personal
-from dnms.events.requests import EnterNode, HoldAddress, IdentifyNode
+from dnms.events.requests import AllocateAddress, EnterNode, HoldAddress, IdentifyNode
 from dnms.events.seen import HardwareContested
 from dnms.wire.dhcp6.codes import Kind
 from tests.unit.agents.conftest import FrailLog, MemoryJournal, Site, client_id, running
@@ -107,15 +107,26 @@ async def test_another_agent_knows_the_name(site: Site, log: FrailLog, wire: Wir
     assert len(identified(log)) == 1
 
 
-async def test_what_a_node_agent_has_told_stays(books: Books, log: FrailLog, wire: Wire, server: Dhcp6Server) -> None:
+async def test_nobody_speaks_for_a_node_with_a_node_agent(
+    books: Books, log: FrailLog, wire: Wire, server: Dhcp6Server
+) -> None:
+    """With a session here or at another agent: whoever has heard of its DUID could give its address back."""
     request = IdentifyNode(
         client=client_id(DUID_LL), duid=Personal(DUID_LL), name=Personal("web-1"), subnet="office", kernel="6.1"
     )
     await books.identify(request)
+    events = await books.decide(AllocateAddress(client=client_id(DUID_LL), iaid=1, family=6))
+    given = next(event.address for event in events if isinstance(event, AddressAllocated))
     await pass_time(1)
-    await lease(wire, client_id=DUID_LL, fqdn=b"\x00\x02pc")
-    assert await told(books, DUID_LL) == (DUID_LL, "web-1", [])
-    assert len(identified(log)) == 1
+    before = len(log.records)
+    for kind in (Kind.SOLICIT, Kind.REQUEST, Kind.RELEASE, Kind.DECLINE):
+        assert await ask(wire, kind, given, iaid=1, client_id=DUID_LL) is None
+    assert server.dropped == {"client-id": 4}
+    assert len(log.records) == before
+    other = Wire()
+    async with serving(books, other, has_session=lambda client: client == client_id(DUID_LLT)) as second:
+        assert await ask(other, Kind.REQUEST, client_id=DUID_LLT) is None
+        assert second.dropped == {"client-id": 1}
 
 
 async def test_one_machine_cannot_fill_the_log_with_names(log: FrailLog, wire: Wire, server: Dhcp6Server) -> None:
@@ -180,3 +191,29 @@ async def test_what_is_kept_is_not_taken_from_a_node_that_has_it(
     assert await lease(wire, client_id=DUID_UUID, iaid=9) != KEPT
     given = [event for event in log.events() if isinstance(event, AddressAllocated)]
     assert [each.address == KEPT for each in given] == [True, False]
+
+
+async def test_what_an_operator_reserves_for_a_client_it_is_given(
+    books: Books, wire: Wire, server: Dhcp6Server
+) -> None:
+    """`dnms address reserve` is for an interface's name, of which a DHCPv6 client's IAID is not made."""
+    old = await lease(wire, client_id=DUID_UUID)
+    assert old != KEPT
+    await books.decide(HoldAddress(client=client_id(DUID_UUID), iaid=iaid_of("eth0"), family=6, address=KEPT))
+    has = {
+        each.address: each.preferred for each in na_of(await ask(wire, Kind.RENEW, old, client_id=DUID_UUID)).addresses
+    }
+    assert has == {KEPT: 100, old: 0}
+    assert await lease(wire, client_id=DUID_UUID) == KEPT
+
+
+async def test_what_the_plan_reserves_is_for_an_interface_by_name(
+    site: Site, log: FrailLog, wire: Wire, server: Dhcp6Server
+) -> None:
+    kept = f'[[reservation]]\naddress = "2001:db8:1:1::beef"\nnode = "{client_id(DUID_UUID).hex()}"'
+    await site.apply(f"{SERVED}\n{kept}")
+    await pass_time(1)
+    before = len(log.records)
+    assert await lease(wire, client_id=DUID_UUID, iaid=iaid_of("eth0")) == KEPT
+    assert await lease(wire, client_id=DUID_UUID, iaid=9) != KEPT
+    assert len(log.records) <= before + 4

@@ -331,24 +331,13 @@ async def test_a_prefix_above_that_changes_gives_its_clients_another_and_time_to
 
 async def test_who_says_to_be_a_node_with_a_session_is_not_heard(books: Books, site: Site, wire: Wire) -> None:
     sessions: set[bytes] = set()
-    server = Dhcp6Server(
-        books,
-        wire,
-        duid=SERVER,
-        interface="net",
-        client_id=client_id,
-        newcomers=Newcomers(),
-        has_session=sessions.__contains__,
-    )
-    serving = asyncio.create_task(server.run())
-    await site.apply(DELEGATING)
-    await pass_time(1)
-    assert await ask(wire, Kind.REQUEST) is not None
-    [before] = books.ledger.delegations.all.values()
-    sessions.add(client_id(DUID))
-    for kind in (Kind.RENEW, Kind.REBIND, Kind.RELEASE, Kind.REQUEST, Kind.SOLICIT):
-        assert await ask(wire, kind, before.prefix, peer=("fe80::bad%net", *PEER[1:])) is None
-    assert list(books.ledger.delegations.all.values()) == [before]
-    assert server.dropped["client-id"] == 5
-    serving.cancel()
-    await asyncio.wait((serving,))
+    async with serving(books, wire, has_session=sessions.__contains__) as server:
+        await site.apply(DELEGATING)
+        await pass_time(1)
+        assert await ask(wire, Kind.REQUEST) is not None
+        [before] = books.ledger.delegations.all.values()
+        sessions.add(client_id(DUID))
+        for kind in (Kind.RENEW, Kind.REBIND, Kind.RELEASE, Kind.REQUEST, Kind.SOLICIT):
+            assert await ask(wire, kind, before.prefix, peer=("fe80::bad%net", *PEER[1:])) is None
+        assert list(books.ledger.delegations.all.values()) == [before]
+        assert server.dropped["client-id"] == 5
