@@ -20,7 +20,7 @@ import structlog
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.joining import Comer, Joining
 from dnms.agents.subnet.newcomers import NEW_A_SECOND, Newcomers
-from dnms.bus.port import LogError, Unavailable
+from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.identity import INTERFACE, iaid_of
 from dnms.events.recorded import Personal
@@ -142,7 +142,7 @@ class Clients:
                 books.identify_later(request)
             else:
                 await books.identify(request)
-        except (LogError, Unavailable) as error:
+        except (LostRace, Unanswered, Unavailable) as error:
             _logger.debug("a DHCPv6 client is not recorded yet", why=error.why)
             return
         self._remember(who)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from random import Random
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ from dnms.events.requests import AllocateAddress, HoldAddress, MoveAddress
 from dnms.linux.multicast import Peer
 from dnms.wire.dhcp6.associations import IaAddress, IaNa, IaPd
 from dnms.wire.dhcp6.codes import Kind, Status
-from dnms.wire.dhcp6.messages import Message, encode
+from dnms.wire.dhcp6.messages import Message, Relay, encode, encode_forward
 from dnms.wire.dhcp6.options import Options
 from tests.unit.agents.conftest import PLAN, Clock, FrailLog, MemoryJournal, Site, client_id, running
 from tests.unit.agents.dhcp6_wire import OTHER_SERVER, PEER, SERVER, Wire, serving
@@ -391,3 +392,36 @@ async def test_while_the_log_is_away_a_small_pool_gives_nothing_new(
     for kind in (Kind.SOLICIT, Kind.REQUEST):
         assert status_of(na_of(await ask(wire, kind, client_id=OTHER))) == Status.NO_ADDRS_AVAIL
     log.cut = False
+
+
+async def test_nothing_that_is_sent_ends_it(wire: Wire, server: Dhcp6Server) -> None:
+    """Messages of all kinds that are right, with bytes changed and cut off, from many addresses and through relays."""
+    random = Random(1)
+    mine = IaNa(iaid=7, addresses=(IaAddress(address=await lease(wire)),))
+    for number in range(3_000):
+        kind = random.choice(list(Kind))
+        options = Options(
+            client_id=random.choice([DUID, OTHER, b"\x00\x03\x00\x01" + random.randbytes(6)]),
+            server_id=SERVER if kind in NAMED else b"",
+            na=random.choice([(), (mine,), (mine, IaNa(iaid=8))]),
+            pd=random.choice([(), (), (IaPd(iaid=7),)]),
+            requested=(23, 24, 56, 67),
+            rapid_commit=random.random() < 0.5,
+            fqdn=random.choice([b"", b"\x00\x02pc", random.randbytes(5)]),
+        )
+        data = bytearray(encode(Message(int(kind), number.to_bytes(3), options)))
+        source = f"fe80::{number % 500 + 1:x}%eth0"
+        if random.random() < 0.3:
+            peer = parse_address(source.partition("%")[0])
+            data = bytearray(encode_forward(bytes(data), Relay(link=LINK.network, peer=peer, link_layer=b"\0\1abcdef")))
+        for _ in range(random.choice([0, 0, 1, 3])):
+            data[random.randrange(len(data))] = random.randrange(256)
+        wire.say(
+            bytes(data[: random.choice([len(data), len(data), random.randrange(len(data) + 1)])]), (source, 546, 0, 2)
+        )
+        if not number % 20:
+            await pass_time(1)
+    await pass_time(5)
+    assert sum(server.answered.values()) > 300
+    assert server.answered.keys() >= {"solicit", "request", "renew", "rebind", "release", "decline", "confirm"}
+    assert await ask(wire, Kind.SOLICIT, peer=("fe80::ffff%eth0", 546, 0, 2)) is not None
