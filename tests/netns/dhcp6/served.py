@@ -16,8 +16,14 @@ from pathlib import Path
 
 import msgspec
 
+from dnms.domain.identity import duid_of_hardware, iaid_of_hardware, parse_hardware
+from dnms.domain.ledger import Ledger
+from dnms.domain.nodes import NodeShard
+from dnms.events import subjects
+from dnms.events.recorded import Personal
+from dnms.events.requests import EnterNode, HoldAddress
 from dnms.lab.network import INTERFACE, SITE_ADDRESS, SUBNET, Network
-from dnms.lab.site import LabSite
+from dnms.lab.site import NAME, LabSite
 from dnms.linux.namespaces import Namespace
 
 PREFERRED, VALID = 16, 48  # seconds: it renews after 8 and rebinds after 12
@@ -67,6 +73,20 @@ class Served:
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
             )
 
+    async def enter(self, hardware: str) -> str:
+        """Enter a machine that was never here by its hardware address, as `dnms node add --mac` does; its address."""
+        mac = parse_hardware(hardware)
+        duid, iaid = duid_of_hardware(mac), iaid_of_hardware(mac)
+        client = self.site.site.client_id(duid)
+        entry = EnterNode(
+            client=client, duid=Personal(duid), name=Personal("printer"), iaid=iaid, hardware=(Personal(mac),)
+        )
+        hold = HoldAddress(client=client, iaid=iaid, family=6)
+        await self.site._operate(subjects.node(NAME, client), NodeShard(), lambda _: entry)
+        await self.site._operate(subjects.ledger(NAME, SUBNET), Ledger(self.site.site.secret), lambda _: hold)
+        (kept,) = await self.of("address.held")
+        return kept
+
     def kill(self, number: int) -> None:
         """As a power cut would."""
         self._agents[number].send_signal(signal.SIGKILL)
@@ -100,7 +120,7 @@ class Served:
         (node,) = [each for each in await self.site.nodes() if each.client == rows[0].client]
         return node.name or "", list(node.hardware)
 
-    async def ends(self, kind: str) -> list[str]:
+    async def of(self, kind: str) -> list[str]:
         """The addresses of all events of a kind."""
         return [str(event.fields["address"]) for event in await self.site.events(kind, after=0)]
 
@@ -113,7 +133,7 @@ class Served:
     async def until_ended(self, kind: str, address: str, *, seconds: float = 20.0) -> None:
         """Wait until the log has an event of a kind about an address."""
         async with asyncio.timeout(seconds):
-            while address not in await self.ends(kind):  # noqa: ASYNC110  # of another process
+            while address not in await self.of(kind):  # noqa: ASYNC110  # of another process
                 await asyncio.sleep(0.1)
 
     async def outlives_a_kill(self, has: Has) -> None:
@@ -138,14 +158,17 @@ class Served:
 
 
 @asynccontextmanager
-async def served(folder: Path, *, agents: int = 2, nodes: int = 1) -> AsyncIterator[Served]:
-    """The link, in whose namespace `inside` has put this; the first agent serves."""
+async def served(
+    folder: Path, *, agents: int = 2, nodes: int = 1, subnet: str = "", accept_ra: bool = False
+) -> AsyncIterator[Served]:
+    """The link, in whose namespace `inside` has put this; the first agent serves. `subnet` is more of the plan's."""
     network = Network(nodes=nodes, agents=agents, folder=folder)
     addressing = msgspec.structs.replace(network.addressing, preferred=PREFERRED, valid=VALID)
+    plan = addressing.plan("lab").replace("strict = ", f"{subnet}\nstrict = ")
     try:
-        async with LabSite.started(folder / "site", host=SITE_ADDRESS, plan=addressing.plan("lab")) as site:
+        async with LabSite.started(folder / "site", host=SITE_ADDRESS, plan=plan) as site:
             for node in network.nodes:
-                node.set_sysctls({**FAST, f"ipv6.conf.{INTERFACE}.accept_ra": 0})
+                node.set_sysctls({**FAST, f"ipv6.conf.{INTERFACE}.accept_ra": int(accept_ra)})
             network.start_nodes()
             link = Served(network, site, folder)
             try:

@@ -88,6 +88,32 @@ def test_networkd(tmp_path: Path) -> None:
     inside(work)
 
 
+def test_a_machine_that_was_entered_before_it_came_has_the_address_that_was_known_then(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path, agents=1) as link:
+            kept = await link.enter(link.hardware)
+            with dhclient(link.client, tmp_path, DHCLIENT, "eth0", "-D", "LLT"):  # another DUID than the entry's
+                assert (await link.bound()).address == kept
+                rows = [row for row in await link.site.addresses() if row.address == kept]
+                assert [row.node for row in rows] == ["pc-2.lab.example"]
+
+    inside(work)
+
+
+def test_networkd_follows_m(tmp_path: Path) -> None:
+    """As it is by default: it asks where an agent's Router Advertisements say so, and makes no address of its own."""
+
+    async def work() -> None:
+        advertise = "advertise = { managed = true, autonomous = false }"
+        says = "[Match]\nName=eth0\n[Network]\nLinkLocalAddressing=ipv6\n"
+        async with served(tmp_path, agents=1, subnet=advertise, accept_ra=True) as link:
+            with networkd(link.client, tmp_path, says):
+                has = await link.bound()
+                await link.recorded(has.address)
+
+    inside(work)
+
+
 @pytest.mark.parametrize("above", ["", "2001:db8:99::a%"])
 def test_through_a_relay(tmp_path: Path, above: str) -> None:
     """ISC's, to the group of all servers and to the agent's own address, from a link where no agent is."""
