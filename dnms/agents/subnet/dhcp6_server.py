@@ -81,9 +81,12 @@ class Dhcp6Server:
         self._interface = interface
         self._clients = Clients(books, client_id=client_id, newcomers=newcomers, alarm=alarm)
         self._newcomers = newcomers
-        self._rates = Buckets(burst=BURST, per_second=A_SECOND, most=MAX_PEERS)
+        share = newcomers.share
+        self._rates = Buckets(burst=share * BURST, per_second=share * A_SECOND, most=MAX_PEERS)
         self._relays = Buckets(burst=RELAY_BURST, per_second=RELAY_A_SECOND, most=MAX_PEERS)
-        self._decisions = Buckets(burst=DECISIONS_AT_ONCE, per_second=DECISIONS_A_SECOND, most=MAX_PEERS)
+        self._decisions = Buckets(
+            burst=share * DECISIONS_AT_ONCE, per_second=share * DECISIONS_A_SECOND, most=MAX_PEERS
+        )
         self._answering: set[tuple[bytes, bytes, bytes]] = set()  # keys of messages
         self._tasks = asyncio.TaskGroup()
 

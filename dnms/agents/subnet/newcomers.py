@@ -22,6 +22,8 @@ class Newcomers:
     """The nodes that came from each address lately and were not known."""
 
     def __init__(self, at_once: int = NEW_AT_ONCE) -> None:
+        self.share = max(1.0, at_once / NEW_AT_ONCE)
+        """How many times as much as one machine an address may ask for, since so many come from it."""
         self._buckets = Buckets(burst=at_once, per_second=NEW_A_SECOND, most=MAX_PEERS)
         self._leases = Buckets(burst=LEASES_A_NODE * at_once, per_second=LEASES_A_NODE * NEW_A_SECOND, most=MAX_PEERS)
         self._admitted: OrderedDict[tuple[bytes, bytes], None] = OrderedDict()

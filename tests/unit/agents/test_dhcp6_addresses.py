@@ -317,6 +317,22 @@ async def test_one_machine_cannot_have_all(wire: Wire, server: Dhcp6Server) -> N
     assert await ask(wire, Kind.REQUEST, client_id=OTHER, peer=("fe80::8%eth0", 546, 0, 2)) is not None
 
 
+async def test_where_many_come_from_one_address_it_may_ask_for_as_much_more(
+    books: Books, site: Site, wire: Wire
+) -> None:
+    async with serving(books, wire, at_once=4_000) as server:
+        await site.apply(SERVED)
+        await pass_time(1)
+        for number in range(2_000):
+            options = Options(client_id=b"\x00\x04" + number.to_bytes(4), na=(IaNa(iaid=7),), rapid_commit=True)
+            wire.say(encode(Message(int(Kind.SOLICIT), b"abc", options)))
+            if not number % 100:
+                await pass_time(0.1)
+        await pass_time(5)
+        assert server.answered["solicit"] == 2_000
+        assert server.dropped == {}
+
+
 async def test_one_machine_cannot_fill_the_log(wire: Wire, server: Dhcp6Server, log: FrailLog) -> None:
     before = len(log.records)
     for _ in range(100):
