@@ -41,11 +41,18 @@ class Delegates:
         self._next_hop = next_hop
         self._excludes = excludes
         self._client = b""
+        self._has_nothing = False
         self.wanted: tuple[PrefixAssociation, ...] = ()
 
     def greet(self, client: bytes, wanted: Iterable[PrefixAssociation]) -> None:
         """The node said who it is, and what it wants."""
         self._client, self.wanted = client, tuple(wanted)
+
+    def begin_anew(self) -> None:
+        """The node has nothing, and the log is away: perhaps it gave back to another agent what it has by the ledger as
+        that is known here, and somebody else has it now.
+        """
+        self._has_nothing = True
 
     async def ask(self, group: int) -> dict[str, Refused]:
         """Have a prefix for each association, or keep it, and a route to it; why not, if not. LogError."""
@@ -68,7 +75,9 @@ class Delegates:
         refused: dict[str, Refused] = {}
         if len(wanted) < len(self.wanted):
             refused[PREFIX] = Refused(Code.BUSY, "too many new prefixes go to where this node comes from")
-        for outcome in await self._books.decide_all(requests):
+        outcomes = await self._books.decide_all(requests)
+        self._has_nothing = False
+        for outcome in outcomes:
             if isinstance(outcome, Refused):
                 refused[PREFIX] = outcome
             elif isinstance(outcome, BaseException):
@@ -87,6 +96,8 @@ class Delegates:
 
     def told(self) -> tuple[AssignedPrefix, ...]:
         """What it has, with lifetimes from now on."""
+        if self._has_nothing and self._books.outage.active:
+            return ()
         ledger, now = self._books.ledger, self._books.now()
         unrouted = {each.prefix for each in self._held() if self._is_unrouted(each)}
         return tuple(

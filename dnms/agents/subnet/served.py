@@ -185,6 +185,8 @@ class ServedNode:
         elif self._is_observed and not isinstance(event, heard.Observed):
             self._tell(self._assignment({}), getattr(event, "id", NOT_A_REQUEST))
         else:
+            if isinstance(event, heard.Requested) and event.generation is None:
+                self._delegates.begin_anew()
             for each in wanted_by(event):  # whether it gets that now or not: the rest is pushed when the log is back
                 self._want(each)
             group, prefixes = self._registration.group, self._delegates.told()

@@ -24,12 +24,20 @@ from dnms.events.requests import AllocateAddress, MergeOutage
 from dnms.events.seen import ConfigurationRegistered, OutageEnded, SessionClosed, SessionOpened
 from dnms.kit.clock import MICROSECONDS
 from dnms.wire.channel import Closed
+from dnms.wire.messages import PrefixAssociation
 from dnms.wire.node_events import Assigned, Refused
 from tests.unit.agents.conftest import PLAN, Clock, FrailLog, MemoryJournal, Node, OtherWay, Site, until
 from tests.virtual_time import pass_time
 
 E = TypeVar("E", bound=Event)
 STRICT = PLAN.replace('name = "office"\n', 'name = "office"\nstrict = true\n')
+DELEGATING = f"""{PLAN}
+[[delegation]]
+name = "blocks"
+subnet = "office"
+prefix = "2001:db8:2::/56"
+length = 60
+"""
 STRICT_SITE = PLAN.replace('name = "s"\n', 'name = "s"\nstrict = true\n')
 
 
@@ -458,3 +466,27 @@ async def test_what_another_agent_prolongs_does_not_expire_before_that_one_is_ba
         await heal(way, books)
         await until(lambda: others.position == books.position)
         assert others.ledger.leases[kept].horizon > clock.micros
+
+
+async def test_a_prefix_that_was_given_back_to_another_agent_is_not_told_by_one_that_cannot_know(
+    site: Site, books: Books, others: Books, way: OtherWay
+) -> None:
+    await site.apply(DELEGATING)
+    await until(lambda: bool(books.ledger.plan.delegations) and bool(others.ledger.plan.delegations))
+    node = Node(others, "laptop", prefixes=(PrefixAssociation(iaid=1),))
+    await node.talk()
+    await until(lambda: bool(books.ledger.delegations.of(node.client, 1)))
+    cut(way, books)
+    stays = Node(books, "laptop", prefixes=(PrefixAssociation(iaid=1),), state=node.state)
+    await stays.talk()
+    assert len(assigned(stays).assignment.prefixes) == 1  # what it has it keeps
+    node.session.release(node.now)
+    await node.talk()
+    again = Node(books, "laptop", prefixes=(PrefixAssociation(iaid=1),))
+    await again.talk()
+    await again.served.extend()
+    await again.talk()
+    assert assigned(again).assignment.prefixes == ()
+    await heal(way, books)
+    await pushed(again)
+    assert len(assigned(again).assignment.prefixes) == 1
