@@ -106,7 +106,8 @@ class Expiring:
         return tuple(
             each.prefix
             for each in due
-            if (each.drained_at and each.horizon > now)  # it stays kept from others until its horizon
+            # What is drained is kept from others until its horizon; past that too it is one that expires.
+            if (each.drained_at and each.horizon > now + DRAIN_GRACE)
             or (may_expire and each.horizon <= now - EXPIRY_GRACE)
         )
 
@@ -117,6 +118,6 @@ class Expiring:
         drained = tuple(
             address
             for address in ledger.drained(self._now() - DRAIN_GRACE, MAX_EXPIRIES)
-            if ledger.leases[address].horizon > self._now()  # what ends with what it was cut from is free after it
+            if ledger.leases[address].horizon > self._now() + DRAIN_GRACE  # likewise: else it expires
         )
         return drained or ledger.due(self._now() - EXPIRY_GRACE, MAX_EXPIRIES, kinds)

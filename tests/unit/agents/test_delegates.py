@@ -324,6 +324,21 @@ async def test_what_nobody_renews_expires(site: Site, static: Books) -> None:
     assert not static.ledger.delegations.all
 
 
+async def test_what_is_drained_after_the_logs_clock_was_set_forward_is_not_over_yet(site: Site, static: Books) -> None:
+    node = Node(static, "laptop", prefixes=WANTS)
+    await node.talk()
+    [prefix] = prefixes(node)
+    site.clock.micros += 5 * HOUR  # and no node's
+    static.suspend_expiry()
+    await site.apply(STATIC.replace("2001:db8:2::/56", "2001:db8:3::/56"))
+    await until(lambda: static.ledger.delegations.all[prefix].drained_at != 0)
+    assert static.ledger.delegations.all[prefix].drained_at < site.clock.micros
+    await pass_time(3_600)
+    assert prefix in static.ledger.delegations.all
+    await pass_time(4 * 3_600)
+    assert prefix not in static.ledger.delegations.all
+
+
 class Above:
     """An upstream that says what the test says."""
 
