@@ -130,6 +130,10 @@ class LoopbackLink:
         """Nor clients of DHCPv6."""
         raise NotImplementedError
 
+    def dhcp4(self, receive: Callable[[bytes], None]) -> NoReturn:
+        """Nor of DHCPv4."""
+        raise NotImplementedError
+
 
 class Times(msgspec.Struct):
     """When a node came how far, in seconds of the monotonic clock; 0: not yet."""

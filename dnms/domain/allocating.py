@@ -73,7 +73,9 @@ def allocate(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: byte
         return
     check_group(ledger, request.group)
     drained = _drained_that_fits(ledger, request)
-    chosen = choose(ledger, request, at=at, entropy=entropy) if drained is None else None
+    chosen = None
+    if drained is None:
+        chosen = _offered(ledger, request, at=at) or choose(ledger, request, at=at, entropy=entropy)
     if first is not None:
         yield from _leave(ledger, first, at)
     if drained is not None:
@@ -146,6 +148,18 @@ def choose(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: bytes,
         if found is not None:
             return Chosen(found[0], pool, prefix, found[1], found[1] > known)
     raise Refused("exhausted", f"every address of the subnet's pools for IPv{request.family} is in use")
+
+
+def _offered(ledger: Ledger, request: AllocateAddress, *, at: int) -> Chosen | None:
+    """The address that the client was offered, if it may still have that."""
+    if request.offered is None:
+        return None
+    with suppress(Refused):
+        chosen = _named(ledger, request, request.offered, at=at)
+        strategy = STRATEGIES.get(chosen.pool.strategy)
+        if strategy is not None and strategy.dynamic:
+            return chosen
+    return None
 
 
 def _named(ledger: Ledger, request: AllocateAddress, address: bytes, *, at: int) -> Chosen:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 
@@ -12,6 +13,10 @@ MAX_DUID = 130  # bytes: RFC 8415, 11.1
 
 DUID_LL = b"\x00\x03\x00\x01"
 """Begins the DUID that is made of an Ethernet address: type 3, hardware type 1 (RFC 8415, 11.4)."""
+
+DUID_OF_CLIENT_ID = b"\x00\x02" + (32_473).to_bytes(4)
+"""Begins the DUID that is made of the client id of a DHCPv4 client: type 2 (RFC 8415, 11.3), and the number of an
+enterprise that is none (RFC 5612), so that no machine has such a one by itself."""
 
 HARDWARE_BYTES = 6  # of an Ethernet address
 
@@ -56,6 +61,20 @@ def duid_of_hardware(address: bytes) -> bytes:
 def iaid_of_hardware(address: bytes) -> int:
     """The IAID of an interface of which only the address is known: the end of that, as of dhclient and dhcpcd."""
     return int.from_bytes(address[-4:])
+
+
+def identity_of(client_id: bytes, hardware: bytes) -> tuple[bytes, int]:
+    """DUID and IAID of a DHCPv4 client with this client id (RFC 2132, 9.14; empty: it has none) and Ethernet address.
+
+    Those that it has for DHCPv6 too, if it says them (RFC 4361, 6.1). A client id that is its hardware address is none.
+    """
+    if client_id[:1] == b"\xff" and 3 <= len(client_id) - 5 <= MAX_DUID and client_id[5] == 0:
+        return client_id[5:], int.from_bytes(client_id[1:5])
+    if not client_id or client_id == b"\x01" + hardware:
+        return duid_of_hardware(hardware), iaid_of_hardware(hardware)
+    if len(client_id) > MAX_DUID - len(DUID_OF_CLIENT_ID):
+        client_id = hashlib.sha256(client_id).digest()
+    return DUID_OF_CLIENT_ID + client_id, 0
 
 
 def _octets(text: str) -> bytes:

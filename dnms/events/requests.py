@@ -63,6 +63,7 @@ class AllocateAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
     iaid: Iaid
     family: Family
     group: int = 0
+    offered: Address | None = None  # to the client, which is given it if it is free
 
 
 class RenewAddress(Request, frozen=True, kw_only=True, omit_defaults=True):

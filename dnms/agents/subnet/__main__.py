@@ -73,6 +73,9 @@ def main(argv: list[str]) -> int:
         action="store_true",
         help="serve what has no Node Agent by DHCPv6: addresses, prefixes, and what the link tells",
     )
+    parser.add_argument(
+        "--dhcpv4", action="store_true", help="give addresses to machines without a Node Agent, by DHCPv4"
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     arguments = parser.parse_args(argv)
     if arguments.uplink == arguments.interface:
@@ -91,6 +94,7 @@ def main(argv: list[str]) -> int:
         uplink=arguments.uplink,
         node_state=arguments.node_state,
         dhcpv6=arguments.dhcpv6,
+        dhcpv4=arguments.dhcpv4,
     )
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_until_signalled(settings))

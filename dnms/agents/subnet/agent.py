@@ -18,6 +18,7 @@ from dnms.agents.subnet import uplink
 from dnms.agents.subnet.advertising import Advertising, Kept
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import Claims
+from dnms.agents.subnet.dhcp4_server import Dhcp4Server
 from dnms.agents.subnet.dhcp6_server import Dhcp6Server
 from dnms.agents.subnet.dhcp6_uplink import Dhcp6Uplink
 from dnms.agents.subnet.extending import Extending
@@ -80,6 +81,7 @@ class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
     uplink: str = ""  # the interface towards where prefixes come from; empty: this machine is no router of the subnet
     node_state: Path = NODE_STATE  # of the Node Agent on that interface
     dhcpv6: bool = False  # clients without a Node Agent are served by DHCPv6
+    dhcpv4: bool = False  # addresses are given by DHCPv4 too
     state: Path | None = None  # where its journal is; None: `agent/` with its name, beside the site's directory
 
     @property
@@ -238,6 +240,9 @@ async def attend(
             alarm=sessions.alarm,
             has_session=sessions.has,
         )
+    dhcp4 = None
+    if settings.dhcpv4:
+        dhcp4 = Dhcp4Server(books, link, client_id=site.client_id, newcomers=newcomers)
     offer = Offer(
         nonce=bytes(16),
         site=site.name,
@@ -251,7 +256,9 @@ async def attend(
         work = [
             tasks.create_task(books.run()),
             tasks.create_task(_keep_time(clock, books)),
-            tasks.create_task(_serve(link, settings.port, offer, books, sessions, advertised=advertised, dhcp6=dhcp6)),
+            tasks.create_task(
+                _serve(link, settings.port, offer, books, sessions, advertised=advertised, dhcp6=dhcp6, dhcp4=dhcp4)
+            ),
         ]
         if keeper is not None:
             work.append(tasks.create_task(keeper.run()))
@@ -288,6 +295,7 @@ async def _serve(
     *,
     advertised: Kept | None = None,
     dhcp6: Dhcp6Server | None = None,
+    dhcp4: Dhcp4Server | None = None,
 ) -> None:
     """Listen on the link, once the books are complete; `offer` lacks the endpoints that are found then."""
     await books.ready.wait()
@@ -311,6 +319,8 @@ async def _serve(
         tasks.create_task(Advertising(books, link, kept=advertised).run())
         if dhcp6 is not None:
             tasks.create_task(dhcp6.run())
+        if dhcp4 is not None:
+            tasks.create_task(dhcp4.run())
         tasks.create_task(Waves(books, lambda: (node for node, _ in sessions.nodes)).run())
 
 

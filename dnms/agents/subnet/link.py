@@ -106,6 +106,25 @@ class Dhcp6(Protocol):
         """Hear no more."""
 
 
+class Dhcp4(Protocol):
+    """The sockets of a DHCPv4 server."""
+
+    @property
+    def address(self) -> bytes:
+        """By which clients know it."""
+        ...
+
+    def send(self, data: bytes, to: bytes, port: int, hardware: bytes = b"") -> bool:
+        """Answer a client or a relay, at this hardware address if there is one; false if the link cannot carry it now.
+
+        KernelError.
+        """
+        ...
+
+    def close(self) -> None:
+        """Hear no more."""
+
+
 class Link(Protocol):
     """`LinuxLink` is the one there is; a port, so that the agent also runs where time and network are simulated."""
 
@@ -138,4 +157,8 @@ class Link(Protocol):
 
     def dhcp6(self, receive: Receive) -> Dhcp6:
         """Hear who asks for a DHCPv6 server; after `listen`. KernelError."""
+        ...
+
+    def dhcp4(self, receive: Callable[[bytes], None]) -> Dhcp4:
+        """Hear who asks for a DHCPv4 server; after `listen`. KernelError."""
         ...

@@ -16,6 +16,7 @@ from dnms.linux import arp, multicast, neighbours
 from dnms.linux.advertisements import Advertisements, Heard
 from dnms.linux.advertiser import Advertiser
 from dnms.linux.dad import link_local_ready
+from dnms.linux.dhcp4_server import Dhcp4ServerSockets
 from dnms.linux.dhcp6_server import Dhcp6ServerSockets
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
@@ -115,6 +116,7 @@ class LinuxLink:
         self._index = 0
         self._own_link = Link(index=0, name=interface)
         self._address = bytes(16)
+        self._ipv4 = bytes(16)
 
     async def listen(self, port: int) -> dict[Endpoint, TcpListener]:
         """Wait until there is an address to listen on, then listen on all there are. KernelError."""
@@ -127,6 +129,7 @@ class LinuxLink:
             usable = [each.address for each in held if not each.flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED)]
         # The lowest of several, which is the one that a person has chosen: fe80::1 and the like.
         self._address = min(address for address in usable if is_link_local(address))
+        self._ipv4 = next((address for address in usable if family(address) == 4), bytes(16))
         return self._listen(usable[:MAX_ENDPOINTS], port)
 
     def _listen(self, addresses: list[bytes], port: int) -> dict[Endpoint, TcpListener]:
@@ -186,6 +189,10 @@ class LinuxLink:
     def dhcp6(self, receive: Receive) -> Dhcp6ServerSockets:
         """Hear who asks for a DHCPv6 server; after `listen`. KernelError."""
         return Dhcp6ServerSockets(self._index, self._address, receive)
+
+    def dhcp4(self, receive: Callable[[bytes], None]) -> Dhcp4ServerSockets:
+        """Hear who asks for a DHCPv4 server; after `listen`. KernelError."""
+        return Dhcp4ServerSockets(self._interface, self._index, self._ipv4, receive)
 
     async def _own(self) -> tuple[InterfaceAddress, ...]:
         async with Netlink() as netlink:

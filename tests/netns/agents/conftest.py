@@ -20,6 +20,7 @@ from dnms.agents.node import run as run_node
 from dnms.agents.subnet.agent import _serve
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import Claims
+from dnms.agents.subnet.dhcp4_server import Dhcp4Server
 from dnms.agents.subnet.dhcp6_server import Dhcp6Server
 from dnms.agents.subnet.linux import LinuxLink
 from dnms.agents.subnet.newcomers import Newcomers
@@ -147,6 +148,8 @@ class Network:
         self.plan = PLAN
         self.dhcp6: Dhcp6Server | None = None  # of the newest agent, where it is to have one
         self.has_dhcp6 = False
+        self.dhcp4: Dhcp4Server | None = None
+        self.has_dhcp4 = False
         self.log = MemoryLog("s", log_id="log", now=SystemClock().now)
         self._threads: list[Thread] = []
         self._mounted: list[Mounted] = []
@@ -196,10 +199,12 @@ class Network:
                     newcomers=Newcomers(),
                     alarm=sessions.alarm,
                 )
+            if self.has_dhcp4:
+                self.dhcp4 = Dhcp4Server(books, link, client_id=site.client_id, newcomers=Newcomers())
             async with asyncio.TaskGroup() as tasks:
                 if not log.records:
                     await apply_plan(log, self.plan)
-                serving = _serve(link, 0, offer, books, sessions, dhcp6=self.dhcp6)
+                serving = _serve(link, 0, offer, books, sessions, dhcp6=self.dhcp6, dhcp4=self.dhcp4)
                 work = [tasks.create_task(books.run()), tasks.create_task(serving)]
                 await stop.wait()
                 for task in reversed(work):
@@ -207,6 +212,13 @@ class Network:
                     await asyncio.wait((task,))
 
         return self._start(on or self.agents, run)
+
+    def succeed(self, name: str) -> Thread:
+        """Start an agent in the place of one that was stopped, with all that is in the log."""
+        log = MemoryLog("s", log_id=self.log.log_id, now=SystemClock().now)  # a log is of one event loop
+        log.records, log.keys, log._sequences = self.log.records, self.log.keys, self.log._sequences
+        self.log = log
+        return self.serve(name)
 
     def live(self, machine: Namespace | None = None, **settings: Any) -> Thread:
         """Start the Node Agent, or that of another machine."""

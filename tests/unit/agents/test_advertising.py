@@ -175,6 +175,9 @@ class Cable:
     def dhcp6(self, receive: Receive) -> NoReturn:
         raise NotImplementedError
 
+    def dhcp4(self, receive: Callable[[bytes], None]) -> NoReturn:
+        raise NotImplementedError
+
 
 class Remembered:
     """What hosts were told, in memory."""

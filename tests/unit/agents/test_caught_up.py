@@ -104,6 +104,9 @@ class Unseen:
     def dhcp6(self, receive: Receive) -> NoReturn:
         raise AssertionError("it listened to DHCPv6")
 
+    def dhcp4(self, receive: Callable[[bytes], None]) -> NoReturn:
+        raise AssertionError("it listened to DHCPv4")
+
 
 async def serve(books: Books) -> None:
     """What the agent's shell does beside its books, up to its first look at the link."""

@@ -9,7 +9,7 @@ import pytest
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.gateways import AT_MOST, COALESCE, LOOK, SILENT, Gateways
-from dnms.agents.subnet.link import Advertiser, Dhcp6, Discovery, Listener
+from dnms.agents.subnet.link import Advertiser, Dhcp4, Dhcp6, Discovery, Listener
 from dnms.domain.gateways import MAX_LEARNED
 from dnms.events.gateway import GatewayAppeared, GatewayVanished
 from dnms.events.ip import parse_address
@@ -68,6 +68,9 @@ class Segment:
         raise NotImplementedError
 
     def dhcp6(self, receive: Receive) -> Dhcp6:
+        raise NotImplementedError
+
+    def dhcp4(self, receive: Callable[[bytes], None]) -> Dhcp4:
         raise NotImplementedError
 
 
