@@ -308,7 +308,9 @@ class WhatIf:
 
     def _asked(self, ledger: Ledger, request: Request) -> Request | None:
         """The request of a client that has what it has here; None: it would not have come to that."""
-        if isinstance(request, AllocateAddress | HoldAddress):
+        if isinstance(request, AllocateAddress):  # by the other plan it would have been offered something else
+            return msgspec.structs.replace(request, group=self._group(request.client, request.group), offered=None)
+        if isinstance(request, HoldAddress):
             return msgspec.structs.replace(request, group=self._group(request.client, request.group))
         if not isinstance(request, _BOUND):
             return request

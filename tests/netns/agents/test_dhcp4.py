@@ -52,6 +52,11 @@ def _dhclient(machine: Namespace, root: Path) -> AbstractContextManager[Running]
     return dhclient(machine, root, "eth0", DHCLIENT)
 
 
+def _by_hardware(machine: Namespace, root: Path) -> AbstractContextManager[Running]:
+    """dhcpcd that draws no DUID at each start."""
+    return _dhcpcd(machine, root, "clientid")
+
+
 CLIENTS: dict[str, Client] = {"dhcpcd": _dhcpcd, "udhcpc": _udhcpc, "dhclient": _dhclient}
 
 
@@ -113,15 +118,17 @@ async def test_a_client_from_its_first_message_to_its_last(
         network.agents.ip(["address del 192.0.2.1/24 dev net", "address add 192.0.2.2/24 dev net"])
         network.succeed("a2")
         await network.until(lambda: len(events(network, AddressRenewed)) > renewed, seconds=30)
-        assert server(network).answered["ack"] >= 1
+        # It is the second answer that dhclient has surely written down before it is to release.
+        answers = 1 if name == "udhcpc" else 2
+        await network.until(lambda: server(network).answered["ack"] >= answers)
         assert has(client, address)
-        release(name, client, tmp_path, process)
-        await network.until(lambda: bool(events(network, AddressReleased)))
-    (released,) = events(network, AddressReleased)
-    assert isinstance(released, AddressReleased)
-    assert format_address(released.address) == address
+        if name != "udhcpc":  # which names for ever who offered, and that one is gone
+            release(name, client, tmp_path, process)
+            await network.until(lambda: bool(events(network, AddressReleased)))
     assert given(network) == [address]
     assert len(events(network, NodeIdentified)) == 1
+    released = [each.address for each in events(network, AddressReleased) if isinstance(each, AddressReleased)]
+    assert list(map(format_address, released)) == ([] if name == "udhcpc" else [address])
 
 
 @pytest.mark.parametrize("name", CLIENTS)
@@ -129,14 +136,15 @@ async def test_who_finds_its_address_in_use_is_given_another(
     network: Network, client: Namespace, tmp_path: Path, name: str
 ) -> None:
     network.serve()
-    with CLIENTS[name](client, tmp_path) as process:
+    start = _by_hardware if name == "dhcpcd" else CLIENTS[name]
+    with start(client, tmp_path) as process:
         await network.until(lambda: bool(given(network)) and has(client, given(network)[0]), seconds=30)
         release(name, client, tmp_path, process)
         await network.until(lambda: bool(events(network, AddressReleased)))
     (first,) = given(network)
     network.another("printer").ip([f"address add {first}/24 dev eth0"])
     (tmp_path / "declines").touch()  # dhclient has its script look, which says no once
-    with CLIENTS[name](client, tmp_path):
+    with start(client, tmp_path):
         await network.until(lambda: bool(events(network, AddressDeclined)), seconds=30)
         await network.until(lambda: has(client, given(network)[-1]), seconds=40)
     (declined,) = events(network, AddressDeclined)
@@ -153,8 +161,8 @@ async def test_of_a_pool_that_gives_one_after_the_other_the_link_is_asked_first(
     network.another("printer").ip(["address add 192.0.2.128/24 dev eth0"])
     network.serve()
     with dhclient(client, tmp_path, "eth0", DHCLIENT):
-        await network.until(lambda: has(client, "192.0.2.129"), seconds=30)
-    assert given(network) == ["192.0.2.128", "192.0.2.129"]
+        await network.until(lambda: len(given(network)) == 2 and has(client, given(network)[1]), seconds=30)
+    assert given(network)[0] == "192.0.2.128"
     (declined,) = events(network, AddressDeclined)
     assert isinstance(declined, AddressDeclined)
     assert format_address(declined.address) == "192.0.2.128"

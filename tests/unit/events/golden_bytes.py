@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import msgpack
+import msgspec
 
 from dnms.events import codec
 from dnms.events.address import AddressAllocated
@@ -33,7 +34,8 @@ def examples(kind: type[Recorded]) -> list[Recorded]:
 
 def commits() -> list[Commit]:
     """What stands in the file of the commit's own form: an empty one, and one that has everything."""
-    granted = Decision(request=full(AllocateAddress), at=1_750_000_000_000_001, entropy=bytes(range(8)), count=1)
+    allocate = msgspec.structs.replace(full(AllocateAddress), offered=None)  # which came later
+    granted = Decision(request=allocate, at=1_750_000_000_000_001, entropy=bytes(range(8)), count=1)
     identified = Decision(request=full(IdentifyNode), at=1_750_000_000_000_002, first=1, count=1)
     refused = Decision(request=least(RenewAddress), at=1_750_000_000_000_003, first=2, refused="no-lease", times=300)
     return [

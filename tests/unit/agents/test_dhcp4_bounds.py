@@ -1,0 +1,113 @@
+"""What one machine on the link can bring about by DHCPv4, and what is not for the server."""
+
+from __future__ import annotations
+
+from dnms.agents.subnet.dhcp4_offers import LASTS, MAX_OFFERS, Offers
+from dnms.agents.subnet.dhcp4_server import BURST, Dhcp4Server
+from dnms.agents.subnet.newcomers import LEASES_A_NODE, LINK_WIDE
+from dnms.domain.identity import duid_of_hardware, iaid_of_hardware, identity_of
+from dnms.events.address import AddressAllocated
+from dnms.events.ip import parse_address
+from dnms.wire.dhcp4.codes import BROADCAST, Kind
+from dnms.wire.dhcp4.messages import Message, encode
+from tests.unit.agents.conftest import FrailLog, Site
+from tests.unit.agents.dhcp4_line import (
+    HARDWARE,
+    OTHER,
+    SECOND,
+    SERVED,
+    STATIC,
+    Client,
+    Wire,
+    books,
+    client,
+    of,
+    server,
+    wire,
+)
+from tests.virtual_time import pass_time
+
+__all__ = ["books", "client", "server", "wire"]
+
+
+async def test_one_machine_cannot_have_all(log: FrailLog, wire: Wire, server: Dhcp4Server) -> None:
+    """Neither by client ids, nor by hardware addresses that it invents."""
+    given = 0
+    for number in range(2 * LEASES_A_NODE + 3):
+        await pass_time(1)
+        given += await Client(wire).ask(Kind.DISCOVER, client_id=b"\x00" + number.to_bytes(4)) is not None
+    assert 2 * LEASES_A_NODE <= given <= 2 * LEASES_A_NODE + 1  # one more in the seconds that have passed
+
+
+async def test_nor_by_hardware_addresses_that_it_invents(
+    site: Site, log: FrailLog, wire: Wire, server: Dhcp4Server
+) -> None:
+    await site.apply(
+        SERVED.replace('"192.0.2.0/24"', '"192.0.2.0/24", "10.0.0.0/16"').replace("192.0.2.0/28", "10.0.0.0/16")
+    )
+    await pass_time(1)
+    for number in range(2 * LINK_WIDE + 100):
+        hardware = b"\x02\x01" + number.to_bytes(4)
+        message = Message(op=1, kind=1, transaction=number.to_bytes(4), hardware=hardware, flags=BROADCAST)
+        wire.say(encode(message))
+        await pass_time(0.001)
+    assert 2 * LINK_WIDE <= len(wire.sent) <= 2 * LINK_WIDE + 10
+    assert server.dropped["busy"] == 2 * LINK_WIDE + 100 - len(wire.sent)
+    assert of(log, AddressAllocated) == []
+
+
+async def test_who_asks_without_a_pause_is_not_heard(wire: Wire, server: Dhcp4Server) -> None:
+    message = encode(Message(op=1, kind=1, transaction=b"abcd", hardware=HARDWARE))
+    for _ in range(10 * int(BURST)):
+        wire.say(message)
+    await pass_time(0.1)
+    assert len(wire.sent) == 1
+    assert server.dropped["repeated"] == int(BURST) - 1
+    assert server.dropped["peer-rate"] == 9 * int(BURST)
+
+
+async def test_what_is_not_for_it(wire: Wire, client: Client, server: Dhcp4Server) -> None:
+    whole = encode(Message(op=1, kind=1, transaction=b"abcd", hardware=HARDWARE))
+    wire.say(b"")
+    wire.say(whole[:240])
+    wire.say(encode(Message(op=2, kind=5, transaction=b"abcd", hardware=HARDWARE)))
+    wire.say(encode(Message(op=1, kind=2, transaction=b"abcd", hardware=HARDWARE)))
+    wire.say(encode(Message(op=1, kind=99, transaction=b"abcd", hardware=HARDWARE)))
+    wire.say(encode(Message(op=1, kind=1, transaction=b"abcd", hardware=b"\xff" * 6)))
+    wire.say(encode(Message(op=1, kind=1, transaction=b"abcd", hardware=HARDWARE, hardware_type=32)))
+    assert await client.select(STATIC, server_id=SECOND) is None
+    assert await client.ask(Kind.REQUEST) is None
+    assert wire.sent == []
+    assert server.dropped == {"malformed": 3, "direction": 2, "kind": 1, "unexpected": 2, "server-id": 1}
+
+
+def test_offers_have_an_end_and_a_number() -> None:
+    offers = Offers()
+
+    def given(number: int) -> AddressAllocated:
+        address = parse_address("10.0.0.0")[:12] + number.to_bytes(4)
+        return AddressAllocated(address=address, client=bytes(16), iaid=number, pool="p", valid_until=1, horizon=1)
+
+    for number in range(MAX_OFFERS + 10):
+        offers.add((bytes(16), number, 4), given(number), now=0.0)
+    assert len(offers) == MAX_OFFERS
+    last = (bytes(16), MAX_OFFERS, 4)
+    assert offers.of(last, now=LASTS - 1) is not None
+    assert offers.to_others(given(MAX_OFFERS).address, (bytes(16), 1, 4), now=1.0) is not None
+    assert offers.to_others(given(MAX_OFFERS).address, last, now=1.0) is None
+    assert offers.of(last, now=LASTS) is None
+    offers.add(last, given(7), now=LASTS)
+    assert len(offers) == 1
+    offers.remove(last)
+    assert offers.to_others(given(7).address, (bytes(16), 1, 4), now=1.0) is None
+
+
+def test_who_a_client_is() -> None:
+    duid = bytes.fromhex("00030001020000000001")
+    assert identity_of(b"\xff\0\0\0\x07" + duid, HARDWARE) == (duid, 7)
+    hardware = duid_of_hardware(HARDWARE), iaid_of_hardware(HARDWARE)
+    assert identity_of(b"", HARDWARE) == identity_of(b"\x01" + HARDWARE, HARDWARE) == hardware
+    own = {identity_of(each, HARDWARE) for each in (b"\x00a", b"\x00b", b"\x01" + OTHER, b"\xff\0\0\0\x07\0\x03")}
+    own |= {identity_of(b"\x00" + bytes(size), HARDWARE) for size in (100, 200, 254)}
+    assert len(own) == 7
+    assert all(each.startswith(bytes.fromhex("000200007ed9")) and len(each) <= 130 for each, _ in own)
