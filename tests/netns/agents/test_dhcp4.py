@@ -16,9 +16,9 @@ from dnms.events.address import AddressAllocated, AddressDeclined, AddressReleas
 from dnms.events.ip import format_address
 from dnms.events.node import NodeIdentified
 from dnms.events.recorded import Event
-from dnms.linux.namespaces import Namespace
+from dnms.linux.namespaces import Bridge, Namespace
 from tests.netns.agents.conftest import PLAN, Network
-from tests.netns.programs import dhclient, dhclient_release, dhcpcd, udhcpc
+from tests.netns.programs import dhclient, dhclient_release, dhcpcd, dhcrelay, udhcpc
 
 SERVED = PLAN.replace('range = "192.0.2.0/24"', 'range = "192.0.2.128/25"\npreferred = 8\nvalid = 24').replace(
     'dns = ["2001:db8:5::53"]', 'dns = ["2001:db8:5::53", "192.0.2.53"]\nsearch = ["home.example"]'
@@ -187,6 +187,33 @@ async def test_what_a_client_is_told(network: Network, client: Namespace, tmp_pa
         await network.until(lambda: "bound" in said(tmp_path), seconds=30)
         await network.until(lambda: has(client, given(network)[0]))
     assert f"{given(network)[0]} 192.0.2.53 home.example" in said(tmp_path)
+
+
+async def test_through_another_makers_relay(network: Network, tmp_path: Path) -> None:
+    """The agent is a router away: it is asked through the relay, and, by who renews, by unicast."""
+    network.plan, network.has_dhcp4 = SERVED, True
+    relay, client = network.another("relay"), Namespace.create("client")
+    network.others.append(client)
+    network.agents.ip(
+        [
+            "address del 192.0.2.1/24 dev net",
+            "address add 198.51.100.1/24 dev net",
+            "route add 192.0.2.0/24 via 198.51.100.2",
+        ]
+    )
+    Bridge.create(relay, "down0", addresses=("192.0.2.1/24",)).plug([client], "eth0")
+    relay.ip(["address add 198.51.100.2/24 dev eth0"])
+    relay.set_sysctls({"ipv4.ip_forward": 1})
+    client.set_up("eth0")
+    (tmp_path / "relay").mkdir()
+    network.serve()
+    words = ("-a", "-id", "down0", "-iu", "eth0", "198.51.100.1")
+    with dhcrelay(relay, tmp_path / "relay", *words), udhcpc(client, tmp_path, "eth0", "-T", "1", "-A", "1"):
+        await network.until(lambda: bool(given(network)) and has(client, given(network)[0]), seconds=30)
+        client.ip(["route add default via 192.0.2.1"])
+        await network.until(lambda: bool(events(network, AddressRenewed)), seconds=30)
+    assert server(network).answered["ack"] >= 2
+    assert server(network).dropped.keys() <= {"repeated"}  # what is routed to the agent the relay sends on too
 
 
 def said(root: Path) -> str:
