@@ -24,6 +24,9 @@ MAX_HOPS = 16
 LARGEST = 1_500
 """Bytes of an IP datagram that is sent, whatever a client takes: it is not to be fragmented on the link."""
 
+MOST_REPEATED = 255
+"""Bytes of client id and relay's option together in the answer to who takes no more than the smallest message."""
+
 _UNASKED = (Option.MASK, Option.ROUTERS, Option.DNS_SERVERS, Option.DOMAIN)
 """What is told to who does not say what it wants."""
 
@@ -102,6 +105,9 @@ def question(message: Message, *, server: Address) -> Question:
         wanted = message.client
     if wanted == NOBODY and kind is not Kind.DISCOVER:
         raise PeerError(Code.MALFORMED, "it names no address")
+    size = min(LARGEST, max(SMALLEST, options.max_size or SMALLEST))
+    if len(options.client_id) + len(options.agent) > size - SMALLEST + MOST_REPEATED:
+        raise PeerError(Code.OVERSIZED, "the answer cannot repeat all that it has to")
     return Question(
         kind=kind,
         transaction=message.transaction,
@@ -113,7 +119,7 @@ def question(message: Message, *, server: Address) -> Question:
         name=options.host_name or _name(options.fqdn),
         requested=options.requested,
         rapid_commit=kind is Kind.DISCOVER and options.rapid_commit,
-        size=min(LARGEST, max(SMALLEST, options.max_size or SMALLEST)),
+        size=size,
         flags=message.flags & BROADCAST,
         relay=message.relay,
         agent=options.agent,

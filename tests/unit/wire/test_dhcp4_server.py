@@ -8,9 +8,9 @@ import pytest
 
 from dnms.events.ip import parse_address
 from dnms.wire.dhcp4.codes import SMALLEST, Kind
-from dnms.wire.dhcp4.messages import NOBODY, Message
+from dnms.wire.dhcp4.messages import HEADERS, NOBODY, Message, decode, encode
 from dnms.wire.dhcp4.options import Options
-from dnms.wire.dhcp4.server import LARGEST, MAX_HOPS, State, question
+from dnms.wire.dhcp4.server import LARGEST, MAX_HOPS, MOST_REPEATED, State, Told, acknowledge, question
 from dnms.wire.errors import Code, PeerError
 
 SERVER, OTHER, MINE = parse_address("192.0.2.1"), parse_address("192.0.2.2"), parse_address("192.0.2.7")
@@ -89,6 +89,21 @@ def test_no_message_is_larger_than_a_client_or_the_link_takes() -> None:
     for said, size in sizes.items():
         asked = question(message(Kind.DISCOVER, max_size=said), server=SERVER)
         assert (asked.size, asked.wanted) == (size, NOBODY)
+
+
+@pytest.mark.parametrize("size", [None, 700])
+def test_what_an_answer_has_to_repeat_fits_into_it_or_the_message_is_discarded(size: int | None) -> None:
+    most = MOST_REPEATED + (0 if size is None else size - SMALLEST)
+    told = Told(address=MINE, lease=1, t1=1, t2=1, mask=120, dns=(OTHER,) * 99, search=("a.example",) * 99)
+    said = {"client_id": bytes(100), "max_size": size, "rapid_commit": True}
+    asked = question(message(Kind.DISCOVER, agent=bytes(most - 100), **said), server=SERVER)
+    data = encode(acknowledge(asked, told, server=SERVER), size=asked.size)
+    assert len(data) <= asked.size - HEADERS
+    options = decode(data).options
+    assert (options.client_id, options.agent, options.lease_time) == (bytes(100), bytes(most - 100), 1)
+    with pytest.raises(PeerError) as error:
+        question(message(Kind.DISCOVER, agent=bytes(most - 99), **said), server=SERVER)
+    assert error.value.why == Code.OVERSIZED
 
 
 def test_rapid_commit_is_of_a_discover_alone() -> None:
