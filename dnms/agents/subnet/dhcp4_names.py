@@ -48,7 +48,9 @@ class Names:
 
     async def record(self, who: Who) -> None:
         """Have the log say who a client is, unless it does. LogError."""
-        if self._known.get(who.client) == who and not self._books.has_left(who.client):
+        here = self._books.node(who.client)
+        is_told = here is not None and here.identity is not None and not self._books.has_left(who.client)
+        if is_told and self._known.get(who.client) == who:
             return
         known = await self._books.opened(who.client)
         identity = None if known is None else known.identity
@@ -66,9 +68,9 @@ class Names:
             subnet=self._books.subnet,
             hardware=tuple(sorted(map(Personal, hardware), key=lambda each: each.payload)),
         )
-        if identity is not None and not self._books.has_left(who.client):
-            is_told = (identity.name, identity.hardware) == (request.name, request.hardware)
-            if not is_told and not self._changes.take(asyncio.get_running_loop().time()):
+        if is_told and identity is not None:
+            is_new = (identity.name, identity.hardware) != (request.name, request.hardware)
+            if is_new and not self._changes.take(asyncio.get_running_loop().time()):
                 return
         await self._books.identify(request)
         self._known[who.client] = who

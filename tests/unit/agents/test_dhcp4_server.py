@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import random
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp4_offers import LASTS
 from dnms.agents.subnet.dhcp4_server import Dhcp4Server
 from dnms.agents.subnet.newcomers import Newcomers
+from dnms.bus.committer import Committer
+from dnms.domain.aggregate import Fold
 from dnms.domain.identity import duid_of_hardware, iaid_of_hardware
+from dnms.domain.nodes import NodeShard
+from dnms.events import subjects
 from dnms.events.address import AddressAllocated, AddressDeclined, AddressReleased, AddressRenewed
 from dnms.events.ip import format_address, parse_address
 from dnms.events.node import NodeIdentified
 from dnms.events.recorded import Personal
-from dnms.events.requests import ExpireAddresses, HoldAddress, IdentifyNode, MoveAddress
+from dnms.events.requests import ExpireAddresses, ForgetNode, HoldAddress, IdentifyNode, MoveAddress
 from dnms.wire.dhcp4.codes import BROADCAST, Kind
 from dnms.wire.dhcp4.messages import NOBODY
 from dnms.wire.dhcp4.server import EVERYBODY, Way
@@ -242,6 +247,23 @@ async def test_the_log_says_who_it_is_once(log: FrailLog, client: Client, server
     assert [each.value for each in node.hardware] == [HARDWARE]
     await client.ask(Kind.REQUEST, client=mine, fqdn=b"\x04\0\0\x07scanner\x04home\0")
     assert [log.keys.open(each).name.value for each in of(log, NodeIdentified)] == ["printer", "scanner.home"]
+
+
+async def test_who_was_forgotten_is_told_of_anew(
+    books: Books, log: FrailLog, clock: Clock, client: Client, server: Dhcp4Server
+) -> None:
+    mine, subject = await client.has(host_name="printer"), subjects.node("s", client_id(duid_of_hardware(HARDWARE)))
+    operator = Committer(
+        log, subject, Fold(NodeShard()), actor="operator/test", now=clock.now, random=random.Random(1).randbytes
+    )
+    await operator.catch_up()
+    working = asyncio.create_task(operator.run())
+    await operator.submit(ForgetNode(client=client_id(duid_of_hardware(HARDWARE))))
+    working.cancel()
+    await pass_time(1)
+    assert not books.knows(client_id(duid_of_hardware(HARDWARE)))
+    await client.ask(Kind.REQUEST, client=mine, host_name="printer")
+    assert [log.keys.open(each).name.value for each in of(log, NodeIdentified)] == ["printer", "printer"]
 
 
 async def test_what_a_node_agent_says_of_its_node_stands(
