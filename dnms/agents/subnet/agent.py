@@ -242,7 +242,7 @@ async def attend(
         )
     dhcp4 = None
     if settings.dhcpv4:
-        dhcp4 = Dhcp4Server(books, link, client_id=site.client_id, newcomers=newcomers)
+        dhcp4 = Dhcp4Server(books, link, client_id=site.client_id, newcomers=newcomers, random=random)
     offer = Offer(
         nonce=bytes(16),
         site=site.name,

@@ -175,10 +175,6 @@ class Books:
             for part in (self._follow(), *writers, self._adopt(), self._expire(), self._come_back()):
                 self._tasks.create_task(part)
 
-    def draw(self, request: Request) -> bytes:
-        """Random bytes for a decision on this that is thrown away."""
-        return self._random(self.ledger.entropy(request))
-
     async def decide(self, request: Request) -> tuple[Event, ...]:
         """Have the ledger decide. Refused; LogError, and then nothing was promised."""
         return await self.outage.unless(self._ledger.submit(request))

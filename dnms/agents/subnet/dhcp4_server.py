@@ -68,8 +68,9 @@ class Dhcp4Server:
         *,
         client_id: Callable[[bytes], bytes],
         newcomers: Newcomers,
+        random: Callable[[int], bytes],
     ) -> None:
-        """`client_id` names a DUID in the log."""
+        """`client_id` names a DUID in the log, `random` draws bytes."""
         self.dropped: Counter[str] = Counter()
         """What was not answered, by a stable word."""
         self.answered: Counter[str] = Counter()
@@ -78,6 +79,7 @@ class Dhcp4Server:
         self._link = link
         self._client_id = client_id
         self._newcomers = newcomers
+        self._random = random
         self._offers = Offers()
         self._names = Names(books)
         self._rates = Buckets(burst=BURST, per_second=A_SECOND, most=MAX_PEERS)
@@ -220,7 +222,7 @@ class Dhcp4Server:
         draft, at, now = self._books.ledger.draft(), self._books.now(), asyncio.get_running_loop().time()
         request = self._request(who)
         for _ in range(TRIES):
-            events = draft.decide(request, at=at, entropy=self._books.draw(request))
+            events = draft.decide(request, at=at, entropy=self._random(draft.entropy(request)))
             given = next((each for each in events if isinstance(each, AddressAllocated)), None)
             other = None if given is None else self._offers.to_others(given.address, who.binding, now=now)
             for event in events if other is None else (other.given,):

@@ -200,7 +200,9 @@ class Network:
                     alarm=sessions.alarm,
                 )
             if self.has_dhcp4:
-                self.dhcp4 = Dhcp4Server(books, link, client_id=site.client_id, newcomers=Newcomers())
+                self.dhcp4 = Dhcp4Server(
+                    books, link, client_id=site.client_id, newcomers=Newcomers(), random=secrets.token_bytes
+                )
             async with asyncio.TaskGroup() as tasks:
                 if not log.records:
                     await apply_plan(log, self.plan)

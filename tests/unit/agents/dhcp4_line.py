@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from random import Random
 from typing import Any, NoReturn
 
 import pytest
@@ -162,7 +163,7 @@ async def books(site: Site) -> AsyncIterator[Books]:
 
 @pytest.fixture
 async def server(books: Books, site: Site, wire: Wire) -> AsyncIterator[Dhcp4Server]:
-    server = Dhcp4Server(books, wire, client_id=client_id, newcomers=Newcomers(at_once=2))
+    server = Dhcp4Server(books, wire, client_id=client_id, newcomers=Newcomers(at_once=2), random=Random(1).randbytes)
     serving = asyncio.create_task(server.run())
     await site.apply(SERVED)
     await pass_time(1)

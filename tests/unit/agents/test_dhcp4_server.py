@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import random
+from random import Random
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp4_offers import LASTS
@@ -254,7 +254,7 @@ async def test_who_was_forgotten_is_told_of_anew(
 ) -> None:
     mine, subject = await client.has(host_name="printer"), subjects.node("s", client_id(duid_of_hardware(HARDWARE)))
     operator = Committer(
-        log, subject, Fold(NodeShard()), actor="operator/test", now=clock.now, random=random.Random(1).randbytes
+        log, subject, Fold(NodeShard()), actor="operator/test", now=clock.now, random=Random(1).randbytes
     )
     await operator.catch_up()
     working = asyncio.create_task(operator.run())
@@ -346,7 +346,9 @@ async def test_two_agents_answer_alike_and_give_one_address(
 ) -> None:
     async with site.agent("a2", journal=MemoryJournal()) as books:
         other = Wire(SECOND)
-        second = Dhcp4Server(books, other, client_id=client_id, newcomers=Newcomers(at_once=2))
+        second = Dhcp4Server(
+            books, other, client_id=client_id, newcomers=Newcomers(at_once=2), random=Random(1).randbytes
+        )
         serving = asyncio.create_task(second.run())
         await pass_time(1)
         one, two = Client(wire), Client(other)
