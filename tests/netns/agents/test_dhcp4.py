@@ -18,7 +18,8 @@ from dnms.events.node import NodeIdentified
 from dnms.events.recorded import Event
 from dnms.linux.namespaces import Bridge, Namespace
 from tests.netns.agents.conftest import PLAN, Network
-from tests.netns.programs import dhclient, dhclient_release, dhcpcd, dhcrelay, udhcpc
+from tests.netns.programs import dhcpcd
+from tests.netns.programs4 import dhclient, dhclient_release, dhcrelay, udhcpc
 
 SERVED = PLAN.replace('range = "192.0.2.0/24"', 'range = "192.0.2.128/25"\npreferred = 8\nvalid = 24').replace(
     'dns = ["2001:db8:5::53"]', 'dns = ["2001:db8:5::53", "192.0.2.53"]\nsearch = ["home.example"]'

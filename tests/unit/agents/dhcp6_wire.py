@@ -71,6 +71,9 @@ class Wire:
     def advertiser(self, solicited: Callable[[], None]) -> NoReturn:
         raise NotImplementedError
 
+    def dhcp4(self, receive: Callable[[bytes], None]) -> NoReturn:
+        raise NotImplementedError
+
 
 @asynccontextmanager
 async def serving(
