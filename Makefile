@@ -62,7 +62,7 @@ test: check packages debian
 
 # asyncio ends TLS differently from release to release; Debian 12 has 3.11.2, and the newest 3.11 forgives more.
 other:
-	@$(MAKE) VENV=.venv-other PYTHON=$(OTHER) packages
+	@$(MAKE) VENV=.venv-other PYTHON=$(OTHER) packages debian
 	.venv-other/bin/pytest tests/unit/agents tests/system/agents tests/system/lab
 
 bench: venv
