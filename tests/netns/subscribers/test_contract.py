@@ -84,9 +84,10 @@ ROUTES = [
 
 
 def others_routes(machine: Machine) -> list[str]:
-    """All routes of all tables, but for ours."""
+    """All routes of all tables, but for ours and for those that the kernel adds when a link has come up."""
     listed = machine.namespace.run("ip", "-6", "-details", "route", "show", "table", "all").splitlines()
-    return [line for line in listed if " proto 199 " not in line or " table 99 " in line]
+    others = [line for line in listed if " proto kernel " not in line]
+    return [line for line in others if " proto 199 " not in line or " table 99 " in line]
 
 
 FOREIGN: dict[str, tuple[Callable[[Machine], None], Callable[[Machine], Any]]] = {
