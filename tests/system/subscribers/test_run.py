@@ -164,7 +164,7 @@ def test_a_bus_that_is_away_takes_nothing_and_one_that_is_made_anew_is_another_l
 def test_a_machine_that_cannot_is_told_at_once(machine: Machine, site: Path) -> None:
     missing = dnms("subscriber", "run", "firewall", "--site", site.with_name("none"))
     assert missing.code == MACHINE
-    assert "run `dnms init`" in missing.err
+    assert "`dnms init` makes a new one" in missing.err
     nft = shutil.which("nft") or "/usr/sbin/nft"
     hidden = ["unshare", "--mount", "sh", "-c", 'mount --bind /dev/null "$0" && exec "$@"', nft]
     for words, reason in (

@@ -138,7 +138,7 @@ def test_a_site_that_cannot_be_made(tmp_path: Path) -> None:
 
 
 def test_no_site(tmp_path: Path) -> None:
-    assert "run `dnms init`" in complaint(lambda: Site.load(tmp_path / "nowhere"))
+    assert "`dnms init` makes a new one" in complaint(lambda: Site.load(tmp_path / "nowhere"))
     (tmp_path / "file").touch()
     assert "cannot read the site" in complaint(lambda: Site.load(tmp_path / "file"))
 
