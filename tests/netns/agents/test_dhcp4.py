@@ -104,7 +104,7 @@ async def test_a_client_from_its_first_message_to_its_last(
 ) -> None:
     agent = network.serve()
     with CLIENTS[name](client, tmp_path) as process:
-        await network.until(lambda: bool(given(network)) and has(client, given(network)[0]), seconds=90)
+        await network.until(lambda: bool(given(network)) and has(client, given(network)[0]), seconds=30)
         (address,) = given(network)
         await network.until(lambda: bool(events(network, NodeIdentified)))
         (node,) = [network.log.keys.open(each) for each in events(network, NodeIdentified)]
@@ -112,13 +112,13 @@ async def test_a_client_from_its_first_message_to_its_last(
         assert node.name.value == "printer"
         mac = client.run("ip", "-o", "link", "show", "dev", "eth0").split("link/ether ")[1].split()[0]
         assert [each.value for each in node.hardware] == [bytes.fromhex(mac.replace(":", ""))]
-        await network.until(lambda: bool(events(network, AddressRenewed)), seconds=90)
+        await network.until(lambda: bool(events(network, AddressRenewed)), seconds=20)
         # The agent is gone, and another one there, with an address of its own and nothing but the log.
         agent.stop()
         renewed = len(events(network, AddressRenewed))
         network.agents.ip(["address del 192.0.2.1/24 dev net", "address add 192.0.2.2/24 dev net"])
         network.succeed("a2")
-        await network.until(lambda: len(events(network, AddressRenewed)) > renewed, seconds=90)
+        await network.until(lambda: len(events(network, AddressRenewed)) > renewed, seconds=30)
         # It is the second answer that dhclient has surely written down before it is to release.
         answers = 1 if name == "udhcpc" else 2
         await network.until(lambda: server(network).answered["ack"] >= answers)
@@ -139,15 +139,15 @@ async def test_who_finds_its_address_in_use_is_given_another(
     network.serve()
     start = _by_hardware if name == "dhcpcd" else CLIENTS[name]
     with start(client, tmp_path) as process:
-        await network.until(lambda: bool(given(network)) and has(client, given(network)[0]), seconds=90)
+        await network.until(lambda: bool(given(network)) and has(client, given(network)[0]), seconds=30)
         release(name, client, tmp_path, process)
         await network.until(lambda: bool(events(network, AddressReleased)))
     (first,) = given(network)
     network.another("printer").ip([f"address add {first}/24 dev eth0"])
     (tmp_path / "declines").touch()  # dhclient has its script look, which says no once
     with start(client, tmp_path):
-        await network.until(lambda: bool(events(network, AddressDeclined)), seconds=90)
-        await network.until(lambda: has(client, given(network)[-1]), seconds=90)
+        await network.until(lambda: bool(events(network, AddressDeclined)), seconds=30)
+        await network.until(lambda: has(client, given(network)[-1]), seconds=40)
     (declined,) = events(network, AddressDeclined)
     assert isinstance(declined, AddressDeclined)
     assert format_address(declined.address) == first
@@ -162,7 +162,7 @@ async def test_of_a_pool_that_gives_one_after_the_other_the_link_is_asked_first(
     network.another("printer").ip(["address add 192.0.2.128/24 dev eth0"])
     network.serve()
     with dhclient(client, tmp_path, "eth0", DHCLIENT):
-        await network.until(lambda: len(given(network)) == 2 and has(client, given(network)[1]), seconds=90)
+        await network.until(lambda: len(given(network)) == 2 and has(client, given(network)[1]), seconds=30)
     assert given(network)[0] == "192.0.2.128"
     (declined,) = events(network, AddressDeclined)
     assert isinstance(declined, AddressDeclined)
@@ -174,7 +174,7 @@ async def test_one_identity_for_both_families_and_the_options_that_a_client_asks
 ) -> None:
     network.serve()
     with _dhcpcd(client, tmp_path):
-        await network.until(lambda: bool(events(network, NodeIdentified)), seconds=90)
+        await network.until(lambda: bool(events(network, NodeIdentified)), seconds=30)
     (node,) = [network.log.keys.open(each) for each in events(network, NodeIdentified)]
     assert isinstance(node, NodeIdentified)
     assert isinstance(node.duid.value, bytes)
@@ -185,7 +185,7 @@ async def test_one_identity_for_both_families_and_the_options_that_a_client_asks
 async def test_what_a_client_is_told(network: Network, client: Namespace, tmp_path: Path) -> None:
     network.serve()
     with udhcpc(client, tmp_path, "eth0", "-O", "search", "-O", "dns"):
-        await network.until(lambda: "bound" in said(tmp_path), seconds=90)
+        await network.until(lambda: "bound" in said(tmp_path), seconds=30)
         await network.until(lambda: has(client, given(network)[0]))
     assert f"{given(network)[0]} 192.0.2.53 home.example" in said(tmp_path)
 
@@ -210,9 +210,9 @@ async def test_through_another_makers_relay(network: Network, tmp_path: Path) ->
     network.serve()
     words = ("-a", "-id", "down0", "-iu", "eth0", "198.51.100.1")
     with dhcrelay(relay, tmp_path / "relay", *words), udhcpc(client, tmp_path, "eth0", "-T", "1", "-A", "1"):
-        await network.until(lambda: bool(given(network)) and has(client, given(network)[0]), seconds=90)
+        await network.until(lambda: bool(given(network)) and has(client, given(network)[0]), seconds=30)
         client.ip(["route add default via 192.0.2.1"])
-        await network.until(lambda: bool(events(network, AddressRenewed)), seconds=90)
+        await network.until(lambda: bool(events(network, AddressRenewed)), seconds=30)
     assert server(network).answered["ack"] >= 2
     assert server(network).dropped.keys() <= {"repeated"}  # what is routed to the agent the relay sends on too
 

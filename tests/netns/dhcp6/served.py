@@ -124,13 +124,13 @@ class Served:
         """The addresses of all events of a kind."""
         return [str(event.fields["address"]) for event in await self.site.events(kind, after=0)]
 
-    async def until(self, condition: Callable[[], bool], *, seconds: float = 120.0) -> None:
+    async def until(self, condition: Callable[[], bool], *, seconds: float = 40.0) -> None:
         """Wait until it is so."""
         async with asyncio.timeout(seconds):
             while not condition():  # noqa: ASYNC110  # of another namespace
                 await asyncio.sleep(0.05)
 
-    async def until_ended(self, kind: str, address: str, *, seconds: float = 90.0) -> None:
+    async def until_ended(self, kind: str, address: str, *, seconds: float = 20.0) -> None:
         """Wait until the log has an event of a kind about an address."""
         async with asyncio.timeout(seconds):
             while address not in await self.of(kind):  # noqa: ASYNC110  # of another process
