@@ -97,7 +97,7 @@ def expire(ledger: Ledger, prefixes: tuple[Prefix, ...], at: int) -> Iterator[Ev
 def contradicted(ledger: Ledger, plan: AdoptedPlan, after: Uplinks, *, at: int) -> Iterator[Event]:
     """What becomes of delegations for which a plan, with these uplinks, has no place: make before break."""
     before = ledger.cut_from
-    for each in ledger.delegations.clients():
+    for each in ledger.delegations.all.values():
         if is_given(plan, after, each):
             continue
         is_lost = uplinks.is_lost(before, after, each.prefix.network)

@@ -105,21 +105,15 @@ class Delegations:
         """For how many associations a client holds something."""
         return self._several.get(client, 0)
 
-    def clients(self) -> Iterator[Delegated]:
-        """All that is delegated."""
-        yield from self.all.values()
-
     def due(self, now: int, limit: int) -> tuple[Prefix, ...]:
         """Up to `limit` that were to be used until `now` or before."""
-        found: list[Prefix] = []
-        kept: list[tuple[int, Prefix]] = []
+        found: dict[Prefix, tuple[int, Prefix]] = {}
         while self._ends and self._ends[0][0] <= now and len(found) < limit:
             entry = heapq.heappop(self._ends)
             there = self.all.get(entry[1])
             if there is not None and there.ends == entry[0] and entry[1] not in found:
-                found.append(entry[1])
-                kept.append(entry)
-        for entry in kept:  # until the log has said that they are over
+                found[entry[1]] = entry
+        for entry in found.values():  # until the log has said that they are over
             heapq.heappush(self._ends, entry)
         return tuple(found)
 
@@ -148,13 +142,13 @@ class Delegations:
         self._leave(there)
         self._count(prefix, -1)
         self.former[prefix] = there.client
-        if len(self.former) > MAX_FORMER:
-            del self.former[next(iter(self.former))]
         if rests:
             self._rest(prefix, there.client, there.horizon)
 
     def forget(self, at: int) -> None:
-        """What was promised until `at` or before rests no longer."""
+        """What was promised until `at` or before rests no longer; of too many blocks the first are as if new."""
+        while len(self.former) > MAX_FORMER:
+            del self.former[next(iter(self.former))]
         while self._rises and self._rises[0][0] <= at:
             until, prefix = heapq.heappop(self._rises)
             if self.resting.get(prefix, (b"", 0))[1] == until:

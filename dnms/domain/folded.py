@@ -100,7 +100,7 @@ def _ledger(ledger: Ledger) -> Iterator[Event]:
         yield AddressBlocked(address=address, client=bytes(16), blocked_until=until)
     for (client, iaid, prefix), counter in ledger.remembered.dump().counters:
         yield HashMoved(client=client, iaid=iaid, prefix=prefix, counter=counter)
-    for each in ledger.delegations.clients():
+    for each in ledger.delegations.all.values():
         yield from _delegated(each)
 
 

@@ -103,7 +103,7 @@ class Ledger:
         """What is above and what was, but for what the plan gives by itself."""
         plan = self.plan
         own = [each.prefix for each in plan.delegations if each.prefix is not None]
-        own += [prefix for prefix in (plan.subnet.prefixes if plan.subnet else ()) if prefix not in plan.cut]
+        own += plan.subnet.prefixes[len(plan.cut) :] if plan.subnet is not None else ()
         return (*self.uplinks, *(each for each in self.lost if not any(map(each.overlaps, own))))
 
     @property

@@ -44,26 +44,17 @@ from dnms.events.requests import ApplyPlan
 from dnms.events.rule import Rule, RuleDefined, RuleWithdrawn
 from dnms.kit.overlay import Overlay
 
-_DEFINED: dict[type[Event], str] = {
-    RealmDefined: "realm",
-    GroupDefined: "group",
-    SubnetDefined: "subnet",
-    PoolDefined: "pool",
-    UplinkDefined: "uplink",
-    DelegationDefined: "delegation",
-    RuleDefined: "rule",
-}
-"""The field of each that has the part; the parts are in a mapping of that name and an `s`."""
-
-_WITHDRAWN: dict[type[Event], str] = {
-    RealmWithdrawn: "realm",
-    GroupWithdrawn: "group",
-    SubnetWithdrawn: "subnet",
-    PoolWithdrawn: "pool",
-    UplinkWithdrawn: "uplink",
-    DelegationWithdrawn: "delegation",
-    RuleWithdrawn: "rule",
-}
+_Defined = RealmDefined | GroupDefined | SubnetDefined | PoolDefined | UplinkDefined | DelegationDefined | RuleDefined
+_Withdrawn = (
+    RealmWithdrawn
+    | GroupWithdrawn
+    | SubnetWithdrawn
+    | PoolWithdrawn
+    | UplinkWithdrawn
+    | DelegationWithdrawn
+    | RuleWithdrawn
+)
+"""By the first word of their names: a field of each that is defined, and with an `s` the mapping that has all."""
 
 Named = TypeVar("Named", Realm, Group, Subnet, Pool, Uplink, Delegation, Rule)
 
@@ -166,11 +157,11 @@ class PlanState:
                 self.reservations[reservation.subnet, reservation.address] = reservation
             case ReservationWithdrawn():
                 del self.reservations[event.subnet, event.address]
-            case _ if (part := _DEFINED.get(type(event))) is not None:
-                defined = getattr(event, part)
-                getattr(self, f"{part}s")[defined.name] = defined
-            case _ if (part := _WITHDRAWN.get(type(event))) is not None:
-                del getattr(self, f"{part}s")[event.name]  # type: ignore[attr-defined]  # all of these have one
+            case _ if isinstance(event, _Defined):
+                defined = getattr(event, _part(event))
+                getattr(self, f"{_part(event)}s")[defined.name] = defined
+            case _ if isinstance(event, _Withdrawn):
+                del getattr(self, f"{_part(event)}s")[event.name]
 
     def load(self, document: ApplyPlan, position: int) -> None:
         """Take what `document` gave at this position, instead of folding what led to it."""
@@ -245,6 +236,10 @@ class PlanState:
             taken.add(number)
             numbered.append(msgspec.structs.replace(group, number=number))
         return tuple(numbered)
+
+
+def _part(event: Event) -> str:
+    return event.NAME.partition(".")[0]
 
 
 def says_the_same(one: AdoptedPlan, other: AdoptedPlan) -> bool:

@@ -191,9 +191,8 @@ def planned(plan: AdoptedPlan) -> AdoptedPlan:
     subnet = plan.subnet
     if subnet is None or not (plan.cut or plan.relative):
         return plan
-    own = tuple(prefix for prefix in subnet.prefixes if prefix not in plan.cut)
     pools = plan.relative or plan.pools
-    subnet = msgspec.structs.replace(subnet, prefixes=own)
+    subnet = msgspec.structs.replace(subnet, prefixes=subnet.prefixes[len(plan.cut) :])
     return msgspec.structs.replace(plan, subnet=subnet, pools=pools, cut=(), relative=())
 
 

@@ -307,7 +307,7 @@ class AdoptedPlan(Part, frozen=True, kw_only=True, omit_defaults=True):
     reservations: tuple[Reservation, ...] = ()
     uplink: Uplink | None = None  # the subnet's
     delegations: tuple[Delegation, ...] = ()
-    cut: tuple[Prefix, ...] = ()  # which of the subnet's prefixes come from the uplink, the one to be used first
+    cut: tuple[Prefix, ...] = ()  # those of the subnet's prefixes that come from the uplink: its first ones
     relative: tuple[Pool, ...] = ()  # the pools as they are planned, where some have their ranges in one of these
 
 

@@ -28,7 +28,7 @@ from dnms.lab import isp
 from dnms.lab.isp import Isp
 from dnms.lab.lab import Lab, LabError
 from dnms.lab.network import MANAGEMENT, SITE_ADDRESS
-from dnms.lab.nursery import AgentProcess, resolv_conf
+from dnms.lab.nursery import AgentProcess, Program, resolv_conf
 from dnms.lab.site import NAME, LabSite
 from dnms.lab.steps import give_back
 from dnms.linux.namespaces import Bridge, Namespace
@@ -267,10 +267,10 @@ class Tree:
         if code:
             self.wrong.append(f"{process.name} ended with {code}: {process.last_line()}; see {process.log}")
 
-    async def _start(self, name: str, role: RouterRole, program: object, settings: object) -> None:
+    async def _start(self, name: str, role: RouterRole, program: Program, settings: object) -> None:
         self.running[name] = await self.lab.nursery.fork(
             name,
-            program,  # type: ignore[arg-type]  # each is a program of its own settings
+            program,
             settings,
             namespace=self.routers[role.name],
             folder=self.lab.folder,

@@ -37,7 +37,7 @@ from dnms.events.configuration import Generation
 from dnms.events.effect import EffectApplied
 from dnms.events.gateway import GatewayAppeared, GatewayVanished
 from dnms.events.node import NodeEntered, NodeForgotten, NodeReady
-from dnms.events.plan import GroupDefined, GroupWithdrawn, PlanAdopted
+from dnms.events.plan import AdoptedPlan, GroupDefined, GroupWithdrawn, PlanAdopted
 from dnms.events.prefix import PrefixDeprecated, PrefixWithdrawn
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import (
@@ -56,28 +56,18 @@ MAX_UNIDENTIFIED = 4_096
 ABANDONED = "agent-restarted"
 """Why a session was closed whose agent ended without a word: killed, or by a power cut."""
 
-_TELLING = frozenset(
-    {
-        PlanAdopted,
-        AddressHeld,
-        AddressDeprecated,
-        AddressWithdrawn,
-        GatewayAppeared,
-        GatewayVanished,
-        OutageGranted,
-        PrefixDeprecated,
-        PrefixWithdrawn,
-        RolloutTold,
-        RolloutAborted,
-        RolloutEnded,
-        UplinkReceived,
-        UplinkDeprecated,
-        UplinkLost,
-    }
+_OF_ONE = (
+    AddressHeld,
+    AddressDeprecated,
+    AddressWithdrawn,
+    OutageGranted,
+    PrefixDeprecated,
+    PrefixWithdrawn,
 )
+_OF_ALL = (GatewayAppeared, GatewayVanished, RolloutAborted, RolloutEnded)
+_ABOVE = (UplinkReceived, UplinkDeprecated, UplinkLost)
+_TELLING = frozenset({*_OF_ONE, *_OF_ALL, *_ABOVE, PlanAdopted, RolloutTold})
 """After these a node may be due something else. A set, since a start reads a million that are none of these."""
-
-_TELLING_ALL = (GatewayAppeared, GatewayVanished, RolloutAborted, RolloutEnded)
 
 _logger = structlog.get_logger(__name__)
 
@@ -395,22 +385,22 @@ class Books:
                     self._push(None)
                 self._above = uplinks.evolve(self._above, event)
             elif isinstance(event, PlanAdopted):
-                subnet = event.plan.subnet
-                self.routers.adopted(() if subnet is None else subnet.downlink.routers, position)
-                if event.plan.level > LEVEL:
-                    raise UnknownToThisRelease(
-                        f"the site is at level {event.plan.level}; this release knows {LEVEL}: upgrade it"
-                    )
-                self._plan_changed.set()  # another agent may have been behind ours
-                self.planned.set()
-                self._push(None)
-            elif isinstance(event, _TELLING_ALL):
-                self._push(None)
+                self._follow_plan(event.plan, position)
             elif isinstance(event, RolloutTold):
                 for client in event.clients:
                     self._push(client)
+            elif isinstance(event, _OF_ONE):
+                self._push(event.client)
             else:
-                self._push(event.client)  # type: ignore[attr-defined]  # the others are all about one
+                self._push(None)
+
+    def _follow_plan(self, plan: AdoptedPlan, position: int) -> None:
+        if plan.level > LEVEL:
+            raise UnknownToThisRelease(f"the site is at level {plan.level}; this release knows {LEVEL}: upgrade it")
+        self.routers.adopted(() if plan.subnet is None else plan.subnet.downlink.routers, position)
+        self._plan_changed.set()  # another agent may have been behind ours
+        self.planned.set()
+        self._push(None)
 
     def _push(self, client: bytes | None) -> None:
         """A client, or all of them, may be due something else."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 
 from dnms.events.ip import Prefix, family, parse_address
 from dnms.lab import isp, kernel
@@ -94,18 +95,18 @@ class Scenario:
         wrong = (*self._wrong, *(f"{each.name} did not leave; see {each.log}" for each in late), *differences)
         return Outcome(report=report, tables=(more(counts),), wrong=wrong)
 
-    async def _until(self, what: str, done: Callable[[], bool], *, within: float = WITHIN) -> None:
+    async def _until(self, what: str, done: Callable[[], object], *, within: float = WITHIN) -> None:
         """LabError if it is not so in time, or if something has ended that should run."""
         if not await self._so(done, within=within):
             raise LabError(f"{what}: not within {within:.0f} s")
 
-    async def _so(self, done: Callable[[], bool], *, within: float) -> bool:
+    async def _so(self, done: Callable[[], object], *, within: float) -> bool:
         """Whether it is so in so many seconds. LabError if something has ended that should run."""
         end = time.monotonic() + within
         while not (is_so := done()) and time.monotonic() < end:
             self._tree.check_alive()
             await asyncio.sleep(POLL)
-        return is_so
+        return bool(is_so)
 
     async def _until_reached(self, prefix: Prefix) -> float:
         """When the first container had an answer from beyond first, by the monotonic clock."""
@@ -130,10 +131,7 @@ class Scenario:
         tree = self._tree
         addresses = []
         for container in tree.containers:
-            await self._until(
-                f"{container.name} has no address in {prefix}",
-                lambda container=container: bool(_usable(container, prefix)),  # type: ignore[misc]
-            )
+            await self._until(f"{container.name} has no address in {prefix}", partial(_usable, container, prefix))
             addresses.append(_usable(container, prefix)[0])
         for container in tree.containers:
             if not await self._answers(container, [BEYOND]):
