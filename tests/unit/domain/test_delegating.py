@@ -231,6 +231,15 @@ def test_the_same_plan_again_is_no_news_where_something_came_from_above(cut: Cle
     assert cut.ask(request) == ()
 
 
+def test_a_prefix_that_the_plan_has_too_stays_when_it_comes_from_above_no_longer() -> None:
+    clerk = Clerk(Ledger(b"k" * 32))
+    clerk.adopt(CUT.replace('uplink = "wan"', 'uplink = "wan"\nprefixes = ["2001:db8:1:100::/64"]'))
+    clerk.ask(above((OLD, 1_000, 2_000)))
+    clerk.ask(above(why="released"), at=1)
+    subnet = clerk.ledger.plan.subnet
+    assert subnet is not None and [str(each) for each in subnet.prefixes] == ["2001:db8:1:100::/64"]
+
+
 def test_no_lifetime_below_exceeds_the_one_above(cut: Clerk) -> None:
     cut.ask(above((OLD, 40, 50)))
     event, address = cut.ask(wants(1))[0], cut.allocate(1)
