@@ -18,6 +18,7 @@ from dnms.events.plan import (
     AdoptedPlan,
     Delegation,
     DelegationDefined,
+    Downlink,
     Group,
     GroupDefined,
     PlanAdopted,
@@ -57,16 +58,21 @@ ABOVE, HOME = parse_prefix("2001:db8:1::/56"), parse_prefix("2001:db8:1::/64")
 LAPTOPS, VMS = parse_prefix("2001:db8:1:10::/60"), parse_prefix("2001:db8:1:10::/64")
 INNER, LEASED = parse_prefix("2001:db8:1:11::/64"), parse_address("2001:db8:1:10::5")
 ISP = Source(name="dhcpv6 00:03:00:01:02")
+WAN, HOME_ROUTER = Uplink(name="wan", protocol="dhcpv6", length=56), Uplink(name="home-router")
 ROUTE = "2001:db8:1:10::/60 via fe80::a dev eth1 metric 1025"
+
+
+def _subnet(name: str, uplink: Uplink, *own: Prefix) -> Subnet:
+    return Subnet(name=name, realm="default", prefixes=own, downlink=Downlink(uplink=uplink.name))
 
 
 def _plan() -> tuple[Event, ...]:
     return (
         SiteDefined(name=SITE, level=1),
-        UplinkDefined(uplink=Uplink(name="wan", protocol="dhcpv6", length=56)),
-        UplinkDefined(uplink=Uplink(name="home-router")),
-        SubnetDefined(subnet=Subnet(name="home", realm="default", prefixes=())),
-        SubnetDefined(subnet=Subnet(name="vms", realm="default", prefixes=())),
+        UplinkDefined(uplink=WAN),
+        UplinkDefined(uplink=HOME_ROUTER),
+        SubnetDefined(subnet=_subnet("home", WAN)),
+        SubnetDefined(subnet=_subnet("vms", HOME_ROUTER)),
         PoolDefined(pool=Pool(name="guests", subnet="vms", first=VMS.network, last=VMS.last.to_bytes(16))),
         DelegationDefined(delegation=Delegation(name="to-laptops", subnet="home", length=60)),
         DelegationDefined(delegation=Delegation(name="to-vms", subnet="vms", length=64)),
@@ -95,21 +101,21 @@ def _received(uplink: str, prefix: Prefix, source: Source) -> UplinkReceived:
     )
 
 
-def _adopted(subnet: str, *own: Prefix) -> PlanAdopted:
-    planned = Subnet(name=subnet, realm="default", prefixes=own)
-    return PlanAdopted(plan=AdoptedPlan(position=1, level=1, subnet=planned))
+def _adopted(subnet: str, uplink: Uplink, *own: Prefix) -> PlanAdopted:
+    planned = _subnet(subnet, uplink, *own)
+    return PlanAdopted(plan=AdoptedPlan(position=1, level=1, subnet=planned, uplink=uplink, cut=own))
 
 
 LOG = (
     happened("plan", 10, *_plan()),
-    happened("ledger.home", 20, _received("wan", ABOVE, ISP), _adopted("home", HOME)),
+    happened("ledger.home", 20, _received("wan", ABOVE, ISP), _adopted("home", WAN, HOME)),
     happened("ledger.home", 30, _delegated(LAPTOP, LAPTOPS, "to-laptops", HOP)),
     happened("effect.routes.border", 40, EffectApplied(position=3, added=(ROUTE,))),
     happened(
         "ledger.vms",
         50,
         _received("home-router", LAPTOPS, Source(name=f"dnms {SITE}/home", log="one", position=3)),
-        _adopted("vms", VMS),
+        _adopted("vms", HOME_ROUTER, VMS),
     ),
     happened("ledger.vms", 60, _delegated(VM, INNER, "to-vms", INNER_HOP)),
     happened(
