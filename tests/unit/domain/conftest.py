@@ -8,6 +8,7 @@ from dnms.domain.plan import PlanState
 from dnms.events.plan import PlanAdopted
 from dnms.events.requests import ApplyPlan
 from tests.unit.domain.clerk import Clerk
+from tests.unit.domain.delegations import CUT
 
 PLAN = """
 [site]
@@ -60,3 +61,10 @@ def ledger(plan: PlanState) -> Ledger:
 @pytest.fixture
 def clerk(ledger: Ledger) -> Clerk:
     return Clerk(ledger)
+
+
+@pytest.fixture
+def cut() -> Clerk:
+    clerk = Clerk(Ledger(b"k" * 32))
+    clerk.adopt(CUT)
+    return clerk

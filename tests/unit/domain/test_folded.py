@@ -11,7 +11,7 @@ from dnms.events.commit import Commit, Stored
 from dnms.events.recorded import Event, Request
 from dnms.events.requests import AdoptPlan, ReleasePrefix
 from tests.unit.domain.clerk import SECOND, client
-from tests.unit.domain.test_delegating import CUT, NEW, OLD, above, wants
+from tests.unit.domain.delegations import CUT, NEW, OLD, above, wants
 
 SITE, SECRET = "s", b"k" * 32
 PLAN, LEDGER = subjects.plan(SITE), subjects.ledger(SITE, "office")
