@@ -19,7 +19,7 @@ import msgspec
 import structlog
 
 from dnms.agents.subnet.books import Books
-from dnms.agents.subnet.link import Advertiser, Link
+from dnms.agents.subnet.link import Advertiser, AdvertisingLink
 from dnms.disk.advertised import AdvertisedError
 from dnms.domain import uplinks
 from dnms.domain.ledger import Ledger
@@ -53,7 +53,9 @@ class Kept(Protocol):
 class Advertising:
     """Of one agent on its link."""
 
-    def __init__(self, books: Books, link: Link, *, kept: Kept | None = None, chance: Chance | None = None) -> None:
+    def __init__(
+        self, books: Books, link: AdvertisingLink, *, kept: Kept | None = None, chance: Chance | None = None
+    ) -> None:
         self._books = books
         self._link = link
         self._kept = kept

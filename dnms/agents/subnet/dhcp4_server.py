@@ -22,7 +22,7 @@ import structlog
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp4_names import Names, Who
 from dnms.agents.subnet.dhcp4_offers import Offers
-from dnms.agents.subnet.link import Dhcp4, Link
+from dnms.agents.subnet.link import Dhcp4, Dhcp4Link
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain import declining
@@ -64,7 +64,7 @@ class Dhcp4Server:
     def __init__(
         self,
         books: Books,
-        link: Link,
+        link: Dhcp4Link,
         *,
         client_id: Callable[[bytes], bytes],
         newcomers: Newcomers,

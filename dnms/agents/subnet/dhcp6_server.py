@@ -22,7 +22,7 @@ from dnms.agents.subnet.dhcp6_addresses import Addresses
 from dnms.agents.subnet.dhcp6_clients import Clients, Who
 from dnms.agents.subnet.dhcp6_heard import Heard, heard
 from dnms.agents.subnet.dhcp6_prefixes import Prefixes
-from dnms.agents.subnet.link import Dhcp6, Link
+from dnms.agents.subnet.link import Dhcp6, Dhcp6Link
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain import rollouts
@@ -56,7 +56,7 @@ class Dhcp6Server:
     def __init__(
         self,
         books: Books,
-        link: Link,
+        link: Dhcp6Link,
         *,
         duid: bytes,
         interface: str,

@@ -17,7 +17,7 @@ import msgspec
 import structlog
 
 from dnms.agents.subnet.books import Books
-from dnms.agents.subnet.link import Hearing, Link
+from dnms.agents.subnet.link import GatewaysLink, Hearing
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.gateways import MAX_LEARNED, is_learning, named
@@ -44,7 +44,7 @@ class Advertised(msgspec.Struct):
 class Gateways:
     """The watch of one agent over its link's gateways."""
 
-    def __init__(self, books: Books, link: Link) -> None:
+    def __init__(self, books: Books, link: GatewaysLink) -> None:
         self._books = books
         self._link = link
         self._heard: dict[bytes, Advertised] = {}

@@ -125,8 +125,50 @@ class Dhcp4(Protocol):
         """Hear no more."""
 
 
-class Link(Protocol):
-    """`LinuxLink` is the one there is; a port, so that the agent also runs where time and network are simulated."""
+class GatewaysLink(Protocol):
+    """What is needed of a link to know its routers."""
+
+    async def answering(self, addresses: Collection[bytes]) -> Collection[bytes]:
+        """Ask the link: those of the addresses that somebody there has, or this machine. KernelError."""
+        ...
+
+    def advertisements(self, heard: Heard) -> Hearing:
+        """Hear what routers advertise, and ask them to; after `listen`. KernelError."""
+        ...
+
+
+class AdvertisingLink(Protocol):
+    """What is needed of a link to be a router of it."""
+
+    def advertiser(self, solicited: Callable[[], None]) -> Advertiser:
+        """Be heard as a router, and hear who asks for one; after `listen`. KernelError."""
+        ...
+
+
+class Dhcp6Link(Protocol):
+    """What is needed of a link to serve it by DHCPv6."""
+
+    def dhcp6(self, receive: Receive) -> Dhcp6:
+        """Hear who asks for a DHCPv6 server; after `listen`. KernelError."""
+        ...
+
+
+class Dhcp4Link(Protocol):
+    """What is needed of a link to serve it by DHCPv4."""
+
+    def dhcp4(self, receive: Callable[[bytes], None]) -> Dhcp4:
+        """Hear who asks for a DHCPv4 server; after `listen`. KernelError."""
+        ...
+
+    async def users(self, addresses: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
+        """Ask the link who has these addresses: the hardware addresses that answer for each. KernelError."""
+        ...
+
+
+class Link(GatewaysLink, AdvertisingLink, Dhcp6Link, Dhcp4Link, Protocol):
+    """All of it. `LinuxLink` is the one there is; a port, so that the agent also runs where time and network are
+    simulated. Who uses a part asks for that alone.
+    """
 
     async def listen(self, port: int) -> Mapping[Endpoint, Listener]:
         """Wait until there is an address to listen on, then listen on all there are, fe80:: first. KernelError.
@@ -137,28 +179,4 @@ class Link(Protocol):
 
     def discovery(self, receive: Receive) -> Discovery:
         """Hear who asks for an agent; after `listen`. KernelError."""
-        ...
-
-    async def users(self, addresses: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
-        """Ask the link who has these addresses: the hardware addresses that answer for each. KernelError."""
-        ...
-
-    async def answering(self, addresses: Collection[bytes]) -> Collection[bytes]:
-        """Ask the link: those of the addresses that somebody there has, or this machine. KernelError."""
-        ...
-
-    def advertisements(self, heard: Heard) -> Hearing:
-        """Hear what routers advertise, and ask them to; after `listen`. KernelError."""
-        ...
-
-    def advertiser(self, solicited: Callable[[], None]) -> Advertiser:
-        """Be heard as a router, and hear who asks for one; after `listen`. KernelError."""
-        ...
-
-    def dhcp6(self, receive: Receive) -> Dhcp6:
-        """Hear who asks for a DHCPv6 server; after `listen`. KernelError."""
-        ...
-
-    def dhcp4(self, receive: Callable[[bytes], None]) -> Dhcp4:
-        """Hear who asks for a DHCPv4 server; after `listen`. KernelError."""
         ...

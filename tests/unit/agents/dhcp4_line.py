@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from random import Random
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 
@@ -13,8 +13,6 @@ from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp4_server import Dhcp4Server
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.events.ip import parse_address
-from dnms.linux.advertisements import Heard
-from dnms.linux.multicast import Receive
 from dnms.wire.dhcp4.codes import BROADCAST, Kind
 from dnms.wire.dhcp4.messages import NOBODY, Message, decode, encode
 from dnms.wire.dhcp4.options import Options
@@ -60,26 +58,6 @@ class Wire:
         self.asked += addresses
         await asyncio.sleep(0)
         return self.used
-
-    # The rest of a link has no part in this.
-
-    async def listen(self, port: int) -> NoReturn:
-        raise NotImplementedError
-
-    def discovery(self, receive: Receive) -> NoReturn:
-        raise NotImplementedError
-
-    async def answering(self, addresses: Collection[bytes]) -> NoReturn:
-        raise NotImplementedError
-
-    def advertisements(self, heard: Heard) -> NoReturn:
-        raise NotImplementedError
-
-    def advertiser(self, solicited: Callable[[], None]) -> NoReturn:
-        raise NotImplementedError
-
-    def dhcp6(self, receive: Receive) -> NoReturn:
-        raise NotImplementedError
 
 
 class Client:

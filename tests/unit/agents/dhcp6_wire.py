@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import NoReturn
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp6_server import Dhcp6Server
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.events.recorded import Event
-from dnms.linux.advertisements import Heard
 from dnms.linux.multicast import Peer, Receive
 from dnms.wire.dhcp6.messages import Message, Relayed, decode
 from tests.unit.agents.conftest import client_id
@@ -50,29 +48,6 @@ class Wire:
     def say(self, data: bytes, peer: Peer = PEER) -> None:
         assert self.receive is not None
         self.receive(data, peer, 255)
-
-    # The rest of a link has no part in this.
-
-    async def listen(self, port: int) -> NoReturn:
-        raise NotImplementedError
-
-    def discovery(self, receive: Receive) -> NoReturn:
-        raise NotImplementedError
-
-    async def users(self, addresses: Collection[bytes]) -> NoReturn:
-        raise NotImplementedError
-
-    async def answering(self, addresses: Collection[bytes]) -> NoReturn:
-        raise NotImplementedError
-
-    def advertisements(self, heard: Heard) -> NoReturn:
-        raise NotImplementedError
-
-    def advertiser(self, solicited: Callable[[], None]) -> NoReturn:
-        raise NotImplementedError
-
-    def dhcp4(self, receive: Callable[[bytes], None]) -> NoReturn:
-        raise NotImplementedError
 
 
 @asynccontextmanager

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from random import Random
-from typing import NoReturn
 
 import pytest
 
@@ -16,9 +15,7 @@ from dnms.events.ip import Prefix, parse_address, parse_prefix
 from dnms.events.plan import Advertise
 from dnms.events.requests import ReportUplink, UplinkPrefix
 from dnms.events.uplink import Source
-from dnms.linux.advertisements import Heard
 from dnms.linux.errors import KernelError
-from dnms.linux.multicast import Receive
 from dnms.wire.nd import PrefixInformation, RouterAdvertisement
 from tests.unit.agents.conftest import Clock, Site
 from tests.unit.domain.clerk import Clerk
@@ -154,29 +151,6 @@ class Cable:
 
     def close(self) -> None:
         self.ask = None
-
-    # The rest of a link has no part in this.
-
-    async def listen(self, port: int) -> NoReturn:
-        raise NotImplementedError
-
-    def discovery(self, receive: Receive) -> NoReturn:
-        raise NotImplementedError
-
-    async def users(self, addresses: Collection[bytes]) -> NoReturn:
-        raise NotImplementedError
-
-    async def answering(self, addresses: Collection[bytes]) -> NoReturn:
-        raise NotImplementedError
-
-    def advertisements(self, heard: Heard) -> NoReturn:
-        raise NotImplementedError
-
-    def dhcp6(self, receive: Receive) -> NoReturn:
-        raise NotImplementedError
-
-    def dhcp4(self, receive: Callable[[bytes], None]) -> NoReturn:
-        raise NotImplementedError
 
 
 class Remembered:

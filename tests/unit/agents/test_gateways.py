@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Collection
 
 import pytest
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.gateways import AT_MOST, COALESCE, LOOK, SILENT, Gateways
-from dnms.agents.subnet.link import Advertiser, Dhcp4, Dhcp6, Discovery, Listener
 from dnms.domain.gateways import MAX_LEARNED
 from dnms.events.gateway import GatewayAppeared, GatewayVanished
 from dnms.events.ip import parse_address
 from dnms.linux.advertisements import Heard
 from dnms.linux.errors import KernelError
-from dnms.linux.multicast import Receive
-from dnms.wire.messages import Endpoint
 from dnms.wire.nd import RouterAdvertisement
 from tests.unit.agents.conftest import PLAN, FrailLog, Node, Site
 from tests.virtual_time import pass_time
@@ -52,26 +49,6 @@ class Segment:
     def advertise(self, router: bytes, lifetime: int, preference: int = 0) -> None:
         assert self.heard is not None
         self.heard(router, RouterAdvertisement(lifetime=lifetime, preference=preference))
-
-    # The rest of a link has no part in this.
-
-    async def listen(self, port: int) -> Mapping[Endpoint, Listener]:
-        raise NotImplementedError
-
-    def discovery(self, receive: Receive) -> Discovery:
-        raise NotImplementedError
-
-    async def users(self, addresses: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
-        raise NotImplementedError
-
-    def advertiser(self, solicited: Callable[[], None]) -> Advertiser:
-        raise NotImplementedError
-
-    def dhcp6(self, receive: Receive) -> Dhcp6:
-        raise NotImplementedError
-
-    def dhcp4(self, receive: Callable[[bytes], None]) -> Dhcp4:
-        raise NotImplementedError
 
 
 @pytest.fixture
