@@ -17,8 +17,11 @@ from dnms.wire.dhcp4.codes import BROADCAST, Kind
 from dnms.wire.dhcp4.messages import NOBODY, Message, decode, encode
 from dnms.wire.dhcp4.options import Options
 from dnms.wire.dhcp4.server import Way
-from tests.unit.agents.conftest import PLAN, FrailLog, MemoryJournal, Site, client_id, running
+from tests.unit.agents.conftest import PLAN, FrailLog, Site, client_id
+from tests.unit.agents.dhcp6_wire import books
 from tests.virtual_time import pass_time
+
+__all__ = ["books"]
 
 SERVER, SECOND = parse_address("192.0.2.1"), parse_address("192.0.2.14")
 HARDWARE, OTHER = bytes.fromhex("020000000007"), bytes.fromhex("020000000008")
@@ -130,13 +133,6 @@ def is_ack(answer: Message | None, address: bytes) -> bool:
 @pytest.fixture
 def wire() -> Wire:
     return Wire()
-
-
-@pytest.fixture
-async def books(site: Site) -> AsyncIterator[Books]:
-    books = site.books(journal=MemoryJournal())
-    async with running(books):
-        yield books
 
 
 @pytest.fixture

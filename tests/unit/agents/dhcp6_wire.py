@@ -6,17 +6,20 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
+import pytest
+
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp6_server import Dhcp6Server
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.events.recorded import Event
 from dnms.linux.multicast import Peer, Receive
 from dnms.wire.dhcp6.messages import Message, Relayed, decode
-from tests.unit.agents.conftest import client_id
+from tests.unit.agents.conftest import PLAN, MemoryJournal, Site, client_id, running
 from tests.virtual_time import pass_time
 
 SERVER, OTHER_SERVER = b"\x00\x04server", b"\x00\x04second"
 PEER: Peer = ("fe80::7%eth0", 546, 0, 2)
+SERVED = PLAN.replace('range = "2001:db8:1:1::/64"', 'range = "2001:db8:1:1::/64"\npreferred = 100\nvalid = 200')
 
 
 class Wire:
@@ -86,3 +89,28 @@ async def serving(
         task.cancel()
         await asyncio.wait((task,))
     assert wire.receive is None
+
+
+@pytest.fixture
+def wire() -> Wire:
+    return Wire()
+
+
+@pytest.fixture
+async def books(site: Site) -> AsyncIterator[Books]:
+    books = site.books(journal=MemoryJournal())
+    async with running(books):
+        yield books
+
+
+@pytest.fixture
+def alarms() -> list[Event]:
+    return []
+
+
+@pytest.fixture
+async def server(books: Books, site: Site, wire: Wire, alarms: list[Event]) -> AsyncIterator[Dhcp6Server]:
+    async with serving(books, wire, alarms=alarms) as server:
+        await site.apply(SERVED)
+        await pass_time(1)
+        yield server

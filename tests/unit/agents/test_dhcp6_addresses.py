@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from random import Random
 from typing import Any
@@ -29,14 +28,15 @@ from dnms.wire.dhcp6.associations import IaAddress, IaNa, IaPd
 from dnms.wire.dhcp6.codes import Kind, Status
 from dnms.wire.dhcp6.messages import Message, Relay, encode, encode_forward
 from dnms.wire.dhcp6.options import Options
-from tests.unit.agents.conftest import PLAN, Clock, FrailLog, MemoryJournal, Site, client_id, running
-from tests.unit.agents.dhcp6_wire import OTHER_SERVER, PEER, SERVER, Wire, serving
+from tests.unit.agents.conftest import Clock, FrailLog, MemoryJournal, Site, client_id, running
+from tests.unit.agents.dhcp6_wire import OTHER_SERVER, PEER, SERVED, SERVER, Wire, alarms, books, server, serving, wire
 from tests.virtual_time import pass_time
+
+__all__ = ["alarms", "books", "server", "wire"]
 
 DUID, OTHER = b"\x00\x04client", b"\x00\x04other"
 LINK = parse_prefix("2001:db8:1:1::/64")
 ELSEWHERE = parse_address("2001:db8:eeee::5")
-SERVED = PLAN.replace('range = "2001:db8:1:1::/64"', 'range = "2001:db8:1:1::/64"\npreferred = 100\nvalid = 200')
 BOTH = f"""{SERVED}
 [[delegation]]
 name = "blocks"
@@ -47,26 +47,6 @@ preferred = 60
 valid = 200
 """
 NAMED = (Kind.REQUEST, Kind.RENEW, Kind.RELEASE, Kind.DECLINE)
-
-
-@pytest.fixture
-def wire() -> Wire:
-    return Wire()
-
-
-@pytest.fixture
-async def books(site: Site) -> AsyncIterator[Books]:
-    books = site.books(journal=MemoryJournal())
-    async with running(books):
-        yield books
-
-
-@pytest.fixture
-async def server(books: Books, site: Site, wire: Wire) -> AsyncIterator[Dhcp6Server]:
-    async with serving(books, wire) as server:
-        await site.apply(SERVED)
-        await pass_time(1)
-        yield server
 
 
 async def ask(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -18,40 +17,17 @@ from dnms.events.recorded import Event, Personal
 from dnms.events.requests import AllocateAddress, EnterNode, HoldAddress, IdentifyNode
 from dnms.events.seen import HardwareContested
 from dnms.wire.dhcp6.codes import Kind
-from tests.unit.agents.conftest import FrailLog, MemoryJournal, Site, client_id, running
-from tests.unit.agents.dhcp6_wire import Wire, serving
-from tests.unit.agents.test_dhcp6_addresses import SERVED, ask, lease, na_of
+from tests.unit.agents.conftest import FrailLog, Site, client_id
+from tests.unit.agents.dhcp6_wire import SERVED, Wire, alarms, books, server, serving, wire
+from tests.unit.agents.test_dhcp6_addresses import ask, lease, na_of
 from tests.virtual_time import pass_time
+
+__all__ = ["alarms", "books", "server", "wire"]
 
 MAC = bytes.fromhex("02005e100001")
 DUID_LL, DUID_LLT = duid_of_hardware(MAC), b"\x00\x01\x00\x01\x12\x34\x56\x78" + MAC
 DUID_UUID = b"\x00\x04" + bytes(range(16))
 KEPT = parse_address("2001:db8:1:1::beef")
-
-
-@pytest.fixture
-def wire() -> Wire:
-    return Wire()
-
-
-@pytest.fixture
-async def books(site: Site) -> AsyncIterator[Books]:
-    books = site.books(journal=MemoryJournal())
-    async with running(books):
-        yield books
-
-
-@pytest.fixture
-def alarms() -> list[Event]:
-    return []
-
-
-@pytest.fixture
-async def server(books: Books, site: Site, wire: Wire, alarms: list[Event]) -> AsyncIterator[Dhcp6Server]:
-    async with serving(books, wire, alarms=alarms) as server:
-        await site.apply(SERVED)
-        await pass_time(1)
-        yield server
 
 
 def identified(log: FrailLog) -> list[NodeIdentified]:

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-
-import pytest
-
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp6_server import BURST, RELAY_BURST, Dhcp6Server
 from dnms.events.address import AddressAllocated
@@ -15,10 +11,11 @@ from dnms.wire.dhcp6.associations import IaNa
 from dnms.wire.dhcp6.codes import Kind
 from dnms.wire.dhcp6.messages import MAX_HOPS, Message, Relay, Relayed, encode, encode_forward, encode_reply
 from dnms.wire.dhcp6.options import Options
-from tests.unit.agents.conftest import FrailLog, MemoryJournal, Site, client_id, running
-from tests.unit.agents.dhcp6_wire import PEER, Wire, serving
-from tests.unit.agents.test_dhcp6_addresses import SERVED
+from tests.unit.agents.conftest import FrailLog, client_id
+from tests.unit.agents.dhcp6_wire import PEER, Wire, alarms, books, server, wire
 from tests.virtual_time import pass_time
+
+__all__ = ["alarms", "books", "server", "wire"]
 
 RELAY: Peer = ("2001:db8:9::9", 547, 0, 0)
 HERE, ELSEWHERE = parse_address("2001:db8:1:1::1"), parse_address("2001:db8:eeee::1")
@@ -26,26 +23,6 @@ CLIENT = parse_address("fe80::77")
 MAC = bytes.fromhex("02005e100001")
 DUID = b"\x00\x04client"
 NEAR = Relay(link=HERE, peer=CLIENT, interface_id=b"port 7", remote_id=b"\0\0\0\7switch 3", link_layer=b"\0\1" + MAC)
-
-
-@pytest.fixture
-def wire() -> Wire:
-    return Wire()
-
-
-@pytest.fixture
-async def books(site: Site) -> AsyncIterator[Books]:
-    books = site.books(journal=MemoryJournal())
-    async with running(books):
-        yield books
-
-
-@pytest.fixture
-async def server(books: Books, site: Site, wire: Wire) -> AsyncIterator[Dhcp6Server]:
-    async with serving(books, wire) as server:
-        await site.apply(SERVED)
-        await pass_time(1)
-        yield server
 
 
 async def ask(wire: Wire, *relays: Relay, source: Peer = RELAY, duid: bytes = DUID) -> Relayed | None:

@@ -24,9 +24,11 @@ from dnms.wire.dhcp6.codes import Kind, Option, Status
 from dnms.wire.dhcp6.exchanges import Exchange
 from dnms.wire.dhcp6.messages import Message, Relay, encode, encode_forward
 from dnms.wire.dhcp6.options import Options
-from tests.unit.agents.conftest import PLAN, Clock, FrailLog, MemoryJournal, Site, client_id, running
-from tests.unit.agents.dhcp6_wire import PEER, SERVER, Wire, serving
+from tests.unit.agents.conftest import PLAN, Clock, FrailLog, MemoryJournal, Site, client_id
+from tests.unit.agents.dhcp6_wire import PEER, SERVER, Wire, books, serving, wire
 from tests.virtual_time import pass_time
+
+__all__ = ["books", "wire"]
 
 DUID, OTHER = b"\x00\x04client", b"\x00\x04other"
 WHOLE, ELSEWHERE = parse_prefix("2001:db8:f000::/48"), parse_prefix("2001:db8:eeee::/56")
@@ -40,18 +42,6 @@ longest = 62
 preferred = 100
 valid = 200
 """
-
-
-@pytest.fixture
-def wire() -> Wire:
-    return Wire()
-
-
-@pytest.fixture
-async def books(site: Site) -> AsyncIterator[Books]:
-    books = site.books(journal=MemoryJournal())
-    async with running(books):
-        yield books
 
 
 @pytest.fixture
