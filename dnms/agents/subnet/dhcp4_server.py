@@ -25,7 +25,7 @@ from dnms.agents.subnet.dhcp4_offers import Offers
 from dnms.agents.subnet.link import Dhcp4, Dhcp4Link
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.bus.port import LostRace, Unanswered, Unavailable
-from dnms.domain import declining
+from dnms.domain import declining, rollouts
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import assign
 from dnms.domain.identity import identity_of
@@ -157,13 +157,20 @@ class Dhcp4Server:
 
     async def _answer(self, server: bytes, asked: Question, who: Who) -> Message | None:
         """None: it is told nothing. LogError, KernelError."""
-        books = self._books
+        ledger = self._books.ledger
         match asked.kind:
             case Kind.INFORM:
-                return acknowledge(asked, self._told(books.ledger, who, None), server=server)
+                return acknowledge(asked, self._told(ledger, who, None), server=server)
             case Kind.RELEASE | Kind.DECLINE:
                 await self._end(asked, who)
                 return None
+        if rollouts.told(ledger, who.client, who.group).policy.mode == "observe":
+            return None  # another server's to answer
+        return await self._give(server, asked, who)
+
+    async def _give(self, server: bytes, asked: Question, who: Who) -> Message | None:
+        """What it is offered or has. LogError, KernelError."""
+        books = self._books
         try:
             if not books.outage.active:
                 if asked.kind is Kind.DISCOVER:

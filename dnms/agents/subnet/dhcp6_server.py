@@ -26,7 +26,6 @@ from dnms.agents.subnet.link import Dhcp6, Dhcp6Link
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain import rollouts
-from dnms.domain.policy import policy_of
 from dnms.events.ip import family
 from dnms.events.plan import Stateless
 from dnms.events.seen import HardwareContested
@@ -168,7 +167,7 @@ class Dhcp6Server:
         )
         if asked.kind not in _ASKS:
             return await _ended(asked, addresses, prefixes)
-        if policy_of(told.policy).mode == "observe":
+        if told.policy.mode == "observe":
             return None  # another server's to answer
         if asked.kind is Kind.REBIND and not (addresses.are_ours and prefixes.are_ours):
             return None  # another server's client (RFC 8415, 18.3.5)

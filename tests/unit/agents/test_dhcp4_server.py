@@ -334,6 +334,26 @@ async def test_while_the_log_is_away_a_client_keeps_what_it_has_and_there_is_sil
     log.cut = False
 
 
+async def test_where_the_plan_only_observes_another_server_answers(
+    site: Site, log: FrailLog, client: Client, server: Dhcp4Server
+) -> None:
+    mine, group = await client.has(), '[[group]]\nname = "quiet"\nnodes = ["quiet"]\npolicy = { mode = "observe" }\n'
+    await site.apply(SERVED.replace("[[subnet]]", f"{group}[[subnet]]", 1))
+    await pass_time(1)
+    assert await client.ask(Kind.DISCOVER, host_name="quiet") is None
+    assert await client.ask(Kind.REQUEST, client=mine, host_name="quiet") is None
+    assert server.dropped == {"silent": 2}
+    assert is_ack(await client.renew(mine), mine)
+    observing = '[[subnet]]\nname = "office"\npolicy = { mode = "observe" }'
+    await site.apply(SERVED.replace('[[subnet]]\nname = "office"', observing))
+    await pass_time(1)
+    before = len(log.records)
+    assert await client.ask(Kind.DISCOVER, rapid_commit=True) is None
+    assert await client.renew(mine) is None
+    assert await client.reboot(ELSEWHERE) is None  # nor is it denied what that one may have given
+    assert len(log.records) == before
+
+
 async def test_a_plan_without_ipv4(site: Site, client: Client, server: Dhcp4Server) -> None:
     await site.apply(SERVED.replace('[[pool]]\nname = "office-v4"\nsubnet = "office"\nrange = "192.0.2.0/28"', ""))
     await pass_time(1)
