@@ -208,6 +208,11 @@ class Books:
         known = self.node(client)
         return known is not None and known.subnet not in ("", self.subnet) and client not in self._unidentified
 
+    def has_agent(self, client: bytes) -> bool:
+        """Whether a Node Agent has said who this node is, on any subnet."""
+        known = self.node(client)
+        return known is not None and known.identity is not None and known.identity.kernel != ""
+
     async def identify(self, request: IdentifyNode) -> None:
         """Record who a node is and where. LogError."""
         await self.tell(request)

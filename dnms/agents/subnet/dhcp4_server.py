@@ -127,7 +127,8 @@ class Dhcp4Server:
         try:
             answer = await self._answer(sockets.address, asked, who)
             if answer is None:
-                self.dropped["silent"] += asked.kind not in (Kind.RELEASE, Kind.DECLINE)
+                if asked.kind not in (Kind.RELEASE, Kind.DECLINE):
+                    self.dropped["silent"] += 1
                 return
             to = way(asked, answer)
             data = encode(answer, size=asked.size, wanted=asked.requested)
@@ -187,6 +188,9 @@ class Dhcp4Server:
 
     async def _end(self, asked: Question, who: Who) -> None:
         """What a client gives back, or found in use. LogError."""
+        if self._books.has_agent(who.client):
+            self.dropped[Code.CLIENT_ID] += 1  # DHCPv4 proves nothing, and whoever has heard of its DUID can say it
+            return
         kind = ReleaseAddress if asked.kind is Kind.RELEASE else DeclineAddress
         self._offers.remove(who.binding)
         try:

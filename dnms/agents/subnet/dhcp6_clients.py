@@ -68,8 +68,7 @@ class Clients:
     def has_agent(self, duid: bytes, has_session: Callable[[bytes], bool]) -> bool:
         """Whether a node of this DUID has a session here, or has had one anywhere."""
         client = self._client_id(duid)
-        known = self._books.node(client)
-        return has_session(client) or (known is not None and known.identity is not None and known.identity.kernel != "")
+        return has_session(client) or self._books.has_agent(client)
 
     async def meet(self, asked: Question, peer: bytes, link_layer: bytes) -> Who:
         """Who asks; `link_layer` is the option of its relay (RFC 6939). One that tells no name has that of before."""

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from random import Random
+from typing import Any
+
+import msgspec
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp4_offers import LASTS
@@ -18,7 +21,7 @@ from dnms.events.address import AddressAllocated, AddressDeclined, AddressReleas
 from dnms.events.ip import format_address, parse_address
 from dnms.events.node import NodeIdentified
 from dnms.events.recorded import Personal
-from dnms.events.requests import ExpireAddresses, ForgetNode, HoldAddress, IdentifyNode, MoveAddress
+from dnms.events.requests import AllocateAddress, ExpireAddresses, ForgetNode, HoldAddress, IdentifyNode, MoveAddress
 from dnms.wire.dhcp4.codes import BROADCAST, Kind
 from dnms.wire.dhcp4.messages import NOBODY
 from dnms.wire.dhcp4.server import EVERYBODY, Way
@@ -275,6 +278,22 @@ async def test_what_a_node_agent_says_of_its_node_stands(
     )
     await client.has(host_name="printer")
     assert [log.keys.open(each).name.value for each in of(log, NodeIdentified)] == ["web-1"]
+
+
+async def test_nobody_gives_back_or_declines_what_a_node_with_a_node_agent_has(
+    books: Books, log: FrailLog, wire: Wire, server: Dhcp4Server
+) -> None:
+    duid = b"\x00\x04" + bytes(16)
+    request = IdentifyNode(client=client_id(duid), duid=Personal(duid), name=Personal("web-1"), subnet=SUBNET)
+    await books.identify(msgspec.structs.replace(request, kernel="6.1"))
+    await books.decide(AllocateAddress(client=client_id(duid), iaid=7, family=4))
+    (given,) = of(log, AddressAllocated)
+    stranger = Client(wire, OTHER)
+    said: dict[str, Any] = {"client_id": b"\xff" + (7).to_bytes(4) + duid, "server_id": SERVER}
+    await stranger.ask(Kind.RELEASE, client=given.address, **said)
+    await stranger.ask(Kind.DECLINE, requested_address=given.address, **said)
+    assert of(log, AddressReleased) == of(log, AddressDeclined) == []
+    assert server.dropped == {"client-id": 2}
 
 
 async def test_an_identity_that_is_not_the_hardware(log: FrailLog, wire: Wire, server: Dhcp4Server) -> None:
