@@ -91,6 +91,7 @@ class Machine:
 @pytest.fixture
 def machine() -> Iterator[Machine]:
     with Namespace.create("machine") as namespace:
+        namespace.set_sysctls({"ipv6.conf.default.accept_dad": 0})  # else the kernel adds routes for two seconds
         namespace.ip([f"link add {name} up type bridge" for name in ROUTER.interfaces.values()])
         yield Machine(namespace)
 
