@@ -17,9 +17,11 @@ from urllib.parse import quote
 
 from dnms.projections.projection import Projection
 
-PAST: Final = "_past"
-"""The end of the name of the table of the versions that stood; see `Building`."""
+UNTIL: Final = "until_sequence"
+"""The last column of the key of a table whose rows keep their former versions, and of no other's."""
+
 _VERSIONS: Final = "_row"
+_PAST: Final = "_past"
 
 CACHE_KIB = 49_152
 """Of what folds look up: all that stands, on a site of some ten thousand nodes."""
@@ -30,7 +32,7 @@ library keeps."""
 
 
 class Building(sqlite3.Cursor):
-    """A cursor of a file that is built: what stood goes to tables of its own, named by PAST in the place of `_row`."""
+    """A cursor of a file that is built: what stood goes to tables of its own, see `past`."""
 
 
 class Aside:
@@ -46,14 +48,14 @@ class Aside:
             db.execute(f"PRAGMA aside.{setting}")
         found = dict(db.execute("SELECT name, sql FROM main.sqlite_schema WHERE type = 'table'"))
         appended = {table for projection in projections for table in projection.appended}
-        db.execute("BEGIN")
-        for table, made in found.items():
-            if table in appended:
-                self._take(table, made, {table: ""})
-            elif table.endswith(_VERSIONS):
-                key = ", ".join(_key(db, table)[:-1])
-                self._take(table, made, {table: f", PRIMARY KEY ({key})", past(table): ""})
-        db.execute("COMMIT")
+        with db:  # all of it or nothing: a table that is in neither would be missing for good
+            db.execute("BEGIN")
+            for table, made in found.items():
+                *key, last = _key(db, table) or [""]
+                if table in appended:
+                    self._take(table, made, {table: ""})
+                elif last == UNTIL:
+                    self._take(table, made, {table: f", PRIMARY KEY ({', '.join(key)})", past(table): ""})
 
     def settle(self) -> None:
         """Put all rows in order, where they belong."""
@@ -64,7 +66,7 @@ class Aside:
             self._db.execute(made)
             rows = f"aside.{table}"
             order = _key(self._db, table)
-            if table.endswith(_VERSIONS):
+            if order[-1] == UNTIL:
                 rows = f"(SELECT * FROM {rows} UNION ALL SELECT * FROM aside.{past(table)})"
             else:
                 order.append("rowid")  # of two with one key the later one
@@ -89,7 +91,7 @@ def beside(file: Path) -> Path:
 
 def past(table: str) -> str:
     """Where the rows of a table with versions are that stood."""
-    return table.removesuffix(_VERSIONS) + PAST
+    return table.removesuffix(_VERSIONS) + _PAST
 
 
 def _key(db: sqlite3.Connection, table: str) -> list[str]:

@@ -54,7 +54,7 @@ def fresh(path: Path) -> Path:
 
 def publish(path: Path, file: Path) -> None:
     """Make `file` the one in use and delete all others. A reader that has one open may read on."""
-    link = path.with_name(f"{path.name}.link")
+    link = _link(path)
     link.unlink(missing_ok=True)
     link.symlink_to(file.name)
     link.replace(path)
@@ -64,6 +64,7 @@ def publish(path: Path, file: Path) -> None:
 def sweep(path: Path) -> None:
     """Delete what an interrupted rebuild left behind."""
     used = current(path)
+    _link(path).unlink(missing_ok=True)
     ours = re.compile(re.escape(path.name) + r"\.[0-9a-f]{8}")
     for file in path.parent.iterdir():
         if ours.fullmatch(file.name) and file != used:
@@ -72,7 +73,8 @@ def sweep(path: Path) -> None:
 
 def delete(file: Path) -> None:
     """Delete a file of views and what SQLite keeps beside it."""
-    for part in ("", "-wal", "-shm", "-journal", "-aside", "-aside-journal"):
+    # The file itself goes last: by its name `sweep` finds the others again if we are stopped here.
+    for part in ("-wal", "-shm", "-journal", "-aside", "-aside-journal", ""):
         file.with_name(f"{file.name}{part}").unlink(missing_ok=True)
 
 
@@ -100,6 +102,11 @@ def is_written(path: Path) -> bool:
         except BlockingIOError:
             return True
     return False
+
+
+def _link(path: Path) -> Path:
+    """What takes the place of the link to the file in use."""
+    return path.with_name(f"{path.name}.link")
 
 
 def _lock_file(path: Path) -> Path:

@@ -28,6 +28,7 @@ MAX_EVENTS = 20_000
 """In one transaction: enough that many events of one node come together, few enough to be held in memory."""
 
 PAUSE = 1.0  # seconds between two attempts to reach the log
+AGAIN = 0.1  # seconds between two attempts to stop what runs
 
 T = TypeVar("T")
 
@@ -64,8 +65,10 @@ async def opened(make: Callable[[], Store]) -> AsyncGenerator[Writer, None]:
         try:
             yield Writer(thread, store)
         finally:
-            store.interrupt()
-            await asyncio.shield(loop.run_in_executor(thread, store.close))
+            closed = asyncio.ensure_future(loop.run_in_executor(thread, store.close))
+            while not closed.done():
+                store.interrupt()  # again: what a fold does between two statements goes on, and the next one begins
+                await asyncio.wait({closed}, timeout=AGAIN)
 
 
 class _Forgotten(Exception):

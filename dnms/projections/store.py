@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dnms.bus.port import LogDamaged
@@ -179,7 +179,8 @@ class Store:
 
     def interrupt(self) -> None:
         """Have a statement that runs fail, from another thread: to put a long log in order takes minutes."""
-        self._db.interrupt()
+        with suppress(sqlite3.ProgrammingError):  # it is closed
+            self._db.interrupt()
 
     def close(self) -> None:
         """Close the file."""

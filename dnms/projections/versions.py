@@ -17,7 +17,7 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from dnms.projections.building import Building, past
+from dnms.projections.building import UNTIL, Building, past
 
 STANDS: Final = (1 << 63) - 1
 """Until which sequence a row stands that stands now."""
@@ -46,7 +46,7 @@ class Table(msgspec.Struct, frozen=True):
         key = ", ".join(self.key)
         return (
             f"CREATE TABLE {self.name}_row ({declared}, from_sequence INTEGER NOT NULL,"
-            f" until_sequence INTEGER NOT NULL, PRIMARY KEY ({key}, until_sequence)) WITHOUT ROWID;"
+            f" {UNTIL} INTEGER NOT NULL, PRIMARY KEY ({key}, {UNTIL})) WITHOUT ROWID;"
             f"CREATE VIEW {self.name} AS SELECT {self._names} FROM {self.name}_row WHERE until_sequence = {STANDS};"
         )
 

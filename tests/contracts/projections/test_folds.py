@@ -153,6 +153,46 @@ def test_a_file_that_is_built_is_whole_where_a_fold_fails(tmp_path: Path) -> Non
     assert tables(file) == tables(tmp_path / "first")
 
 
+def test_what_was_not_committed_when_a_fold_fails_is_not_said_to_be_folded(tmp_path: Path) -> None:
+    """While a file is built a transaction is of several batches."""
+    log = stored(EXAMPLES["addresses"][0].log * 8)
+    fold(tmp_path / "committed", [log[:8]])
+    file = tmp_path / "built"
+    Store.create(file, PROJECTIONS, site=SITE, log_id="one").close()
+
+    def break_later(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
+        if batch[0].sequence == 11:
+            raise ArithmeticError("a defect")
+
+    broken = Projection(name="broken", version=1, schema="", fold=break_later)
+    with closing(Store(file, (*PROJECTIONS, broken), building=True)) as store:
+        store.fold(log[:8], caught_up=False)
+        store.fold(log[8:10], caught_up=False)
+        assert store.position.sequence == 10
+        with pytest.raises(ArithmeticError):
+            store.fold(log[10:], caught_up=False)
+        assert store.position.sequence == 8
+        with pytest.raises(LogDamaged, match="a gap"):
+            store.fold(log[11:], caught_up=False)
+        store.stop("fold-failed", "a defect")
+    assert tables(file) == tables(tmp_path / "committed")
+
+
+def test_a_table_is_taken_for_one_with_versions_by_its_key_and_not_by_its_name(tmp_path: Path) -> None:
+    def count(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
+        rows = [(one.subject, one.sequence) for one in batch]
+        cursor.executemany("INSERT INTO count_row VALUES (?, ?)", rows)
+
+    made = "CREATE TABLE count_row (subject TEXT, sequence INTEGER, PRIMARY KEY (subject, sequence)) WITHOUT ROWID"
+    counting = Projection(name="count", version=1, schema=made, fold=count)
+    log = stored(EXAMPLES["addresses"][0].log * 8)
+    with closing(Store.create(tmp_path / "built", (*PROJECTIONS, counting), site=SITE, log_id="one")) as store:
+        store.fold(log[:8], caught_up=False)
+        store.fold(log[8:], caught_up=True)
+    assert tables(tmp_path / "built")["count_row"] == sorted((one.subject, one.sequence) for one in log)
+    assert schema(tmp_path / "built")["count_row"] == made
+
+
 @settings(max_examples=40)
 @given(
     st.lists(
