@@ -320,9 +320,7 @@ class NodeAgent:
                 if event.outage:
                     _logger.warning("assigned while the agent cannot reach the log")
                 if event.refused:
-                    _logger.warning(
-                        "not everything was assigned", **{f"ipv{of}": why for of, why in event.refused.items()}
-                    )
+                    _logger.warning("not everything was assigned", refused=event.refused)
                 self._configuring.assigned(event, session)
             case heard.Extended():
                 self._configuring.extended(event, session)
