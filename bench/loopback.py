@@ -130,6 +130,10 @@ class LoopbackLink:
         """Nor clients of DHCPv6."""
         raise NotImplementedError
 
+    async def hardware(self, address: bytes) -> NoReturn:
+        """Nor asks who they are."""
+        raise NotImplementedError
+
     def dhcp4(self, receive: Callable[[bytes], None]) -> NoReturn:
         """Nor of DHCPv4."""
         raise NotImplementedError

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from dnms.domain.identity import ANY_INTERFACE
 from dnms.domain.policy import narrowest
 from dnms.domain.ranges import Ranges, ranges_of
 from dnms.domain.reserved import fixed_addresses, prefix_in
@@ -32,6 +33,11 @@ class Adopted:
         """Whether more has to be kept of what some pool gives than who has it."""
         self.draws = any(pool.strategy in STRATEGIES and STRATEGIES[pool.strategy].random for pool in plan.pools)
         """Whether some pool picks at random."""
+        self.reserved: dict[bytes, tuple[bytes, ...]] = {}
+        """By client, what is reserved for it on any interface."""
+        for each in plan.reservations:
+            if each.interface == ANY_INTERFACE:
+                self.reserved[each.client] = (*self.reserved.get(each.client, ()), each.address)
         self._fixed = fixed_addresses(plan.subnet)  # that the plan gives to nobody
         self._ranges: dict[tuple[str, int], Ranges] = {}  # of pools and groups, made when first needed
         self._names = {number: name for name, number in plan.groups.items()}

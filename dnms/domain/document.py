@@ -9,10 +9,10 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from dnms.domain import delegation_table, rollout_table, rule_table
+from dnms.domain import delegation_table, reservation_table, rollout_table, rule_table
 from dnms.domain.delegation_table import AdvertiseTable, DelegationTable, UplinkTable
-from dnms.domain.identity import INTERFACE
 from dnms.domain.policy import PolicyTable, choice_of, table_of
+from dnms.domain.reservation_table import ReservationError, ReservationTable
 from dnms.domain.rollout_table import RolloutTable
 from dnms.domain.rule_table import RuleError, RuleTable
 from dnms.domain.written import AddressText, PrefixText, RangeText, Table, choices
@@ -133,20 +133,13 @@ class _Pool(Table, kw_only=True):
     outage: bool = True
 
 
-class _Reservation(Table, kw_only=True):
-    address: AddressText
-    node: str
-    interface: Annotated[str, msgspec.Meta(min_length=1, max_length=15)] = INTERFACE
-    subnet: Name | None = None
-
-
 class _Document(Table, kw_only=True):
     site: _Site
     realm: list[_Realm] = []
     group: list[_Group] = []
     subnet: list[_Subnet] = []
     pool: list[_Pool] = []
-    reservation: list[_Reservation] = []
+    reservation: list[ReservationTable] = []
     uplink: list[UplinkTable] = []
     delegation: list[DelegationTable] = []
     rule: list[RuleTable] = []
@@ -165,7 +158,7 @@ def from_toml(text: str) -> ApplyPlan:
 def from_builtins(document: Any, *, client_of: Callable[[str], bytes] = client_in_hex) -> ApplyPlan:
     """The plan in dicts and lists, as TOML or JSON gave them; DocumentError. A plan without realms has `default`.
 
-    `client_of`: the client that is named by the `node` of a reservation; ValueError.
+    `client_of`: the client that a reservation is for, by its name, its client id or its DUID; ValueError.
     """
     try:
         parsed = msgspec.convert(document, _Document, dec_hook=_parse)
@@ -275,15 +268,7 @@ def to_builtins(plan: ApplyPlan) -> dict[str, Any]:
             | ({} if pool.outage else {"outage": False})
             for pool in plan.pools
         ],
-        "reservation": [
-            {
-                "address": format_address(each.address),
-                "node": each.client.hex(),
-                "interface": each.interface,
-                "subnet": each.subnet,
-            }
-            for each in plan.reservations
-        ],
+        "reservation": list(map(reservation_table.table_of, plan.reservations)),
         "uplink": list(map(delegation_table.uplink_table, plan.uplinks)),
         "delegation": list(map(delegation_table.delegation_table, plan.delegations)),
         "rule": list(map(rule_table.table_of, plan.rules)),
@@ -387,7 +372,7 @@ def _rule(table: RuleTable, place: str) -> Rule:
 
 
 def _reservation(
-    each: _Reservation, place: str, subnets: list[_Subnet], client_of: Callable[[str], bytes]
+    each: ReservationTable, place: str, subnets: list[_Subnet], client_of: Callable[[str], bytes]
 ) -> Reservation:
     address, subnet = each.address.value, each.subnet
     if subnet is None:
@@ -397,10 +382,9 @@ def _reservation(
             raise DocumentError(text)
         [subnet] = found
     try:
-        client = client_of(each.node)
-    except ValueError as error:
-        raise DocumentError(f"{error} - at `{place}.node`") from error
-    return Reservation(subnet=subnet, address=address, client=client, interface=each.interface)
+        return reservation_table.reservation_of(each, subnet, client_of)
+    except ReservationError as error:
+        raise DocumentError(f"{error} - at `{place}.{error.field}`") from error
 
 
 _EXPECTED = {
@@ -434,7 +418,7 @@ _TABLES: dict[str, type[Table]] = {
     "subnet.group.policy": PolicyTable,
     "subnet.group.routes": _Route,
     "pool": _Pool,
-    "reservation": _Reservation,
+    "reservation": ReservationTable,
     "subnet.advertise": AdvertiseTable,
     "uplink": UplinkTable,
     "delegation": DelegationTable,

@@ -95,7 +95,14 @@ def _ledger(ledger: Ledger) -> Iterator[Event]:
                 address=lease.address, client=lease.client, iaid=lease.iaid, valid_until=lease.drained_at
             )
     for address, (client, iaid) in ledger.held.items():
-        yield AddressHeld(address=address, client=client, iaid=iaid, planned=address in ledger.planned)
+        reserved = ledger.planned.get(address)
+        yield AddressHeld(
+            address=address,
+            client=client,
+            iaid=iaid,
+            planned=reserved is not None,
+            reserved_for=None if reserved in (None, (client, iaid)) else reserved[0],
+        )
     for address, until in ledger.quarantine.items():
         yield AddressBlocked(address=address, client=bytes(16), blocked_until=until)
     for (client, iaid, prefix), counter in ledger.remembered.dump().counters:

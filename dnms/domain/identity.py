@@ -9,6 +9,9 @@ import zlib
 INTERFACE = "eth0"
 """The interface that is meant where none is named."""
 
+ANY_INTERFACE = "*"
+"""In the place of an interface's name: that under whose IAID a client asks first, which nobody can know before."""
+
 MAX_DUID = 130  # bytes: RFC 8415, 11.1
 
 DUID_LL = b"\x00\x03\x00\x01"

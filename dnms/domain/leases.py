@@ -309,3 +309,12 @@ class Bindings(MutableMapping[Binding, bytes]):
 def _key(binding: Binding) -> bytes:
     client, iaid, kind = binding
     return client + _NUMBERED.pack(iaid, kind)
+
+
+def without(addresses: MutableMapping[Binding, tuple[bytes, ...]], binding: Binding, address: bytes) -> None:
+    """Take one address out of those of a binding."""
+    left = tuple(each for each in addresses.get(binding, ()) if each != address)
+    if left:
+        addresses[binding] = left
+    else:
+        addresses.pop(binding, None)

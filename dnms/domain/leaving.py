@@ -31,7 +31,7 @@ def contradicted(ledger: Ledger, plan: AdoptedPlan, above: Uplinks, *, at: int) 
     """The ends of the leases for which a plan, with these uplinks, has no place: in no pool, given to nobody, another's
     by the plan, or in another client's own /64.
     """
-    before, reserved = ledger.cut_from, planned.holders(plan)
+    before, reserved = ledger.cut_from, planned.keepers(ledger, plan)
     fixed = fixed_addresses(plan.subnet)
     ranges = [(pool.first, pool.last) for pool in plan.pools]
     blocks = [(pool.first, pool.last) for pool in plan.pools if pool.prefix_per_host]

@@ -11,7 +11,18 @@ from collections.abc import Iterator, MutableMapping, Set
 
 import msgspec
 
-from dnms.domain import adopting, allocating, declining, delegating, gateways, holding, leaving, rollouts, uplinks
+from dnms.domain import (
+    adopting,
+    allocating,
+    declining,
+    delegating,
+    gateways,
+    holding,
+    leaving,
+    planned,
+    rollouts,
+    uplinks,
+)
 from dnms.domain.adopted import Adopted, Place
 from dnms.domain.aggregate import Refused
 from dnms.domain.blocks import Blocks, KeptBlocks, block_of
@@ -20,7 +31,7 @@ from dnms.domain.document import LEVEL
 from dnms.domain.drains import Drains, is_over
 from dnms.domain.given import Given
 from dnms.domain.horizons import Horizons
-from dnms.domain.leases import Binding, Lease, Leases, leased
+from dnms.domain.leases import Binding, Lease, Leases, leased, without
 from dnms.domain.remembered import NOTHING, Remembered
 from dnms.domain.strategies import COUNTING, ENTROPY
 from dnms.events.address import (
@@ -45,6 +56,7 @@ from dnms.events.requests import (
     AdoptPlan,
     AllocateAddress,
     BlockAddress,
+    ClaimReserved,
     DeclineAddress,
     DelegatePrefix,
     ExpireAddresses,
@@ -77,7 +89,7 @@ class Ledger:
         self.others: MutableMapping[Binding, tuple[bytes, ...]] = {}  # beside the first: secondary, and to be drained
         self.held: MutableMapping[bytes, tuple[bytes, int]] = {}  # by address: client and IAID
         self.holds: MutableMapping[Binding, tuple[bytes, ...]] = {}  # the same, by whom they are kept for
-        self.planned: MutableMapping[bytes, None] = {}  # of the held ones those that the plan reserves
+        self.planned: MutableMapping[bytes, tuple[bytes, int]] = {}  # of the held ones what the plan says, and for whom
         self.remembered = Remembered()
         self.blocks, self.kept_blocks = Blocks(), KeptBlocks()
         self.given = Given(self)
@@ -189,6 +201,8 @@ class Ledger:
                 return tuple(holding.unhold(self, request))
             case JoinAddresses():
                 return tuple(holding.join(self, request))
+            case ClaimReserved():
+                return tuple(planned.claim(self, request))
             case MoveAddress():
                 return tuple(allocating.move(self, self.bound(request), request.to, at=at, entropy=entropy))
             case WithdrawAddress():
@@ -291,11 +305,11 @@ class Ledger:
             case AddressDeprecated():
                 self._drain(self.leases[event.address], event.valid_until, durable=durable)
             case AddressHeld():
-                self.keep(event.address, event.client, event.iaid, planned=event.planned)
+                self.keep(event.address, event.client, event.iaid, planned.holder_of(event))
             case AddressUnheld():
                 del self.held[event.address]
                 self.planned.pop(event.address, None)
-                _without(self.holds, (event.client, event.iaid, family(event.address)), event.address)
+                without(self.holds, (event.client, event.iaid, family(event.address)), event.address)
                 self.kept_blocks.leave(event.address, event.client)
                 self.given.end_keeping(event.address)
                 self.given.end_keeping(block_of(event.address))
@@ -372,7 +386,7 @@ class Ledger:
         lease = msgspec.structs.replace(old, valid_until=event.valid_until, horizon=event.horizon, drained_at=0)
         self.leases[event.address] = lease
         if old.drained_at:
-            _without(self.others, lease.binding, event.address)
+            without(self.others, lease.binding, event.address)
             before = self.bindings.get(lease.binding)
             if before is not None:
                 self.others[lease.binding] = (before, *self.others.get(lease.binding, ()))
@@ -397,7 +411,7 @@ class Ledger:
             del self.bindings[binding]
         else:
             self.bindings[binding] = lasting
-            _without(self.others, binding, lasting)
+            without(self.others, binding, lasting)
 
     def _end(self, address: bytes) -> tuple[Lease, bytes | None]:
         """Nobody has it any more. The lease, and its block if that is nobody's either."""
@@ -405,7 +419,7 @@ class Ledger:
         if self.bindings.get(lease.binding) == address:
             self._promote(lease.binding)
         else:
-            _without(self.others, lease.binding, address)
+            without(self.others, lease.binding, address)
         del self.leases[address]  # after its binding, see `Leases`
         self.remembered.end(address, lease.client)
         block = self.blocks.leave(address) if self.adopted.has_special else None
@@ -424,16 +438,16 @@ class Ledger:
         else:
             self.given.free(block)
 
-    def keep(self, address: bytes, client: bytes, iaid: int, *, planned: bool) -> None:
-        """The address is kept for this client from now on; `planned`: the plan says so."""
+    def keep(self, address: bytes, client: bytes, iaid: int, reserved_for: tuple[bytes, int] | None = None) -> None:
+        """The address is kept for this client from now on; the plan says so, if it is `reserved_for` it or another."""
         binding = (client, iaid, family(address))
         if self.held.get(address) != (client, iaid):
             self.held[address] = client, iaid
             self.holds[binding] = (*self.holds.get(binding, ()), address)
             self.given.hold(address)
             self._keep_block(address, client)
-        if planned:
-            self.planned[address] = None
+        if reserved_for is not None:
+            self.planned[address] = reserved_for
 
     def _keep_block(self, address: bytes, client: bytes) -> None:
         pool = self.pool_of(address) if self.adopted.has_special else None
@@ -453,7 +467,7 @@ class Ledger:
             )
             if there.drained_at and there.binding not in self.bindings:  # the one in whose favour it was is no more
                 lease = msgspec.structs.replace(lease, drained_at=0)
-                _without(self.others, lease.binding, lease.address)
+                without(self.others, lease.binding, lease.address)
         elif lease.binding in self.bindings:
             lease = msgspec.structs.replace(lease, drained_at=event.valid_until)
         self._hold(lease, durable=durable)
@@ -482,12 +496,3 @@ class Ledger:
             self.given.free(address)
         for address in forgotten.as_new:
             self.given.forget(address)
-
-
-def _without(addresses: MutableMapping[Binding, tuple[bytes, ...]], binding: Binding, address: bytes) -> None:
-    """Take one address out of those of a binding."""
-    left = tuple(each for each in addresses.get(binding, ()) if each != address)
-    if left:
-        addresses[binding] = left
-    else:
-        addresses.pop(binding, None)

@@ -26,7 +26,7 @@ class LedgerDump(msgspec.Struct, frozen=True, kw_only=True):
     horizons: HorizonsDump
     others: tuple[tuple[Binding, tuple[bytes, ...]], ...]
     held: tuple[tuple[bytes, bytes, int], ...]  # address, client, IAID
-    planned: tuple[bytes, ...]
+    planned: tuple[tuple[bytes, bytes, int], ...]  # address, and whom the plan names
     remembered: RememberedDump
     blocks: tuple[tuple[bytes, bytes, int], ...]
     given: GivenDump
@@ -48,7 +48,7 @@ def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
         horizons=horizons,
         others=tuple(ledger.others.items()),
         held=tuple((address, *who) for address, who in ledger.held.items()),
-        planned=tuple(ledger.planned),
+        planned=tuple((address, *who) for address, who in ledger.planned.items()),
         remembered=ledger.remembered.dump(),
         blocks=ledger.blocks.dump(),
         given=ledger.given.dump(),
@@ -76,8 +76,8 @@ def load(ledger: Ledger, rest: LedgerDump, buffers: memoryview) -> None:
         ledger.drains.note(lease)
     ledger.others.update(rest.others)
     for address, client, iaid in rest.held:
-        ledger.keep(address, client, iaid, planned=False)
-    ledger.planned.update(dict.fromkeys(rest.planned))
+        ledger.keep(address, client, iaid)
+    ledger.planned.update({address: (client, iaid) for address, client, iaid in rest.planned})
     ledger.remembered.load(rest.remembered)
     ledger.blocks.load(rest.blocks)
     ledger.given.load(rest.given)

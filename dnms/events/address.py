@@ -98,6 +98,7 @@ class AddressHeld(Event, frozen=True, kw_only=True, omit_defaults=True):
     client: ClientId
     iaid: Iaid
     planned: bool = False  # the plan reserves it, and ends that too
+    reserved_for: ClientId | None = None  # in the plan, where that is not this client on this interface by name
 
 
 class AddressUnheld(Event, frozen=True, kw_only=True, omit_defaults=True):

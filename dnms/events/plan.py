@@ -183,7 +183,7 @@ class Reservation(Part, frozen=True, kw_only=True, omit_defaults=True):
     subnet: Name
     address: Address
     client: ClientId
-    interface: str  # its name, of which the IAID is made
+    interface: str  # its name, of which the IAID is made; `*`: under whichever IAID it asks first
 
 
 class SiteDefined(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -124,6 +124,18 @@ class JoinAddresses(Request, frozen=True, kw_only=True, omit_defaults=True):
     into_iaid: Iaid
 
 
+class ClaimReserved(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """A client has come under this IAID, or another one by the hardware address that is `reserved_for`: what the plan
+    reserves for that on any interface is to be kept for this one.
+    """
+
+    NAME = "address.claim"
+    client: ClientId
+    iaid: Iaid
+    family: Family
+    reserved_for: ClientId
+
+
 class MoveAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
     """A client is to have another address instead of this one: `to`, or else the next one that is free."""
 
@@ -347,6 +359,7 @@ REQUESTS = (
     HoldAddress,
     UnholdAddress,
     JoinAddresses,
+    ClaimReserved,
     MoveAddress,
     WithdrawAddress,
     DelegatePrefix,

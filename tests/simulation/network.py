@@ -127,6 +127,10 @@ class Host:
         """Nor clients of DHCPv6, for `link.Link`."""
         raise NotImplementedError
 
+    async def hardware(self, address: bytes) -> NoReturn:
+        """Nor asks who they are."""
+        raise NotImplementedError
+
     def dhcp4(self, receive: Callable[[bytes], None]) -> NoReturn:
         """Nor clients of DHCPv4, for `link.Link`."""
         raise NotImplementedError

@@ -24,6 +24,7 @@ from dnms.agents.subnet.dhcp4_names import Names, Who
 from dnms.agents.subnet.dhcp4_offers import Offers
 from dnms.agents.subnet.link import Dhcp4, Dhcp4Link
 from dnms.agents.subnet.newcomers import Newcomers
+from dnms.agents.subnet.reserving import Reserving
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain import declining, rollouts
 from dnms.domain.aggregate import Refused
@@ -82,6 +83,7 @@ class Dhcp4Server:
         self._random = random
         self._offers = Offers()
         self._names = Names(books)
+        self._reserving = Reserving(books, client_id)
         self._rates = Buckets(burst=BURST, per_second=A_SECOND, most=MAX_PEERS)
         self._answering: set[tuple[bytes, bytes]] = set()  # clients and transactions
         self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
@@ -232,6 +234,7 @@ class Dhcp4Server:
         """A ledger as it would be if the client had an address; and what it would be given, if it has none. Refused."""
         draft, at, now = self._books.ledger.draft(), self._books.now(), asyncio.get_running_loop().time()
         request = self._request(who)
+        self._reserving.foresee(draft, self._reserving.names(who.client, (who.hardware,)), who.client, who.iaid, 4)
         for _ in range(TRIES):
             events = draft.decide(request, at=at, entropy=self._random(draft.entropy(request)))
             given = next((each for each in events if isinstance(each, AddressAllocated)), None)
@@ -300,6 +303,7 @@ class Dhcp4Server:
 
     async def _commit(self, server: bytes, asked: Question, who: Who, wanted: bytes) -> Message | None:
         """Refused; LogError."""
+        await self._reserving.claim(self._reserving.names(who.client, (who.hardware,)), who.client, who.iaid, 4)
         try:
             await self._books.decide(self._request(who))
         except Refused as refused:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.reserving import Reserving
 from dnms.domain import outage
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import assign
@@ -44,10 +45,22 @@ _KEEPING = (Kind.RENEW, Kind.REBIND)
 class Addresses:
     """What one message asks for, of one client."""
 
-    def __init__(self, books: Books, asked: Question, *, client: bytes, group: int) -> None:
+    def __init__(
+        self,
+        books: Books,
+        asked: Question,
+        reserving: Reserving,
+        *,
+        client: bytes,
+        names: tuple[bytes, ...],
+        group: int,
+    ) -> None:
+        """`names`: the clients for which the plan reserves what this one is to have."""
         self._books = books
         self._asked = asked
+        self._reserving = reserving
         self._client = client
+        self._names = names
         self._group = group
 
     @property
@@ -75,6 +88,8 @@ class Addresses:
             await books.catch_up()  # it may have given that back to another agent just now
         wanted = [each for each in asked.addresses if not self._is_elsewhere(each)]
         refused: dict[int, Refused] = {}
+        for each in wanted if self._names else ():
+            await self._reserving.claim(self._names, self._client, each.iaid, 6)
         outcomes = await books.decide_all(self._request(each) for each in wanted)
         for each, outcome in zip(wanted, outcomes, strict=True):
             if isinstance(outcome, Refused):
@@ -89,6 +104,7 @@ class Addresses:
         refused: dict[int, Refused] = {}
         for each in self._asked.addresses:
             request = self._request(each)
+            self._reserving.foresee(draft, self._names, self._client, each.iaid, 6)
             try:
                 events = draft.decide(request, at=at, entropy=bytes(draft.entropy(request)))
             except Refused as refusal:

@@ -1,9 +1,9 @@
 """Who the clients of a DHCPv6 server are: in the log as nodes, by what their messages say of them.
 
-A client is its DUID. Its name is what it calls itself (RFC 4704), its hardware address the one in its DUID, or the one
-that its relay saw (RFC 6939). Anybody can say so, as in a session. A machine that an operator entered before it came,
-by its DUID or by a hardware address, or for which one reserved an address, has what is kept for that; under which IAID
-it asks nobody could know before.
+A client is its DUID. Its name is what it calls itself (RFC 4704), its hardware addresses are that in its DUID and the
+one that its relay (RFC 6939) or the link has seen. Anybody can say so, as in a session. A machine that an operator
+entered before it came, by its DUID or by a hardware address, or for which one reserved an address, has what is kept for
+that; under which IAID it asks nobody could know before.
 What is said in the name of a node with a Node Agent is not heard: DHCPv6 proves nothing, so whoever has heard of its
 DUID could have its prefix routed elsewhere, or give its addresses back.
 """
@@ -26,7 +26,7 @@ from dnms.domain.identity import INTERFACE, iaid_of
 from dnms.events.recorded import Personal
 from dnms.events.requests import IdentifyNode, JoinAddresses
 from dnms.events.seen import HardwareContested
-from dnms.wire.dhcp6.identities import hardware_in, hardware_of
+from dnms.wire.dhcp6.identities import hardware_in
 from dnms.wire.dhcp6.server import Question
 from dnms.wire.rates import Buckets
 
@@ -70,12 +70,12 @@ class Clients:
         client = self._client_id(duid)
         return has_session(client) or self._books.has_agent(client)
 
-    async def meet(self, asked: Question, peer: bytes, link_layer: bytes) -> Who:
-        """Who asks; `link_layer` is the option of its relay (RFC 6939). One that tells no name has that of before."""
+    async def meet(self, asked: Question, peer: bytes, hardware: bytes) -> Who:
+        """Who asks; `hardware` is what the link or its relay has seen of it. One without a name has that of before."""
         if not asked.client:  # of an Information-request, which needs none
             return Who(client=bytes(16), duid=b"", peer=peer, name=asked.name, hardware=())
         client = self._client_id(asked.client)
-        found = (hardware_in(asked.client), hardware_of(link_layer))
+        found = (hardware_in(asked.client), hardware)
         return Who(
             client=client,
             duid=asked.client,

@@ -21,9 +21,11 @@ from dnms.agents.subnet.budget import DECISIONS_A_SECOND, DECISIONS_AT_ONCE
 from dnms.agents.subnet.dhcp6_addresses import Addresses
 from dnms.agents.subnet.dhcp6_clients import Clients, Who
 from dnms.agents.subnet.dhcp6_heard import Heard, heard
+from dnms.agents.subnet.dhcp6_neighbours import Neighbours
 from dnms.agents.subnet.dhcp6_prefixes import Prefixes
 from dnms.agents.subnet.link import Dhcp6, Dhcp6Link
 from dnms.agents.subnet.newcomers import Newcomers
+from dnms.agents.subnet.reserving import Reserving
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain import rollouts
 from dnms.events.ip import family
@@ -32,6 +34,7 @@ from dnms.events.seen import HardwareContested
 from dnms.linux.errors import KernelError
 from dnms.linux.multicast import Peer
 from dnms.wire.dhcp6.codes import Kind
+from dnms.wire.dhcp6.identities import hardware_of
 from dnms.wire.dhcp6.messages import encode_reply
 from dnms.wire.dhcp6.server import Answer, Given, GivenAddresses, Question, Told, answer, success
 from dnms.wire.errors import Code, PeerError
@@ -79,6 +82,8 @@ class Dhcp6Server:
         self._duid = duid
         self._interface = interface
         self._clients = Clients(books, client_id=client_id, newcomers=newcomers, alarm=alarm)
+        self._neighbours = Neighbours(link)
+        self._reserving = Reserving(books, client_id)
         self._newcomers = newcomers
         share = newcomers.share
         self._rates = Buckets(burst=share * BURST, per_second=share * A_SECOND, most=MAX_PEERS)
@@ -131,7 +136,7 @@ class Dhcp6Server:
     async def _serve(self, listening: Dhcp6, message: Heard, peer: Peer) -> None:
         asked = message.asked
         try:
-            who = await self._clients.meet(asked, message.peer, message.link_layer)
+            who = await self._clients.meet(asked, message.peer, await self._hardware(message))
             answered = await self._answer(asked, who)
             if answered is None:
                 self.dropped["silent"] += 1
@@ -153,6 +158,12 @@ class Dhcp6Server:
         finally:
             self._answering.discard(message.key)
 
+    async def _hardware(self, message: Heard) -> bytes:
+        """The client's hardware address, as its relay or the link has it; empty if neither has."""
+        if message.relays or not message.asked.client:
+            return hardware_of(message.link_layer)
+        return await self._neighbours.hardware(message.peer)
+
     async def _answer(self, asked: Question, who: Who) -> Answer | None:
         """What the client is told; None: it is told nothing. LogError."""
         if asked.kind in _ASKS and asked.addresses:
@@ -161,7 +172,8 @@ class Dhcp6Server:
         told = rollouts.told(self._books.ledger, who.client, group)
         if asked.kind is Kind.INFORMATION_REQUEST:
             return Answer(told=_of_link(told))
-        addresses = Addresses(self._books, asked, client=who.client, group=group)
+        names = self._reserving.names(who.client, who.hardware) if asked.kind in _ASKS else ()
+        addresses = Addresses(self._books, asked, self._reserving, client=who.client, names=names, group=group)
         prefixes = Prefixes(
             self._books, asked, client=who.client, group=group, interface=self._interface, peer=who.peer
         )

@@ -18,18 +18,22 @@ import msgspec
 import structlog
 
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.reserving import Reserving
 from dnms.bus.port import Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.identity import duid_of_hardware, iaid_of, is_hardware
 from dnms.domain.nodes import Node, as_entered
 from dnms.events.configuration import Snapshot
 from dnms.events.node import NodeEntered
+from dnms.events.plan import Family
 from dnms.events.recorded import Personal
 from dnms.events.requests import CompleteNode, JoinAddresses, JoinNode
 from dnms.events.seen import HardwareContested
 
 MAX_CLAIMS: Final = 32
 """Hardware addresses of one node by which it may be recognised, in the order of its links: a machine has a few."""
+
+_FAMILIES: Final[tuple[Family, ...]] = (6, 4)
 
 _logger = structlog.get_logger(__name__)
 
@@ -80,6 +84,7 @@ class Joining:
         self._books = books
         self._client_id = client_id
         self._alarm = alarm
+        self._reserving = Reserving(books, client_id)
         self._claims: tuple[Claim, ...] = ()
         self.entries: frozenset[bytes] = frozenset()
         """The clients of the entries that the node may be."""
@@ -96,6 +101,15 @@ class Joining:
             Claim(self._client_id(duid_of_hardware(each)), Personal(each), of) for each in hardware if is_hardware(each)
         )
         self.entries = frozenset(claim.entry for claim in self._claims)
+
+    async def reserve(self, client: bytes, iaids: Iterable[int]) -> None:
+        """Have kept for a client, on these interfaces, what the plan has for its DUID or hardware. LogError."""
+        reserved = self._books.ledger.adopted.reserved
+        for iaid in iaids if reserved else ():
+            entries = (each.entry for each in self._claims if iaid in each.iaids)
+            names = tuple(each for each in (client, *entries) if each in reserved)
+            for kind in _FAMILIES:
+                await self._reserving.claim(names, client, iaid, kind)
 
     async def join(self, who: Comer, iaids: Iterable[int]) -> None:
         """Have a node that asks for addresses for the interfaces `iaids` be what was entered by their hardware.

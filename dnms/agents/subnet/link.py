@@ -152,6 +152,10 @@ class Dhcp6Link(Protocol):
         """Hear who asks for a DHCPv6 server; after `listen`. KernelError."""
         ...
 
+    async def hardware(self, address: bytes) -> bytes:
+        """The hardware address that answers first for an IPv6 address of the link; empty if none does. KernelError."""
+        ...
+
 
 class Dhcp4Link(Protocol):
     """What is needed of a link to serve it by DHCPv4."""

@@ -190,6 +190,11 @@ class LinuxLink:
         """Hear who asks for a DHCPv6 server; after `listen`. KernelError."""
         return Dhcp6ServerSockets(self._index, self._address, receive)
 
+    async def hardware(self, address: bytes) -> bytes:
+        """The hardware address that answers first for an IPv6 address; empty if none; after `listen`. KernelError."""
+        found = await neighbours.answers(self._interface, [address], first=True)
+        return min(found.get(address, frozenset()), default=b"")
+
     def dhcp4(self, receive: Callable[[bytes], None]) -> Dhcp4ServerSockets:
         """Hear who asks for a DHCPv4 server; after `listen`. KernelError."""
         return Dhcp4ServerSockets(self._interface, self._index, self._ipv4, receive)

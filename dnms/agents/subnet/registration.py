@@ -96,7 +96,10 @@ class Registration:
             self._books.note(SessionClosed(client=self.client, why=why))
 
     async def join(self, iaids: list[int]) -> None:
-        """Have it be what was entered by its hardware, where it asks for addresses for these interfaces. LogError."""
+        """Have it be what was entered by its hardware, where it asks for addresses for these interfaces, and have what
+        the plan reserves for that. LogError.
+        """
+        await self._joining.reserve(self.client, iaids)
         await self._joining.join(Comer(self.client, self.duid, self.peer), iaids)
 
     @property

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from dnms.agents.subnet.dhcp4_server import Dhcp4Server
+from dnms.domain.identity import duid_of_hardware, parse_hardware
 from dnms.events import codec
 from dnms.events.address import AddressAllocated, AddressDeclined, AddressReleased, AddressRenewed
 from dnms.events.ip import format_address
@@ -180,6 +181,21 @@ async def test_one_identity_for_both_families_and_the_options_that_a_client_asks
     assert isinstance(node.duid.value, bytes)
     assert node.duid.value[:2] in (b"\x00\x01", b"\x00\x03", b"\x00\x04")  # its own DUID (RFC 4361), and none of ours
     assert network.site.client_id(node.duid.value) == node.client
+
+
+async def test_an_address_that_the_plan_reserves_for_a_hardware_address(
+    network: Network, client: Namespace, tmp_path: Path
+) -> None:
+    """Of a client that says a DUID (RFC 4361), and then of one that says nothing but its hardware address."""
+    mac = client.run("ip", "-o", "link", "show", "dev", "eth0").split("link/ether ")[1].split()[0]
+    whose = network.site.client_id(duid_of_hardware(parse_hardware(mac)))
+    network.plan += f'[[reservation]]\naddress = "192.0.2.150"\nnode = "{whose.hex()}"\ninterface = "*"\n'
+    network.serve()
+    for start in (_dhcpcd, _udhcpc):
+        with start(client, tmp_path):
+            await network.until(lambda: has(client, "192.0.2.150"), seconds=30)
+        client.run("ip", "-4", "address", "flush", "dev", "eth0")
+    assert given(network) == ["192.0.2.150"] * 2
 
 
 async def test_what_a_client_is_told(network: Network, client: Namespace, tmp_path: Path) -> None:

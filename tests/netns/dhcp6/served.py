@@ -44,8 +44,9 @@ class Has(msgspec.Struct, frozen=True):
 class Served:
     """The link."""
 
-    def __init__(self, network: Network, site: LabSite, folder: Path) -> None:
+    def __init__(self, network: Network, site: LabSite, folder: Path, plan: str) -> None:
         self.network = network
+        self.plan = plan
         self.site = site
         self.folder = folder
         self._agents: dict[int, subprocess.Popen[bytes]] = {}
@@ -86,6 +87,13 @@ class Served:
         await self.site._operate(subjects.ledger(NAME, SUBNET), Ledger(self.site.site.secret), lambda _: hold)
         (kept,) = await self.of("address.held")
         return kept
+
+    async def reserve(self, address: str, hardware: str) -> None:
+        """Have the plan reserve an address for a hardware address, and wait for the agent."""
+        client = self.site.site.client_id(duid_of_hardware(parse_hardware(hardware)))
+        text = f'[[reservation]]\naddress = "{address}"\nnode = "{client.hex()}"\ninterface = "*"\n'
+        await self.site.apply(f"{self.plan}\n{text}")
+        await self.until_ended("address.held", address)
 
     def kill(self, number: int) -> None:
         """As a power cut would."""
@@ -170,7 +178,7 @@ async def served(
             for node in network.nodes:
                 node.set_sysctls({**FAST, f"ipv6.conf.{INTERFACE}.accept_ra": int(accept_ra)})
             network.start_nodes()
-            link = Served(network, site, folder)
+            link = Served(network, site, folder, plan)
             try:
                 await link.start(0)
                 yield link

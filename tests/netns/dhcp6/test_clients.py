@@ -82,7 +82,7 @@ def test_networkd(tmp_path: Path) -> None:
             with networkd(link.client, tmp_path, NETWORKD):
                 has = await link.bound()
                 _, hardware = await link.recorded(has.address)
-                assert hardware == []  # its DUID is made of the machine's id
+                assert hardware == [link.hardware]  # which the link has told: its DUID is made of the machine's id
                 await link.outlives_a_kill(has)
 
     inside(work)
@@ -96,6 +96,21 @@ def test_a_machine_that_was_entered_before_it_came_has_the_address_that_was_know
                 assert (await link.bound()).address == kept
                 rows = [row for row in await link.site.addresses() if row.address == kept]
                 assert [row.node for row in rows] == ["pc-2.lab.example"]
+
+    inside(work)
+
+
+def test_an_address_that_the_plan_reserves_for_a_hardware_address(tmp_path: Path) -> None:
+    """Of a client whose DUID says nothing of that, and then of another one on the same machine."""
+
+    async def work() -> None:
+        async with served(tmp_path, agents=1) as link:
+            await link.reserve("2001:db8:1ab::beef", link.hardware)
+            with networkd(link.client, tmp_path, NETWORKD):
+                assert (await link.bound()).address == "2001:db8:1ab::beef"
+            link.client.run("ip", "-6", "address", "flush", "dev", "eth0", "scope", "global")
+            with dhclient(link.client, tmp_path, DHCLIENT, "eth0", "-D", "LLT"):
+                assert (await link.bound()).address == "2001:db8:1ab::beef"
 
     inside(work)
 

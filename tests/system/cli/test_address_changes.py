@@ -124,13 +124,15 @@ def test_the_plan_reserves_addresses_by_name_and_by_duid(changing: Served, plan:
     reservations = (
         '[[reservation]]\naddress = "2001:db8:1:1::aa"\nnode = "alpha"\ninterface = "eth7"\n'
         f'[[reservation]]\naddress = "2001:db8:1:1::bb"\nnode = "{DUID}"\n'
+        '[[reservation]]\naddress = "2001:db8:1:1::cc"\nhardware = "02:00:5e:10:00:09"\n'
+        f'[[reservation]]\naddress = "2001:db8:1:1::dd"\nduid = "{DUID}"\n'
     )
     file.write_text(plan.read_text() + reservations)
     before = asked(changing, "plan", "show")
     diff = run(changing, "plan", "diff", str(file))
     assert "2001:db8:1:1::aa in office" in diff.out
     applied = asked(changing, "plan", "apply", str(file))
-    assert [event["name"] for event in applied["events"]] == ["reservation.defined"] * 2
+    assert [event["name"] for event in applied["events"]] == ["reservation.defined"] * 4
     # No agent is there to adopt it; who asks for a change of the ledger brings the plan into it first.
     refused = run(changing, "address", "release", "2001:db8:1:1::aa")
     assert (refused.code, refused.out) == (REFUSED, "")
@@ -140,7 +142,9 @@ def test_the_plan_reserves_addresses_by_name_and_by_duid(changing: Served, plan:
     assert run(changing, "plan", "export", str(exported)).code == OK
     assert f'node = "{ALPHA.hex()}"' in exported.read_text()
     assert asked(changing, "plan", "apply", str(exported))["events"] == []
-    file.write_text(plan.read_text() + reservations.replace('"alpha"', '"beta"').replace(DUID, "nobody"))
+    file.write_text(
+        plan.read_text() + reservations.replace('"alpha"', '"beta"').replace(f'node = "{DUID}"', 'node = "nobody"')
+    )
     wrong = run(changing, "plan", "apply", str(file))
     assert (wrong.code, wrong.out) == (USAGE, "")
     assert "2 nodes are called 'beta'" in wrong.err

@@ -29,6 +29,8 @@ class Wire:
         self.receive: Receive | None = None
         self.sent: list[tuple[Message, Peer]] = []
         self.relayed: list[tuple[Relayed, Peer]] = []
+        self.neighbours: dict[bytes, bytes] = {}  # hardware by address
+        self.asked: list[bytes] = []
 
     def dhcp6(self, receive: Receive) -> Wire:
         self.receive = receive
@@ -41,6 +43,11 @@ class Wire:
     def send_to_relay(self, data: bytes, peer: Peer) -> bool:
         self.relayed.append((decode(data), peer))
         return True
+
+    async def hardware(self, address: bytes) -> bytes:
+        self.asked.append(address)
+        await asyncio.sleep(0)
+        return self.neighbours.get(address, b"")
 
     def rejoin(self) -> None:
         pass

@@ -9,8 +9,9 @@ from dnms.domain.replay import Replay
 from dnms.events import subjects
 from dnms.events.commit import Commit, Stored
 from dnms.events.recorded import Event, Request
-from dnms.events.requests import AdoptPlan, ReleasePrefix
+from dnms.events.requests import AdoptPlan, ClaimReserved, ReleasePrefix
 from tests.unit.domain.clerk import SECOND, client
+from tests.unit.domain.conftest import PLAN as OFFICE
 from tests.unit.domain.delegations import CUT, NEW, OLD, above, wants
 
 SITE, SECRET = "s", b"k" * 32
@@ -58,6 +59,20 @@ def test_what_is_above_and_what_is_delegated_is_in_it() -> None:
     assert sorted(map(_without_places, after.delegations.all)) == sorted(map(_without_places, before.delegations.all))
     assert again.replay.plan.uplinks == log.replay.plan.uplinks != {}
     assert again.replay.plan.delegations == log.replay.plan.delegations != {}
+
+
+def test_for_whom_it_is_reserved_and_who_has_come_for_that_is_in_it() -> None:
+    log = Log()
+    reservation = f'[[reservation]]\naddress = "2001:db8:1:1::77"\nnode = "{client(1).hex()}"\ninterface = "*"\n'
+    log.ask(PLAN, from_toml(OFFICE.replace("example", SITE) + reservation))
+    log.ask(LEDGER, AdoptPlan(plan=log.replay.plan.for_subnet("office")))
+    log.ask(LEDGER, ClaimReserved(client=client(5), iaid=3, family=6, reserved_for=client(1)))
+    again = Log()
+    for subject, event in folded(log.replay):
+        again.put(subject, event)
+    before, after = (each.replay.ledgers[LEDGER] for each in (log, again))
+    assert (after.planned, after.held, after.holds) == (before.planned, before.held, before.holds)
+    assert list(after.held.values()) == [(client(5), 3)]
 
 
 def _without_places(each: object) -> str:

@@ -14,7 +14,8 @@ from dnms.domain.identity import iaid_of
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.domain.plan_difference import differences
-from dnms.events.address import AddressAllocated, AddressHeld, AddressUnheld, AddressWithdrawn
+from dnms.domain.planned import ANY_IAID, claims
+from dnms.events.address import AddressAllocated, AddressHeld, AddressReleased, AddressUnheld, AddressWithdrawn
 from dnms.events.ip import format_address, parse_address
 from dnms.events.plan import PlanAdopted, ReservationDefined, ReservationWithdrawn
 from dnms.events.recorded import Event
@@ -22,6 +23,7 @@ from dnms.events.requests import (
     AdoptPlan,
     AllocateAddress,
     ApplyPlan,
+    ClaimReserved,
     HoldAddress,
     JoinAddresses,
     ReleaseAddress,
@@ -62,6 +64,23 @@ def test_it_is_written_as_it_was_read() -> None:
     assert from_builtins(to_builtins(plan)) == plan
 
 
+def test_a_hardware_address_and_a_duid_are_written_as_whose_they_are() -> None:
+    mac, duid = "02:00:5e:10:00:01", "00:04:" + ":".join(["ab"] * 16)
+    document = to_builtins(from_toml(PLAN)) | {
+        "reservation": [{"address": SIX, "hardware": mac.upper()}, {"address": FOUR, "duid": duid.replace(":", "")}]
+    }
+    named: list[str] = []
+
+    def client_of(who: str) -> bytes:
+        named.append(who)
+        return client(len(named))
+
+    plan = from_builtins(document, client_of=client_of)
+    assert named == [f"00:03:00:01:{mac}", duid]
+    assert [(each.client, each.interface) for each in plan.reservations] == [(client(1), "*"), (client(2), "*")]
+    assert from_builtins(to_builtins(plan)) == plan
+
+
 def test_who_is_named_is_looked_up() -> None:
     document = to_builtins(from_toml(reserving((SIX, 1))))
     document["reservation"][0]["node"] = "printer"
@@ -90,7 +109,21 @@ def test_who_is_named_is_looked_up() -> None:
             "2001:db8:1:2::7 is not in 2001:db8:1:1::/64, where the plan has its host",
         ),
         (reserving((SIX, 1), rest='interface = "a-name-that-is-too-long"\n'), "interface"),
-        (reserving((SIX, 1), rest='colour = "red"\n'), "known are address, node, interface, subnet"),
+        (
+            reserving((SIX, 1), rest='duid = "00:03:00:01:02:00:5e:10:00:01"\n'),
+            "found node and duid - at `$.reservation[0]",
+        ),
+        (reserving((SIX, 1)).replace(f'node = "{client(1).hex()}"', 'duid = "printer"'), "is no DUID; expected"),
+        (
+            reserving((SIX, 1)).replace(f'node = "{client(1).hex()}"', 'hardware = "01:00:5e:00:00:01"'),
+            "is no hardware address; expected 6 bytes in hex",
+        ),
+        (
+            reserving((SIX, 1), rest='interface = "eth0"\n').replace("node =", "hardware ="),
+            "leave its name out - at `$.reservation[0].interface`",
+        ),
+        (reserving((SIX, 1)).replace("node =", "colour ="), "unknown field `colour`"),
+        (reserving((SIX, 1), rest='colour = "red"\n'), "known are address, node, duid, hardware, interface, subnet"),
     ],
 )
 def test_what_is_wrong_says_where_and_what_would_be_right(text: str, said: str) -> None:
@@ -211,6 +244,66 @@ def test_an_adoption_that_was_cut_short_goes_on(clerk: Clerk) -> None:
     assert [type(event) for event in events] == [AddressUnheld, AddressHeld]
     assert kept(clerk) == {SIX: (client(1), ETH0)}
     assert not clerk.ask(AdoptPlan(plan=plan))
+
+
+ANY = 'interface = "*"\n'
+
+
+def claim(clerk: Clerk, number: int, iaid: int, *, kind: int = 6, of: int = 1) -> list[type[Event]]:
+    """What happens when a client asks that may be the one for which it is reserved."""
+    events = clerk.ask(
+        ClaimReserved(client=client(number), iaid=iaid, family=4 if kind == 4 else 6, reserved_for=client(of))
+    )
+    return [type(event) for event in events]
+
+
+def test_what_is_for_any_interface_is_for_the_one_that_asks_first(clerk: Clerk) -> None:
+    clerk.adopt(reserving((SIX, 1), (FOUR, 1), rest=ANY))
+    assert kept(clerk) == {SIX: (client(1), ANY_IAID), FOUR: (client(1), ANY_IAID)}
+    assert SIX not in ask(clerk, 2, 6)
+    assert claim(clerk, 1, 7) == [AddressUnheld, AddressHeld]
+    assert kept(clerk) == {SIX: (client(1), 7), FOUR: (client(1), ANY_IAID)}  # the families may have different ones
+    assert ask(clerk, 1, 6, iaid=7) == [SIX]
+    assert claim(clerk, 1, 7) == []
+    assert list(claims(clerk.ledger, [client(1)], client(1), 8, 6)) == []  # it has it already
+    assert len(list(claims(clerk.ledger, [client(1)], client(1), 8, 4))) == 1
+
+
+def test_whoever_comes_last_by_the_hardware_address_has_what_is_reserved_for_that(clerk: Clerk) -> None:
+    """The firmware of a machine, then its system: by another DUID, and by what the agent has seen of its hardware."""
+    clerk.adopt(reserving((SIX, 1), rest=ANY))
+    claim(clerk, 1, 7)
+    assert ask(clerk, 1, 6, iaid=7) == [SIX]
+    assert claim(clerk, 5, 3) == [AddressReleased, AddressUnheld, AddressHeld]
+    assert ask(clerk, 5, 6, iaid=3) == [SIX]
+    assert [each.address for each in clerk.ledger.leases_of(client(1), 7, 6)] == []
+    # What was reserved stays so, whoever has come for it, and for as long as the plan says so.
+    events = clerk.adopt(reserving((SIX, 1), (FOUR, 2), rest=ANY))
+    assert [type(event) for event in events] == [PlanAdopted, AddressHeld]
+    assert kept(clerk) == {SIX: (client(5), 3), FOUR: (client(2), ANY_IAID)}
+    assert ask(clerk, 5, 6, iaid=3) == [SIX]
+    events = clerk.adopt(reserving((SIX, 6), rest=ANY))
+    assert [type(event) for event in events][:2] == [PlanAdopted, AddressWithdrawn]
+    assert kept(clerk) == {SIX: (client(6), ANY_IAID)}
+    clerk.adopt(PLAN)
+    assert not clerk.ledger.held
+    assert not clerk.ledger.planned
+
+
+def test_nothing_is_claimed_that_is_reserved_for_an_interface_by_name_or_not_at_all(clerk: Clerk) -> None:
+    clerk.adopt(reserving((SIX, 1)))
+    assert claim(clerk, 5, 3) == []
+    assert claim(clerk, 5, 3, of=9) == []
+    assert kept(clerk) == {SIX: (client(1), ETH0)}
+
+
+def test_a_dump_has_who_has_come(clerk: Clerk) -> None:
+    clerk.adopt(reserving((SIX, 1), rest=ANY))
+    claim(clerk, 5, 3)
+    rest, buffers = ledger_dump.dump(clerk.ledger)
+    again = Ledger(b"s" * 32)
+    ledger_dump.load(again, rest, memoryview(b"".join(buffers)))
+    assert (again.planned, again.held, again.holds) == (clerk.ledger.planned, clerk.ledger.held, clerk.ledger.holds)
 
 
 def test_a_lease_of_it_ends_as_any_other(clerk: Clerk) -> None:
