@@ -6,7 +6,9 @@ import asyncio
 import ctypes
 import inspect
 import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import AsyncIterator, Generator, Iterator, Set
 from pathlib import Path
@@ -23,6 +25,15 @@ QUIET = {"unit", "properties", "house", "simulation"}
 """Folders of tests that start nothing that could be left behind; the search for it would be half of their time."""
 
 PATIENCE = 5.0  # seconds in which what a test has ended must be gone
+
+MEMORY = Path("/dev/shm")  # a file system in memory
+ROOM = 2 << 30  # bytes that must be free there: the tests of two workers leave some hundred megabytes
+
+if "TMPDIR" not in os.environ and MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= ROOM:
+    # Agents, views and nats-server sync all that they write, and no test cuts the power: on a disk that others use too
+    # they would wait for it most of the time. The workers and all programs that tests start inherit this.
+    os.environ["TMPDIR"] = str(MEMORY)
+    tempfile.tempdir = None  # it is looked up once
 
 settings.register_profile("dnms", deadline=None)  # a loaded machine is not a defect
 settings.load_profile("dnms")
