@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -44,6 +45,12 @@ def dhclient_release(machine: Namespace, root: Path, interface: str) -> None:
     """Have ISC's client give back what it has."""
     with _private(machine, root, f"{_dhclient(root)} -d -r {interface}") as process:
         process.wait(10)
+
+
+def dhclient_server(root: Path) -> str:
+    """The server that has given what it would release, as far as it has written that down; empty if it has nothing."""
+    named = re.findall(r"option dhcp-server-identifier ([0-9.]+);", (root / "leases").read_text())
+    return named[-1] if named else ""
 
 
 @contextmanager
