@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
@@ -14,8 +14,16 @@ from dnms.projections import PROJECTIONS
 from dnms.projections.example import SITE
 from dnms.projections.runner import Runner
 from dnms.projections.views import Views
+from tests.contracts.projections.logs import folder
 
 Running = Callable[..., AbstractAsyncContextManager[asyncio.Task[None]]]
+
+
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """In memory: on a disk most of the time of these tests is waiting for it."""
+    with folder() as directory:
+        yield directory
 
 
 @pytest.fixture

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import closing
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,14 @@ BLOCKS = [parse_prefix(f"2001:db8:{site}:{block}0::/60") for site in (1, 2) for 
 BLOCKS += [parse_prefix("2001:db8:1:10::/64"), parse_prefix("2001:db8::/64")]
 ORIGINS = ["slaac", "managed", "link-local", "loopback"]
 OUTCOMES = ["usable", "duplicate"]
+MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # hundreds of files, none of which has to last
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """Where files of views may lie that need not outlive a power cut."""
+    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
+        yield Path(directory)
 
 
 async def write(log: MemoryLog, *commits: Happened) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from dnms.projections.runner import rebuild
 from dnms.projections.verify import verify
 from dnms.projections.versions import STANDS
 from dnms.projections.views import Views
-from tests.contracts.projections.logs import logs, memory_log, write
+from tests.contracts.projections.logs import folder, logs, memory_log, write
 from tests.contracts.projections.test_folds import EXAMPLES, every_example
 
 
@@ -39,8 +38,8 @@ async def disagreements(log_of: list[Happened] | tuple[Happened, ...], directory
 @given(log=logs())
 @settings(max_examples=30)
 async def test_views_of_generated_logs_agree_with_the_naive_fold(log: list[Happened]) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        assert await disagreements(log, Path(directory)) == []
+    with folder() as directory:
+        assert await disagreements(log, directory) == []
 
 
 @every_example

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any, cast
 
 import aiosqlite
@@ -33,10 +31,8 @@ from dnms.projections.events.queries import after_event
 from dnms.projections.events.searching import AuditRow
 from dnms.projections.example import ALICE, BOB, FIRST, SECOND, SITE, happened, stored
 from dnms.projections.text import to_json
-from tests.contracts.projections.logs import ADDRESSES, SUBNETS, cut, logs
+from tests.contracts.projections.logs import ADDRESSES, SUBNETS, cut, folder, logs
 from tests.contracts.projections.test_folds import fold
-
-MEMORY = Path("/dev/shm") if Path("/dev/shm").is_dir() else None  # hundreds of files, none of which has to last
 
 HOUR = 3_600_000_000
 ACTORS = ["agent/east", "agent/west", "operator/jane"]
@@ -48,8 +44,8 @@ Positions = list[tuple[int, int]]
 
 @asynccontextmanager
 async def opened(log: list[Stored], *places: int) -> AsyncGenerator[aiosqlite.Connection]:
-    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
-        file = Path(directory) / "views"
+    with folder() as directory:
+        file = directory / "views"
         fold(file, cut(log, places))
         async with aiosqlite.connect(file) as db:
             yield db

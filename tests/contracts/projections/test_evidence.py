@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import base64
-import tempfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import msgspec
 import pytest
@@ -27,8 +25,7 @@ from dnms.projections.history import queries
 from dnms.projections.runner import rebuild
 from dnms.projections.text import instant
 from dnms.projections.views import Views
-from tests.contracts.projections.logs import ADDRESSES, logs, memory_log, write
-from tests.contracts.projections.test_audit import MEMORY
+from tests.contracts.projections.logs import ADDRESSES, folder, logs, memory_log, write
 from tests.contracts.projections.test_history import _registered
 
 MADE = datetime.now(UTC)
@@ -113,8 +110,8 @@ async def test_evidence_that_nobody_had_an_address_holds(log: MemoryLog, root: I
 async def test_evidence_says_what_the_views_say(log: list[Happened], address: bytes, at: int) -> None:
     written = memory_log()
     await write(written, *log)
-    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
-        path = Path(directory) / "views.db"
+    with folder() as directory:
+        path = directory / "views.db"
         await rebuild(written, path, site=SITE)
         views = Views(path)
         async with views.read() as reading:

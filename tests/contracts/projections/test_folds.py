@@ -7,7 +7,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -22,7 +21,7 @@ from dnms.projections import PROJECTIONS
 from dnms.projections.example import SITE, Example, Happened, happened, stored
 from dnms.projections.projection import Projection
 from dnms.projections.store import Store
-from tests.contracts.projections.logs import cut, logs, tables
+from tests.contracts.projections.logs import cut, folder, logs, tables
 from tests.properties.events.strategies import commits
 
 FOLDERS = [
@@ -94,11 +93,11 @@ def test_the_rows_are_the_same_wherever_the_fold_is_resumed(example: Example, tm
 @settings(max_examples=40)
 @given(log=logs(), places=st.lists(st.integers(0, 30), max_size=4))
 def test_the_rows_do_not_depend_on_the_batches(log: list[Happened], places: list[int]) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+    with folder() as directory:
         commits_ = stored(tuple(log))
-        fold(Path(directory) / "whole", [commits_])
-        fold(Path(directory) / "cut", cut(commits_, places))
-        assert tables(Path(directory) / "cut") == tables(Path(directory) / "whole")
+        fold(directory / "whole", [commits_])
+        fold(directory / "cut", cut(commits_, places))
+        assert tables(directory / "cut") == tables(directory / "whole")
 
 
 def build(file: Path, batches: Sequence[Sequence[Stored]]) -> None:
@@ -117,13 +116,13 @@ def schema(file: Path) -> dict[str, str]:
 @settings(max_examples=40)
 @given(log=logs(), places=st.lists(st.integers(0, 30), max_size=4))
 def test_a_file_that_is_built_is_as_one_that_follows(log: list[Happened], places: list[int]) -> None:
-    with tempfile.TemporaryDirectory() as directory:
+    with folder() as directory:
         commits_ = stored(tuple(log))
-        fold(Path(directory) / "followed", [commits_])
-        build(Path(directory) / "built", cut(commits_, places))
-        assert tables(Path(directory) / "built") == tables(Path(directory) / "followed")
-        assert schema(Path(directory) / "built") == schema(Path(directory) / "followed")
-        assert {one.name for one in Path(directory).iterdir()} == {"followed", "built"}
+        fold(directory / "followed", [commits_])
+        build(directory / "built", cut(commits_, places))
+        assert tables(directory / "built") == tables(directory / "followed")
+        assert schema(directory / "built") == schema(directory / "followed")
+        assert {one.name for one in directory.iterdir()} == {"followed", "built"}
 
 
 @every_example
@@ -189,7 +188,7 @@ def test_a_table_is_taken_for_one_with_versions_by_its_key_and_not_by_its_name(t
     with closing(Store.create(tmp_path / "built", (*PROJECTIONS, counting), site=SITE, log_id="one")) as store:
         store.fold(log[:8], caught_up=False)
         store.fold(log[8:], caught_up=True)
-    assert tables(tmp_path / "built")["count_row"] == sorted((one.subject, one.sequence) for one in log)
+    assert sorted(tables(tmp_path / "built")["count_row"]) == sorted((one.subject, one.sequence) for one in log)
     assert schema(tmp_path / "built")["count_row"] == made
 
 
@@ -202,9 +201,9 @@ def test_a_table_is_taken_for_one_with_versions_by_its_key_and_not_by_its_name(t
 )
 def test_whatever_can_stand_in_the_log_can_be_folded(entries: list[tuple[str, Commit]]) -> None:
     log = stored(tuple(happened(subject, commit.time, *commit.events) for subject, commit in entries))
-    with tempfile.TemporaryDirectory() as directory:
-        fold(Path(directory) / "views", [log])
-        with closing(sqlite3.connect(Path(directory) / "views")) as db:
+    with folder() as directory:
+        fold(directory / "views", [log])
+        with closing(sqlite3.connect(directory / "views")) as db:
             [found] = db.execute("SELECT sequence, commits, events FROM view_position")
     assert found == (len(log), len(log), sum(len(one.commit.events) for one in log))
 

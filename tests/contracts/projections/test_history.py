@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -24,8 +23,7 @@ from dnms.projections.naive import Interval, Naive
 from dnms.projections.runner import rebuild
 from dnms.projections.text import microseconds
 from dnms.projections.views import Views
-from tests.contracts.projections.logs import ADDRESSES, CLIENTS, logs, memory_log, write
-from tests.contracts.projections.test_audit import MEMORY
+from tests.contracts.projections.logs import ADDRESSES, CLIENTS, folder, logs, memory_log, write
 
 Answer = tuple[Interval, str]
 """An interval, and how sure it is."""
@@ -102,8 +100,8 @@ async def test_who_had_is_what_a_list_of_intervals_says(
 ) -> None:
     told = naive.fold(stored(tuple(log)))
     inside = [address for address in ADDRESSES if bounds[0] <= address <= bounds[1]]
-    with tempfile.TemporaryDirectory(dir=MEMORY) as directory:
-        path = Path(directory) / "views.db"
+    with folder() as directory:
+        path = directory / "views.db"
         await folded(path, *log)
         views = Views(path)
         async with views.read() as reading:

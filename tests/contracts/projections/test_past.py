@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from dnms.projections.pools.usage import usage
 from dnms.projections.runner import rebuild
 from dnms.projections.text import microseconds
 from dnms.projections.views import NoSuchMoment, Reading, Views
-from tests.contracts.projections.logs import logs, memory_log, write
+from tests.contracts.projections.logs import folder, logs, memory_log, write
 from tests.contracts.projections.test_folds import EXAMPLES
 
 
@@ -83,8 +82,8 @@ async def differing(log: list[Happened], directory: Path) -> list[tuple[int, str
 @given(log=logs())
 @settings(max_examples=15)
 async def test_as_of_any_commit_of_a_generated_log(log: list[Happened]) -> None:
-    with tempfile.TemporaryDirectory() as directory:
-        assert await differing(log, Path(directory)) == []
+    with folder() as directory:
+        assert await differing(log, directory) == []
 
 
 @pytest.mark.parametrize("part", sorted(EXAMPLES))
