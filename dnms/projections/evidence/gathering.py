@@ -29,7 +29,7 @@ from dnms.events.ip import format_address
 from dnms.events.node import NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted
 from dnms.events.recorded import Event
 from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered, SessionOpened
-from dnms.projections import configurations, history, nodes
+from dnms.projections import configurations, events, history, nodes
 from dnms.projections.evidence.document import EvidenceError
 from dnms.projections.history import queries
 from dnms.projections.history.holding import DELEGATED, Holding
@@ -59,7 +59,7 @@ class Source(msgspec.Struct, frozen=True):
         return [bytes(event) for event in msgspec.msgpack.decode(parts[_EVENTS], type=list[msgspec.Raw])]
 
 
-PROJECTIONS = (history.PROJECTION, nodes.PROJECTION, configurations.PROJECTION)
+PROJECTIONS = (events.PROJECTION, history.PROJECTION, nodes.PROJECTION, configurations.PROJECTION)
 """Those that who had an address is asked of, and what they read."""
 
 

@@ -15,9 +15,11 @@ from dnms.bus.memory import MemoryLog
 from dnms.disk.certificates import Issued, issue, issue_signer
 from dnms.disk.signing import Signer
 from dnms.events.address import AddressAllocated, AddressReleased
+from dnms.events.configuration import Difference, InterfaceAddress, Link
 from dnms.events.ip import format_address
 from dnms.events.node import NodeArrived, NodeIdentified, NodeJoined
 from dnms.events.recorded import Personal
+from dnms.events.seen import ConfigurationChanged
 from dnms.projections.evidence import checking, document, gathering
 from dnms.projections.evidence.document import Evidence, EvidenceError, Refuted, Statement
 from dnms.projections.example import ALICE, BOB, FIRST, SECOND, SITE, Happened, happened
@@ -103,6 +105,16 @@ async def test_evidence_that_nobody_had_an_address_holds(log: MemoryLog, root: I
     statement = await said(log, at=25)
     assert (statement.answer, statement.events) == ([], [])
     await check(document.decode(document.encode(statement, signer)), root, log)
+
+
+async def test_evidence_of_an_address_that_came_by_a_change_of_what_nobody_has_told_as_a_whole() -> None:
+    """A Subnet Agent that is the first to record a node may hear of a change first."""
+    log = memory_log()
+    one = InterfaceAddress(interface=2, address=FIRST, prefix_length=64, origin="slaac")
+    change = Difference(links=(Link(index=2, name="eth0"),), addresses=(one,))
+    await write(log, happened("seen.lan.east", 10, ConfigurationChanged(client=ALICE, change=change)))
+    [holding] = (await said(log)).answer
+    assert (holding.client, holding.source, holding.opened) == (ALICE.hex(), "registered", "1.0")
 
 
 @settings(max_examples=60)
