@@ -8,7 +8,8 @@ in its /64 a group. A bit is flipped or not by a keyed hash (BLAKE2b, RFC 7693) 
 stay, so that link-local, unique local and multicast addresses are seen to be such; of link-local ones 64 stay, of IPv4
 ones the mapping, and of ::1 all.
 
-Names of the plan (subnets, pools, groups), stable words, times, lifetimes and positions stay.
+Names of the plan (subnets, pools, groups), stable words, times, lifetimes and positions stay. What
+clients of DHCP boot, and options that nothing is known of here, are left out: addresses may be anywhere in them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import msgspec
 from dnms.events.commit import Commit, Decision
 from dnms.events.configuration import ClientId, Iaid
 from dnms.events.ip import MAPPED, MAPPED_BITS, Address, Prefix
-from dnms.events.plan import Pool
+from dnms.events.plan import Dhcp, Pool
 from dnms.events.recorded import Personal
 
 KEY_BYTES: Final = 32
@@ -41,6 +42,11 @@ _Change = Callable[[Any], Any]
 
 def _as_it_is(value: Any) -> Any:
     return value
+
+
+def _without_places(value: Dhcp) -> Dhcp:
+    """What is booted and other options may have addresses anywhere in them."""
+    return Dhcp(ipv6_only=value.ipv6_only)
 
 
 def _stays(place: int, before: int) -> bool:
@@ -161,6 +167,7 @@ class Pseudonyms:
             Prefix: self.prefix,
             Personal: self.personal,
             Pool: self._pool,
+            Dhcp: _without_places,
         }
         if hint in leaves:
             return leaves[hint]

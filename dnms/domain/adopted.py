@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from dnms.domain import dhcp_table
 from dnms.domain.identity import ANY_INTERFACE
 from dnms.domain.policy import narrowest
 from dnms.domain.ranges import Ranges, ranges_of
@@ -103,4 +104,6 @@ def _narrowest(subnet: Subnet, told: Sequence[Stateless]) -> Stateless:
         for name in ("gateways", "routes", "dns", "search", "ntp")
     }
     mtu = next((each.mtu for each in told if each.mtu), subnet.mtu)
-    return Stateless(**said, mtu=mtu, policy=narrowest([*(each.policy for each in told), subnet.policy]))
+    policy = narrowest([*(each.policy for each in told), subnet.policy])
+    dhcp = dhcp_table.narrowest([*(each.dhcp for each in told), subnet.downlink.dhcp])
+    return Stateless(**said, mtu=mtu, policy=policy, dhcp=dhcp)

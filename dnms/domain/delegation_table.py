@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from dnms.domain import dhcp_table
 from dnms.domain.written import PrefixText, Table
-from dnms.events.plan import Advertise, Delegation, Downlink, Name, Seconds, Uplink
+from dnms.events.plan import Advertise, Delegation, Dhcp, Downlink, Name, Seconds, Uplink
 
 _Length = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
@@ -108,4 +109,5 @@ def downlink_table(downlink: Downlink) -> dict[str, Any]:
         | ({"nth": downlink.nth} if downlink.nth else {})
         | ({"routers": list(downlink.routers)} if downlink.routers else {})
         | ({} if advertise is None else {"advertise": {n: getattr(advertise, n) for n in advertise.__struct_fields__}})
+        | ({"dhcp": dhcp_table.table_of(downlink.dhcp)} if downlink.dhcp != Dhcp() else {})
     )

@@ -9,8 +9,9 @@ from typing import Annotated, Any, TypeVar
 
 import msgspec
 
-from dnms.domain import delegation_table, reservation_table, rollout_table, rule_table
+from dnms.domain import delegation_table, dhcp_table, reservation_table, rollout_table, rule_table
 from dnms.domain.delegation_table import AdvertiseTable, DelegationTable, UplinkTable
+from dnms.domain.dhcp_table import BootTable, DhcpError, DhcpTable, OptionTable
 from dnms.domain.policy import PolicyTable, choice_of, table_of
 from dnms.domain.reservation_table import ReservationError, ReservationTable
 from dnms.domain.rollout_table import RolloutTable
@@ -18,7 +19,19 @@ from dnms.domain.rule_table import RuleError, RuleTable
 from dnms.domain.written import AddressText, PrefixText, RangeText, Table, choices
 from dnms.events.configuration import AssignedRoute
 from dnms.events.ip import Prefix, format_address
-from dnms.events.plan import Downlink, Group, Name, PolicyChoice, Pool, Realm, Reservation, Seconds, Stateless, Subnet
+from dnms.events.plan import (
+    Dhcp,
+    Downlink,
+    Group,
+    Name,
+    PolicyChoice,
+    Pool,
+    Realm,
+    Reservation,
+    Seconds,
+    Stateless,
+    Subnet,
+)
 from dnms.events.requests import ApplyPlan
 from dnms.events.rule import Rule
 
@@ -78,6 +91,7 @@ class _Group(Table, kw_only=True):
     ntp: list[AddressText] | None = None
     mtu: _Mtu | None = None
     policy: PolicyTable = msgspec.field(default_factory=PolicyTable)
+    dhcp: DhcpTable = msgspec.field(default_factory=DhcpTable)
 
 
 class _Route(Table, kw_only=True):
@@ -97,6 +111,7 @@ class _OfGroup(Table, kw_only=True):
     ntp: list[AddressText] | None = None
     mtu: _Mtu | None = None
     policy: PolicyTable = msgspec.field(default_factory=PolicyTable)
+    dhcp: DhcpTable = msgspec.field(default_factory=DhcpTable)
 
 
 class _Subnet(Table, kw_only=True):
@@ -110,6 +125,7 @@ class _Subnet(Table, kw_only=True):
     ntp: list[AddressText] = []
     mtu: _Mtu | None = None
     policy: PolicyTable = msgspec.field(default_factory=PolicyTable)
+    dhcp: DhcpTable = msgspec.field(default_factory=DhcpTable)
     learn_gateways: bool = False
     rollout: RolloutTable | None = None
     strict: bool = False
@@ -177,9 +193,9 @@ def from_builtins(document: Any, *, client_of: Callable[[str], bytes] = client_i
                 number=group.number or 0,
                 nodes=tuple(group.nodes),
                 ranges=tuple(prefix.value for prefix in group.ranges),
-                stateless=_stateless(group),
+                stateless=_stateless(group, f"$.group[{index}]"),
             )
-            for group in parsed.group
+            for index, group in enumerate(parsed.group)
         ),
         subnets=tuple(_subnet(subnet, f"$.subnet[{index}]") for index, subnet in enumerate(parsed.subnet)),
         pools=tuple(
@@ -304,10 +320,12 @@ def _stateless_table(told: Stateless | Subnet) -> dict[str, Any]:
         table["mtu"] = told.mtu
     if told.policy != PolicyChoice():
         table["policy"] = table_of(told.policy)
+    if isinstance(told, Stateless) and told.dhcp != Dhcp():
+        table["dhcp"] = dhcp_table.table_of(told.dhcp)
     return table
 
 
-def _stateless(told: _Group | _OfGroup) -> Stateless:
+def _stateless(told: _Group | _OfGroup, place: str) -> Stateless:
     gateways, routes = (told.gateways, told.routes) if isinstance(told, _OfGroup) else (None, None)
     return Stateless(
         gateways=None if gateways is None else _addresses(gateways),
@@ -317,7 +335,15 @@ def _stateless(told: _Group | _OfGroup) -> Stateless:
         ntp=None if told.ntp is None else _addresses(told.ntp),
         mtu=told.mtu or 0,
         policy=choice_of(told.policy),
+        dhcp=_dhcp(told.dhcp, place),
     )
+
+
+def _dhcp(table: DhcpTable, place: str) -> Dhcp:
+    try:
+        return dhcp_table.dhcp_of(table)
+    except DhcpError as error:
+        raise DocumentError(f"{error} - at `{place}.dhcp.{error.field}`") from error
 
 
 def _addresses(addresses: list[AddressText]) -> tuple[bytes, ...]:
@@ -335,7 +361,7 @@ def _subnet(subnet: _Subnet, place: str) -> Subnet:
     for index, told in enumerate(subnet.group):
         if told.name in groups:
             raise DocumentError(f"{told.name!r} stands here twice; names are unique - at `{place}.group[{index}].name`")
-        groups[told.name] = _stateless(told)
+        groups[told.name] = _stateless(told, f"{place}.group[{index}]")
     try:
         rollout = rollout_table.rollout_of(subnet.rollout)
     except ValueError as error:
@@ -360,6 +386,7 @@ def _subnet(subnet: _Subnet, place: str) -> Subnet:
             nth=subnet.nth,
             routers=tuple(subnet.routers),
             advertise=delegation_table.advertise_of(subnet.advertise),
+            dhcp=_dhcp(subnet.dhcp, place),
         ),
     )
 
@@ -420,11 +447,22 @@ _TABLES: dict[str, type[Table]] = {
     "pool": _Pool,
     "reservation": ReservationTable,
     "subnet.advertise": AdvertiseTable,
+    **{f"{of}.dhcp": DhcpTable for of in ("subnet", "group", "subnet.group")},
+    **{f"{of}.dhcp.boot": BootTable for of in ("subnet", "group", "subnet.group")},
+    **{f"{of}.dhcp.option": OptionTable for of in ("subnet", "group", "subnet.group")},
     "uplink": UplinkTable,
     "delegation": DelegationTable,
     "rule": RuleTable,
 }
 """By the words of a place."""
+
+
+_TEXTS = {
+    "search": "a domain such as home.example",
+    "hex": "bytes in hex, such as 0a0b0c",
+    **dict.fromkeys(("file", "url", "parameters"), "printable ASCII without blanks"),
+}
+"""What is expected that is no name, by the last word of its place."""
 
 
 def _explained(text: str) -> str:
@@ -439,9 +477,6 @@ def _explained(text: str) -> str:
     elif what == "Object missing required field `site`":
         what = 'Expected a [site] table with the name of the site, such as name = "home"'
     elif what.startswith("Expected `str` matching regex"):
-        what = (
-            "Expected a domain such as home.example"
-            if "search" in words
-            else "Expected a name: at most 63 lower-case letters, digits and hyphens, with no hyphen at its ends"
-        )
+        name = "a name: at most 63 lower-case letters, digits and hyphens, with no hyphen at its ends"
+        what = f"Expected {_TEXTS.get(words[-1], name)}"
     return f"{what} - at `{place}`"

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 
+from dnms.domain import dhcp_table
 from dnms.domain.holding import MAX_HOLDS
 from dnms.domain.plan_delegation import is_relative
 from dnms.domain.ranges import is_whole_64
@@ -22,6 +23,7 @@ def problems(request: ApplyPlan) -> Iterator[str]:
     yield from _subnet_problems(request)
     yield from _pool_problems(request)
     yield from _reservation_problems(request)
+    yield from dhcp_table.problems(request)
 
 
 def _group_problems(request: ApplyPlan) -> Iterator[str]:

@@ -13,14 +13,14 @@ It is about what is told beside addresses, which have a make before break of the
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
 from dnms.domain.adopted import Adopted
 from dnms.domain.aggregate import Refused
-from dnms.events.plan import AdoptedPlan, Rollout, Stateless
+from dnms.events.plan import AdoptedPlan, Dhcp, Rollout, Stateless
 from dnms.events.recorded import Event
 from dnms.events.requests import AdvanceRollout, ProveRollout, SteerRollout, StopRollout, TellRollout
 from dnms.events.rollout import (
@@ -250,8 +250,15 @@ def _what(plan: AdoptedPlan) -> tuple[object, ...]:
     subnet = plan.subnet
     if subnet is None:
         return ()
-    items = ("gateways", "routes", "dns", "search", "ntp", "mtu", "policy", "groups")
-    return *(getattr(subnet, item) for item in items), plan.stateless, plan.groups
+    items = ("gateways", "routes", "dns", "search", "ntp", "mtu", "policy")
+    of_groups = (_without_dhcp(each) for each in (subnet.groups, plan.stateless))
+    return *(getattr(subnet, item) for item in items), *of_groups, plan.groups
+
+
+def _without_dhcp(groups: Mapping[str, Stateless]) -> dict[str, Stateless]:
+    """What nodes with an agent are told."""
+    told = {name: msgspec.structs.replace(each, dhcp=Dhcp()) for name, each in groups.items()}
+    return {name: each for name, each in told.items() if each != Stateless()}
 
 
 # -- evolve ------------------------------------------------------------------------------------------------------------

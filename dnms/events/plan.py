@@ -35,6 +35,38 @@ class PolicyChoice(Part, frozen=True, kw_only=True, omit_defaults=True):
     rivals: Rivals | None = None
 
 
+Family = Literal[4, 6]
+
+
+class Boot(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """What a machine is to boot (RFC 2131, 2 and RFC 4578; RFC 5970)."""
+
+    architectures: tuple[int, ...] = ()  # of the processor and firmware, as IANA numbers them; none: of any
+    server: Address | None = None  # of DHCPv4: that which has the file
+    file: str = ""  # of DHCPv4
+    url: str = ""  # of DHCPv6
+    parameters: tuple[str, ...] = ()  # of DHCPv6
+
+
+class RawOption(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """An option of DHCP that nothing is known of here."""
+
+    family: Family
+    code: int
+    value: bytes
+
+
+class Dhcp(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """What clients of DHCP are told that no Node Agent needs. What is None they are told as everybody is there."""
+
+    ipv6_only: int | None = None  # seconds for which IPv6 alone will do (RFC 8925); 0: it will not
+    boot: tuple[Boot, ...] | None = None  # the first that is for the client's architecture
+    options: tuple[RawOption, ...] | None = None
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
+
+
 class Stateless(Part, frozen=True, kw_only=True, omit_defaults=True):
     """What members of a group are told beside their addresses. What is None they are told as everybody is there."""
 
@@ -45,6 +77,7 @@ class Stateless(Part, frozen=True, kw_only=True, omit_defaults=True):
     ntp: tuple[Address, ...] | None = None
     mtu: int = 0  # 0: as everybody
     policy: PolicyChoice = PolicyChoice()
+    dhcp: Dhcp = Dhcp()
 
     def __post_init__(self) -> None:
         share_defaults(self)
@@ -93,12 +126,15 @@ class Advertise(Part, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Downlink(Part, frozen=True, kw_only=True, omit_defaults=True):
-    """What a link has of its router. A part of its own, since of a Struct of 16 fields all old bytes would change."""
+    """What a link has of its router and its servers. A part of its own, since of a Struct of 16 fields all old bytes
+    would change.
+    """
 
     uplink: str = ""  # from what comes there it has a /64 too; empty: it has its own prefixes alone
     nth: int = 0  # which /64 of what comes from the uplink
     routers: tuple[Name, ...] = ()  # instances of the subscriber `routes` that have a route before a delegate is told
     advertise: Advertise | None = None  # None: no Router Advertisements
+    dhcp: Dhcp = Dhcp()  # of everybody there
 
     def __post_init__(self) -> None:
         share_defaults(self)
@@ -317,8 +353,6 @@ class PlanAdopted(Event, frozen=True, kw_only=True, omit_defaults=True):
     NAME = "plan.adopted"
     plan: AdoptedPlan
 
-
-Family = Literal[4, 6]
 
 EVENTS = (
     SiteDefined,

@@ -29,6 +29,7 @@ from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain import declining, rollouts
 from dnms.domain.aggregate import Refused
 from dnms.domain.assignment import assign
+from dnms.domain.dhcp_table import boot_of
 from dnms.domain.identity import identity_of
 from dnms.domain.leases import Lease
 from dnms.domain.ledger import Ledger
@@ -163,7 +164,7 @@ class Dhcp4Server:
         ledger = self._books.ledger
         match asked.kind:
             case Kind.INFORM:
-                return acknowledge(asked, self._told(ledger, who, None), server=server)
+                return acknowledge(asked, self._told(ledger, asked, who, None), server=server)
             case Kind.RELEASE | Kind.DECLINE:
                 await self._end(asked, who)
                 return None
@@ -224,9 +225,9 @@ class Dhcp4Server:
                 if not is_offered and await self._is_used(server, asked, who, draft, given.address):
                     await self._avoid(who, given.address)
                     continue
-            if asked.rapid_commit:
+            told = self._told(draft, asked, who, lease)
+            if asked.rapid_commit and not (told.ipv6_only and asked.is_ready_for_ipv6_only):
                 return await self._commit(server, asked, who, given.address if given is not None else lease.address)
-            told = self._told(draft, who, lease)
             return None if told.address == NOBODY else offer(asked, told, server=server)
         return None
 
@@ -323,7 +324,7 @@ class Dhcp4Server:
         lease = next((each for each in self._leases(who) if each.address == wanted), None)
         if lease is None:
             return None
-        told = self._told(self._books.ledger, who, lease)
+        told = self._told(self._books.ledger, asked, who, lease)
         return acknowledge(asked, told, server=server) if told.lease else None
 
     def _may_have(self, asked: Question, who: Who) -> bool:
@@ -353,7 +354,7 @@ class Dhcp4Server:
 
     # -- what is told
 
-    def _told(self, ledger: Ledger, who: Who, lease: Lease | None) -> Told:
+    def _told(self, ledger: Ledger, asked: Question, who: Who, lease: Lease | None) -> Told:
         """All that a client is told in this subnet, and its address, if it has that yet."""
         terms = assign(
             ledger,
@@ -379,6 +380,8 @@ class Dhcp4Server:
         )
         # Who heeds these heeds no other router (RFC 3442).
         default = tuple((_DEFAULT, each) for each in routers[:1]) if routes else ()
+        dhcp = rollouts.told(ledger, who.client, who.group).dhcp
+        boot = boot_of(dhcp, 4, asked.architectures)
         return Told(
             address=address,
             lease=valid,
@@ -391,6 +394,10 @@ class Dhcp4Server:
             search=all_of_it.resolver.search,
             ntp=_ipv4(all_of_it.ntp),
             mtu=all_of_it.mtu,
+            ipv6_only=dhcp.ipv6_only or 0,
+            boot_server=NOBODY if boot is None or boot.server is None else boot.server,
+            boot_file="" if boot is None else boot.file,
+            others=tuple((each.code, each.value) for each in dhcp.options or () if each.family == 4),
         )
 
 

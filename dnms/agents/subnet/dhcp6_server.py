@@ -28,6 +28,7 @@ from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.reserving import Reserving
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain import rollouts
+from dnms.domain.dhcp_table import boot_of
 from dnms.events.ip import family
 from dnms.events.plan import Stateless
 from dnms.events.seen import HardwareContested
@@ -171,7 +172,7 @@ class Dhcp6Server:
         group = self._clients.group(who)
         told = rollouts.told(self._books.ledger, who.client, group)
         if asked.kind is Kind.INFORMATION_REQUEST:
-            return Answer(told=_of_link(told))
+            return Answer(told=_of_link(told, asked))
         names = self._reserving.names(who.client, who.hardware) if asked.kind in _ASKS else ()
         addresses = Addresses(self._books, asked, self._reserving, client=who.client, names=names, group=group)
         prefixes = Prefixes(
@@ -186,7 +187,7 @@ class Dhcp6Server:
         given = await self._given(asked, addresses, prefixes, who.peer)
         if given is None:
             return None
-        return Answer(addresses=given[0], prefixes=given[1], told=_of_link(told))
+        return Answer(addresses=given[0], prefixes=given[1], told=_of_link(told, asked))
 
     async def _join(self, asked: Question, who: Who) -> None:
         """Have it be what an operator entered. LogError."""
@@ -235,10 +236,14 @@ async def _ended(asked: Question, addresses: Addresses, prefixes: Prefixes) -> A
     return Answer(addresses=await addresses.released(), prefixes=await prefixes.released(), status=success("released"))
 
 
-def _of_link(told: Stateless) -> Told:
+def _of_link(told: Stateless, asked: Question) -> Told:
     """Of what the members of a group are told, what DHCPv6 can carry."""
+    boot = boot_of(told.dhcp, 6, asked.architectures)
     return Told(
         dns=tuple(each for each in told.dns or () if family(each) == 6),
         search=told.search or (),
         ntp=tuple(each for each in told.ntp or () if family(each) == 6),
+        boot_file="" if boot is None else boot.url,
+        boot_parameters=() if boot is None else boot.parameters,
+        others=tuple((each.code, each.value) for each in told.dhcp.options or () if each.family == 6),
     )

@@ -62,10 +62,15 @@ class Option(IntEnum):
     MAX_SIZE = 57
     T1 = 58
     T2 = 59
+    VENDOR_CLASS = 60
     CLIENT_ID = 61
+    BOOT_SERVER = 66
+    BOOT_FILE = 67
     RAPID_COMMIT = 80  # RFC 4039
     FQDN = 81  # RFC 4702
     AGENT = 82  # RFC 3046
+    ARCHITECTURES = 93  # RFC 4578
+    IPV6_ONLY = 108  # RFC 8925
     SEARCH = 119  # RFC 3397
     ROUTES = 121  # RFC 3442
     END = 255

@@ -11,12 +11,15 @@ from dnms.events.ip import MAPPED, Address
 from dnms.wire.dhcp4 import options
 from dnms.wire.dhcp4.codes import ETHERNET, MAGIC, SMALLEST, Op, Option
 from dnms.wire.dhcp4.options import NONE, Options
-from dnms.wire.dhcp4.values import malformed
+from dnms.wire.dhcp4.values import malformed, text
 
 NOBODY = MAPPED + bytes(4)
 
 HEADERS = 28
 """Bytes of IP and UDP before a message."""
+
+MAX_FILE = 127
+"""Bytes of the name in a message, which a zero ends (RFC 2131, 2)."""
 
 _FIXED = struct.Struct("!BBBBIHH4s4s4s4s16s64s128s4s")
 _SHORTEST = 300  # bytes: what BOOTP had, and some relays and clients expect (RFC 1542, 2.1)
@@ -36,7 +39,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
     flags: int = 0
     client: Address = NOBODY  # ciaddr: what it has, and answers ARP for
     yours: Address = NOBODY  # yiaddr
-    server: Address = NOBODY  # siaddr
+    server: Address = NOBODY  # siaddr: that which has what is booted
+    file: str = ""  # what is booted
     relay: Address = NOBODY  # giaddr
     options: Options = NONE
 
@@ -53,6 +57,7 @@ def decode(data: bytes) -> Message:
     overload = options.gather(fields[0]).get(Option.OVERLOAD, b"\0")[0:1]
     if overload and overload[0] & _IN_FILE:
         fields.append(file)
+        file = b""
     if overload and overload[0] & _IN_SNAME:
         fields.append(sname)
     found = options.gather(*fields)
@@ -69,6 +74,7 @@ def decode(data: bytes) -> Message:
         yours=MAPPED + yours,
         server=MAPPED + server,
         relay=MAPPED + relay,
+        file=text(file.partition(b"\0")[0]),
         options=options.read(found),
     )
 
@@ -79,6 +85,8 @@ def encode(message: Message, *, size: int = SMALLEST, wanted: Iterable[int] = ()
     """
     if len(message.transaction) != 4 or len(message.hardware) > 16:
         raise ValueError("a transaction id has 4 bytes, and a hardware address 16 at most")
+    if len(file := message.file.encode()) > MAX_FILE:
+        raise ValueError(f"the name of a file to boot has {len(file)} bytes, and {MAX_FILE} at most")
     fixed = _FIXED.pack(
         message.op,
         message.hardware_type,
@@ -93,7 +101,7 @@ def encode(message: Message, *, size: int = SMALLEST, wanted: Iterable[int] = ()
         message.relay[12:],
         message.hardware,
         b"",
-        b"",
+        file,
         MAGIC,
     )
     room = max(SMALLEST, size) - HEADERS - len(fixed)

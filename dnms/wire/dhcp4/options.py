@@ -20,6 +20,7 @@ from dnms.wire.dhcp4.values import (
     malformed,
     mask,
     number,
+    numbers,
     option,
     packed,
     read_mask,
@@ -29,7 +30,7 @@ from dnms.wire.dhcp4.values import (
     walk,
     write_routes,
 )
-from dnms.wire.dhcp6.values import write_names
+from dnms.wire.dhcp6.values import shorts, write_names
 
 MAX_NAME = 255  # bytes of a name that a client says (RFC 1035, 2.3.4)
 
@@ -58,6 +59,12 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     agent: bytes = b""  # of a relay (RFC 3046), as it is
     rapid_commit: bool = False
     message: str = ""
+    vendor_class: bytes = b""
+    architectures: tuple[int, ...] = ()  # of a client that boots (RFC 4578, 2.1)
+    ipv6_only: int | None = None  # seconds without DHCPv4 (RFC 8925)
+    boot_server: str = ""
+    boot_file: str = ""
+    others: tuple[tuple[int, bytes], ...] = ()  # to be written: codes that are not read here, and their values
 
 
 NONE = Options()
@@ -79,7 +86,7 @@ def kind(found: dict[int, bytes]) -> int:
     return number(Option.KIND, found[Option.KIND], 1)
 
 
-def read(found: dict[int, bytes]) -> Options:  # noqa: PLR0912  # one case an option
+def read(found: dict[int, bytes]) -> Options:  # noqa: PLR0912, PLR0915  # one case an option
     """The options of a message. PeerError."""
     said: dict[str, Any] = {}
     for code, value in found.items():
@@ -130,6 +137,16 @@ def read(found: dict[int, bytes]) -> Options:  # noqa: PLR0912  # one case an op
                 said["rapid_commit"] = True
             case Option.MESSAGE:
                 said["message"] = text(value)
+            case Option.VENDOR_CLASS:
+                said["vendor_class"] = value
+            case Option.ARCHITECTURES:
+                said["architectures"] = numbers(code, value)
+            case Option.IPV6_ONLY:
+                said["ipv6_only"] = number(code, value, 4)
+            case Option.BOOT_SERVER:
+                said["boot_server"] = text(value)
+            case Option.BOOT_FILE:
+                said["boot_file"] = text(value)
     return Options(**said)
 
 
@@ -143,8 +160,10 @@ def write(kind: int, options: Options, room: int, wanted: Iterable[int]) -> byte
         told += _written(code, options)
     if len(told) + len(agent) + 1 > room:
         raise ValueError(f"the options of a message do not fit in {room} bytes")
-    for code in dict.fromkeys((*(each for each in wanted if each in _OTHERS), *_OTHERS)):
-        written = _written(code, options)
+    others = dict(options.others)
+    known = (*_OTHERS, *others)
+    for code in dict.fromkeys((*(each for each in wanted if each in known), *known)):
+        written = option(code, others[code]) if code in others else _written(code, options)
         if len(told) + len(written) + len(agent) + 1 <= room:
             told += written
     return bytes(told) + agent + bytes((Option.END,))
@@ -178,6 +197,11 @@ _ALWAYS: dict[int, tuple[str, Callable[[Any], bytes]]] = {
     Option.CLIENT_ID: ("client_id", bytes),  # RFC 6842
 }
 _OTHERS: dict[int, tuple[str, Callable[[Any], bytes]]] = {
+    Option.BOOT_FILE: ("boot_file", str.encode),
+    Option.BOOT_SERVER: ("boot_server", str.encode),
+    Option.VENDOR_CLASS: ("vendor_class", bytes),
+    Option.ARCHITECTURES: ("architectures", shorts),
+    Option.IPV6_ONLY: ("ipv6_only", _long),
     Option.ROUTES: ("routes", write_routes),
     Option.ROUTERS: ("routers", packed),
     Option.DNS_SERVERS: ("dns", packed),

@@ -9,9 +9,9 @@ from enum import StrEnum
 
 import msgspec
 
-from dnms.events.ip import MAPPED, Address
+from dnms.events.ip import MAPPED, Address, format_address
 from dnms.wire.dhcp4.codes import BROADCAST, CLIENT_PORT, ETHERNET, SERVER_PORT, SMALLEST, Kind, Op, Option
-from dnms.wire.dhcp4.messages import NOBODY, Message
+from dnms.wire.dhcp4.messages import MAX_FILE, NOBODY, Message
 from dnms.wire.dhcp4.options import Options
 from dnms.wire.dhcp4.values import Route, text
 from dnms.wire.dhcp6.values import read_names
@@ -29,6 +29,9 @@ MOST_REPEATED = 255
 
 _UNASKED = (Option.MASK, Option.ROUTERS, Option.DNS_SERVERS, Option.DOMAIN)
 """What is told to who does not say what it wants."""
+
+_HTTP_CLIENT = b"HTTPClient"
+"""Begins the vendor class of firmware that boots by HTTP, which wants to hear it again (UEFI 2.10, 24.7.3)."""
 
 _CANONICAL = 0x04
 """Flag of a name that is written as in DNS (RFC 4702, 2.1)."""
@@ -59,6 +62,13 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     flags: int = 0
     relay: Address = NOBODY
     agent: bytes = b""  # what the relay says of it
+    vendor_class: bytes = b""
+    architectures: tuple[int, ...] = ()  # of what it boots
+
+    @property
+    def is_ready_for_ipv6_only(self) -> bool:
+        """Whether it can do without an address of IPv4 where that is said (RFC 8925, 3.2)."""
+        return Option.IPV6_ONLY in self.requested
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +85,10 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     search: tuple[str, ...] = ()
     ntp: tuple[Address, ...] = ()
     mtu: int = 0
+    ipv6_only: int = 0  # seconds; 0: it is needed here
+    boot_server: Address = NOBODY
+    boot_file: str = ""
+    others: tuple[tuple[int, bytes], ...] = ()  # codes and values
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,6 +137,8 @@ def question(message: Message, *, server: Address) -> Question:
         flags=message.flags & BROADCAST,
         relay=message.relay,
         agent=options.agent,
+        vendor_class=options.vendor_class,
+        architectures=options.architectures,
     )
 
 
@@ -194,6 +210,10 @@ def _name(fqdn: bytes) -> str:
 def _answer(asked: Question, kind: Kind, told: Told, server: Address) -> Message:
     wants = frozenset(asked.requested or _UNASKED)
     has = told.address != NOBODY
+    file, server_name = told.boot_file, ""
+    if told.boot_server != NOBODY and Option.BOOT_SERVER in wants:
+        server_name = format_address(told.boot_server)
+    is_http = bool(file) and asked.vendor_class.startswith(_HTTP_CLIENT)
     options = Options(
         server_id=server,
         client_id=asked.client_id,
@@ -210,6 +230,11 @@ def _answer(asked: Question, kind: Kind, told: Told, server: Address) -> Message
         search=told.search if Option.SEARCH in wants else (),
         ntp=told.ntp if Option.NTP_SERVERS in wants else (),
         mtu=told.mtu if told.mtu and Option.MTU in wants else None,
+        ipv6_only=told.ipv6_only if told.ipv6_only and Option.IPV6_ONLY in wants else None,
+        vendor_class=_HTTP_CLIENT if is_http else b"",
+        boot_server=server_name,
+        boot_file=file if Option.BOOT_FILE in wants or len(file) > MAX_FILE else "",
+        others=tuple(each for each in told.others if each[0] in wants),
     )
     return Message(
         op=Op.REPLY,
@@ -219,6 +244,8 @@ def _answer(asked: Question, kind: Kind, told: Told, server: Address) -> Message
         flags=asked.flags,
         client=asked.client if kind is Kind.ACK else NOBODY,
         yours=told.address,
+        server=told.boot_server,
+        file=file if len(file) <= MAX_FILE else "",
         relay=asked.relay,
         options=options,
     )

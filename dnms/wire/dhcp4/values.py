@@ -52,6 +52,13 @@ def number(code: int, value: bytes, size: int) -> int:
     return int.from_bytes(value)
 
 
+def numbers(code: int, value: bytes) -> tuple[int, ...]:
+    """Numbers of two bytes, one at least."""
+    if not value or len(value) % 2:
+        raise malformed(f"option {code} has {len(value)} bytes")
+    return struct.unpack(f"!{len(value) // 2}H", value)
+
+
 def addresses(code: int, value: bytes) -> tuple[bytes, ...]:
     """IPv4 addresses, mapped, one at least."""
     if not value or len(value) % 4:

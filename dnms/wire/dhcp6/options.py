@@ -7,7 +7,7 @@ option cannot have, makes the whole message void, since nobody can say what was 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -71,9 +71,11 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     information_refresh: int | None = None  # seconds
     fqdn: bytes = b""  # RFC 4704, as it is
     boot_file: str = ""
+    boot_parameters: tuple[str, ...] = ()
     architectures: tuple[int, ...] = ()
     sol_max_rt: int | None = None  # seconds
     inf_max_rt: int | None = None
+    others: tuple[tuple[int, bytes], ...] = ()  # to be written: codes that are not read here, and their values
 
 
 NONE = Options()
@@ -129,6 +131,8 @@ def read(data: bytes) -> Options:  # noqa: PLR0912, PLR0915  # one case an optio
                 found.setdefault("fqdn", value)
             case Option.BOOT_FILE_URL:
                 found.setdefault("boot_file", text(code, value))
+            case Option.BOOT_FILE_PARAMETERS:
+                found.setdefault("boot_parameters", tuple(text(code, each) for each in pieces(code, value)))
             case Option.CLIENT_ARCHITECTURE:
                 found.setdefault("architectures", numbers(code, value))
             case Option.INFORMATION_REFRESH_TIME:
@@ -178,7 +182,9 @@ def _written(options: Options) -> Iterator[bytes]:  # noqa: PLR0912  # one case 
     if options.ntp:
         yield option(Option.NTP_SERVER, b"".join(option(_NTP_ADDRESS, address) for address in options.ntp))
     if options.user_class:
-        yield option(Option.USER_CLASS, b"".join(SHORT.pack(len(each)) + each for each in options.user_class))
+        yield option(Option.USER_CLASS, _in_pieces(options.user_class))
+    if options.boot_parameters:
+        yield option(Option.BOOT_FILE_PARAMETERS, _in_pieces(map(str.encode, options.boot_parameters)))
     for code, value in (
         (Option.VENDOR_CLASS, options.vendor_class),
         (Option.AUTHENTICATION, options.authentication),
@@ -195,6 +201,12 @@ def _written(options: Options) -> Iterator[bytes]:  # noqa: PLR0912  # one case 
     ):
         if seconds is not None:
             yield option(code, LONG.pack(seconds))
+    yield from (option(code, value) for code, value in options.others)
+
+
+def _in_pieces(several: Iterable[bytes]) -> bytes:
+    """Each behind its length (RFC 8415, 21.15)."""
+    return b"".join(SHORT.pack(len(each)) + each for each in several)
 
 
 def _ntp(value: bytes) -> Iterator[bytes]:

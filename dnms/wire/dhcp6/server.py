@@ -28,6 +28,7 @@ _FOR_THIS_SERVER = frozenset({Kind.REQUEST, Kind.RENEW, Kind.RELEASE, Kind.DECLI
 _FOR_ANY = frozenset({Kind.SOLICIT, Kind.CONFIRM, Kind.REBIND})
 _OF_ADDRESSES = frozenset({Kind.CONFIRM, Kind.DECLINE})
 _LONGEST = 64  # bits of a block
+_HTTP_CLIENT = b"HTTPClient"
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +57,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     requested: frozenset[int] = frozenset()  # codes of options
     rapid_commit: bool = False
     name: str = ""  # as it calls itself (RFC 4704)
+    architectures: tuple[int, ...] = ()  # of what it boots (RFC 5970, 3.3)
+    vendor_class: bytes = b""  # with its enterprise number
 
     @property
     def commits(self) -> bool:
@@ -99,6 +102,9 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     dns: tuple[Address, ...] = ()
     search: tuple[str, ...] = ()
     ntp: tuple[Address, ...] = ()
+    boot_file: str = ""
+    boot_parameters: tuple[str, ...] = ()
+    others: tuple[tuple[int, bytes], ...] = ()  # codes and values
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,6 +148,8 @@ def question(message: Message, *, server: bytes) -> Question:
         requested=frozenset(options.requested),
         rapid_commit=kind is Kind.SOLICIT and options.rapid_commit,
         name=name_in(options.fqdn),
+        architectures=options.architectures,
+        vendor_class=options.vendor_class,
     )
     _check(asked)
     return asked
@@ -178,6 +186,7 @@ def answer(asked: Question, answered: Answer, *, server: bytes) -> Message:
     """The message that answers a question."""
     t1, t2 = _times(answered)
     told = answered.told
+    boots = bool(told.boot_file) and Option.BOOT_FILE_URL in asked.requested
     options = Options(
         client_id=asked.client,
         server_id=server,
@@ -198,8 +207,19 @@ def answer(asked: Question, answered: Answer, *, server: bytes) -> Message:
         dns=told.dns if Option.DNS_SERVERS in asked.requested else (),
         search=told.search if Option.DOMAIN_LIST in asked.requested else (),
         ntp=told.ntp if Option.NTP_SERVER in asked.requested else (),
+        boot_file=told.boot_file if boots else "",
+        boot_parameters=told.boot_parameters if boots and Option.BOOT_FILE_PARAMETERS in asked.requested else (),
+        vendor_class=_http_client(asked.vendor_class) if boots else b"",
+        others=tuple(each for each in told.others if each[0] in asked.requested),
     )
     return Message(int(Kind.REPLY if asked.commits else Kind.ADVERTISE), asked.transaction, options)
+
+
+def _http_client(vendor_class: bytes) -> bytes:
+    """The class of firmware that boots by HTTP, which wants to hear it again (UEFI 2.10, 24.7.3); else nothing."""
+    if _HTTP_CLIENT not in vendor_class:
+        return b""
+    return vendor_class[:4] + len(_HTTP_CLIENT).to_bytes(2) + _HTTP_CLIENT
 
 
 def _times(answered: Answer) -> tuple[int, int]:

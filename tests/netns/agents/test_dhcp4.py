@@ -218,6 +218,21 @@ async def test_what_a_client_is_told(network: Network, client: Namespace, tmp_pa
     assert f"{given(network)[0]} 192.0.2.53 home.example" in said(tmp_path)
 
 
+async def test_what_a_machine_is_told_to_boot_and_that_ipv6_alone_will_do(
+    network: Network, client: Namespace, tmp_path: Path
+) -> None:
+    boot = '[{ architectures = [7], server = "192.0.2.9", file = "x64.efi" }, { file = "pxelinux.0" }]'
+    network.plan = SERVED.replace("[[pool]]", f"dhcp = {{ ipv6_only = 1800, boot = {boot} }}\n[[pool]]", 1)
+    network.serve()
+    script = tmp_path / "tells"
+    script.write_text(f'#!/bin/sh\necho "$1 $siaddr $boot_file $tftp $bootfile $opt108" >> {tmp_path}/said\n')
+    script.chmod(0o755)
+    words = ("-s", str(script), "-O", "tftp", "-O", "bootfile", "-O", "108", "-x", "0x5d:0007")
+    with udhcpc(client, tmp_path, "eth0", *words):
+        await network.until(lambda: "bound" in said(tmp_path), seconds=30)
+    assert "bound 192.0.2.9 x64.efi 192.0.2.9 x64.efi 00000708\n" in said(tmp_path)
+
+
 async def test_through_another_makers_relay(network: Network, tmp_path: Path) -> None:
     """The agent is a router away: it is asked through the relay, and, by who renews, by unicast."""
     network.plan, network.has_dhcp4 = SERVED, True

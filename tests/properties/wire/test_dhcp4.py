@@ -65,6 +65,11 @@ OPTIONS = st.builds(
     agent=st.binary(max_size=300),
     rapid_commit=st.booleans(),
     message=st.just("") | NAME,
+    vendor_class=st.binary(max_size=300),
+    architectures=some(SHORT),
+    ipv6_only=st.none() | SECONDS,
+    boot_server=st.just("") | NAME,
+    boot_file=st.just("") | NAME,
 )
 MESSAGE = st.builds(
     Message,
@@ -80,6 +85,7 @@ MESSAGE = st.builds(
     yours=ADDRESS,
     server=ADDRESS,
     relay=ADDRESS,
+    file=st.just("") | NAME,
     options=OPTIONS,
 )
 
@@ -160,6 +166,17 @@ def test_options_may_stand_in_the_fields_for_names() -> None:
     assert decode(bytes(whole)).options.host_name == "printer"
 
 
+def test_what_is_not_known_here_is_written_in_the_place_that_the_client_has_for_it() -> None:
+    options = Options(others=((43, b"abc"), (128, b"d")), ntp=(parse_address("192.0.2.1"),))
+    data = encode(Message(op=2, kind=5, transaction=b"abcd", hardware=b"\2abcde", options=options), wanted=(43, 42))
+    assert data[240:].startswith(bytes((53, 1, 5, 43, 3)) + b"abc" + bytes((42, 4, 192, 0, 2, 1, 128, 1)) + b"d\xff")
+
+
+def test_a_name_of_a_file_that_does_not_fit_is_not_cut() -> None:
+    with pytest.raises(ValueError, match="128 bytes, and 127 at most"):
+        encode(Message(op=2, kind=5, transaction=b"abcd", hardware=b"\2abcde", file="x" * 128))
+
+
 # --- scapy
 
 CLIENT_ID = bytes.fromhex("ff0000000100030001020000000001")
@@ -190,6 +207,11 @@ PAIRS: list[tuple[Options, Any]] = [
         Options(routes=((parse_prefix("10.0.0.0/8"), parse_address("192.0.2.1")),)),
         (121, bytes.fromhex("080ac0000201")),
     ),
+    (Options(vendor_class=b"PXEClient"), ("vendor_class_id", b"PXEClient")),
+    (Options(architectures=(7, 9)), ("pxe_client_architecture", bytes.fromhex("00070009"))),
+    (Options(boot_server="192.0.2.9"), ("tftp_server_name", b"192.0.2.9")),
+    (Options(boot_file="pxelinux.0"), ("boot-file-name", b"pxelinux.0")),
+    (Options(ipv6_only=1_800), ("ipv6-only-preferred", 1_800)),
     (Options(search=("home.example",)), (119, b"\x04home\x07example\x00")),
 ]
 
@@ -208,6 +230,7 @@ def test_the_bytes_are_those_of_scapy(mine: Options, other: Any) -> None:
         yours=parse_address("192.0.2.8"),
         server=parse_address("192.0.2.9"),
         relay=parse_address("192.0.2.10"),
+        file="boot/x64.efi",
         options=mine,
     )
     head = BOOTP(
@@ -221,6 +244,7 @@ def test_the_bytes_are_those_of_scapy(mine: Options, other: Any) -> None:
         yiaddr="192.0.2.8",
         siaddr="192.0.2.9",
         giaddr="192.0.2.10",
+        file=b"boot/x64.efi",
     )
     theirs = bytes(head / DHCP(options=[("message-type", "ack"), other, "end"]))
     assert encode(message) == theirs.ljust(300, b"\0")

@@ -92,6 +92,7 @@ OPTIONS = st.builds(
     information_refresh=st.none() | SECONDS,
     fqdn=st.binary(max_size=20),
     boot_file=st.text(max_size=20),
+    boot_parameters=some(st.text(max_size=20)),
     architectures=some(SHORT),
     sol_max_rt=st.none() | SECONDS,
     inf_max_rt=st.none() | SECONDS,
@@ -258,6 +259,14 @@ PAIRS: list[tuple[Options, list[Any]]] = [
     (Options(unicast=SERVER), [scapy.DHCP6OptServerUnicast(srvaddr="2001:db8::53")]),
     (Options(architectures=(7, 9)), [scapy.DHCP6OptClientArchType(archtypes=[7, 9])]),
     (Options(boot_file="tftp://[2001:db8::1]/x"), [scapy.DHCP6OptBootFileUrl(optdata="tftp://[2001:db8::1]/x")]),
+    (
+        Options(boot_parameters=("root=/dev/nfs", "quiet")),
+        [scapy.DHCP6OptUnknown(optcode=60, data=b"\x00\x0droot=/dev/nfs\x00\x05quiet")],
+    ),
+    (
+        Options(vendor_class=bytes.fromhex("00000157000a") + b"HTTPClient"),
+        [scapy.DHCP6OptVendorClass(enterprisenum=343, vcdata=[scapy.VENDOR_CLASS_DATA(data=b"HTTPClient")])],
+    ),
     (
         Options(user_class=(b"one", b"two")),
         [

@@ -15,7 +15,7 @@ from dnms.events import codec
 from dnms.events.commit import Commit, Decision
 from dnms.events.effect import EffectApplied, EffectDead, EffectDelayed, EffectFailed
 from dnms.events.ip import Prefix, format_address, parse_address, parse_prefix
-from dnms.events.plan import Downlink, Pool, Subnet, SubnetDefined
+from dnms.events.plan import Boot, Dhcp, Downlink, Pool, RawOption, Subnet, SubnetDefined
 from dnms.events.prefix import PrefixDelegated
 from dnms.events.recorded import Event, Personal, Recorded
 from dnms.events.requests import REQUESTS
@@ -181,3 +181,13 @@ def test_instances_of_subscribers_are_named_as_machines_are() -> None:
     assert subject.endswith(".asked")
     [router] = Pseudonyms(KEY).value(Downlink(routers=("anna",))).routers
     assert subject == f"dnms.s.effect.routes.{router}.asked"
+
+
+def test_what_is_booted_is_left_out() -> None:
+    boot = Boot(file="http://boot.example/x", url="http://boot.example/x")
+    told = Dhcp(ipv6_only=300, boot=(boot,), options=(RawOption(family=4, code=43, value=bytes.fromhex("c0000209")),))
+    subnet = Subnet(name="a", realm="default", prefixes=(), downlink=Downlink(dhcp=told))
+    commit = Commit(id=bytes(16), time=0, predecessor=0, actor="a", events=(SubnetDefined(subnet=subnet),))
+    (event,) = Pseudonyms(KEY).commit(commit).events
+    assert isinstance(event, SubnetDefined)
+    assert event.subnet.downlink.dhcp == Dhcp(ipv6_only=300)

@@ -27,12 +27,12 @@ SUBNET = SITE + '[[subnet]]\nname = "lan"\nprefixes = ["2001:db8::/64"]\n'
         ),
         (
             GROUP + "gateways = []",
-            "unknown field `gateways`; known are name, number, nodes, ranges, dns, search, ntp, mtu, policy"
+            "unknown field `gateways`; known are name, number, nodes, ranges, dns, search, ntp, mtu, policy, dhcp"
             " - at `$.group[0]`",
         ),
         (
             SUBNET + '[[subnet.group]]\nname = "g"\nnumber = 7',
-            "known are name, gateways, routes, dns, search, ntp, mtu, policy - at `$.subnet[0].group[0]`",
+            "known are name, gateways, routes, dns, search, ntp, mtu, policy, dhcp - at `$.subnet[0].group[0]`",
         ),
         (
             SUBNET + '[[subnet.group]]\nname = "g"\n[[subnet.group]]\nname = "g"',
