@@ -30,6 +30,12 @@ COMMANDS = (
     (RUN, "node-agent", "dnms.agents.node:main", "Run a Node Agent: configure this machine."),
     (RUN, "subscriber", "dnms.cli.subscriber:app", "Who acts on the log, such as the firewall: run one, list them."),
     (CHANGE, "plan", "dnms.cli.plan:app", "What operators want: compare, apply, show and export a plan."),
+    (
+        CHANGE,
+        "import",
+        "dnms.cli.importing:app",
+        "Take over from Kea, ISC dhcpd or dnsmasq: a plan, and the leases.",
+    ),
     (CHANGE, "rollout", "dnms.cli.rollout:app", "New plans on their way to the nodes in waves: how far, wait, undo."),
     (ASK, "node", "dnms.cli.node:app", "The machines: who is there and how; enter and forget them."),
     (ASK, "address", "dnms.cli.address:app", "The addresses: who holds which; reserve, release, move."),

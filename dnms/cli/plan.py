@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import re
 import tomllib
 from collections.abc import Sequence
@@ -23,7 +24,10 @@ from dnms.cli.plan_diff import Diff
 from dnms.cli.plan_text import to_toml
 from dnms.cli.rendering import Output, answer, facts, say, table
 from dnms.disk import atomic
+from dnms.disk.extensions import load_strategies
+from dnms.domain.aggregate import Refused
 from dnms.domain.document import MAX_DOCUMENT, DocumentError, from_builtins
+from dnms.domain.plan import PlanState
 
 WholePlan = Annotated[Path, Parameter(help="The whole plan, in TOML. What it does not name is withdrawn.")]
 
@@ -119,6 +123,31 @@ def diff(file: WholePlan, /, *, api: ApiUrl = API, site: SiteDirectory = SITE, o
             raise refused(file, document, places) from refusal
         raise
     answer(found, lambda: plan_diff.tables(found, str(file)), output)
+    return OK
+
+
+class Checked(msgspec.Struct, frozen=True):
+    """What is in a plan that can be applied."""
+
+    file: str
+    subnets: int
+    pools: int
+
+
+@app.command
+def check(file: WholePlan, /, *, output: Output = "table") -> int:
+    """Whether a file is a plan that can be applied to a site without any. Asks nobody."""
+    load_strategies()
+    document = read(file)
+    # Whom a reservation means is known to the API; here they are no more than different.
+    wanted = from_builtins(document, client_of=lambda who: hashlib.blake2b(who.encode(), digest_size=16).digest())
+    try:
+        PlanState().decide(wanted, at=0, entropy=bytes(wanted.ENTROPY))
+    except Refused as refusal:
+        places = [(place, detail) for place, _, detail in (line.partition(": ") for line in refusal.text.splitlines())]
+        raise refused(file, document, places) from refusal
+    checked = Checked(str(file), len(wanted.subnets), len(wanted.pools))
+    answer(checked, lambda: [Text(f"{file} is a plan: {checked.subnets} subnets, {checked.pools} pools.")], output)
     return OK
 
 

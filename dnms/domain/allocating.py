@@ -96,7 +96,7 @@ def move(ledger: Ledger, lease: Lease, to: bytes | None, *, at: int, entropy: by
     elif to == lease.address:
         return
     else:
-        chosen = _named(ledger, request, to, at=at)
+        chosen = named(ledger, request, to, at=at)
     yield from _leave(ledger, lease, at)
     yield from _give(ledger, request, chosen, at)
 
@@ -155,14 +155,14 @@ def _offered(ledger: Ledger, request: AllocateAddress, *, at: int) -> Chosen | N
     if request.offered is None:
         return None
     with suppress(Refused):
-        chosen = _named(ledger, request, request.offered, at=at)
+        chosen = named(ledger, request, request.offered, at=at)
         strategy = STRATEGIES.get(chosen.pool.strategy)
         if strategy is not None and strategy.dynamic:
             return chosen
     return None
 
 
-def _named(ledger: Ledger, request: AllocateAddress, address: bytes, *, at: int) -> Chosen:
+def named(ledger: Ledger, request: AllocateAddress, address: bytes, *, at: int) -> Chosen:
     """This address, if the client may have it without its being kept. Refused."""
     subnet, pool = ledger.plan.subnet, ledger.pool_of(address)
     prefix = None if subnet is None else prefix_in(subnet, address)

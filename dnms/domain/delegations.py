@@ -20,6 +20,8 @@ MAX_FORMER: Final = 4_096
 
 _SMALLEST: Final = 64
 
+_NOT_KEPT: Final = frozenset({"counter", "origin"})
+
 Association = tuple[bytes, int]
 """Client id and IAID: what a prefix is delegated for."""
 
@@ -57,7 +59,7 @@ class DelegationsDump(msgspec.Struct, frozen=True, array_like=True):
 
 def delegated(event: PrefixDelegated, position: int) -> Delegated:
     """What is given by it."""
-    fields = {name: getattr(event, name) for name in event.__struct_fields__ if name != "counter"}
+    fields = {name: getattr(event, name) for name in event.__struct_fields__ if name not in _NOT_KEPT}
     return Delegated(**fields, position=position, routed=position)
 
 

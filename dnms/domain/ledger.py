@@ -31,6 +31,7 @@ from dnms.domain.document import LEVEL
 from dnms.domain.drains import Drains, is_over
 from dnms.domain.given import Given
 from dnms.domain.horizons import Horizons
+from dnms.domain.importing import Imported, imported
 from dnms.domain.leases import Binding, Lease, Leases, leased, without
 from dnms.domain.remembered import NOTHING, Remembered
 from dnms.domain.strategies import COUNTING, ENTROPY
@@ -131,8 +132,7 @@ class Ledger:
         draft.rollout = None if self.rollout is None else self.rollout.draft()
         draft.leases, draft.bindings, draft.others = Overlay(self.leases), Overlay(self.bindings), overlaid(self.others)
         draft.held, draft.holds = overlaid(self.held), overlaid(self.holds)
-        draft.planned = overlaid(self.planned)
-        draft.remembered = self.remembered.draft()
+        draft.planned, draft.remembered = overlaid(self.planned), self.remembered.draft()
         draft.blocks, draft.kept_blocks = self.blocks.draft(), self.kept_blocks.draft()
         draft.given = Given(draft, base=self.given)
         return draft
@@ -177,7 +177,7 @@ class Ledger:
         Refused: `no-subnet`, `no-pool`, `no-strategy`, `unknown-group`, `exhausted`, `no-binding`, `not-in-plan`,
         `in-use`, `held`, `not-held`, `reserved-address`, `not-in-group`, `other-block`, `too-many-holds`,
         `too-many-declines`, `too-many-gateways`, `too-many-rollouts`, `no-rollout`, `running`, `not-running`, `level`,
-        `no-delegation`, `no-prefix`, `not-planned`, `not-for-ledger`.
+        `no-delegation`, `no-prefix`, `not-planned`, `over`, `has-another`, `not-for-ledger`.
         """
         if self.plan.level > LEVEL and not isinstance(request, AdoptPlan):
             raise Refused("level", f"the site is at level {self.plan.level}; this release knows {LEVEL}: upgrade it")
@@ -221,6 +221,8 @@ class Ledger:
                 return tuple(delegating.expire(self, request.prefixes, at))
             case ReportUplink():
                 return tuple(adopting.report(self, request, at=at))
+            case _ if isinstance(request, Imported):
+                return tuple(imported(self, request, at=at))
             case MergeOutage():
                 return tuple(allocating.merge(self, request, at=at, entropy=entropy))
         raise Refused("not-for-ledger", f"a ledger does not decide {request.NAME}")

@@ -30,6 +30,10 @@ UNREACHABLE_METRIC = 4_096
 """Of what is refused where no more specific route is. Whoever has another route to all of it has the better one."""
 
 
+UNKNOWN = bytes(16)
+"""A next hop that nobody has said yet."""
+
+
 class Route(msgspec.Struct, frozen=True, order=True):
     """An IPv6 route of table main. Two are the same route where nothing has to be done to make one of the other."""
 
@@ -97,7 +101,9 @@ class LinkRoutes:
         match event:
             case PrefixDelegated() | PrefixRenewed() | PrefixDeprecated():
                 known = self._delegated.get(event.prefix)
-                if known is None or known[0].next_hop != event.next_hop:
+                if event.next_hop == UNKNOWN:
+                    pass  # of another server's client, until it is heard here: its route is where it was
+                elif known is None or known[0].next_hop != event.next_hop:
                     self._end(event.prefix)
                     route = delegated(event.prefix, event.next_hop, self._interface)
                     self._delegated[event.prefix] = route, position

@@ -24,6 +24,7 @@ class AddressAllocated(Event, frozen=True, kw_only=True, omit_defaults=True):
     counter: int = 0  # which candidate of the strategy it is
     valid_until: int
     horizon: int
+    origin: str = ""  # the kind of the server that had leased it before; empty: it is first given here
 
 
 class AddressRenewed(Event, frozen=True, kw_only=True, omit_defaults=True):

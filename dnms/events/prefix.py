@@ -20,13 +20,14 @@ class PrefixDelegated(Event, frozen=True, kw_only=True, omit_defaults=True):
     client: ClientId
     iaid: Iaid
     delegation: Name  # the pool
-    next_hop: Address  # the client's on the link, link-local as a rule
+    next_hop: Address  # the client's on the link, link-local as a rule; unspecified: it is not known yet
     interface: str = ""  # of the agent that answered it, towards the link
     group: int = 0
     counter: int = 0  # which candidate of the strategy it is
     exclude: Prefix | None = None  # of it, what the delegating link has itself (RFC 6603)
     valid_until: int
     horizon: int
+    origin: str = ""  # the kind of the server that had delegated it before; empty: it is first given here
 
 
 class PrefixRenewed(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -220,6 +220,31 @@ class BlockAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
     holder: ClientId | None = None  # whose it is in the log, and who is not the one that the link answers for it
 
 
+class ImportAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """Another server has leased this address, and its client is to keep it here."""
+
+    NAME = "address.import"
+    client: ClientId
+    iaid: Iaid
+    address: Address
+    group: int = 0
+    valid_until: int  # as the client was told
+    origin: Name  # the kind of that server
+
+
+class ImportPrefix(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """Another server has delegated this prefix, and its client is to keep it here."""
+
+    NAME = "prefix.import"
+    client: ClientId
+    iaid: Iaid
+    prefix: Prefix
+    group: int = 0
+    next_hop: Address = bytes(16)  # unspecified: that server does not know it
+    valid_until: int
+    origin: Name
+
+
 class MergeOutage(Request, frozen=True, kw_only=True, omit_defaults=True):
     """An agent is back on the log, and tells what it gave while the log was away."""
 
@@ -367,6 +392,8 @@ REQUESTS = (
     ExpirePrefixes,
     ReportUplink,
     BlockAddress,
+    ImportAddress,
+    ImportPrefix,
     MergeOutage,
     ExpireAddresses,
     ReportGateway,

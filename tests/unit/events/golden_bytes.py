@@ -35,6 +35,7 @@ def examples(kind: type[Recorded]) -> list[Recorded]:
 def commits() -> list[Commit]:
     """What stands in the file of the commit's own form: an empty one, and one that has everything."""
     allocate = msgspec.structs.replace(full(AllocateAddress), offered=None)  # which came later
+    allocated = msgspec.structs.replace(full(AddressAllocated), origin="")  # the same
     granted = Decision(request=allocate, at=1_750_000_000_000_001, entropy=bytes(range(8)), count=1)
     identified = Decision(request=full(IdentifyNode), at=1_750_000_000_000_002, first=1, count=1)
     refused = Decision(request=least(RenewAddress), at=1_750_000_000_000_003, first=2, refused="no-lease", times=300)
@@ -47,7 +48,7 @@ def commits() -> list[Commit]:
             actor="agent/a1",
             plan=17,
             decisions=(granted, identified, refused),
-            events=(full(AddressAllocated), full(NodeIdentified)),
+            events=(allocated, full(NodeIdentified)),
             hash=bytes(range(32)),
             signature=bytes(range(64)),
         ),
