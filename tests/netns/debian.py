@@ -20,7 +20,17 @@ from dnms.linux.namespaces import mount_tmpfs, search_path
 
 UNPACKED = Path(sys.prefix) / "debian"
 PACKAGES = ("chrony", "openresolv", "resolvconf", "systemd-resolved", "systemd-timesyncd")
-PEERS = ("busybox", "isc-dhcp-client", "isc-dhcp-relay", "kea-dhcp6-server", "radvdump", "wide-dhcpv6-client")
+PEERS = (
+    "busybox",
+    "dnsmasq-base",
+    "isc-dhcp-client",
+    "isc-dhcp-relay",
+    "isc-dhcp-server",
+    "kea-dhcp4-server",
+    "kea-dhcp6-server",
+    "radvdump",
+    "wide-dhcpv6-client",
+)
 """Other makers' programs, whose packages would start a service."""
 LIBRARIES = (
     "kea-common",
