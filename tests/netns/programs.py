@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -51,12 +52,12 @@ def dhcpcd(machine: Namespace, root: Path, *interfaces: str) -> Iterator[subproc
     mounts = [f"mount --bind {own / name} /etc/{name}" for name in ("resolv.conf", "dhcpcd.conf")]
     mounts += [f"mount -t tmpfs tmpfs {directory}" for directory in ("/run", "/var/lib/dhcpcd")]
     private = " && ".join((*mounts, f"exec dhcpcd -B --script /bin/true {' '.join(interfaces)}"))
-    with machine.entered():
+    with machine.entered(), (root / "dhcpcd.log").open("ab") as log:
         process = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", private],
             stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
             start_new_session=True,
         )
     try:
@@ -143,6 +144,13 @@ def dhclient(
     finally:
         process.kill()
         process.wait(5)
+        (root / "dhclient.pid").unlink(missing_ok=True)  # which it has not removed, and the next one would kill
+
+
+def dhclient_server(root: Path) -> str:
+    """The server (its DUID) of what it would release, as far as it has written that down; empty if it has nothing."""
+    named = re.findall(r"option dhcp6\.server-id ([0-9a-f:]+);", (root / "dhclient.leases").read_text())
+    return named[-1] if named else ""
 
 
 @contextmanager

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 PASSES = 2.0  # seconds in which what passes has arrived, on any machine
 FALLS = 0.3  # seconds in which what is dropped has not
+CARRIES = 10.0  # seconds in which a cable carries
 AGAIN = 0.02  # seconds between two datagrams
 
 DESK_6, PHONE_6, STRANGER_6 = "2001:db8:1:1:5a1e::1", "2001:db8:1:2:701::1", "2001:db8:f::1"
@@ -50,6 +51,10 @@ def routed(router: Machine) -> Iterator[dict[str, Namespace]]:
                     *(f"route add default via {one.partition('/')[0]}" for one in gateways),
                 ]
             )
+        for host in hosts.values():
+            carries(host, "eth0")
+        for link, _, _ in LINKS.values():
+            carries(router.namespace, link)
         yield hosts
 
 
@@ -68,10 +73,20 @@ def bridged(host: Machine) -> Iterator[dict[str, Namespace]]:
                     _address(f"192.0.2.{number}/24", "eth0"),
                 ]
             )
+        for guest in guests.values():
+            carries(guest, "eth0")
         yield guests
 
 
 GROUPS = {"desk": "5a1e", "phone": "701", "stranger": "0"}
+
+
+def carries(machine: Namespace, interface: str) -> None:
+    """Wait until an interface is up: the kernel says so a while after both its ends are, in a queue of its own."""
+    end = time.monotonic() + CARRIES
+    while "state UP" not in machine.run("ip", "-o", "link", "show", "dev", interface):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def _address(text: str, interface: str) -> str:
