@@ -6,11 +6,11 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import msgspec
 import pytest
@@ -26,6 +26,7 @@ from dnms.events.ip import parse_address
 from dnms.events.node import NodeArrived, NodeIdentified
 from dnms.events.recorded import Event, Personal
 from dnms.events.seen import AppliedItem, ConfigurationApplied, ConfigurationRegistered, SessionOpened
+from tests.system import commands
 
 DNMS = Path(sys.executable).parent / "dnms"
 PATIENCE = 30.0  # seconds; a loaded machine
@@ -78,15 +79,16 @@ class Served(msgspec.Struct, frozen=True):
 
 def dnms(*words: str | Path, environment: dict[str, str] | None = None) -> Done:
     """Run a command as a user does."""
-    done = subprocess.run(
-        [DNMS, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-        env={**os.environ, **(environment or {})},
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+    with TemporaryFile("w+", encoding="utf-8") as out, TemporaryFile("w+", encoding="utf-8") as err:
+        command = commands.start(words, out=out, err=err, environment=environment)
+        try:
+            code = command.wait(PATIENCE)
+        except TimeoutError:
+            command.kill()
+            raise
+        for each in (out, err):
+            each.seek(0)
+        return Done(code, out.read(), err.read())
 
 
 @contextmanager
@@ -94,21 +96,17 @@ def serving(directory: Path, *, listen: str = "127.0.0.1:0") -> Iterator[Served]
     """Serve a site on free ports, until the end; what it logs is beside its directory."""
     log = directory.with_name(f"{directory.name}.stderr")
     ports = ["--listen", listen, "--bus-listen", "127.0.0.1:0"]
-    with log.open("ab") as stderr:
-        process = subprocess.Popen(
-            [DNMS, "serve", "--site", directory, *ports, "-o", "json"], stdout=subprocess.PIPE, stderr=stderr
-        )
-    assert process.stdout is not None
-    with process.stdout:
+    words: list[str | Path] = ["serve", "--site", directory, *ports, "-o", "json"]
+    with log.open("ab") as stderr, commands.started(words, err=stderr) as (command, stdout):
         try:
-            said = process.stdout.readline()
+            said = stdout.readline()
             assert said, log.read_text()
             where = json.loads(said)
             environment = {"DNMS_SITE": str(directory), "DNMS_API": where["api"]}
-            yield Served(directory, where["api"], where["bus"], environment, process.pid)
+            yield Served(directory, where["api"], where["bus"], environment, command.pid)
         finally:
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(PATIENCE)
+            command.send_signal(signal.SIGTERM)
+            code = command.wait(PATIENCE)
     assert code == 0, log.read_text()
 
 

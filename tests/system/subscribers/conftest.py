@@ -6,17 +6,18 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from dnms.linux.namespaces import Namespace, search_path
 from tests.netns.subscribers.conftest import Machine
-from tests.system.cli.conftest import DNMS, PATIENCE
+from tests.system.cli.conftest import PATIENCE
+from tests.system.commands import Command, started
 
 
 @pytest.fixture(autouse=True)
@@ -36,22 +37,21 @@ def machine() -> Iterator[Machine]:
 class Subscriber:
     """`dnms subscriber run`, a process."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, *, begin: int) -> None:
+    def __init__(self, process: Command, stdout: IO[bytes], log: Path, *, begin: int) -> None:
         self.process = process
+        self.stdout = stdout
         self.log = log
         self.begin = begin  # of what this process logs, in bytes
 
     def settled(self) -> dict[str, object]:
         """Wait until it says that it has looked at the whole log; what it says."""
-        assert self.process.stdout is not None
-        said = self.process.stdout.readline()
+        said = self.stdout.readline()
         assert said, self.log.read_text()
         answer: dict[str, object] = json.loads(said)
         return answer
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait(PATIENCE)
 
     def end(self) -> int:
         self.process.send_signal(signal.SIGTERM)
@@ -65,16 +65,11 @@ def subscribed(directory: Path, bus: str, *words: str | Path) -> Iterator[Subscr
     options: list[str | Path] = ["--site", directory, "--bus", bus, "-o", "json"]
     with log.open("ab") as stderr:
         begin = stderr.tell()
-        process = subprocess.Popen(
-            [DNMS, "subscriber", "run", *(words or ["firewall"]), *options], stdout=subprocess.PIPE, stderr=stderr
-        )
-    assert process.stdout is not None
-    with process.stdout:
-        try:
-            yield Subscriber(process, log, begin=begin)
-        finally:
-            process.kill()
-            process.wait(PATIENCE)
+        with started(["subscriber", "run", *(words or ["firewall"]), *options], err=stderr) as (process, stdout):
+            try:
+                yield Subscriber(process, stdout, log, begin=begin)
+            finally:
+                process.kill()
 
 
 def until(done: Callable[[], bool]) -> None:

@@ -147,7 +147,7 @@ def test_a_bus_that_is_away_takes_nothing_and_one_that_is_made_anew_is_another_l
         for file in site.glob("views.db*"):
             file.unlink()
         with serving(site) as served, subscribed(site, served.bus) as subscriber:
-            assert subscriber.process.wait() == REFUSED
+            assert subscriber.process.wait(PATIENCE) == REFUSED
             log = subscriber.log.read_text()
             assert "dnms: this is not the log by which was acted last" in log
             assert str(site / "subscribers" / "firewall.json") in log
