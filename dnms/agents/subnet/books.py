@@ -101,6 +101,7 @@ class Books:
         self.planned = asyncio.Event()  # the ledger has adopted another plan: set here, cleared by who looks at it
         self.changed = asyncio.Event()  # nodes may be due something else: set here, cleared by who pushes it to them
         self.link_changed = asyncio.Event()  # what is advertised may be another: set here, cleared by who does that
+        self.touching: list[Callable[[bytes | None], None]] = []  # who hears which clients may be; None: all
         self._touched: set[bytes] | None = set()  # the clients that are; None: all
         self._log = log
         self._site = site
@@ -415,6 +416,8 @@ class Books:
             elif self._touched is not None:
                 self._touched.add(client)
             self.changed.set()
+            for tell in self.touching:
+                tell(client)
 
     def take_due(self) -> set[bytes] | None:
         """The clients that may be due something else since this was asked; None: all of them."""

@@ -14,6 +14,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
 
+import msgspec
 import structlog
 
 from dnms.agents.subnet.books import Books
@@ -23,6 +24,7 @@ from dnms.agents.subnet.dhcp6_clients import Clients, Who
 from dnms.agents.subnet.dhcp6_heard import Heard, heard
 from dnms.agents.subnet.dhcp6_neighbours import Neighbours
 from dnms.agents.subnet.dhcp6_prefixes import Prefixes
+from dnms.agents.subnet.dhcp6_reconfiguring import Reconfiguring
 from dnms.agents.subnet.link import Dhcp6, Dhcp6Link
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.reserving import Reserving
@@ -36,7 +38,7 @@ from dnms.linux.errors import KernelError
 from dnms.linux.multicast import Peer
 from dnms.wire.dhcp6.codes import Kind
 from dnms.wire.dhcp6.identities import hardware_of
-from dnms.wire.dhcp6.messages import encode_reply
+from dnms.wire.dhcp6.messages import Relay, encode_reply
 from dnms.wire.dhcp6.server import Answer, Given, GivenAddresses, Question, Told, answer, success
 from dnms.wire.errors import Code, PeerError
 from dnms.wire.rates import Buckets
@@ -85,6 +87,7 @@ class Dhcp6Server:
         self._clients = Clients(books, client_id=client_id, newcomers=newcomers, alarm=alarm)
         self._neighbours = Neighbours(link)
         self._reserving = Reserving(books, client_id)
+        self._reconfiguring = Reconfiguring(books, server=duid, foresee=self._foreseen)
         self._newcomers = newcomers
         share = newcomers.share
         self._rates = Buckets(burst=share * BURST, per_second=share * A_SECOND, most=MAX_PEERS)
@@ -99,11 +102,15 @@ class Dhcp6Server:
         """Until cancelled. KernelError if the link cannot be heard; LogError, for what cannot be mended."""
         async with self._tasks:
             listening = self._link.dhcp6(lambda data, peer, _: self._receive(listening, data, peer))
+            reconfiguring = self._tasks.create_task(
+                self._reconfiguring.run(lambda data, relays, peer: _send(listening, data, relays, peer))
+            )
             try:
                 while True:
                     await asyncio.sleep(REJOIN)
                     listening.rejoin()
             finally:
+                reconfiguring.cancel()
                 listening.close()
 
     def _receive(self, listening: Dhcp6, data: bytes, peer: Peer) -> None:
@@ -143,10 +150,8 @@ class Dhcp6Server:
                 self.dropped["silent"] += 1
                 return
             data = encode_reply(answer(asked, answered, server=self._duid), message.relays)
-            if message.relays:
-                listening.send_to_relay(data, peer)
-            else:
-                listening.send(data, peer)
+            _send(listening, data, message.relays, peer)
+            self._reconfiguring.answered(message, who, answered, peer)
             self.answered[asked.kind.name.lower()] += 1
             if asked.commits and answered.gives:
                 await self._clients.record(who)
@@ -167,17 +172,39 @@ class Dhcp6Server:
 
     async def _answer(self, asked: Question, who: Who) -> Answer | None:
         """What the client is told; None: it is told nothing. LogError."""
+        found = await self._found(asked, who)
+        if found is None or not (asked.accepts_reconfigure and asked.client):
+            return found
+        return msgspec.structs.replace(found, authentication=self._reconfiguring.authentication(asked.client))
+
+    def _foreseen(self, asked: Question, who: Who) -> Answer | None:
+        """What the client would be told now, if it asked this; None: nothing."""
+        group = self._clients.group(who)
+        told = rollouts.told(self._books.ledger, who.client, group)
+        if asked.kind is Kind.INFORMATION_REQUEST:
+            return Answer(told=_of_link(told, asked))
+        if told.policy.mode == "observe":
+            return None
+        addresses, prefixes = self._parts(asked, who, group)
+        return Answer(addresses=addresses.foreseen(), prefixes=prefixes.foreseen(), told=_of_link(told, asked))
+
+    def _parts(self, asked: Question, who: Who, group: int) -> tuple[Addresses, Prefixes]:
+        names = self._reserving.names(who.client, who.hardware) if asked.kind in _ASKS else ()
+        addresses = Addresses(self._books, asked, self._reserving, client=who.client, names=names, group=group)
+        prefixes = Prefixes(
+            self._books, asked, client=who.client, group=group, interface=self._interface, peer=who.peer
+        )
+        return addresses, prefixes
+
+    async def _found(self, asked: Question, who: Who) -> Answer | None:
+        """What there is to be told; None: nothing. LogError."""
         if asked.kind in _ASKS and asked.addresses:
             await self._join(asked, who)
         group = self._clients.group(who)
         told = rollouts.told(self._books.ledger, who.client, group)
         if asked.kind is Kind.INFORMATION_REQUEST:
             return Answer(told=_of_link(told, asked))
-        names = self._reserving.names(who.client, who.hardware) if asked.kind in _ASKS else ()
-        addresses = Addresses(self._books, asked, self._reserving, client=who.client, names=names, group=group)
-        prefixes = Prefixes(
-            self._books, asked, client=who.client, group=group, interface=self._interface, peer=who.peer
-        )
+        addresses, prefixes = self._parts(asked, who, group)
         if asked.kind not in _ASKS:
             return await _ended(asked, addresses, prefixes)
         if told.policy.mode == "observe":
@@ -234,6 +261,14 @@ async def _ended(asked: Question, addresses: Addresses, prefixes: Prefixes) -> A
         unknown = await addresses.declined()
         return None if unknown is None else Answer(addresses=unknown, status=success("declined"))
     return Answer(addresses=await addresses.released(), prefixes=await prefixes.released(), status=success("released"))
+
+
+def _send(listening: Dhcp6, data: bytes, relays: tuple[Relay, ...], peer: Peer) -> None:
+    """KernelError."""
+    if relays:
+        listening.send_to_relay(data, peer)
+    else:
+        listening.send(data, peer)
 
 
 def _of_link(told: Stateless, asked: Question) -> Told:

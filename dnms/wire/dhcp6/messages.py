@@ -64,7 +64,11 @@ def encode(message: Message) -> bytes:
 
 def encode_reply(message: Message, relays: tuple[Relay, ...]) -> bytes:
     """An answer, wrapped for the way back through these relays (RFC 8415, 19.3). ValueError."""
-    data = encode(message)
+    return wrapped(encode(message), relays)
+
+
+def wrapped(data: bytes, relays: tuple[Relay, ...]) -> bytes:
+    """A message to a client, for the way through these relays, the outermost first (RFC 8415, 19.3). ValueError."""
     for relay in reversed(relays):
         inner = option(Option.RELAY_MESSAGE, data)
         if relay.interface_id:

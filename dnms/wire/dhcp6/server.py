@@ -57,6 +57,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     requested: frozenset[int] = frozenset()  # codes of options
     rapid_commit: bool = False
     name: str = ""  # as it calls itself (RFC 4704)
+    accepts_reconfigure: bool = False  # it asks again when it is told to
     architectures: tuple[int, ...] = ()  # of what it boots (RFC 5970, 3.3)
     vendor_class: bytes = b""  # with its enterprise number
 
@@ -114,6 +115,7 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[GivenAddresses, ...] = ()
     status: StatusOption | None = None  # of the message
     told: Told = Told()
+    authentication: bytes = b""  # by which it knows who tells it to ask again (RFC 8415, 20.4.2)
 
     @property
     def gives(self) -> bool:
@@ -148,6 +150,7 @@ def question(message: Message, *, server: bytes) -> Question:
         requested=frozenset(options.requested),
         rapid_commit=kind is Kind.SOLICIT and options.rapid_commit,
         name=name_in(options.fqdn),
+        accepts_reconfigure=options.reconfigure_accept,
         architectures=options.architectures,
         vendor_class=options.vendor_class,
     )
@@ -187,9 +190,12 @@ def answer(asked: Question, answered: Answer, *, server: bytes) -> Message:
     t1, t2 = _times(answered)
     told = answered.told
     boots = bool(told.boot_file) and Option.BOOT_FILE_URL in asked.requested
+    reconfigures = bool(answered.authentication) and asked.accepts_reconfigure
     options = Options(
         client_id=asked.client,
         server_id=server,
+        reconfigure_accept=reconfigures,
+        authentication=answered.authentication if reconfigures and asked.commits else b"",
         pd=tuple(
             IaPd(iaid=each.iaid, t1=t1, t2=t2, prefixes=each.prefixes, status=each.status)
             if each.prefixes

@@ -167,11 +167,18 @@ class Served:
 
 @asynccontextmanager
 async def served(
-    folder: Path, *, agents: int = 2, nodes: int = 1, subnet: str = "", accept_ra: bool = False
+    folder: Path,
+    *,
+    agents: int = 2,
+    nodes: int = 1,
+    subnet: str = "",
+    accept_ra: bool = False,
+    lifetimes: tuple[int, int] = (PREFERRED, VALID),
 ) -> AsyncIterator[Served]:
     """The link, in whose namespace `inside` has put this; the first agent serves. `subnet` is more of the plan's."""
+    preferred, valid = lifetimes
     network = Network(nodes=nodes, agents=agents, folder=folder)
-    addressing = msgspec.structs.replace(network.addressing, preferred=PREFERRED, valid=VALID)
+    addressing = msgspec.structs.replace(network.addressing, preferred=preferred, valid=valid)
     plan = addressing.plan("lab").replace("strict = ", f"{subnet}\nstrict = ")
     try:
         async with LabSite.started(folder / "site", host=SITE_ADDRESS, plan=plan) as site:

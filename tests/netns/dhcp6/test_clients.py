@@ -118,6 +118,22 @@ def test_an_address_that_the_plan_reserves_for_a_hardware_address(tmp_path: Path
     inside(work)
 
 
+def test_dhcpcd_hears_of_another_address_at_once(tmp_path: Path) -> None:
+    """It takes a Reconfigure, and one that has the key alone."""
+
+    async def work() -> None:
+        async with served(tmp_path, agents=1, lifetimes=(3_600, 7_200)) as link:
+            (tmp_path / "etc").mkdir()
+            accepts = DHCPCD.replace("option domain", "option dhcp6_reconfigure_accept, domain")
+            (tmp_path / "etc" / "dhcpcd.conf").write_text(accepts)
+            with dhcpcd(link.client, tmp_path, "eth0"):
+                has = await link.bound()
+                await link.site.move(parse_address(has.address), parse_address("2001:db8:1ab::beef"))
+                await link.until(lambda: "2001:db8:1ab::beef" in [each.address for each in link.has()])
+
+    inside(work)
+
+
 def test_networkd_follows_m(tmp_path: Path) -> None:
     """As it is by default: it asks where an agent's Router Advertisements say so, and makes no address of its own."""
 
