@@ -299,7 +299,11 @@ def may_have(ledger: Ledger, request: AllocateAddress, address: bytes, at: int) 
 
 
 def withholds(ledger: Ledger, pool: Pool, address: bytes, client: bytes, *, at: int) -> bool:
-    """Whether an address of the pool rests, or it or the /64 that goes with it is promised to another client yet."""
+    """Whether an address of the pool rests, or somebody else uses it, or it or the /64 that goes with it is promised to
+    another client yet.
+    """
+    if ledger.sightings.withhold(address, client, at=at):
+        return True
     remembered = ledger.remembered
     return remembered.withholds(address, client, at=at) or (
         pool.prefix_per_host and remembered.withholds(block_of(address), client, at=at)

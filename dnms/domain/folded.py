@@ -30,7 +30,7 @@ from dnms.events.uplink import UplinkDeprecated, UplinkReceived
 
 def folded(replay: Replay) -> Iterator[tuple[str, Event]]:
     """By subject, in an order in which they can be folded: the plan, nodes, what is above, leases, what is kept and
-    what rests, and prefixes.
+    what rests, prefixes, and what is seen.
 
     To whom an address was promised when a lease ended early, and who had those that are free, is not in it: nobody can
     decide on it as on the log.
@@ -109,6 +109,7 @@ def _ledger(ledger: Ledger) -> Iterator[Event]:
         yield HashMoved(client=client, iaid=iaid, prefix=prefix, counter=counter)
     for each in ledger.delegations.all.values():
         yield from _delegated(each)
+    yield from ledger.sightings.folded()
 
 
 def _uplinks(ledger: Ledger) -> Iterator[Event]:

@@ -34,6 +34,7 @@ from dnms.domain.horizons import Horizons
 from dnms.domain.importing import Imported, imported
 from dnms.domain.leases import Binding, Lease, Leases, leased, without
 from dnms.domain.remembered import NOTHING, Remembered
+from dnms.domain.sightings import LinkAsked, LinkHappened, Sightings
 from dnms.domain.strategies import COUNTING, ENTROPY
 from dnms.events.address import (
     AddressAllocated,
@@ -100,6 +101,7 @@ class Ledger:
         self.delegations = Delegations()
         self.uplinks: uplinks.Uplinks = {}
         self.lost: tuple[Prefix, ...] = ()  # of what was above, the last
+        self.sightings = Sightings()
 
     @property
     def plan(self) -> AdoptedPlan:
@@ -128,7 +130,7 @@ class Ledger:
         """A copy that may be thrown away; it reads what this one has made of its ranges and does not write it."""
         draft = Ledger(self.secret)
         draft.adopted, draft.gateways, draft.uplinks = self.adopted, self.gateways, self.uplinks
-        draft.delegations, draft.lost = self.delegations.draft(), self.lost
+        draft.delegations, draft.lost, draft.sightings = self.delegations.draft(), self.lost, self.sightings.draft()
         draft.rollout = None if self.rollout is None else self.rollout.draft()
         draft.leases, draft.bindings, draft.others = Overlay(self.leases), Overlay(self.bindings), overlaid(self.others)
         draft.held, draft.holds = overlaid(self.held), overlaid(self.holds)
@@ -176,8 +178,9 @@ class Ledger:
 
         Refused: `no-subnet`, `no-pool`, `no-strategy`, `unknown-group`, `exhausted`, `no-binding`, `not-in-plan`,
         `in-use`, `held`, `not-held`, `reserved-address`, `not-in-group`, `other-block`, `too-many-holds`,
-        `too-many-declines`, `too-many-gateways`, `too-many-rollouts`, `no-rollout`, `running`, `not-running`, `level`,
-        `no-delegation`, `no-prefix`, `not-planned`, `over`, `has-another`, `not-for-ledger`.
+        `too-many-declines`, `too-many-gateways`, `too-many-sightings`, `too-many-alarms`, `too-many-agents`,
+        `too-many-rollouts`, `no-rollout`, `running`, `not-running`, `level`, `no-delegation`, `no-prefix`,
+        `not-planned`, `over`, `has-another`, `not-for-ledger`.
         """
         if self.plan.level > LEVEL and not isinstance(request, AdoptPlan):
             raise Refused("level", f"the site is at level {self.plan.level}; this release knows {LEVEL}: upgrade it")
@@ -211,6 +214,8 @@ class Ledger:
                 return tuple(holding.block(self, request, at=at))
             case ReportGateway():
                 return tuple(gateways.report(self, request))
+            case _ if isinstance(request, LinkAsked):
+                return tuple(self.sightings.decide(request, at=at, leased=self.leases))
             case _ if isinstance(request, rollouts.Asked):
                 return tuple(rollouts.decide(self, request, at=at))
             case DelegatePrefix():
@@ -284,7 +289,7 @@ class Ledger:
 
     # -- evolve ------------------------------------------------------------------------------------------------------
 
-    def evolve(self, event: Event, *, at: int, position: int) -> None:  # noqa: PLR0912  # one case an event
+    def evolve(self, event: Event, *, at: int, position: int) -> None:  # noqa: PLR0912, PLR0915  # one case an event
         """Take in one event."""
         durable = position > 0
         match event:
@@ -325,6 +330,8 @@ class Ledger:
                 self.remembered.move((event.client, event.iaid, event.prefix), event.counter)
             case GatewayAppeared() | GatewayVanished():
                 self.gateways = gateways.evolve(self.gateways, event)
+            case _ if isinstance(event, LinkHappened):
+                self.sightings.evolve(event, at=at)
             case _ if isinstance(event, rollouts.Happened):
                 rollouts.evolve(self, event, at=at, position=position)
             case _ if isinstance(event, delegating.Happened):

@@ -13,6 +13,7 @@ from dnms.domain.leases import Binding, LeasesDump
 from dnms.domain.ledger import Ledger
 from dnms.domain.remembered import RememberedDump
 from dnms.domain.rollouts import RollingOut, RolloutDump
+from dnms.domain.sightings import SightingsDump
 from dnms.domain.uplinks import Above
 from dnms.events.ip import Prefix
 from dnms.events.plan import AdoptedPlan
@@ -36,6 +37,7 @@ class LedgerDump(msgspec.Struct, frozen=True, kw_only=True):
     delegations: DelegationsDump = DelegationsDump()
     uplinks: tuple[Above, ...] = ()
     lost: tuple[Prefix, ...] = ()
+    sightings: SightingsDump = SightingsDump()
 
 
 def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
@@ -58,6 +60,7 @@ def dump(ledger: Ledger) -> tuple[LedgerDump, tuple[bytes, ...]]:
         delegations=ledger.delegations.dump(),
         uplinks=tuple(ledger.uplinks.values()),
         lost=ledger.lost,
+        sightings=ledger.sightings.dump(),
     )
     return rest, (*buffers, ends)
 
@@ -85,3 +88,4 @@ def load(ledger: Ledger, rest: LedgerDump, buffers: memoryview) -> None:
     ledger.delegations.load(rest.delegations)
     ledger.uplinks = {each.prefix: each for each in rest.uplinks}
     ledger.lost = rest.lost
+    ledger.sightings.load(rest.sightings)

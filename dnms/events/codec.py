@@ -20,12 +20,12 @@ from typing import Annotated, Any, Generic, Literal, NoReturn, TypeVar
 
 import msgspec
 
-from dnms.events import address, effect, gateway, node, plan, prefix, rollout, rule, seen, uplink
+from dnms.events import address, effect, gateway, link, node, plan, prefix, rollout, rule, seen, uplink
 from dnms.events.commit import FORMAT, MAX_BYTES, MAX_EVENTS, Commit, Decision
 from dnms.events.recorded import Event, Personal, Recorded, Request
 from dnms.events.requests import REQUESTS
 
-FAMILIES = (plan, node, address, gateway, rollout, seen, effect, prefix, uplink, rule)
+FAMILIES = (plan, node, address, gateway, link, rollout, seen, effect, prefix, uplink, rule)
 """Every family of events; a new event stands in its family's `EVENTS`."""
 
 EVENTS: tuple[type[Event], ...] = tuple(event for family in FAMILIES for event in family.EVENTS)

@@ -277,6 +277,65 @@ class ReportGateway(Request, frozen=True, kw_only=True, omit_defaults=True):
     preference: int = 0  # of an advertised one: -1 low, 0 medium, 1 high (RFC 4191, 2.1)
 
 
+class SightAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent has seen a machine with an address on its link."""
+
+    NAME = "address.sight"
+    address: Address
+    client: ClientId
+    form: Literal["eui-64", "low", "link-local", "random", "ipv4"]
+    lasting: Literal["stable", "temporary", "unknown"] = "unknown"
+    sure: Literal["certain", "likely", "guess"] = "guess"
+
+
+class Unseen(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """An address that an agent has not seen for long."""
+
+    address: Address
+    last_seen: int = 0  # microseconds since 1970-01-01 UTC; 0: not since the agent began
+
+
+class LoseAddresses(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent has not seen these for long, and nobody answered for them; or none watches the link any more."""
+
+    NAME = "address.lose"
+    unseen: Annotated[tuple[Unseen, ...], msgspec.Meta(max_length=MAX_EXPIRIES)]
+
+
+Alarms = Literal["duplicate", "moved", "dhcp-server", "router", "scan"]
+
+
+class RaiseAlarm(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent finds that something is wrong on its link; see `alarm.raised`."""
+
+    NAME = "alarm.raise"
+    alarm: Alarms
+    address: Address
+    client: ClientId
+    other: ClientId | None = None
+    prefix: Prefix | None = None
+    why: str = ""
+
+
+class ClearAlarm(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent finds that it is over."""
+
+    NAME = "alarm.clear"
+    alarm: Alarms
+    address: Address
+    client: ClientId
+    why: Literal["over", "planned"] = "over"
+
+
+class AnnounceAgent(Request, frozen=True, kw_only=True, omit_defaults=True):
+    """An agent says by what it is known on the link."""
+
+    NAME = "agent.announce"
+    agent: Name
+    addresses: tuple[Address, ...]
+    servers: tuple[ClientId, ...] = ()
+
+
 class TellRollout(Request, frozen=True, kw_only=True, omit_defaults=True):
     """An agent has sessions with these nodes, and may tell those what the plan says whose turn it is."""
 
@@ -397,6 +456,11 @@ REQUESTS = (
     MergeOutage,
     ExpireAddresses,
     ReportGateway,
+    SightAddress,
+    LoseAddresses,
+    RaiseAlarm,
+    ClearAlarm,
+    AnnounceAgent,
     TellRollout,
     ProveRollout,
     StopRollout,
