@@ -138,6 +138,14 @@ class LoopbackLink:
         """Nor of DHCPv4."""
         raise NotImplementedError
 
+    def watch(self, heard: Callable[[bytes], None]) -> NoReturn:
+        """Nor frames."""
+        raise NotImplementedError
+
+    async def own(self) -> dict[bytes, bytes]:
+        """Nothing but ::1."""
+        return {}
+
 
 class Times(msgspec.Struct):
     """When a node came how far, in seconds of the monotonic clock; 0: not yet."""

@@ -8,6 +8,7 @@ import msgspec
 
 from dnms.domain import dhcp_table
 from dnms.domain.written import PrefixText, Table
+from dnms.events.ip import format_address
 from dnms.events.plan import Advertise, Delegation, Dhcp, Downlink, Name, Seconds, Uplink
 
 _Length = Annotated[int, msgspec.Meta(ge=1, le=64)]
@@ -108,6 +109,7 @@ def downlink_table(downlink: Downlink) -> dict[str, Any]:
         ({"uplink": downlink.uplink} if downlink.uplink else {})
         | ({"nth": downlink.nth} if downlink.nth else {})
         | ({"routers": list(downlink.routers)} if downlink.routers else {})
+        | ({"dhcp_servers": list(map(format_address, downlink.dhcp_servers))} if downlink.dhcp_servers else {})
         | ({} if advertise is None else {"advertise": {n: getattr(advertise, n) for n in advertise.__struct_fields__}})
         | ({"dhcp": dhcp_table.table_of(downlink.dhcp)} if downlink.dhcp != Dhcp() else {})
     )

@@ -133,6 +133,7 @@ class _Subnet(Table, kw_only=True):
     nth: Annotated[int, msgspec.Meta(ge=0, lt=65_536)] = 0
     routers: list[Name] = []
     advertise: AdvertiseTable | None = None
+    dhcp_servers: list[AddressText] = []
     group: list[_OfGroup] = []
 
 
@@ -387,6 +388,7 @@ def _subnet(subnet: _Subnet, place: str) -> Subnet:
             routers=tuple(subnet.routers),
             advertise=delegation_table.advertise_of(subnet.advertise),
             dhcp=_dhcp(subnet.dhcp, place),
+            dhcp_servers=_addresses(subnet.dhcp_servers),
         ),
     )
 

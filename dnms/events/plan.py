@@ -126,8 +126,8 @@ class Advertise(Part, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Downlink(Part, frozen=True, kw_only=True, omit_defaults=True):
-    """What a link has of its router and its servers. A part of its own, since of a Struct of 16 fields all old bytes
-    would change.
+    """What a link has of its router and its servers, and of others who serve it. A part of its own, since of a Struct of
+    16 fields all old bytes would change.
     """
 
     uplink: str = ""  # from what comes there it has a /64 too; empty: it has its own prefixes alone
@@ -135,6 +135,7 @@ class Downlink(Part, frozen=True, kw_only=True, omit_defaults=True):
     routers: tuple[Name, ...] = ()  # instances of the subscriber `routes` that have a route before a delegate is told
     advertise: Advertise | None = None  # None: no Router Advertisements
     dhcp: Dhcp = Dhcp()  # of everybody there
+    dhcp_servers: tuple[Address, ...] = ()  # that serve the link beside our agents, and are no strangers on it
 
     def __post_init__(self) -> None:
         share_defaults(self)

@@ -34,6 +34,22 @@ def udhcpc(machine: Namespace, root: Path, interface: str, *words: str) -> Itera
 
 
 @contextmanager
+def udhcpd(machine: Namespace, root: Path, interface: str, first: str, last: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Busybox's DHCPv4 server, which gives the addresses from `first` to `last`."""
+    program = debian.folder_of("busybox") / "usr" / "bin" / "busybox"
+    says = (
+        f"interface {interface}",
+        f"start {first}",
+        f"end {last}",
+        f"lease_file {root}/leases",
+        f"pidfile {root}/pid",
+    )
+    (root / "udhcpd.conf").write_text("\n".join((*says, "option subnet 255.255.255.0", "")))
+    with _private(machine, root, f"{program} udhcpd -f -S {root}/udhcpd.conf") as process:
+        yield process
+
+
+@contextmanager
 def dhclient(machine: Namespace, root: Path, interface: str, says: str = "") -> Iterator[subprocess.Popen[bytes]]:
     """ISC's client, for DHCPv4. Its end is not the end of its lease: `dhclient_release` is."""
     (root / "dhclient.conf").write_text(says)

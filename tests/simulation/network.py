@@ -135,6 +135,14 @@ class Host:
         """Nor clients of DHCPv4, for `link.Link`."""
         raise NotImplementedError
 
+    def watch(self, heard: Callable[[bytes], None]) -> NoReturn:
+        """Nor frames, for `link.Link`."""
+        raise NotImplementedError
+
+    async def own(self) -> dict[bytes, bytes]:
+        """The host's address, for `link.Link`."""
+        return {self.address: self.address[-6:]}
+
     async def connect(
         self, endpoint: Endpoint, *, seen: float
     ) -> tuple[asyncio.StreamReader, asyncio.StreamWriter, Validity]:

@@ -76,6 +76,9 @@ def main(argv: list[str]) -> int:
     parser.add_argument(
         "--dhcpv4", action="store_true", help="give addresses to machines without a Node Agent, by DHCPv4"
     )
+    parser.add_argument(
+        "--watch", action="store_true", help="see who is on the link without an agent, and what is wrong there"
+    )
     parser.add_argument("--verbose", action="store_true", help="log more")
     arguments = parser.parse_args(argv)
     if arguments.uplink == arguments.interface:
@@ -95,6 +98,7 @@ def main(argv: list[str]) -> int:
         node_state=arguments.node_state,
         dhcpv6=arguments.dhcpv6,
         dhcpv4=arguments.dhcpv4,
+        watch=arguments.watch,
     )
     with asyncio.Runner(loop_factory=new_event_loop) as runner:
         return runner.run(_until_signalled(settings))

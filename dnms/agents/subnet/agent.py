@@ -7,8 +7,9 @@ import contextlib
 import hashlib
 import secrets
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
 import structlog
@@ -16,6 +17,7 @@ import structlog
 from dnms.agents import tls
 from dnms.agents.subnet import uplink
 from dnms.agents.subnet.advertising import Advertising, Kept
+from dnms.agents.subnet.announcing import Announcing, Losing
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import Claims
 from dnms.agents.subnet.dhcp4_server import Dhcp4Server
@@ -30,6 +32,7 @@ from dnms.agents.subnet.newcomers import NEW_AT_ONCE, Newcomers
 from dnms.agents.subnet.node_upstream import NodeUpstream
 from dnms.agents.subnet.offers import Offers
 from dnms.agents.subnet.outage import Journal
+from dnms.agents.subnet.seeing import Seeing
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
 from dnms.agents.subnet.snapshot import Keeper, Snapshots, Whose
@@ -63,6 +66,13 @@ MEASURE = 10.0  # seconds between two looks at the log's clock
 _logger = structlog.get_logger(__name__)
 
 
+class Beside(Protocol):
+    """Something that an agent does beside its sessions."""
+
+    async def run(self) -> None:
+        """Until cancelled. KernelError if the link cannot be heard; LogError, for what cannot be mended."""
+
+
 class SubnetAgentError(Exception):
     """The agent cannot run here, or must not go on; one line that says what to do."""
 
@@ -82,6 +92,7 @@ class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
     node_state: Path = NODE_STATE  # of the Node Agent on that interface
     dhcpv6: bool = False  # clients without a Node Agent are served by DHCPv6
     dhcpv4: bool = False  # addresses are given by DHCPv4 too
+    watch: bool = False  # who is on the link is seen, and what is wrong there
     state: Path | None = None  # where its journal is; None: `agent/` with its name, beside the site's directory
 
     @property
@@ -243,6 +254,10 @@ async def attend(
     dhcp4 = None
     if settings.dhcpv4:
         dhcp4 = Dhcp4Server(books, link, client_id=site.client_id, newcomers=newcomers, random=random)
+    seeing = Seeing(books, link, client_id=site.client_id) if settings.watch else None
+    announcing = None
+    if settings.watch or settings.dhcpv4 or settings.dhcpv6:
+        announcing = Announcing(books, link, servers=(site.client_id(duid),) if duid else ())
     offer = Offer(
         nonce=bytes(16),
         site=site.name,
@@ -257,7 +272,15 @@ async def attend(
             tasks.create_task(books.run()),
             tasks.create_task(_keep_time(clock, books)),
             tasks.create_task(
-                _serve(link, settings.port, offer, books, sessions, advertised=advertised, dhcp6=dhcp6, dhcp4=dhcp4)
+                _serve(
+                    link,
+                    settings.port,
+                    offer,
+                    books,
+                    sessions,
+                    advertised=advertised,
+                    beside=[each for each in (dhcp6, dhcp4, seeing, announcing) if each is not None],
+                )
             ),
         ]
         if keeper is not None:
@@ -294,10 +317,12 @@ async def _serve(
     sessions: Sessions,
     *,
     advertised: Kept | None = None,
-    dhcp6: Dhcp6Server | None = None,
-    dhcp4: Dhcp4Server | None = None,
+    beside: Collection[Beside] = (),
 ) -> None:
-    """Listen on the link, once the books are complete; `offer` lacks the endpoints that are found then."""
+    """Listen on the link, once the books are complete; `offer` lacks the endpoints that are found then.
+
+    `beside`: what serves the link beside the sessions.
+    """
     await books.ready.wait()
     if books.plan.for_subnet(books.subnet).subnet is None:  # the ledger may adopt it only now
         _logger.warning("the plan has no such subnet yet: nodes are refused until it has", subnet=books.subnet)
@@ -317,10 +342,9 @@ async def _serve(
         tasks.create_task(Extending(books, sessions).run())
         tasks.create_task(Gateways(books, link).run())
         tasks.create_task(Advertising(books, link, kept=advertised).run())
-        if dhcp6 is not None:
-            tasks.create_task(dhcp6.run())
-        if dhcp4 is not None:
-            tasks.create_task(dhcp4.run())
+        tasks.create_task(Losing(books).run())
+        for each in beside:
+            tasks.create_task(each.run())
         tasks.create_task(Waves(books, lambda: (node for node, _ in sessions.nodes)).run())
 
 

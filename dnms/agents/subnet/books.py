@@ -191,6 +191,10 @@ class Books:
         shard = self._shards.get(subjects.node(self._site, client))
         return None if shard is None else shard.fold.state.nodes.get(client)
 
+    def encoded_nodes(self) -> list[tuple[bytes, bytes]]:
+        """All nodes of the site as `Node` in bytes: the same object for as long as nothing of one has changed."""
+        return [item for shard in self._shards.values() for item in shard.fold.state.table.encoded.items()]
+
     async def opened(self, client: bytes) -> Node | None:
         """As `node`, with what is personal in clear; sealed while the keys cannot be read, as without the log."""
         known = self.node(client)

@@ -169,7 +169,35 @@ class Dhcp4Link(Protocol):
         ...
 
 
-class Link(GatewaysLink, AdvertisingLink, Dhcp6Link, Dhcp4Link, Protocol):
+class Watching(Hearing, Protocol):
+    """Something that hears what is said to all."""
+
+    @property
+    def dropped(self) -> Counter[str]:
+        """What was not handed on, by a stable word."""
+        ...
+
+    def count(self) -> None:
+        """Take what the kernel has dropped since then into `dropped`."""
+
+
+class SeeingLink(Protocol):
+    """What is needed of a link to see who is there."""
+
+    def watch(self, heard: Callable[[bytes], None]) -> Watching:
+        """Hear the frames by which hosts say to all who they are; after `listen`. KernelError."""
+        ...
+
+    async def own(self) -> Mapping[bytes, bytes]:
+        """The addresses of this machine on the link, each with its hardware address; after `listen`. KernelError."""
+        ...
+
+    async def users(self, addresses: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
+        """Ask the link who has these addresses: the hardware addresses that answer for each. KernelError."""
+        ...
+
+
+class Link(GatewaysLink, AdvertisingLink, Dhcp6Link, Dhcp4Link, SeeingLink, Protocol):
     """All of it. `LinuxLink` is the one there is; a port, so that the agent also runs where time and network are
     simulated. Who uses a part asks for that alone.
     """

@@ -23,6 +23,7 @@ from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
 from dnms.linux.multicast import DatagramReader, Peer, Receive
 from dnms.linux.netlink import Netlink
 from dnms.linux.solicitation import solicit_routers
+from dnms.linux.watching import Watching
 from dnms.wire.messages import ALL_NODES, GROUP, MAX_ENDPOINTS, PORT, Endpoint
 
 GROUPS = (GROUP, ALL_NODES)
@@ -198,6 +199,15 @@ class LinuxLink:
     def dhcp4(self, receive: Callable[[bytes], None]) -> Dhcp4ServerSockets:
         """Hear who asks for a DHCPv4 server; after `listen`. KernelError."""
         return Dhcp4ServerSockets(self._interface, self._index, self._ipv4, receive)
+
+    def watch(self, heard: Callable[[bytes], None]) -> Watching:
+        """Hear the frames by which hosts say to all who they are; after `listen`. KernelError."""
+        return Watching(self._interface, heard)
+
+    async def own(self) -> dict[bytes, bytes]:
+        """The addresses of this machine on the link, each with its hardware address; after `listen`. KernelError."""
+        hardware = self._own_link.hardware.value if self._own_link.hardware is not None else None
+        return {each.address: hardware if isinstance(hardware, bytes) else b"" for each in await self._own()}
 
     async def _own(self) -> tuple[InterfaceAddress, ...]:
         async with Netlink() as netlink:

@@ -101,9 +101,9 @@ class _Window(msgspec.Struct):
 
 
 class Table:
-    """Of one link. `dark` says in which managed prefix an address lies that nobody has; None: in none."""
+    """Of one link. `dark` says in which managed prefix an address lies that is asked for, and nobody has."""
 
-    def __init__(self, dark: Callable[[bytes], Prefix | None] = lambda _: None) -> None:
+    def __init__(self, dark: Callable[[Wanted], Prefix | None] = lambda _: None) -> None:
         self.heard: OrderedDict[bytes, Heard] = OrderedDict()  # the one that was heard of longest ago first
         self.contests: dict[bytes, Contest] = {}
         self.routers: dict[bytes, Advertised] = {}
@@ -195,7 +195,7 @@ class Table:
         for address in found:
             del self._due[address]
             if (known := self.heard.get(address)) is not None:
-                known.looked = now + AGAIN
+                known.looked, known.probed = now + AGAIN, False  # nobody has objected
         return [address for address in found if address in self.heard and address not in self.contests]
 
     def look_again(self, address: bytes, at: float) -> None:
@@ -250,6 +250,9 @@ class Table:
         if fact.address not in self.routers and len(self.routers) >= MAX_ROUTERS:
             self.dropped["too-many-routers"] += 1
             return
+        known = self.routers.get(fact.address)
+        if known is not None and known.advertisement.lifetime and not said.lifetime:
+            lasts = 0  # it takes leave; the prefixes that it told stay in what it says last
         self.routers[fact.address] = Advertised(fact.hardware, said, now + min(lasts, ROUTER_STAYS))
 
     def _server(self, fact: DhcpServer, now: float) -> None:
@@ -265,7 +268,7 @@ class Table:
     def _want(self, fact: Wanted, now: float) -> None:
         if fact.address in self.heard or fact.address in self.own:
             return
-        prefix = self._dark(fact.address)
+        prefix = self._dark(fact)
         if prefix is None:
             return
         window = self._windows.get(prefix)

@@ -17,13 +17,15 @@ import pytest
 from dnms.agents import tls
 from dnms.agents.node import NodeSettings, give_back
 from dnms.agents.node import run as run_node
-from dnms.agents.subnet.agent import _serve
+from dnms.agents.subnet.agent import Beside, _serve
+from dnms.agents.subnet.announcing import Announcing
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import Claims
 from dnms.agents.subnet.dhcp4_server import Dhcp4Server
 from dnms.agents.subnet.dhcp6_server import Dhcp6Server
 from dnms.agents.subnet.linux import LinuxLink
 from dnms.agents.subnet.newcomers import Newcomers
+from dnms.agents.subnet.seeing import Seeing
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
 from dnms.bus.committer import Committer
@@ -150,6 +152,8 @@ class Network:
         self.has_dhcp6 = False
         self.dhcp4: Dhcp4Server | None = None
         self.has_dhcp4 = False
+        self.seeing: Seeing | None = None
+        self.watches = False
         self.log = MemoryLog("s", log_id="log", now=SystemClock().now)
         self._threads: list[Thread] = []
         self._mounted: list[Mounted] = []
@@ -188,12 +192,15 @@ class Network:
             )
             link = LinuxLink("net", tls.serving(site.agent_certificate, site.agent_key))
             introduction = Introduction(name, "s", subnet)
+            servers: tuple[bytes, ...] = ()
             sessions = Sessions(books, introduction, client_id=site.client_id, claims=Claims(books, link.users))
             if self.has_dhcp6:
+                duid = b"\x00\x04" + name.encode().ljust(16, b"\0")
+                servers = (site.client_id(duid),)
                 self.dhcp6 = Dhcp6Server(
                     books,
                     link,
-                    duid=b"\x00\x04" + name.encode().ljust(16, b"\0"),
+                    duid=duid,
                     interface="net",
                     client_id=site.client_id,
                     newcomers=Newcomers(),
@@ -203,10 +210,14 @@ class Network:
                 self.dhcp4 = Dhcp4Server(
                     books, link, client_id=site.client_id, newcomers=Newcomers(), random=secrets.token_bytes
                 )
+            if self.watches:
+                self.seeing = Seeing(books, link, client_id=site.client_id)
             async with asyncio.TaskGroup() as tasks:
                 if not log.records:
                     await apply_plan(log, self.plan)
-                serving = _serve(link, 0, offer, books, sessions, dhcp6=self.dhcp6, dhcp4=self.dhcp4)
+                beside: list[Beside] = [each for each in (self.dhcp6, self.dhcp4, self.seeing) if each is not None]
+                beside += [Announcing(books, link, servers=servers)] if beside else []
+                serving = _serve(link, 0, offer, books, sessions, beside=beside)
                 work = [tasks.create_task(books.run()), tasks.create_task(serving)]
                 await stop.wait()
                 for task in reversed(work):
