@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from dnms.domain.aggregate import Refused
-from dnms.events.ip import Prefix
+from dnms.events.ip import Address, Prefix
 from dnms.events.link import AddressSighted, AddressVanished, AgentAnnounced, AlarmCleared, AlarmRaised
 from dnms.events.recorded import Event
 from dnms.events.requests import AnnounceAgent, ClearAlarm, LoseAddresses, RaiseAlarm, SightAddress
@@ -52,7 +52,7 @@ class Sighted(msgspec.Struct, frozen=True, array_like=True):
     lasting: str
     sure: str
     since: int  # microseconds, as all of these
-    seen: int  # when that was recorded last
+    recorded: int  # the last time
     until: int
 
 
@@ -63,7 +63,7 @@ Key = tuple[str, bytes]
 class Alarm(msgspec.Struct, frozen=True, array_like=True):
     """Something that is wrong now."""
 
-    address: bytes
+    address: Address
     client: bytes
     other: bytes | None
     prefix: Prefix | None
@@ -74,7 +74,7 @@ class Alarm(msgspec.Struct, frozen=True, array_like=True):
 class Announced(msgspec.Struct, frozen=True, array_like=True):
     """By what an agent is known."""
 
-    addresses: tuple[bytes, ...]
+    addresses: tuple[Address, ...]
     servers: tuple[bytes, ...]
 
 
@@ -154,7 +154,7 @@ class Sightings:
             raise Refused("too-many-sightings", f"{MAX_SIGHTED} addresses of the link are recorded already")
         since, lasting, sure = at, request.lasting, request.sure
         if known is not None and known.client != request.client:
-            yield AddressVanished(address=request.address, client=known.client, last_seen=known.seen)
+            yield AddressVanished(address=request.address, client=known.client, last_seen=known.recorded)
         elif known is not None:
             since = known.since
             if sure != "certain" and request.form != "ipv4" and at - since >= COUNTS * MICROSECONDS:
@@ -174,7 +174,7 @@ class Sightings:
             known = self.all.get(address)
             if known is None:
                 continue
-            last_seen = max(known.seen, min(told, at))
+            last_seen = max(known.recorded, min(told, at))
             if known.until <= at or at - last_seen >= UNSEEN * MICROSECONDS:
                 yield AddressVanished(address=address, client=known.client, last_seen=last_seen)
 

@@ -13,6 +13,7 @@ from dnms.projections import (
     effects,
     events,
     history,
+    link,
     nodes,
     pools,
     prefixes,
@@ -30,5 +31,6 @@ PROJECTIONS = (
     configurations.PROJECTION,
     rollouts.PROJECTION,
     effects.PROJECTION,
+    link.PROJECTION,
 )
 """Every view."""

@@ -118,6 +118,7 @@ class _State:
         self._latest: dict[str, int] = {}
         self._snapshots: dict[str, Snapshot] = {}
         self._sessions: dict[tuple[str, str], tuple[str, int]] = {}  # (client, subject) to peer and since when
+        self._sighted: dict[tuple[str, str, str], int] = {}  # (address, client, subnet) to since when
         self._identified: set[str] = set()  # clients that have said who they are
 
     def allocated(self, address: str, subnet: str, client: str, pool: str, stored: Stored) -> None:
@@ -161,6 +162,13 @@ class _State:
         if what == "outage.granted" and fields["happened"] < at:
             address = format_address(fields["address"])
             self.naive.intervals.append((address, client, "seen", fields["happened"], at, parts[3]))
+        if (
+            what == "address.vanished"
+            and (key := (format_address(fields["address"]), client, parts[3])) in self._sighted
+        ):
+            self.naive.intervals.append((*key[:2], "seen", self._sighted.pop(key), at, parts[3]))
+        if what == "address.sighted":
+            self._sighted.setdefault((format_address(fields["address"]), client, parts[3]), at)
         moments = {"address.blocked": ["address"], "identity.contested": ["holder", "contender"]}
         moments["hardware.contested"] = ["contender"]
         for address in sorted({format_address(fields[name]) for name in moments.get(what, ())}):
@@ -228,6 +236,7 @@ class _State:
             *((key[0], holder, "lease", since, key[1]) for key, (holder, since) in self._leases.items()),
             *((key[0], key[1], "registered", since, where) for key, (_, since, where) in self._uses.items()),
             *((peer, key[0], "seen", since, key[1].split(".")[0]) for key, (peer, since) in self._sessions.items()),
+            *((key[0], key[1], "seen", since, key[2]) for key, since in self._sighted.items()),
         ]
         naive.intervals += [(*interval[:4], None, interval[4]) for interval in lasting]
         naive.prefix_intervals += [

@@ -25,6 +25,10 @@ INSTANTS = frozenset(
         "happened",
         "began",
         "drained_at",
+        "since",
+        "until",
+        "last_seen",
+        "recorded",
     }
 )
 """Fields of what the log records and leaves behind that hold microseconds since 1970-01-01 UTC."""

@@ -212,7 +212,7 @@ class Seeing:
         quiet = [
             address
             for address, known in books.ledger.sightings.all.items()
-            if at - max(known.seen, self._last_seen(address)) >= sightings.UNSEEN * MICROSECONDS
+            if at - max(known.recorded, self._last_seen(address)) >= sightings.UNSEEN * MICROSECONDS
         ][:AT_ONCE]
         if not quiet:
             return

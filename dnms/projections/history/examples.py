@@ -12,6 +12,7 @@ from dnms.events.address import (
 )
 from dnms.events.configuration import InterfaceAddress, Link, Snapshot
 from dnms.events.ip import parse_prefix
+from dnms.events.link import AddressSighted, AddressVanished
 from dnms.events.prefix import PrefixDelegated, PrefixDeprecated, PrefixExpired, PrefixRenewed
 from dnms.events.seen import ConfigurationRegistered, HardwareContested, SessionClosed, SessionOpened
 from dnms.projections.example import ALICE, BOB, FIRST, SECOND, Example, happened
@@ -147,6 +148,29 @@ EXAMPLES = (
                 (SECOND, ALICE, "contested", "east", 60, 1, 60, "hardware.contested"),
             ],
             _LEASES: [],
+        },
+    ),
+    Example(
+        title="seen on the link, and still, with another machine, and no more",
+        log=(
+            happened("ledger.lan", 10, AddressSighted(address=FIRST, client=ALICE, form="low", since=10, until=90)),
+            happened("ledger.lan", 50, AddressSighted(address=FIRST, client=ALICE, form="low", since=10, until=130)),
+            happened(
+                "ledger.lan",
+                60,
+                AddressVanished(address=FIRST, client=ALICE, last_seen=50),
+                AddressSighted(address=FIRST, client=BOB, form="low", since=60, until=140),
+            ),
+            happened("ledger.lan", 80, AddressVanished(address=FIRST, client=BOB, last_seen=70)),
+        ),
+        rows={
+            _SEEN: [
+                (FIRST, ALICE, "link", "", 10, 1, None, "address.sighted"),
+                (FIRST, ALICE, "link", "", 60, 0, None, "address.vanished"),
+                (FIRST, BOB, "link", "", 60, 1, None, "address.sighted"),
+                (FIRST, BOB, "link", "", 80, 0, None, "address.vanished"),
+            ],
+            "SELECT * FROM history_sighted": [],
         },
     ),
     Example(

@@ -16,6 +16,7 @@ from dnms.events.address import (
 )
 from dnms.events.commit import Stored
 from dnms.events.configuration import Snapshot
+from dnms.events.link import AddressSighted, AddressVanished
 from dnms.events.prefix import PrefixDelegated, PrefixExpired, PrefixReleased, PrefixWithdrawn
 from dnms.events.seen import SessionClosed, SessionOpened
 from dnms.projections.configurations.fold import TELL, Configurations
@@ -171,6 +172,14 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     clients = clients_of(batch, _OF_CLIENTS)
     uses.learn(set().union(*(of for kind, of in clients.items() if kind in TELL)))
     sightings.learn(clients[SessionOpened] | clients[SessionClosed])
+    sightings.learn_sighted(
+        {
+            event.address
+            for stored in batch
+            for event in stored.commit.events
+            if isinstance(event, AddressSighted | AddressVanished)
+        }
+    )
     for stored in batch:
         where, at, sequence = place(stored.subject), stored.commit.time, stored.sequence
         for index, event in enumerate(stored.commit.events):

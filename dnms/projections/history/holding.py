@@ -30,7 +30,7 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     pool: str | None  # of a lease, or of what was delegated
     interface: str | None  # as registered
     origin: str | None  # as registered
-    how: str | None = None  # it was seen: session, outage, blocked, contested
+    how: str | None = None  # it was seen: session, outage, blocked, contested, link
     agent: str | None = None  # that saw it
     since: datetime
     until: datetime | None  # None: still so; the same as `since`: it was seen at that moment

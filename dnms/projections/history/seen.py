@@ -1,4 +1,4 @@
-"""Who was seen with which address: in a session, given in an outage, or met where another was to be."""
+"""Who was seen with which address: in a session, given in an outage, met where another was to be, or on the link."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Collection
 from operator import itemgetter
 
 from dnms.events.address import AddressBlocked, OutageGranted
+from dnms.events.link import AddressSighted, AddressVanished
 from dnms.events.recorded import Event
 from dnms.events.seen import HardwareContested, IdentityContested, SessionClosed, SessionOpened
 from dnms.projections.projection import Place, storable
@@ -16,7 +17,7 @@ SCHEMA = """
 CREATE TABLE history_seen (       -- whether the client is seen with the address from `since` on
     address BLOB NOT NULL,
     client BLOB NOT NULL,
-    how TEXT NOT NULL,            -- session, outage, blocked, contested
+    how TEXT NOT NULL,            -- session, outage, blocked, contested, link
     subnet TEXT NOT NULL,
     agent TEXT NOT NULL,          -- who saw it; empty: the ledger says so
     since INTEGER NOT NULL,
@@ -34,12 +35,29 @@ CREATE TABLE history_session (    -- open now
     peer BLOB NOT NULL,
     PRIMARY KEY (client, subnet, agent)
 ) WITHOUT ROWID;
+CREATE TABLE history_sighted (    -- seen on a link now
+    address BLOB NOT NULL,
+    subnet TEXT NOT NULL,
+    client BLOB NOT NULL,
+    PRIMARY KEY (address, subnet)
+) WITHOUT ROWID;
 """
 
-SAY = frozenset({SessionOpened, SessionClosed, OutageGranted, AddressBlocked, IdentityContested, HardwareContested})
+SAY = frozenset(
+    {
+        SessionOpened,
+        SessionClosed,
+        OutageGranted,
+        AddressBlocked,
+        IdentityContested,
+        HardwareContested,
+        AddressSighted,
+        AddressVanished,
+    }
+)
 """Types of the events that say who was seen."""
 
-SESSION, OUTAGE, BLOCKED, CONTESTED = "session", "outage", "blocked", "contested"
+SESSION, OUTAGE, BLOCKED, CONTESTED, LINK = "session", "outage", "blocked", "contested", "link"
 
 _Session = tuple[bytes, str, str]
 """Client, subnet, agent."""
@@ -55,6 +73,7 @@ class Sightings:
         self._cursor = cursor
         self._before: dict[_Session, bytes] = {}
         self._open: dict[_Session, bytes | None] = {}  # of the sessions that the batch touches: the peer's address
+        self._sighted: dict[tuple[bytes, str], bytes | None] = {}  # by address and subnet, on the links
         self._rows: list[_Row] = []
 
     @property
@@ -67,6 +86,12 @@ class Sightings:
         select = "SELECT client, subnet, agent, peer FROM history_session WHERE client"
         for client, subnet, agent, peer in rows_of(self._cursor, select, clients):
             self._before[client, subnet, agent] = peer
+
+    def learn_sighted(self, addresses: Collection[bytes]) -> None:
+        """Look up who is seen with these addresses."""
+        select = "SELECT address, subnet, client FROM history_sighted WHERE address"
+        for address, subnet, client in rows_of(self._cursor, select, addresses):
+            self._sighted[address, subnet] = client
 
     def take(self, event: Event, *, where: Place, at: int, sequence: int, index: int) -> None:
         """Take in an event, whatever it is."""
@@ -88,6 +113,16 @@ class Sightings:
                     self._met(event, address, where=where, at=at, sequence=sequence, index=index)
             case HardwareContested():
                 self._met(event, event.contender, where=where, at=at, sequence=sequence, index=index)
+            case AddressSighted():
+                key = (event.address, where.subnet)
+                if self._sighted.get(key) != event.client:  # else it goes on
+                    row = (event.address, event.client, LINK, where.subnet, "", at)
+                    self._rows.append((*row, sequence, index, 1, None, event.NAME))
+                self._sighted[key] = event.client
+            case AddressVanished():
+                row = (event.address, event.client, LINK, where.subnet, "", at)
+                self._rows.append((*row, sequence, index, 0, None, event.NAME))
+                self._sighted[event.address, where.subnet] = None
             case _:
                 pass
 
@@ -105,6 +140,14 @@ class Sightings:
         self._cursor.executemany(
             "INSERT OR REPLACE INTO history_session VALUES (?, ?, ?, ?)",
             [(*session, peer) for session, peer in self._open.items() if peer is not None],
+        )
+        self._cursor.executemany(
+            "DELETE FROM history_sighted WHERE address = ? AND subnet = ?",
+            [key for key, client in self._sighted.items() if client is None],
+        )
+        self._cursor.executemany(
+            "INSERT OR REPLACE INTO history_sighted VALUES (?, ?, ?)",
+            [(*key, client) for key, client in self._sighted.items() if client is not None],
         )
 
     def _session(

@@ -15,6 +15,7 @@ from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import Node, NodeShard
 from dnms.domain.plan import PlanState
 from dnms.domain.replay import Replay
+from dnms.domain.sightings import Alarm, Announced, LinkHappened, Sighted, key_of
 from dnms.domain.uplinks import Above
 from dnms.events import subjects
 from dnms.events.address import HashMoved
@@ -22,6 +23,7 @@ from dnms.events.codec import EVENTS
 from dnms.events.commit import Stored
 from dnms.events.effect import EffectApplied, EffectCalled, EffectDelayed, EffectFailed
 from dnms.events.ip import family, format_address
+from dnms.events.link import AddressSighted, AddressVanished, AgentAnnounced, AlarmCleared, AlarmRaised
 from dnms.events.plan import (
     AdoptedPlan,
     Delegation,
@@ -51,6 +53,9 @@ from dnms.projections.text import INSTANTS, instant, plain
 PARTS: Final[dict[str, frozenset[str]]] = {
     "lease": frozenset({"address", "client", "iaid", "pool", "group", "valid_until", "horizon", "drained_at"}),
     "address": frozenset({"address", "kept_for", "kept_for_iaid", "planned", "quarantined_until"}),
+    "sighted": frozenset({"address", *Sighted.__struct_fields__}),
+    "alarm": frozenset({"alarm", *Alarm.__struct_fields__}),
+    "agent": frozenset({"agent", *Announced.__struct_fields__}),
     "binding": frozenset({"client", "iaid", "addresses", "kept", "counter"}),
     "delegated": frozenset(Delegated.__struct_fields__),
     "upstream": frozenset(Above.__struct_fields__),
@@ -203,6 +208,9 @@ def _of_ledger(ledger: Ledger, event: Event) -> Iterator[tuple[str, dict[str, An
         yield "delegated", _whole(ledger.delegations.all.get(getattr(event, "prefix")))  # noqa: B009
     if event.NAME.startswith("uplink."):
         yield "upstream", _whole(ledger.uplinks.get(getattr(event, "prefix")))  # noqa: B009
+    if isinstance(event, LinkHappened):
+        yield from _of_link(ledger, event)
+        return
     address, client = getattr(event, "address", None), getattr(event, "client", None)
     iaid = getattr(event, "iaid", None)
     if address is not None:
@@ -249,6 +257,20 @@ def _of_ledger(ledger: Ledger, event: Event) -> Iterator[tuple[str, dict[str, An
                 "counter": None if moved is None else ledger.remembered.counter(moved),
             },
         )
+
+
+def _of_link(ledger: Ledger, event: LinkHappened) -> Iterator[tuple[str, dict[str, Any] | None]]:
+    seen = ledger.sightings
+    match event:
+        case AgentAnnounced():
+            told = seen.agents.get(event.agent)
+            yield "agent", None if told is None else {"agent": event.agent, **plain(told, whole=True)}
+        case AlarmRaised() | AlarmCleared():
+            alarm = seen.alarms.get(key_of(event.alarm, event.address, event.client))
+            yield "alarm", None if alarm is None else {"alarm": event.alarm, **timed(plain(alarm, whole=True))}
+        case AddressSighted() | AddressVanished():
+            known, address = seen.all.get(event.address), format_address(event.address)
+            yield "sighted", None if known is None else {"address": address, **timed(plain(known, whole=True))}
 
 
 def _whole(part: Delegated | Above | None) -> dict[str, Any] | None:

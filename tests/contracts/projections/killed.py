@@ -18,7 +18,7 @@ from tests.contracts.projections.logs import memory_log, write
 
 BATCH = 5  # events
 TIMES = 6
-EXAMPLES_OF = ("addresses", "history", "nodes", "pools", "prefixes", "configurations", "rollouts")
+EXAMPLES_OF = ("addresses", "history", "link", "nodes", "pools", "prefixes", "configurations", "rollouts")
 
 
 async def long_log() -> MemoryLog:

@@ -31,6 +31,7 @@ FOLDERS = [
     "effects",
     "events",
     "history",
+    "link",
     "nodes",
     "pools",
     "prefixes",

@@ -11,7 +11,7 @@ from dnms.bus.append import append
 from dnms.bus.memory import MemoryLog
 from dnms.domain.document import from_toml
 from dnms.domain.plan import PlanState
-from dnms.events import address, codec, effect, gateway, node, plan, prefix, rollout, rule, seen, uplink
+from dnms.events import address, codec, effect, gateway, link, node, plan, prefix, rollout, rule, seen, uplink
 from dnms.events.address import (
     AddressAllocated,
     AddressBlocked,
@@ -24,7 +24,8 @@ from dnms.events.address import (
 )
 from dnms.events.commit import Commit, Decision, Stored
 from dnms.events.configuration import Generation, InterfaceAddress, Link, Snapshot
-from dnms.events.ip import parse_address, parse_prefix
+from dnms.events.ip import format_address, parse_address, parse_prefix
+from dnms.events.link import AddressSighted, AddressVanished, AgentAnnounced, AlarmCleared, AlarmRaised
 from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeReady
 from dnms.events.plan import PlanAdopted
 from dnms.events.prefix import PrefixDelegated, PrefixReleased
@@ -214,7 +215,8 @@ async def test_every_event_is_shown_in_order_with_what_it_changes(log: MemoryLog
     assert [step.position for step in steps[:6]] == ["1.0", "1.1", "1.2", "1.3", "1.4", "1.5"]
     assert all(step.before != step.after for step in steps if step.name != "session.closed")
     assert {part for step in steps for part in step.after} == (
-        set(PARTS) - {"rollout", "effect", "uplink", "upstream", "delegation", "delegated", "rule"}
+        set(PARTS)
+        - {"rollout", "effect", "uplink", "upstream", "delegation", "delegated", "rule", "sighted", "alarm", "agent"}
     )
     for step in steps:
         for state in (step.before, step.after):
@@ -229,6 +231,28 @@ async def test_what_an_event_finds_is_what_was_left_there(log: MemoryLog) -> Non
             if name in ("lease", "address", "node", "session"):
                 assert step.before[name] == left.get(key), step
                 left[key] = part
+
+
+def test_the_state_of_what_is_seen_on_a_link() -> None:
+    states = States(SITE, SECRET)
+
+    def after(sequence: int, event: Event) -> Any:
+        commit = Commit(id=bytes(16), time=sequence * HOUR, predecessor=sequence - 1, actor="a", events=(event,))
+        stored = Stored(subject=f"dnms.{SITE}.ledger.lan", sequence=sequence, stored_at=0, commit=commit, size=1)
+        [before] = states.parts(stored, event).values()
+        states.evolve(stored, event)
+        [(name, part)] = states.parts(stored, event).items()
+        assert before != part
+        assert part is None or part.keys() == PARTS[name]
+        return part
+
+    seen = after(1, AddressSighted(address=FIRST, client=ALICE, form="low", since=HOUR, until=3 * HOUR))
+    assert (seen["address"], seen["client"], seen["until"].hour) == (format_address(FIRST), ALICE.hex(), 3)
+    assert after(2, AddressVanished(address=FIRST, client=ALICE, last_seen=HOUR)) is None
+    raised = after(3, AlarmRaised(alarm="duplicate", address=FIRST, client=ALICE, other=BOB))
+    assert (raised["address"], raised["other"]) == (format_address(FIRST), BOB.hex())
+    assert after(4, AlarmCleared(alarm="duplicate", address=FIRST, client=ALICE, why="over")) is None
+    assert after(5, AgentAnnounced(agent="east", addresses=(FIRST,)))["addresses"] == [format_address(FIRST)]
 
 
 async def test_the_state_of_a_lease(log: MemoryLog) -> None:
@@ -393,6 +417,7 @@ FAMILIES = {
     node: "node.0a",
     address: "ledger.lan",
     gateway: "ledger.lan",
+    link: "ledger.lan",
     rollout: "ledger.lan",
     prefix: "ledger.lan",
     uplink: "ledger.lan",
