@@ -12,6 +12,7 @@ from dnms.domain.plan_difference import PartChange
 from dnms.projections.addresses.queries import AddressRow, NodeAddressRow, RegisteredRow
 from dnms.projections.effects.queries import DeadRow
 from dnms.projections.files import ViewsError
+from dnms.projections.link.queries import SightedRow
 from dnms.projections.nodes.queries import DriftRow, NodeRow, SessionRow
 from dnms.projections.pools.queries import SiteRow
 from dnms.projections.views import Reading, Status, Views
@@ -43,12 +44,13 @@ class NodeAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddressAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """All about one address now: its lease in each subnet that has it, and the nodes that registered it."""
+    """All about one address now: its lease in each subnet that has it, who registered it, and who is seen with it."""
 
     watermark: int
     address: str
     leases: list[AddressRow]
     registered: list[RegisteredRow]
+    seen: list[SightedRow]  # who is seen with it on a link, and was not given it
 
 
 class SiteAnswer(msgspec.Struct, frozen=True, kw_only=True):

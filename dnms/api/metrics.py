@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter as Counts
 from collections.abc import Iterable, Iterator
 
 from litestar import Response, get
@@ -22,6 +23,8 @@ from dnms.api.events import Streams
 from dnms.api.questions import TheLog, TheViews, looked_at
 from dnms.kit.clock import SystemClock
 from dnms.projections.files import ViewsError
+from dnms.projections.link import queries as link
+from dnms.projections.link.queries import AlarmRow
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.nodes.queries import SessionCount
 from dnms.projections.pools import queries as pools
@@ -83,6 +86,7 @@ async def metrics(
     try:
         async with views.read() as reading:
             found += _of_pools(await pools.pools(reading.db, at=SystemClock().now()))
+            found += _of_alarms(await link.alarms(reading.db))
             found += _of_nodes(await nodes.count(reading.db), await nodes.open_sessions(reading.db))
     except ViewsError:
         pass  # dnms_views_state says so
@@ -124,6 +128,13 @@ def _of_pools(rows: Iterable[PoolRow]) -> Iterator[Metric]:
             used.add_metric([row.subnet, row.pool, state], count)
     yield size
     yield used
+
+
+def _of_alarms(rows: Iterable[AlarmRow]) -> Iterator[Metric]:
+    alarms = GaugeMetricFamily("dnms_alarms", "Alarms of links that are open.", labels=["subnet", "alarm"])
+    for (subnet, alarm), count in sorted(Counts((row.subnet, row.alarm) for row in rows).items()):
+        alarms.add_metric([subnet, alarm], count)
+    yield alarms
 
 
 def _of_nodes(known: int, sessions: Iterable[SessionCount]) -> Iterator[Metric]:

@@ -19,6 +19,7 @@ from dnms.events.ip import format_address, parse_address
 from dnms.kit.clock import SystemClock
 from dnms.projections.addresses import queries as addresses_
 from dnms.projections.addresses.queries import AddressRow
+from dnms.projections.link.queries import sighted
 from dnms.projections.nodes import queries as nodes_
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools import queries as pools_
@@ -197,7 +198,7 @@ async def addresses(
 async def address(
     views: TheViews, address: FromPath[str], at: At = None, at_sequence: AtSequence = None
 ) -> Response[AddressAnswer]:
-    """One address: its leases, and the nodes that registered it."""
+    """One address: its leases, the nodes that registered it, and who is seen with it."""
     packed = _address(address, "address")
     async with views.read(moment(at, at_sequence)) as reading:
         sequence = reading.position.sequence
@@ -206,8 +207,9 @@ async def address(
             address=format_address(packed),
             leases=await addresses_.leases_of(reading.db, packed),
             registered=await addresses_.registered(reading.db, packed),
+            seen=await sighted(reading.db, address=packed),
         )
-    if not found.leases and not found.registered:
+    if not (found.leases or found.registered or found.seen):
         then = "has {} now" if at is None and at_sequence is None else "had {} then"
         raise NotThere(f"nobody {then.format(found.address)}; `who-had` knows of other times")
     return answers.answer(found, sequence)

@@ -18,6 +18,7 @@ from dnms.cli.listing import Listing, listed
 from dnms.cli.options import API, SITE, AddressText, ApiUrl, SiteDirectory
 from dnms.cli.rendering import Output, answer, facts, say_if_none, table
 from dnms.projections.addresses.queries import AddressRow
+from dnms.projections.link.queries import SightedRow
 
 app = App(name="address", help="The addresses: who holds which now; reserve, release and move them.")
 app.command("dnms.cli.audit:of_address", name="history")
@@ -25,6 +26,7 @@ app.command("dnms.cli.audit:of_address", name="history")
 IN_SUBNET = "The subnet, where several realms have the address."
 Subnet = Annotated[str | None, Parameter(help=IN_SUBNET)]
 
+SIGHTED = ("Address", "Seen with", "Subnet", "Form", "Lasting", "Since", "Recorded", "Counts until")
 COLUMNS = ("Address", "Node", "Subnet", "Pool", "Group", "State", "Valid until")
 
 
@@ -43,6 +45,20 @@ def list_(
 
 
 @app.command
+def seen(
+    *,
+    subnet: Annotated[str | None, Parameter(help="Those of this subnet only.")] = None,
+    asking: AskingThen = NOW,
+    output: Listing = "table",
+) -> int:
+    """All addresses that are seen on the links and that DNMS gave nobody, where an agent watches (`--watch`)."""
+    found = asking.ask(lambda answers: answers.sightings(subnet=subnet))
+    say_if_none("address", found, subnet=subnet)
+    listed(found, SightedRow, lambda: [table(SIGHTED, map(_sighted, found))], output)
+    return OK
+
+
+@app.command
 def show(
     address: Annotated[AddressText, Parameter(help="IPv4 or IPv6.")],
     /,
@@ -50,7 +66,7 @@ def show(
     asking: AskingThen = NOW,
     output: Output = "table",
 ) -> int:
-    """One address: who holds it, and who registered it as its own. Exit code 1 if nobody does."""
+    """One address: who holds it, who registered it as its own, and who is seen with it. Exit code 1 if nobody does."""
     about = asking.ask(lambda answers: answers.address(address))
     answer(about, lambda: _tables(about), output)
     return OK
@@ -135,6 +151,11 @@ def _row(lease: AddressRow) -> tuple[object, ...]:
     return (lease.address, who, lease.subnet, lease.pool, lease.group, lease.state, lease.valid_until)
 
 
+def _sighted(row: SightedRow) -> tuple[object, ...]:
+    lasting = row.lasting if row.lasting == "unknown" else f"{row.lasting}, {row.sure}"
+    return (row.address, row.node or row.client, row.subnet, row.form, lasting, row.since, row.recorded, row.until)
+
+
 def _tables(about: AddressAnswer) -> Iterable[RenderableType]:
     for lease in about.leases:
         yield facts(
@@ -163,3 +184,5 @@ def _tables(about: AddressAnswer) -> Iterable[RenderableType]:
             ),
             title="Registered by nodes",
         )
+    if about.seen:
+        yield table(SIGHTED, map(_sighted, about.seen), title="Seen on the link")

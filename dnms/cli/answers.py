@@ -15,6 +15,7 @@ from dnms.projections.addresses.queries import AddressRow, NodeAddressRow, Regis
 from dnms.projections.effects.queries import DeadRow, SubscriberRow
 from dnms.projections.effects.standing import StandingRow
 from dnms.projections.events.queries import EventRow
+from dnms.projections.link.queries import AlarmRow, SightedRow
 from dnms.projections.nodes.queries import DriftRow, NodeRow, SessionRow
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage
@@ -35,11 +36,12 @@ class NodeAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AddressAnswer(msgspec.Struct, frozen=True, kw_only=True):
-    """All about one address now: its lease in each subnet that has it, and the nodes that registered it."""
+    """All about one address now: its lease in each subnet that has it, who registered it, and who is seen with it."""
 
     address: str
     leases: list[AddressRow]
     registered: list[RegisteredRow]
+    seen: list[SightedRow]  # who is seen with it on a link, and was not given it
 
 
 class PrefixAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +137,14 @@ class Answers(Protocol):
 
     async def rollouts(self, *, subnet: str | None) -> list[RolloutRow]:
         """The newest rollout of each subnet that had one."""
+        ...
+
+    async def alarms(self, *, subnet: str | None, cleared: bool) -> list[AlarmRow]:
+        """What is wrong on the links; `cleared`: and the last that is over."""
+        ...
+
+    async def sightings(self, *, subnet: str | None) -> list[SightedRow]:
+        """Every address that is seen on a link and was given to nobody."""
         ...
 
     async def events(self, wanted: Wanted, *, limit: int) -> list[EventRow]:

@@ -39,6 +39,7 @@ COMMANDS = (
     (CHANGE, "rollout", "dnms.cli.rollout:app", "New plans on their way to the nodes in waves: how far, wait, undo."),
     (ASK, "node", "dnms.cli.node:app", "The machines: who is there and how; enter and forget them."),
     (ASK, "address", "dnms.cli.address:app", "The addresses: who holds which; reserve, release, move."),
+    (ASK, "alarm", "dnms.cli.alarm:app", "What is wrong on the links: duplicates, strange routers and servers, scans."),
     (ASK, "pool", "dnms.cli.pool:app", "The pools, and how much of them is in use."),
     (ASK, "who-had", "dnms.cli.who_had:who_had", "Who had an address or those of a prefix, at a time, or ever."),
     (ASK, "subnet", "dnms.cli.audit:subnet_app", "The subnets: what changed in one."),

@@ -23,6 +23,7 @@ from dnms.projections.addresses.queries import AddressRow
 from dnms.projections.effects.queries import DeadRow, SubscriberRow
 from dnms.projections.effects.standing import StandingRow
 from dnms.projections.events.queries import EventRow
+from dnms.projections.link.queries import AlarmRow, SightedRow
 from dnms.projections.nodes.queries import NodeRow
 from dnms.projections.pools.queries import PoolRow
 from dnms.projections.pools.usage import PoolUsage
@@ -80,7 +81,7 @@ class ApiAnswers:
         """One address."""
         found = await self._api.get(f"/addresses/{address}", _Address, self._then)
         self._say_when(found.watermark)
-        return AddressAnswer(address=found.address, leases=found.leases, registered=found.registered)
+        return AddressAnswer(address=found.address, leases=found.leases, registered=found.registered, seen=found.seen)
 
     async def pools(self, *, subnet: str | None) -> list[PoolRow]:
         """Every pool."""
@@ -104,6 +105,18 @@ class ApiAnswers:
         """The newest rollout of each subnet that had one."""
         found = await self._page("/rollouts", Page[RolloutRow], self._then)
         return [row for row in found.items if subnet in (None, row.subnet)]
+
+    async def alarms(self, *, subnet: str | None, cleared: bool) -> list[AlarmRow]:
+        """What is wrong on the links."""
+        asked = {"subnet": subnet, "cleared": cleared, **self._then}
+        return (await self._page("/alarms", Page[AlarmRow], asked)).items
+
+    async def sightings(self, *, subnet: str | None) -> list[SightedRow]:
+        """Every address that is seen on a link and was given to nobody."""
+        asked = {"subnet": subnet, **self._then}
+        pages = [page async for page in self._api.pages("/sightings", SightedRow, asked)]
+        self._say_when(pages[0].watermark)
+        return [row for page in pages for row in page.items]
 
     async def pool(self, name: str) -> list[PoolUsage]:
         """All about the pool of this name."""

@@ -22,6 +22,8 @@ from dnms.projections.effects.queries import DeadRow, SubscriberRow
 from dnms.projections.effects.standing import Entity, Nothing, StandingRow, addressed, standing
 from dnms.projections.events import queries as events
 from dnms.projections.events.queries import EventRow
+from dnms.projections.link import queries as link
+from dnms.projections.link.queries import AlarmRow, SightedRow
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.pools import queries as pools
 from dnms.projections.pools.usage import PoolUsage, usage
@@ -92,10 +94,11 @@ class ViewAnswers:
         async with self._reading() as reading:
             leases = await addresses.leases_of(reading.db, packed)
             registered = await addresses.registered(reading.db, packed)
-        if not leases and not registered:
+            seen = await link.sighted(reading.db, address=packed)
+        if not (leases or registered or seen):
             then = "has {} now" if self._at is None else "had {} then"
             raise Failure(NO, f"nobody {then.format(address)}; `who-had` knows of other times")
-        return AddressAnswer(address=address, leases=leases, registered=registered)
+        return AddressAnswer(address=address, leases=leases, registered=registered, seen=seen)
 
     async def pools(self, *, subnet: str | None) -> list[pools.PoolRow]:
         """Every pool."""
@@ -132,6 +135,24 @@ class ViewAnswers:
         """The newest rollout of each subnet that had one."""
         async with self._reading() as reading:
             return await rollouts.rollouts(reading.db, subnet=subnet)
+
+    async def alarms(self, *, subnet: str | None, cleared: bool) -> list[AlarmRow]:
+        """What is wrong on the links."""
+        async with self._reading() as reading:
+            return await link.alarms(reading.db, subnet=subnet, cleared=cleared)
+
+    async def sightings(self, *, subnet: str | None) -> list[SightedRow]:
+        """Every address that is seen on a link and was given to nobody."""
+        found: list[SightedRow] = []
+        async with self._reading() as reading:
+            while page := await link.sighted(
+                reading.db,
+                subnet=subnet,
+                after=(parse_address(found[-1].address), found[-1].subnet) if found else (b"", ""),
+                limit=link.MAX_SIGHTED,
+            ):
+                found += page
+        return found
 
     async def pool(self, name: str) -> list[PoolUsage]:
         """All about the pool of this name."""

@@ -59,10 +59,10 @@ class RegisteredRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NodeAddressRow(msgspec.Struct, frozen=True, kw_only=True):
-    """One address of one node: leased to it, registered by it, or both."""
+    """One address of one node: leased to it, registered by it, or both; or seen with it on its link."""
 
     address: str
-    origin: str  # as registered; `leased` or `reserved` where the node has not registered it
+    origin: str  # as registered; else `leased`, `reserved` or `seen`
     leased: bool
     registered: bool
     subnet: str
@@ -72,6 +72,7 @@ class NodeAddressRow(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
     valid_until: datetime | None  # None: for ever
     horizon: datetime | None  # of the lease
+    seen: bool = False  # on the link, and neither leased nor registered
 
 
 _ROWS = """
@@ -185,7 +186,8 @@ async def registered(db: aiosqlite.Connection, address: bytes) -> list[Registere
 
 
 async def of_node(db: aiosqlite.Connection, client: bytes) -> list[NodeAddressRow]:
-    """All addresses of one node: what it registered, from wherever it has it, what it holds, what is kept for it.
+    """All addresses of one node: what it registered, from wherever it has it, what it holds, what is kept for it, and
+    with what it is seen.
 
     Leases and reservations are those of what was joined into it too.
     """
@@ -193,17 +195,17 @@ async def of_node(db: aiosqlite.Connection, client: bytes) -> list[NodeAddressRo
         """
         WITH own (client) AS (SELECT :client UNION ALL SELECT client FROM node_join WHERE into_client = :client)
         SELECT s.address, s.origin, l.address IS NOT NULL, 1, coalesce(l.subnet, s.subnet), s.link, s.prefix_length,
-            l.pool, coalesce(l.since, s.since), coalesce(l.valid_until, s.valid_until), l.horizon
+            l.pool, coalesce(l.since, s.since), coalesce(l.valid_until, s.valid_until), l.horizon, 0
         FROM address_seen s
         LEFT JOIN address_lease l ON l.address = s.address AND l.client IN (SELECT client FROM own) AND l.state = :held
         WHERE s.client = :client
         UNION ALL
-        SELECT l.address, 'leased', 1, 0, l.subnet, NULL, NULL, l.pool, l.since, l.valid_until, l.horizon
+        SELECT l.address, 'leased', 1, 0, l.subnet, NULL, NULL, l.pool, l.since, l.valid_until, l.horizon, 0
         FROM address_lease l
         WHERE l.client IN (SELECT client FROM own) AND l.state = :held
             AND NOT EXISTS (SELECT 1 FROM address_seen s WHERE s.client = :client AND s.address = l.address)
         UNION ALL
-        SELECT h.address, 'reserved', 0, 0, h.subnet, NULL, NULL, p.name, h.since, NULL, NULL
+        SELECT h.address, 'reserved', 0, 0, h.subnet, NULL, NULL, p.name, h.since, NULL, NULL, 0
         FROM address_hold h
         LEFT JOIN pool p ON p.subnet = h.subnet AND NOT p.withdrawn AND h.address BETWEEN p.first AND p.last
         WHERE h.client IN (SELECT client FROM own)
@@ -211,6 +213,14 @@ async def of_node(db: aiosqlite.Connection, client: bytes) -> list[NodeAddressRo
                 SELECT 1 FROM address_lease l WHERE l.address = h.address AND l.subnet = h.subnet AND l.state = :held
             )
             AND NOT EXISTS (SELECT 1 FROM address_seen s WHERE s.client = :client AND s.address = h.address)
+        UNION ALL
+        SELECT g.address, 'seen', 0, 0, g.subnet, NULL, NULL, NULL, g.since, NULL, NULL, 1
+        FROM link_sighted g
+        WHERE g.client IN (SELECT client FROM own)
+            AND NOT EXISTS (
+                SELECT 1 FROM address_lease l WHERE l.address = g.address AND l.subnet = g.subnet AND l.state = :held
+            )
+            AND NOT EXISTS (SELECT 1 FROM address_seen s WHERE s.client = :client AND s.address = g.address)
         ORDER BY 1, 5, 6
         """,
         {"client": client, "held": HELD},
@@ -228,6 +238,7 @@ async def of_node(db: aiosqlite.Connection, client: bytes) -> list[NodeAddressRo
             since=instant(row[8]),
             valid_until=instant_or_none(row[9]),
             horizon=instant_or_none(row[10]),
+            seen=bool(row[11]),
         )
         for row in rows
     ]

@@ -39,7 +39,9 @@ from dnms.events.requests import (
     AdoptPlan,
     AdvanceRollout,
     AllocateAddress,
+    AnnounceAgent,
     BlockAddress,
+    ClearAlarm,
     CompleteNode,
     DeclineAddress,
     DelegatePrefix,
@@ -54,11 +56,13 @@ from dnms.events.requests import (
     MoveAddress,
     PartNode,
     ProveRollout,
+    RaiseAlarm,
     ReleaseAddress,
     ReleasePrefix,
     RenewAddress,
     ReportGateway,
     ReportUplink,
+    SightAddress,
     SteerRollout,
     StopRollout,
     TellRollout,
@@ -302,11 +306,24 @@ def made() -> list[Record]:
     site.lease(ExpireAddresses(addresses=(four[3], four[4])))
     site.node(4, PartNode(client=client(4)))
     roll_out(site)
+    watch(site)
     site.node(7, ForgetNode(client=client(7)))
     delegate(site)
     site.write_own(subjects.effect(SITE, "firewall", "gate"), *(full(each) for each in effect.EVENTS))
     site.apply(NARROW)
     return site.records
+
+
+def watch(site: Site) -> None:
+    """What an agent sees on the link."""
+    address, router = parse_address("2001:db8:1:1::5e"), parse_address("fe80::bad")
+    site.lease(AnnounceAgent(agent="east", addresses=(parse_address("fe80::ea"),), servers=(client(8),)))
+    site.lease(SightAddress(address=address, client=client(9), form="random", lasting="stable"))
+    site.lease(SightAddress(address=parse_address("192.0.2.99"), client=client(9), form="ipv4"))
+    site.lease(RaiseAlarm(alarm="router", address=router, client=client(10), why="not-planned"))
+    site.lease(RaiseAlarm(alarm="duplicate", address=address, client=client(10), other=client(9)))
+    site.lease(ClearAlarm(alarm="router", address=router, client=client(10)))
+    site.lease(SightAddress(address=address, client=client(10), form="random", lasting="stable"))
 
 
 def delegate(site: Site) -> None:

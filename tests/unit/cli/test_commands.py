@@ -62,6 +62,8 @@ def test_all_commands_are_known() -> None:
         "address release",
         "address move",
         "address history",
+        "address seen",
+        "alarm list",
         "rollout status",
         "rollout pause",
         "rollout resume",
