@@ -126,8 +126,8 @@ class Advertise(Part, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Downlink(Part, frozen=True, kw_only=True, omit_defaults=True):
-    """What a link has of its router and its servers, and of others who serve it. A part of its own, since of a Struct of
-    16 fields all old bytes would change.
+    """What a link has of its router and its servers, and of others who serve it. A part of its own, since of a Struct
+    of 16 fields all old bytes would change.
     """
 
     uplink: str = ""  # from what comes there it has a /64 too; empty: it has its own prefixes alone
