@@ -37,7 +37,7 @@ def run(
     scenario: Annotated[Literal[tuple(lab.SCENARIOS)], Parameter(help="Which one.")],  # type: ignore[valid-type]
     /,
     *,
-    nodes: Annotated[int, Parameter(help="How many nodes.")] = 20,
+    nodes: Annotated[int | None, Parameter(help="How many nodes: 20 if not said, in `mixed` 10 of each kind.")] = None,
     agents: Annotated[int, Parameter(help="How many Subnet Agents.")] = 2,
     keep: Annotated[
         Path | None,

@@ -21,6 +21,7 @@ SCENARIOS = {
     "duplicate": "strangers on the link use addresses that the hash gives: their nodes find out and get others",
     "handover": "Subnet Agents and Node Agents leave and come back, the plan changes, and no node loses what it has",
     "lockout": "all nodes are given gateways that lead nowhere, and go back to what they had",
+    "mixed": "nodes with agents, clients of DHCPv6 and DHCPv4, SLAAC hosts and a rogue router share a link",
     "outage": "the bus is away for 30 s, the link in two: agents go on by themselves, and two nodes get one address",
     "outage-strict": "the same for 20 s on a strict subnet: nobody gets what another has",
     "reboot": "while no Subnet Agent is there, links go down and nodes lose power, and get back what they had",

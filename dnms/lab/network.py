@@ -72,6 +72,7 @@ class Addressing(msgspec.Struct, frozen=True):
     gateways: tuple[str, str] | None = None  # that the plan names instead of the router's
     policy: str = ""  # of all nodes, as a plan's table has it
     rollout: str = ""  # likewise; empty: all are told at once
+    advertise: str = ""  # what Subnet Agents say in Router Advertisements, likewise; empty: they send none
 
     @classmethod
     def for_nodes(cls, nodes: int) -> Addressing:
@@ -92,6 +93,11 @@ class Addressing(msgspec.Struct, frozen=True):
         """The router's IPv4 address."""
         return parse_address(str(ipaddress.ip_network(self.prefix4)[1]))
 
+    def agent4(self, place: int) -> str:
+        """An IPv4 address of the Subnet Agent at this place, with its length; DHCPv4 needs one (RFC 2131)."""
+        network = ipaddress.ip_network(self.prefix4)
+        return f"{network[2 + place]}/{network.prefixlen}"
+
     def in_pool(self, address: bytes) -> bool:
         """Whether the plan's pools have it."""
         parsed = ipaddress.ip_address(address)
@@ -104,6 +110,7 @@ class Addressing(msgspec.Struct, frozen=True):
     def plan(self, site: str) -> str:
         """The plan of the lab, as an operator would write it."""
         rollout = f"rollout = {{ {self.rollout} }}" if self.rollout else ""
+        advertise = f"advertise = {{ {self.advertise} }}" if self.advertise else ""
         gateway6, gateway4 = self.gateways or ("fe80::1", format_address(self.gateway4))
         return f"""\
 [site]
@@ -115,6 +122,7 @@ prefixes = ["{self.prefix6}", "{self.prefix4}"]
 gateways = ["{gateway6}", "{gateway4}"]
 policy = {{ {self.policy} }}
 {rollout}
+{advertise}
 dns = [{", ".join(f'"{server}"' for server in self.dns)}]
 search = ["lab.example"]
 strict = {str(self.strict).lower()}
@@ -207,11 +215,17 @@ class Network:
         for node in self.nodes:
             node.set_up(INTERFACE)
 
-    def add_stranger(self, address: bytes) -> Namespace:
-        """Plug in a machine that DNMS does not know and that uses this address. NamespaceError."""
-        stranger = Namespace.create(f"stranger-{len(self.strangers) + 1}")
+    def plug(self, name: str) -> Namespace:
+        """Plug in a machine that DNMS does not know, with its interface down. NamespaceError."""
+        stranger = Namespace.create(name)
         self.strangers.append(stranger)
         self._link.plug([stranger], INTERFACE)
+        stranger.set_sysctls(_FORGETFUL)
+        return stranger
+
+    def add_stranger(self, address: bytes) -> Namespace:
+        """Plug in a machine that DNMS does not know and that uses this address. NamespaceError."""
+        stranger = self.plug(f"stranger-{len(self.strangers) + 1}")
         six = family(address) == 6
         length = ipaddress.ip_network(self.addressing.prefix6 if six else self.addressing.prefix4).prefixlen
         stranger.set_up(INTERFACE)

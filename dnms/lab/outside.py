@@ -21,16 +21,23 @@ PASSED, FAILED, USAGE, CANNOT = 0, 1, 2, 3
 
 SIGNALLED = 128  # and the number of the signal that stopped it
 
+NODES = 20
+_FEWER = {"mixed": 10}
+"""Nodes, where nobody says how many: in `mixed` there are three other machines for each."""
+
 _NEEDED = {"ip": "iproute2", "radvd": "radvd", "unshare": "util-linux"}
 """Programs, and the Debian packages that bring them."""
 
 
-def run(scenario: str, *, nodes: int, agents: int, output: str, keep: Path | None = None) -> int:
+def run(scenario: str, *, nodes: int | None, agents: int, output: str, keep: Path | None = None) -> int:
     """Run a scenario and print what came of it to stdout, as `table` or `json`; the exit code.
+
+    Without a number of nodes it has NODES, or, where a scenario has other machines for each, fewer.
 
     Progress goes to stderr. Logs, state and the site's directory lie in a temporary directory, which is kept, and
     named, if the run failed; or in `keep`, which must be empty or not there, and is kept however it ends.
     """
+    nodes = _FEWER.get(scenario, NODES) if nodes is None else nodes
     if not (1 <= nodes <= MAX_NODES and 1 <= agents <= MAX_AGENTS):
         return _complain(f"the lab has 1 to {MAX_NODES} nodes and 1 to {MAX_AGENTS} Subnet Agents", USAGE)
     lacking = [package for program, package in _NEEDED.items() if shutil.which(program, path=search_path()) is None]
@@ -66,7 +73,7 @@ def main(arguments: Sequence[str]) -> int:
     commands.add_parser("list", help="the scenarios")
     running = commands.add_parser("run", help="run a scenario")
     running.add_argument("scenario", choices=sorted(SCENARIOS))
-    running.add_argument("--nodes", type=int, default=20)
+    running.add_argument("--nodes", type=int)
     running.add_argument("--agents", type=int, default=2, help="Subnet Agents")
     running.add_argument("-o", "--output", choices=("table", "json"), default="table")
     running.add_argument("--keep", type=Path, metavar="DIRECTORY", help="keep logs, state and the site there")

@@ -8,6 +8,9 @@ import msgspec
 
 from dnms.lab.streams import EVERY
 
+Count = float | list[int] | list[str] | dict[str, int]
+"""What one scenario alone says, by the keys of its report."""
+
 
 class Times(msgspec.Struct, frozen=True):
     """Milliseconds; null if not a single node was configured."""
@@ -72,6 +75,14 @@ class RenumberReport(Report, frozen=True, kw_only=True):
     def passed(self) -> bool:
         """Whether all went as it should."""
         return super().passed and not self.lost_pings and not self.broken_connections and self.both_valid_seconds > 0
+
+
+class MixedReport(Report, frozen=True, kw_only=True):
+    """What else is said of a run in which machines with and without agents shared the link."""
+
+    machines: int  # that wanted an address, those with agents too
+    addresses: int  # that anybody had in the end, by the one list
+    sources: dict[str, int]  # of how many of them which source said it
 
 
 class OutageReport(Report, frozen=True, kw_only=True):

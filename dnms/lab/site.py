@@ -37,6 +37,7 @@ from dnms.projections.addresses import queries as addresses
 from dnms.projections.addresses.queries import AddressRow
 from dnms.projections.events import queries as events
 from dnms.projections.events.queries import EventRow
+from dnms.projections.history import queries as history
 from dnms.projections.naive import Naive
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.nodes.queries import NodeRow
@@ -166,6 +167,18 @@ class LabSite:
         await self._caught_up()
         async with self._views.read() as reading:
             return await addresses.addresses(reading.db, limit=addresses.MAX_ADDRESSES)
+
+    async def listed(self) -> dict[str, list[str]]:
+        """Every address that anybody has now, by the views at the end that the log has, and which sources say so."""
+        await self._caught_up()
+        now, found = SystemClock().now(), dict[str, list[str]]()
+        after: bytes | None = b""
+        async with self._views.read() as reading:
+            while after is not None:
+                page, after = await history.holdings(reading.db, bytes(16), b"\xff" * 16, (now, now), after=after)
+                for one in page:
+                    found.setdefault(one.address, []).append(one.source)
+        return found
 
     async def events(self, kind: str, *, after: int) -> list[EventRow]:
         """Events of a name or a family of names behind the commit at the position `after`, up to the log's end."""

@@ -85,8 +85,11 @@ class Stage:
         await self.start_nodes()
         await self.wait_until_configured()
 
-    async def start_subnet_agents(self, which: Iterable[Namespace] | None = None) -> None:
-        """Start them, or those in these namespaces, and wait until they listen. LabError."""
+    async def start_subnet_agents(self, which: Iterable[Namespace] | None = None, *, dhcp: bool = False) -> None:
+        """Start them, or those in these namespaces, and wait until they listen. LabError.
+
+        `dhcp`: they serve clients of DHCPv6 and DHCPv4 too.
+        """
         namespaces = list(self.network.agents if which is None else which)
         with self.lab.display.phase("starting Subnet Agents", len(namespaces)) as phase:
             for namespace in namespaces:
@@ -96,6 +99,8 @@ class Stage:
                     name=namespace.name,
                     site=self.site.site.path,
                     bus=self.site.bus,
+                    dhcpv6=dhcp,
+                    dhcpv4=dhcp,
                 )
                 await self._start(namespace, subnet.run, settings, loop_factory=subnet.new_event_loop)
             end = asyncio.get_running_loop().time() + LISTENING_DEADLINE

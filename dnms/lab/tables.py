@@ -15,7 +15,7 @@ from rich.text import Text
 
 from dnms.kit.tables import Fitted
 from dnms.lab.path import Step
-from dnms.lab.report import Report, Times
+from dnms.lab.report import Count, Report, Times
 from dnms.projections.events.queries import EventRow
 from dnms.projections.nodes.configured import summary
 from dnms.projections.nodes.queries import NodeRow
@@ -144,7 +144,7 @@ def _summary(report: Report) -> RenderableType:
     return Padding(table, (1, 0, 0, 0), expand=False)
 
 
-def more(counts: Mapping[str, float | list[int]]) -> RenderableType:
+def more(counts: Mapping[str, Count]) -> RenderableType:
     """What one scenario alone counts, by the keys of its JSON."""
     table = Table.grid(padding=(0, 2))
     for name, count in counts.items():

@@ -16,7 +16,7 @@ from dnms.lab.judge import Lease, held_twice, promised
 from dnms.lab.kernel import OURS, Held, Kernel
 from dnms.lab.lab import Outcome
 from dnms.lab.path import Way, steps
-from dnms.lab.report import Report, Times
+from dnms.lab.report import Count, Report, Times
 from dnms.lab.steps import GRANTED, LEAVING_DEADLINE, Stage
 from dnms.lab.tables import Machine, more, tables
 from dnms.projections.events.queries import EventRow
@@ -77,7 +77,7 @@ async def verdict(stage: Stage, scenario: str) -> Outcome:
     return Outcome(report=report, tables=tables(report, machines, shown, way), wrong=tuple(wrong))
 
 
-def counted(outcome: Outcome, kind: type[Report], **counts: float | list[int]) -> Outcome:
+def counted(outcome: Outcome, kind: type[Report], **counts: Count) -> Outcome:
     """The outcome with what a scenario has counted beside it: in a report of its own kind, and for people."""
     fields: dict[str, Any] = {name: getattr(outcome.report, name) for name in outcome.report.__struct_fields__}
     fields |= counts
