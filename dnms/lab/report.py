@@ -83,6 +83,13 @@ class MixedReport(Report, frozen=True, kw_only=True):
     machines: int  # that wanted an address, those with agents too
     addresses: int  # that anybody had in the end, by the one list
     sources: dict[str, int]  # of how many of them which source said it
+    rogues: list[str]  # routers that somebody is warned of
+    listed: dict[str, dict[str, list[str]]] = {}  # machines, the addresses of their kernels, and who says of each
+
+    @property
+    def passed(self) -> bool:
+        """Whether all went as it should."""
+        return super().passed and len(self.rogues) == 1
 
 
 class OutageReport(Report, frozen=True, kw_only=True):

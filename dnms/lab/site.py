@@ -38,6 +38,8 @@ from dnms.projections.addresses.queries import AddressRow
 from dnms.projections.events import queries as events
 from dnms.projections.events.queries import EventRow
 from dnms.projections.history import queries as history
+from dnms.projections.link import queries as link
+from dnms.projections.link.queries import AlarmRow
 from dnms.projections.naive import Naive
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.nodes.queries import NodeRow
@@ -179,6 +181,12 @@ class LabSite:
                 for one in page:
                     found.setdefault(one.address, []).append(one.source)
         return found
+
+    async def alarms(self) -> list[AlarmRow]:
+        """What is wrong on the link, by the views at the end that the log has now."""
+        await self._caught_up()
+        async with self._views.read() as reading:
+            return await link.alarms(reading.db)
 
     async def events(self, kind: str, *, after: int) -> list[EventRow]:
         """Events of a name or a family of names behind the commit at the position `after`, up to the log's end."""

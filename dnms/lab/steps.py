@@ -88,7 +88,7 @@ class Stage:
     async def start_subnet_agents(self, which: Iterable[Namespace] | None = None, *, dhcp: bool = False) -> None:
         """Start them, or those in these namespaces, and wait until they listen. LabError.
 
-        `dhcp`: they serve clients of DHCPv6 and DHCPv4 too.
+        `dhcp`: they serve clients of DHCPv6 and DHCPv4 too, and see who is on the link.
         """
         namespaces = list(self.network.agents if which is None else which)
         with self.lab.display.phase("starting Subnet Agents", len(namespaces)) as phase:
@@ -101,6 +101,7 @@ class Stage:
                     bus=self.site.bus,
                     dhcpv6=dhcp,
                     dhcpv4=dhcp,
+                    watch=dhcp,
                 )
                 await self._start(namespace, subnet.run, settings, loop_factory=subnet.new_event_loop)
             end = asyncio.get_running_loop().time() + LISTENING_DEADLINE

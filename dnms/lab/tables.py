@@ -54,6 +54,16 @@ def tables(
     return (_nodes(machines, shown), _pools(shown), _events(shown), *_way(way), _summary(report))
 
 
+def addresses(found: Mapping[str, Mapping[str, Sequence[str]]]) -> RenderableType:
+    """Machines with all their addresses, and which sources have each."""
+    rows = (
+        (machine, address, ", ".join(sources))
+        for machine, listed in found.items()
+        for address, sources in listed.items()
+    )
+    return _table("All addresses", ("machine", "address", "by"), rows)
+
+
 def _nodes(machines: Sequence[Machine], shown: Shown) -> Fitted:
     agents = {node.name: node.agent for node in shown.nodes}
     rows = (

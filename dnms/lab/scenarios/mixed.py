@@ -15,11 +15,12 @@ import msgspec
 from dnms.events.ip import parse_prefix
 from dnms.lab import kernel
 from dnms.lab.lab import Lab, Outcome
-from dnms.lab.machines import ROGUE_PREFIX, Machines
+from dnms.lab.machines import ROGUE, ROGUE_PREFIX, Machines
 from dnms.lab.network import INTERFACE
 from dnms.lab.report import MixedReport
 from dnms.lab.site import NAME
 from dnms.lab.steps import Stage
+from dnms.lab.tables import addresses
 from dnms.lab.verdict import counted, verdict
 from dnms.linux.namespaces import Namespace
 from dnms.projections.history.queries import LEASE
@@ -66,21 +67,42 @@ class Scenario:
         machines.start_rogue()
         await self._until("hosts that heed the rogue router", machines.slaac, _heeds_the_rogue)
         everybody = [*network.nodes, *machines.all]
+        rogues = await self._rogues()
         await self._until("machines of which every address is listed", everybody, _is_listed)
-        listed = await self._listed()
-        sources = Counter(source for found in listed.values() for source in found)
-        outcome = await verdict(stage, "mixed")
-        return counted(outcome, MixedReport, machines=len(everybody), addresses=len(listed), sources=dict(sources))
+        listed = await stage.site.listed()
+        found = {one.name: {str(each): listed.get(str(each), []) for each in _addresses(one)} for one in everybody}
+        outcome = counted(
+            await verdict(stage, "mixed"),
+            MixedReport,
+            machines=len(everybody),
+            addresses=len(listed),
+            sources=dict(Counter(source for sources in listed.values() for source in sources)),
+            rogues=rogues,
+        )
+        report = msgspec.structs.replace(outcome.report, listed=found)
+        return msgspec.structs.replace(outcome, report=report, tables=(addresses(found), *outcome.tables))
 
-    async def _listed(self) -> Listed:
-        return await self._stage.site.listed()
+    async def _rogues(self) -> list[str]:
+        """Wait until the rogue router is named; whatever else somebody is warned of is wrong."""
+        end = asyncio.get_running_loop().time() + WITHIN
+        with self._stage.lab.display.phase("the rogue router is named"):
+            while not (alarms := await self._stage.site.alarms()):
+                if asyncio.get_running_loop().time() > end:
+                    self._stage.wrong.append("nobody is warned of the rogue router")
+                    break
+                await asyncio.sleep(POLL)
+        rogues = [alarm.address for alarm in alarms if alarm.alarm == "router" and alarm.address is not None]
+        self._stage.wrong += [
+            f"a false alarm: {alarm.alarm} {alarm.address} {alarm.why}" for alarm in alarms if alarm.address != ROGUE
+        ]
+        return rogues
 
     async def _until(self, what: str, which: list[Namespace], done: Callable[[Namespace, Listed], bool]) -> None:
         """Wait until it is so of each; of which it is not at the deadline is wrong."""
         end = asyncio.get_running_loop().time() + WITHIN
         with self._stage.lab.display.phase(what, len(which)) as phase:
             while True:
-                listed = await self._listed()
+                listed = await self._stage.site.listed()
                 late = [machine for machine in which if not done(machine, listed)]
                 phase.reached(len(which) - len(late))
                 if not late:

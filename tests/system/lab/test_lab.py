@@ -379,3 +379,21 @@ def test_a_prefix_of_an_isp_goes_down_three_levels_and_is_renumbered_without_a_l
     assert report["rules"] and not report["rules_left_after_release"]
     assert report["lost_pings_at_renumber"] < 10  # less than one second
     assert report["pings"] > report["lost_pings_at_cut"] >= 0
+
+
+def test_all_addresses_of_machines_with_and_without_agents_are_in_one_list_and_a_rogue_router_is_named(
+    temporary: Path,
+) -> None:
+    done = run(scenario("mixed", nodes=2))
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert (report["machines"], report["configured"], report["duplicates"]) == (8, 2, 0)
+    assert report["rogues"] == ["fe80::bad"]
+    by = {name: list(found.values()) for name, found in report["listed"].items()}
+    kinds = {name.rpartition("-")[0] for name in by}
+    assert (len(by), kinds) == (8, {"node", "dhcp6", "dhcp4", "slaac"})
+    for name, listed in by.items():
+        assert all(listed)  # each address has a source
+        assert any("lease" in sources for sources in listed) == (not name.startswith("slaac"))
+        assert any("registered" in sources for sources in listed) == name.startswith("node")
+    assert all(len(by[name]) >= 5 for name in ("slaac-1", "slaac-2"))  # link-local; of two prefixes a temporary one too
