@@ -26,7 +26,7 @@ from dnms.lab.network import INTERFACE, SITE_ADDRESS, SUBNET, Network
 from dnms.lab.site import NAME, LabSite
 from dnms.linux.namespaces import Namespace
 
-PREFERRED, VALID = 8, 48  # seconds: it renews after 4 and rebinds after 6; what it has outlives a busy machine
+PREFERRED, VALID = 12, 48  # seconds: it renews after 6 and rebinds after 9; what it has outlives a busy machine
 FAST: dict[str, str | int] = {
     f"ipv6.neigh.{INTERFACE}.retrans_time_ms": 100,
     f"ipv6.conf.{INTERFACE}.router_solicitation_delay": 0,

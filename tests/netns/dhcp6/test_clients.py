@@ -176,7 +176,7 @@ def test_through_a_relay(tmp_path: Path, above: str) -> None:
                 ):
                     await link.until(lambda: len(link.has(client, "eth1")) == 1)
                     (has,) = link.has(client, "eth1")
-                    await link.until(lambda: link.left(has, client, "eth1") <= VALID - 3)
+                    await link.until(lambda: link.left(has, client, "eth1") <= VALID - 5)
                     await link.until(lambda: link.left(has, client, "eth1") >= VALID - 2)  # renewed
                 with (
                     dhcrelay(relay, tmp_path, "-l", "eth1", "-u", f"{above}eth0"),
