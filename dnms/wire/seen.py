@@ -143,7 +143,7 @@ def _ipv6(packet: bytes, hardware: bytes) -> Iterator[Fact]:
         raise PeerError(Code.MALFORMED, "no IPv6, or cut off")
     if any(source) and not is_host(source):
         raise PeerError(Code.MALFORMED, "IPv6 from what is no host")
-    if following == ICMP6:
+    if following == ICMP6 and payload[:1] in _DISCOVERY:
         if hops != nd.HOPS:
             raise PeerError(Code.HOP_LIMIT, "Neighbor Discovery from off the link")
         yield from _discovery(payload, source, hardware)
@@ -151,9 +151,14 @@ def _ipv6(packet: bytes, hardware: bytes) -> Iterator[Fact]:
         yield from _dhcp6(payload, source, hardware)
 
 
+_DISCOVERY = frozenset(
+    bytes([kind]) for kind in (nd.SOLICITATION, nd.ADVERTISEMENT, NEIGHBOR_SOLICITATION, NEIGHBOR_ADVERTISEMENT)
+)
+
+
 def _discovery(message: bytes, source: bytes, hardware: bytes) -> Iterator[Fact]:
     """RFC 4861, 4. Each message is checked as 6.1 and 7.1 have it."""
-    kind = message[0] if message else 0
+    kind = message[0]
     if kind == nd.SOLICITATION:
         nd.check_solicitation(message, nameless=not any(source))
         if any(source):
@@ -165,7 +170,7 @@ def _discovery(message: bytes, source: bytes, hardware: bytes) -> Iterator[Fact]
         owner = advertisement.hardware if _is_hardware(advertisement.hardware) else hardware
         yield Claim(source, owner)
         yield Router(source, owner, advertisement)
-    elif kind in (NEIGHBOR_SOLICITATION, NEIGHBOR_ADVERTISEMENT):
+    else:
         yield from _neighbor(kind, message, source, hardware)
 
 
