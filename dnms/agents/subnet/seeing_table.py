@@ -15,6 +15,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection, Mapping
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -188,15 +189,17 @@ class Table:
             if not self._machines[known.hardware]:
                 del self._machines[known.hardware]
         self._due.pop(address, None)
+        self.contests.pop(address, None)
 
     def due(self, now: float, limit: int) -> list[bytes]:
         """Addresses that are to be looked at: heard of for the first time, or again after a while. Each once."""
-        found = [address for address, at in self._due.items() if at <= now][:limit]
+        due = (address for address, at in self._due.items() if at <= now and address not in self.contests)
+        found = list(islice(due, limit))
         for address in found:
             del self._due[address]
             if (known := self.heard.get(address)) is not None:
                 known.looked, known.probed = now + AGAIN, False  # nobody has objected
-        return [address for address in found if address in self.heard and address not in self.contests]
+        return [address for address in found if address in self.heard]
 
     def look_again(self, address: bytes, at: float) -> None:
         """What was due could not be dealt with, and is due again at that time."""
