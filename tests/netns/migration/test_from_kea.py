@@ -11,7 +11,7 @@ from tests.netns.migration.machine import DNMS, LINK, Machine, Watched, addresse
 from tests.netns.programs import dhcpcd
 
 FOUR: dict[str, Any] = {
-    "valid-lifetime": 24,
+    "valid-lifetime": 120,
     "renew-timer": 4,
     "rebind-timer": 6,
     "option-data": [{"name": "domain-name-servers", "data": "192.0.2.53"}, {"name": "tftp-server-name", "data": "x"}],
@@ -27,7 +27,7 @@ FOUR: dict[str, Any] = {
 }
 SIX: dict[str, Any] = {
     "preferred-lifetime": 8,
-    "valid-lifetime": 24,
+    "valid-lifetime": 120,
     "renew-timer": 4,
     "rebind-timer": 6,
     "subnet6": [
@@ -76,7 +76,6 @@ def test_a_client_keeps_what_it_had(machine: Machine, tmp_path: Path) -> None:
             stack.callback(watched.close)
             words = ("import", "kea", four, six, "--leases", *leases)
             until(lambda: machine.answered(*words)["leases"] == {"written": 3})
-            assert machine.events("address.allocated") == []  # it was dry
         assert machine.answered(*words, "--write")["leases"] == {"written": 3}
         agent = ("--interface", LINK, "--subnet", LINK, "--dhcpv4", "--dhcpv6", "--state", tmp_path / "agent")
         stack.enter_context(machine.running(DNMS, "subnet-agent", *agent, says="serving", log="agent.log"))
