@@ -36,6 +36,7 @@ COMMANDS = (
         "dnms.cli.importing:app",
         "Take over from Kea, ISC dhcpd or dnsmasq: a plan, and the leases.",
     ),
+    (CHECK, "shadow", "dnms.cli.shadow:shadow", "Listen to another DHCP server: in what DNMS would differ."),
     (CHANGE, "rollout", "dnms.cli.rollout:app", "New plans on their way to the nodes in waves: how far, wait, undo."),
     (ASK, "node", "dnms.cli.node:app", "The machines: who is there and how; enter and forget them."),
     (ASK, "address", "dnms.cli.address:app", "The addresses: who holds which; reserve, release, move."),

@@ -99,6 +99,11 @@ class Dhcp4Server:
             finally:
                 listening.close()
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether there are messages whose answers it does not have yet."""
+        return bool(self._answering)
+
     def _receive(self, sockets: Dhcp4, data: bytes) -> None:
         try:
             asked = self._read(sockets, data)

@@ -113,6 +113,11 @@ class Dhcp6Server:
                 reconfiguring.cancel()
                 listening.close()
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether there are messages whose answers it does not have yet."""
+        return bool(self._answering)
+
     def _receive(self, listening: Dhcp6, data: bytes, peer: Peer) -> None:
         try:
             message = self._read(data, peer)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+import signal
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -53,7 +56,7 @@ interface eth0
 """
 
 
-def test_a_client_keeps_what_it_had(machine: Machine, tmp_path: Path) -> None:
+def test_a_link_goes_over_from_kea_to_dnms(machine: Machine, tmp_path: Path) -> None:
     client = machine.client("client")
     root = tmp_path / "client"
     (root / "etc").mkdir(parents=True)
@@ -68,23 +71,68 @@ def test_a_client_keeps_what_it_had(machine: Machine, tmp_path: Path) -> None:
             assert made.code == NO  # one option is left out
             assert f"{four}:" in made.out
             assert "option tftp-server-name" in made.out
-            assert machine.dnms("plan", "check", plan).code == OK
             assert machine.dnms("plan", "apply", plan).code == OK
             until(lambda: len(addresses_of(client)) == 2)
             had = sorted(addresses_of(client))
             watched = Watched(client, tmp_path / "watched")
             stack.callback(watched.close)
-            words = ("import", "kea", four, six, "--leases", *leases)
-            until(lambda: machine.answered(*words)["leases"] == {"written": 3})
-        assert machine.answered(*words, "--write")["leases"] == {"written": 3}
+            words: list[str | Path] = ["import", "kea", four, six, "--leases", *leases]
+            assert machine.answered(*words)["leases"] == {"written": 3}
+            assert machine.answered(*words, "--write")["leases"] == {"written": 3}
+            end = machine.answered("event", "list")
+            it_agrees(machine)
+            assert machine.answered("event", "list") == end  # it has written nothing
+            it_names_what_was_changed(machine, plan)
+        words.append("--write")
+        assert machine.answered(*words)["leases"].keys() <= {"written", "known"}  # what was renewed there meanwhile
         agent = ("--interface", LINK, "--subnet", LINK, "--dhcpv4", "--dhcpv6", "--state", tmp_path / "agent")
+        renewed = len(machine.events("prefix.renewed"))
         stack.enter_context(machine.running(DNMS, "subnet-agent", *agent, says="serving", log="agent.log"))
-        until(lambda: {each["fields"]["address"] for each in machine.events("address.renewed")} == set(had))
-        until(lambda: machine.events("prefix.renewed"))
+        until(lambda: len(machine.events("prefix.renewed")) > renewed)
+        until(lambda: all("agent/" in one for one in renewers(machine, had)))
         assert watched.lost(had) == []
         assert sorted(addresses_of(client)) == had
         rows = {each["address"]: each["node"] for each in machine.answered("address", "list")}
         assert rows == dict.fromkeys(had, "pc-1")
-        assert {each["fields"]["origin"] for each in machine.events("address.allocated")} == {"kea"}
-        assert machine.answered(*words, "--write")["leases"] == {"known": 3}
-        assert len(machine.events("address.allocated")) == 2
+        given = machine.events("address.allocated")
+        assert [each["fields"]["origin"] for each in given] == ["kea", "kea"]
+        assert machine.answered(*words)["leases"] == {"known": 3}
+
+
+def renewers(machine: Machine, addresses: list[str]) -> list[str]:
+    """Who has renewed each last."""
+    last = {each["fields"]["address"]: each["actor"] for each in machine.events("address.renewed")}
+    return [last.get(address, "") for address in addresses]
+
+
+def it_agrees(machine: Machine) -> None:
+    told, summary, code = listened(machine, "agrees", 4)
+    assert (told, summary["differences"], code) == ([], {}, OK)
+    assert summary["equal"] == summary["compared"] >= 3
+
+
+def it_names_what_was_changed(machine: Machine, plan: Path) -> None:
+    plan.write_text(plan.read_text().replace("192.0.2.53", "192.0.2.54"))
+    assert machine.dnms("plan", "apply", plan).code == OK
+    told, summary, code = listened(machine, "differs", 6)
+    assert code == NO
+    assert {(each["what"], each["of"], each["there"], each["here"]) for each in told} == {
+        ("option", "6 (dns-servers)", "192.0.2.53", "192.0.2.54")
+    }
+    assert set(summary["differences"]) == {"option: 6 (dns-servers)"}
+
+
+def listened(machine: Machine, name: str, enough: int) -> tuple[list[dict[str, Any]], dict[str, Any], int]:
+    """The differences that a shadow tells while Kea answers so many messages, its summary, and its exit code."""
+    logs = [machine.path / f"kea{kind}.log" for kind in (4, 6)]
+
+    def answers() -> int:
+        return sum(len(re.findall("LEASE_(ALLOC|RENEW)", log.read_text())) for log in logs)
+
+    with machine.running(DNMS, "shadow", LINK, "--subnet", LINK, says="listening", log=name) as process:
+        before = answers()
+        until(lambda: answers() >= before + enough)
+        process.send_signal(signal.SIGINT)
+        code = process.wait(20)
+    told = [json.loads(line) for line in (machine.path / name).read_text().splitlines() if line.startswith("{")]
+    return told[:-1], told[-1]["summary"], code

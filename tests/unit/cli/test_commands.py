@@ -42,6 +42,7 @@ def test_all_commands_are_known() -> None:
         "wait",
         "subscriber retry",
         "import kea",
+        "shadow",
         "plan apply",
         "plan check",
         "plan diff",
