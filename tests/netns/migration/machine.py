@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import json
-import os
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
+from dnms.cli.app import run
 from dnms.linux.namespaces import Bridge, Namespace
 from tests.netns import debian
 from tests.netns.agents.conftest import FAST
@@ -55,17 +57,17 @@ class Machine:
         return made
 
     def dnms(self, *words: str | Path) -> Done:
-        """Run a command, as an operator on this machine does."""
-        with self.namespace.entered():
-            done = subprocess.run(
-                [DNMS, *words],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=30,
-                env={**os.environ, "DNMS_SITE": str(self.site)},
-            )
-        return Done(done.returncode, done.stdout, done.stderr)
+        """Run a command, as an operator on this machine does; in this process, since there are many."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            self.namespace.entered(),
+            pytest.MonkeyPatch.context() as patch,
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            patch.setenv("DNMS_SITE", str(self.site))
+            code = run(list(map(str, words)))
+        return Done(code, out.getvalue(), err.getvalue())
 
     def answered(self, *words: str | Path) -> Any:
         """What a command answers, as JSON."""

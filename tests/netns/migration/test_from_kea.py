@@ -15,8 +15,8 @@ from tests.netns.programs import dhcpcd
 
 FOUR: dict[str, Any] = {
     "valid-lifetime": 120,
-    "renew-timer": 4,
-    "rebind-timer": 6,
+    "renew-timer": 2,
+    "rebind-timer": 3,
     "option-data": [{"name": "domain-name-servers", "data": "192.0.2.53"}, {"name": "tftp-server-name", "data": "x"}],
     "subnet4": [
         {
@@ -29,10 +29,10 @@ FOUR: dict[str, Any] = {
     ],
 }
 SIX: dict[str, Any] = {
-    "preferred-lifetime": 8,
+    "preferred-lifetime": 4,
     "valid-lifetime": 120,
-    "renew-timer": 4,
-    "rebind-timer": 6,
+    "renew-timer": 2,
+    "rebind-timer": 3,
     "subnet6": [
         {
             "id": 1,
