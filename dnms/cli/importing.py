@@ -22,7 +22,7 @@ from dnms.disk import atomic
 from dnms.disk.site import Site, SiteError
 from dnms.events.ip import Prefix, format_address
 from dnms.kit.clock import MICROSECONDS, SystemClock
-from dnms.migration import kea, kea_leases
+from dnms.migration import dnsmasq, dnsmasq_leases, isc, isc_leases, kea, kea_leases
 from dnms.migration.model import Configuration, Lease, Left, MigrationError, Read
 from dnms.migration.plan import document
 
@@ -85,11 +85,11 @@ class _Server(msgspec.Struct, frozen=True):
 
     origin: str
     configuration: Callable[[Files, Read], Configuration]
-    leases: Callable[[Files, Configuration, int], tuple[list[Lease], list[Left]]]
+    leases: Callable[[Files, int], tuple[list[Lease], list[Left]]]
     parts: Callable[[Path], list[Path]] = lambda file: [file]  # of a file of leases
 
 
-def _of_kea(files: Files, _: Configuration, now: int) -> tuple[list[Lease], list[Left]]:
+def _of_kea(files: Files, now: int) -> tuple[list[Lease], list[Left]]:
     return kea_leases.leases(files, now=now)
 
 
@@ -98,7 +98,17 @@ def _parts_of_kea(file: Path) -> list[Path]:
     return [Path(each) for each in kea_leases.parts(str(file), there)]
 
 
+def _of_isc(files: Files, now: int) -> tuple[list[Lease], list[Left]]:
+    return isc_leases.leases(files, now=now)
+
+
+def _of_dnsmasq(files: Files, now: int) -> tuple[list[Lease], list[Left]]:
+    return dnsmasq_leases.leases(files, now=now)
+
+
 KEA = _Server("kea", kea.configuration, _of_kea, _parts_of_kea)
+ISC = _Server("isc-dhcpd", isc.configuration, _of_isc)
+DNSMASQ = _Server("dnsmasq", dnsmasq.configuration, _of_dnsmasq)
 
 
 @app.command(name="kea")
@@ -120,6 +130,44 @@ def of_kea(
     return _run(KEA, config, leases or [], plan, write=write, api=api, site=site, output=output)
 
 
+@app.command(name="isc-dhcpd")
+def of_isc(
+    config: Configs,
+    /,
+    *,
+    leases: Leases = None,
+    plan: PlanFile = None,
+    write: Write = False,
+    api: ApiUrl = API,
+    site: SiteDirectory = SITE,
+    output: Output = "table",
+) -> int:
+    """From ISC dhcpd: dhcpd.conf and dhcpd6.conf; dhcpd.leases and dhcpd6.leases.
+
+    Exit code 1 if something was left out.
+    """
+    return _run(ISC, config, leases or [], plan, write=write, api=api, site=site, output=output)
+
+
+@app.command(name="dnsmasq")
+def of_dnsmasq(
+    config: Configs,
+    /,
+    *,
+    leases: Leases = None,
+    plan: PlanFile = None,
+    write: Write = False,
+    api: ApiUrl = API,
+    site: SiteDirectory = SITE,
+    output: Output = "table",
+) -> int:
+    """From dnsmasq: dnsmasq.conf and what is in dnsmasq.d; dnsmasq.leases.
+
+    Exit code 1 if something was left out.
+    """
+    return _run(DNSMASQ, config, leases or [], plan, write=write, api=api, site=site, output=output)
+
+
 def _run(
     server: _Server,
     configs: Sequence[Path],
@@ -135,7 +183,7 @@ def _run(
         found = server.configuration([(str(file), _text(file)) for file in configs], _included)
         made = document(found, _site_name(site))
         files = [(str(part), _text(part)) for file in leases for part in server.parts(file)]
-        has, left = server.leases(files, found, SystemClock().now() // MICROSECONDS) if files else ([], [])
+        has, left = server.leases(files, SystemClock().now() // MICROSECONDS) if files else ([], [])
     except MigrationError as error:
         raise Failure(USAGE, f"{error}\nnothing was changed") from error
     report = Report(dry=not write)

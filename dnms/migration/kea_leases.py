@@ -30,11 +30,11 @@ def parts(file: str, there: Iterable[str]) -> list[str]:
 def leases(files: Iterable[tuple[str, str]], *, now: int) -> tuple[list[Lease], list[Left]]:
     """What is leased at the instant `now`, by the files (name and text of each) in their order. MigrationError."""
     last: dict[tuple[str, str], tuple[dict[str, str], Place]] = {}
+    left: list[Left] = []
     for file, text in files:
-        for row, place in _rows(file, text):
+        for row, place in _rows(file, text, left):
             last[row["address"], row.get("prefix_len", "")] = row, place
     found: list[Lease] = []
-    left: list[Left] = []
     for row, place in last.values():
         try:
             _read(row, place, now, found, left)
@@ -43,21 +43,21 @@ def leases(files: Iterable[tuple[str, str]], *, now: int) -> tuple[list[Lease], 
     return found, left
 
 
-def _rows(file: str, text: str) -> Iterator[tuple[dict[str, str], Place]]:
+def _rows(file: str, text: str, left: list[Left]) -> Iterator[tuple[dict[str, str], Place]]:
     reader = csv.reader(text.splitlines())
     header = next(reader, None)
     if header is None:
         return
     if missing := _NEEDED - set(header):
         raise MigrationError(f"{file}:1: expected the header of Kea's leases; {sorted(missing)[0]!r} is not in it")
+    least = max(map(header.index, _NEEDED))
     for fields in reader:
         place = Place(file, reader.line_num)
         if not fields or fields == header:
             continue
-        if len(fields) < len(_NEEDED):
-            raise MigrationError(f"{place}: expected {len(header)} fields, not {len(fields)}")
-        # A cut line, as a crash leaves one, is Kea's own to leave out too: the one before it stands.
-        if len(fields) >= len(header) - 1:
+        if len(fields) <= least:  # as a crash leaves it
+            left.append(Left(place, "a line", "it is cut off; what was said before of its address stands"))
+        else:
             yield dict(zip(header, fields, strict=False)), place
 
 

@@ -86,6 +86,8 @@ def _reserved(link: Link, configuration: Configuration) -> Iterator[Reservation]
             configuration.left.append(Left(each.place, what, "the address is reserved for another one already"))
         elif each.address in (link.told.gateways or ()):
             configuration.left.append(Left(each.place, what, "it is a gateway of the link, and given to nobody"))
+        elif not each.duid or each.duid[0]:
+            configuration.left.append(Left(each.place, what, f"{each.duid.hex(':')} is no DUID (RFC 8415, 11)"))
         elif kept[whose] >= MAX_HOLDS:
             configuration.left.append(Left(each.place, what, f"more than {MAX_HOLDS} for one client"))
         else:
@@ -106,7 +108,9 @@ def _fitting(link: Link, left: list[Left]) -> Iterator[Range]:
     last = -1
     for each in sorted(link.ranges, key=lambda one: (one.first, one.last)):
         text = f"{format_address(each.first)}-{format_address(each.last)}"
-        if not any(each.first in prefix and each.last in prefix for prefix in link.prefixes):
+        if each.first > each.last:
+            left.append(Left(each.place, f"pool {text}", "it has its last address before its first"))
+        elif not any(each.first in prefix and each.last in prefix for prefix in link.prefixes):
             left.append(Left(each.place, f"pool {text}", "it is in no prefix of its link that is carried"))
         elif int.from_bytes(each.first) <= last:
             left.append(Left(each.place, f"pool {text}", "it overlaps another pool"))

@@ -41,6 +41,8 @@ def test_all_commands_are_known() -> None:
         "subscriber dead",
         "wait",
         "subscriber retry",
+        "import dnsmasq",
+        "import isc-dhcpd",
         "import kea",
         "shadow",
         "plan apply",
