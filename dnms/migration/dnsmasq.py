@@ -176,6 +176,8 @@ class _Reader:
         rest = [part for part in parts if not part.startswith(("set:", "tag:", "interface:"))]
         if any(part.startswith("constructor:") for part in rest):
             raise ValueError("the prefix is that of an interface: write it, such as 2001:db8:1:1::100")
+        if not rest:
+            raise ValueError("it has no address")
         first = parse_address(rest[0])
         modes = {part for part in rest[1:] if part in _MODES}
         if "proxy" in modes:
@@ -247,7 +249,7 @@ class _Reader:
             [told.domain] = map(domain, values)
         elif name == "domain-search":
             told.search = list(map(domain, values))
-        elif name == "mtu" and 1280 <= int(values[0]) <= 65535:
+        elif name == "mtu" and values and 1280 <= int(values[0]) <= 65535:
             told.mtu = int(values[0])
         else:
             raise ValueError("it has no place in a plan")
