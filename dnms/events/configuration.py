@@ -56,7 +56,7 @@ class InterfaceAddress(Part, frozen=True, kw_only=True, omit_defaults=True):
     interface: int  # index of the link
     address: Address
     prefix_length: int  # of 128
-    origin: str  # link-local, slaac, temporary, dhcp, managed, loopback, other
+    origin: str  # link-local, slaac, temporary, dhcp, managed, loopback, other; registered: told by DHCPv6 (RFC 9686)
     flags: int = 0  # IFA_F_*
     preferred: int | None = None  # seconds left; None: for ever
     valid: int | None = None  # seconds left; None: for ever

@@ -49,9 +49,12 @@ def heard(data: bytes, source: str, *, server: bytes, is_on_link: Callable[[byte
     if message.relays and not (is_near if link is None else is_on_link(link)):
         raise PeerError(Code.NOT_ON_LINK, "from a relay of another link")
     peer = message.relays[-1].peer if message.relays else address
-    if not is_link_local(peer):
+    asked = question(message.message, server=server)
+    if asked.registered is None and not is_link_local(peer):
         raise PeerError(Code.DIRECTION, "not from a link-local address (RFC 8415, 13.1)")
-    return Heard(asked=question(message.message, server=server), peer=peer, relays=message.relays)
+    if asked.registered is not None and asked.registered.address != peer:
+        raise PeerError(Code.DIRECTION, "not from the address that is registered (RFC 9686, 4.2.1)")
+    return Heard(asked=asked, peer=peer, relays=message.relays)
 
 
 def _names_a_link(address: bytes) -> bool:

@@ -25,13 +25,14 @@ from dnms.agents.subnet.dhcp6_heard import Heard, heard
 from dnms.agents.subnet.dhcp6_neighbours import Neighbours
 from dnms.agents.subnet.dhcp6_prefixes import Prefixes
 from dnms.agents.subnet.dhcp6_reconfiguring import Reconfiguring
+from dnms.agents.subnet.dhcp6_registrations import Registrations
 from dnms.agents.subnet.link import Dhcp6, Dhcp6Link
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.reserving import Reserving
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain import rollouts
 from dnms.domain.dhcp_table import boot_of
-from dnms.events.ip import family
+from dnms.events.ip import family, is_link_local, prefix_of
 from dnms.events.plan import Stateless
 from dnms.events.seen import HardwareContested
 from dnms.linux.errors import KernelError
@@ -39,7 +40,7 @@ from dnms.linux.multicast import Peer
 from dnms.wire.dhcp6.codes import Kind
 from dnms.wire.dhcp6.identities import hardware_of
 from dnms.wire.dhcp6.messages import Relay, encode_reply
-from dnms.wire.dhcp6.server import Answer, Given, GivenAddresses, Question, Told, answer, success
+from dnms.wire.dhcp6.server import Answer, Given, GivenAddresses, Question, Told, acknowledged, answer, success
 from dnms.wire.errors import Code, PeerError
 from dnms.wire.rates import Buckets
 
@@ -88,6 +89,8 @@ class Dhcp6Server:
         self._neighbours = Neighbours(link)
         self._reserving = Reserving(books, client_id)
         self._reconfiguring = Reconfiguring(books, server=duid, foresee=self._foreseen)
+        self._registrations = Registrations(books, newcomers)
+        self._client_id = client_id
         self._newcomers = newcomers
         share = newcomers.share
         self._rates = Buckets(burst=share * BURST, per_second=share * A_SECOND, most=MAX_PEERS)
@@ -105,12 +108,14 @@ class Dhcp6Server:
             reconfiguring = self._tasks.create_task(
                 self._reconfiguring.run(lambda data, relays, peer: _send(listening, data, relays, peer))
             )
+            ending = self._tasks.create_task(self._registrations.run())
             try:
                 while True:
                     await asyncio.sleep(REJOIN)
                     listening.rejoin()
             finally:
                 reconfiguring.cancel()
+                ending.cancel()
                 listening.close()
 
     @property
@@ -138,6 +143,8 @@ class Dhcp6Server:
             raise PeerError(Code.PEER_RATE)
         if (duid := message.asked.client) and self._clients.has_agent(duid, self._has_session):
             raise PeerError(Code.CLIENT_ID, "it names a node with a Node Agent")
+        if (registered := message.asked.registered) is not None and not self._is_here(registered.address, duid):
+            raise PeerError(Code.NOT_ON_LINK, "an address of another link is registered")
         if message.key in self._answering:
             raise PeerError(Code.REPEATED)
         if len(self._answering) >= AT_ONCE:
@@ -146,10 +153,22 @@ class Dhcp6Server:
             raise PeerError(Code.BUSY, "too many decisions are asked for from there")
         return message
 
+    def _is_here(self, address: bytes, duid: bytes) -> bool:
+        """Whether a client of this DUID can have the address on this link, or of what it was delegated (RFC 9686)."""
+        ledger = self._books.ledger
+        if is_link_local(address) or ledger.adopted.is_on_link(address):
+            return not is_link_local(address)
+        blocks = (ledger.delegations.all.get(prefix_of(address, length)) for length in range(1, 65))
+        client = self._client_id(duid)
+        return any(each is not None and each.client == client for each in blocks)
+
     async def _serve(self, listening: Dhcp6, message: Heard, peer: Peer) -> None:
         asked = message.asked
         try:
             who = await self._clients.meet(asked, message.peer, await self._hardware(message))
+            if asked.registered is not None:
+                await self._register(listening, message, who, peer)
+                return
             answered = await self._answer(asked, who)
             if answered is None:
                 self.dropped["silent"] += 1
@@ -168,6 +187,19 @@ class Dhcp6Server:
             _logger.warning("a DHCPv6 client cannot be answered", reason=str(error))
         finally:
             self._answering.discard(message.key)
+
+    async def _register(self, listening: Dhcp6, message: Heard, who: Who, peer: Peer) -> None:
+        """Record an address that a client has made itself, and tell it so. LogError, KernelError."""
+        assert message.asked.registered is not None
+        # Each address of a machine would be another one: those of one hardware address are one, and so are the others.
+        who = msgspec.structs.replace(who, peer=who.hardware[0] if who.hardware else b"")
+        if not await self._registrations.take(who, message.asked.registered):
+            self.dropped["silent"] += 1
+            return
+        await self._clients.record(who)
+        data = encode_reply(acknowledged(message.asked), message.relays)
+        _send(listening, data, message.relays, peer)
+        self.answered[message.asked.kind.name.lower()] += 1
 
     async def _hardware(self, message: Heard) -> bytes:
         """The client's hardware address, as its relay or the link has it; empty if neither has."""

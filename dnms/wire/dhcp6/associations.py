@@ -68,7 +68,7 @@ def read_na(value: bytes) -> IaNa:
     status = None
     for code, inner in walk(value[_IA.size :]):
         if code == Option.IA_ADDRESS:
-            addresses.append(_read_address(inner))
+            addresses.append(read_address(inner))
         elif code == Option.STATUS and status is None:
             status = read_status(inner)
     return IaNa(iaid=iaid, t1=t1, t2=t2, addresses=tuple(addresses), status=status)
@@ -106,7 +106,8 @@ def _read_ia(value: bytes) -> tuple[int, int, int]:
     return iaid, t1, t2
 
 
-def _read_address(value: bytes) -> IaAddress:
+def read_address(value: bytes) -> IaAddress:
+    """The address in the value of an option of its own (RFC 8415, 21.6; RFC 9686, 4.2). PeerError."""
     if len(value) < _ADDRESS.size:
         raise malformed("an address of an association is cut off")
     address, preferred, valid = _ADDRESS.unpack_from(value)

@@ -83,3 +83,4 @@ class Option(IntEnum):
     CLIENT_LINK_LAYER = 79  # RFC 6939
     SOL_MAX_RT = 82
     INF_MAX_RT = 83
+    ADDR_REG_ENABLE = 148  # RFC 9686

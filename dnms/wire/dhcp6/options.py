@@ -75,6 +75,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     architectures: tuple[int, ...] = ()
     sol_max_rt: int | None = None  # seconds
     inf_max_rt: int | None = None
+    registered: tuple[bytes, ...] = ()  # values of addresses that are in no association (RFC 9686, 4.2)
+    registers: bool = False  # addresses may be registered (RFC 9686, 4.1)
     others: tuple[tuple[int, bytes], ...] = ()  # to be written: codes that are not read here, and their values
 
 
@@ -87,6 +89,7 @@ def read(data: bytes) -> Options:  # noqa: PLR0912, PLR0915  # one case an optio
     na: list[IaNa] = []
     pd: list[IaPd] = []
     temporary: list[int] = []
+    registered: list[bytes] = []
     for code, value in walk(data):
         match code:
             case Option.IA_NA:
@@ -95,6 +98,10 @@ def read(data: bytes) -> Options:  # noqa: PLR0912, PLR0915  # one case an optio
                 pd.append(read_pd(value))
             case Option.IA_TA:
                 temporary.append(number(code, value[:4], 4))
+            case Option.IA_ADDRESS:
+                registered.append(value)
+            case Option.ADDR_REG_ENABLE:
+                found["registers"] = no_value(code, value)
             case Option.CLIENT_ID:
                 found.setdefault("client_id", duid(code, value))
             case Option.SERVER_ID:
@@ -141,7 +148,7 @@ def read(data: bytes) -> Options:  # noqa: PLR0912, PLR0915  # one case an optio
                 found.setdefault("sol_max_rt", number(code, value, 4))
             case Option.INF_MAX_RT:
                 found.setdefault("inf_max_rt", number(code, value, 4))
-    return Options(na=tuple(na), pd=tuple(pd), temporary=tuple(temporary), **found)
+    return Options(na=tuple(na), pd=tuple(pd), temporary=tuple(temporary), registered=tuple(registered), **found)
 
 
 def write(options: Options) -> bytes:
@@ -158,6 +165,7 @@ def _written(options: Options) -> Iterator[bytes]:  # noqa: PLR0912  # one case 
     yield from map(write_pd, options.pd)
     for iaid in options.temporary:
         yield option(Option.IA_TA, LONG.pack(iaid))
+    yield from (option(Option.IA_ADDRESS, value) for value in options.registered)
     if options.requested:
         yield option(Option.REQUESTED, shorts(options.requested))
     if options.elapsed is not None:
@@ -173,8 +181,12 @@ def _written(options: Options) -> Iterator[bytes]:  # noqa: PLR0912  # one case 
     ):
         if byte is not None:
             yield option(code, bytes([byte]))
-    if options.reconfigure_accept:
-        yield option(Option.RECONFIGURE_ACCEPT, b"")
+    for code, is_said in (
+        (Option.RECONFIGURE_ACCEPT, options.reconfigure_accept),
+        (Option.ADDR_REG_ENABLE, options.registers),
+    ):
+        if is_said:
+            yield option(code, b"")
     if options.dns:
         yield option(Option.DNS_SERVERS, b"".join(options.dns))
     if options.search:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 
 from dnms.events.ip import Address, Prefix
-from dnms.wire.dhcp6.associations import IaAddress, IaNa, IaPd, IaPrefix, StatusOption, failed
+from dnms.wire.dhcp6.associations import IaAddress, IaNa, IaPd, IaPrefix, StatusOption, failed, read_address
 from dnms.wire.dhcp6.codes import Kind, Option, Status
 from dnms.wire.dhcp6.identities import name_in
 from dnms.wire.dhcp6.messages import Message
@@ -25,7 +25,7 @@ T1, T2 = 0.5, 0.8
 """When a client renews and rebinds, as parts of the shortest preferred lifetime (RFC 8415, 21.4 and 21.21)."""
 
 _FOR_THIS_SERVER = frozenset({Kind.REQUEST, Kind.RENEW, Kind.RELEASE, Kind.DECLINE})
-_FOR_ANY = frozenset({Kind.SOLICIT, Kind.CONFIRM, Kind.REBIND})
+_FOR_ANY = frozenset({Kind.SOLICIT, Kind.CONFIRM, Kind.REBIND, Kind.ADDR_REG_INFORM})
 _OF_ADDRESSES = frozenset({Kind.CONFIRM, Kind.DECLINE})
 _LONGEST = 64  # bits of a block
 _HTTP_CLIENT = b"HTTPClient"
@@ -57,6 +57,8 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     requested: frozenset[int] = frozenset()  # codes of options
     rapid_commit: bool = False
     name: str = ""  # as it calls itself (RFC 4704)
+    registered: IaAddress | None = None  # that it has made itself (RFC 9686)
+    registered_as: bytes = b""  # the value of the option that says so
     accepts_reconfigure: bool = False  # it asks again when it is told to
     architectures: tuple[int, ...] = ()  # of what it boots (RFC 5970, 3.3)
     vendor_class: bytes = b""  # with its enterprise number
@@ -141,6 +143,7 @@ def question(message: Message, *, server: bytes) -> Question:
         raise PeerError(Code.TOO_MANY, "too many addresses of one association")
     if any(len(each.prefixes) > MAX_ADDRESSES for each in options.pd):
         raise PeerError(Code.TOO_MANY, "too many prefixes of one association")
+    registered = _registered(options) if kind is Kind.ADDR_REG_INFORM else None
     asked = Question(
         kind=kind,
         transaction=message.transaction,
@@ -150,6 +153,8 @@ def question(message: Message, *, server: bytes) -> Question:
         requested=frozenset(options.requested),
         rapid_commit=kind is Kind.SOLICIT and options.rapid_commit,
         name=name_in(options.fqdn),
+        registered=registered,
+        registered_as=options.registered[0] if registered is not None else b"",
         accepts_reconfigure=options.reconfigure_accept,
         architectures=options.architectures,
         vendor_class=options.vendor_class,
@@ -176,13 +181,25 @@ def _check_ids(kind: Kind, options: Options, server: bytes) -> None:
 
 def _check(asked: Question) -> None:
     """PeerError where there is nothing to answer."""
-    if asked.kind is Kind.INFORMATION_REQUEST:
+    if asked.kind in (Kind.INFORMATION_REQUEST, Kind.ADDR_REG_INFORM):
         return
     if asked.kind in _OF_ADDRESSES:
         if not any(each.addresses for each in asked.addresses):
             raise PeerError(Code.UNEXPECTED, "it speaks of no address (RFC 8415, 18.3.3 and 18.3.8)")
     elif not (asked.wanted or asked.addresses):
         raise PeerError(Code.UNEXPECTED, "it asks for neither an address nor a prefix")
+
+
+def _registered(options: Options) -> IaAddress:
+    """The one address of a registration. PeerError for what RFC 9686, 4.2.1 has discarded."""
+    if len(options.registered) != 1 or options.requested:
+        raise PeerError(Code.MALFORMED, "a registration of no address or of several, or that requests options")
+    return read_address(options.registered[0])
+
+
+def acknowledged(asked: Question) -> Message:
+    """What says that a registration was heard, with the address as it came (RFC 9686, 4.3)."""
+    return Message(int(Kind.ADDR_REG_REPLY), asked.transaction, Options(registered=(asked.registered_as,)))
 
 
 def answer(asked: Question, answered: Answer, *, server: bytes) -> Message:
@@ -216,6 +233,7 @@ def answer(asked: Question, answered: Answer, *, server: bytes) -> Message:
         boot_file=told.boot_file if boots else "",
         boot_parameters=told.boot_parameters if boots and Option.BOOT_FILE_PARAMETERS in asked.requested else (),
         vendor_class=_http_client(asked.vendor_class) if boots else b"",
+        registers=Option.ADDR_REG_ENABLE in asked.requested,
         others=tuple(each for each in told.others if each[0] in asked.requested),
     )
     return Message(int(Kind.REPLY if asked.commits else Kind.ADVERTISE), asked.transaction, options)

@@ -25,6 +25,8 @@ from dnms.events.requests import EnterNode, HoldAddress
 from dnms.lab.network import INTERFACE, SITE_ADDRESS, SUBNET, Network
 from dnms.lab.site import NAME, LabSite
 from dnms.linux.namespaces import Namespace
+from dnms.projections.addresses import queries as addresses
+from dnms.projections.addresses.queries import NodeAddressRow
 
 PREFERRED, VALID = 12, 48  # seconds: it renews after 6 and rebinds after 9; what it has outlives a busy machine
 FAST: dict[str, str | int] = {
@@ -127,6 +129,12 @@ class Served:
         assert len(rows) == 1, rows
         (node,) = [each for each in await self.site.nodes() if each.client == rows[0].client]
         return node.name or "", list(node.hardware)
+
+    async def all_of(self, duid: bytes) -> list[NodeAddressRow]:
+        """All addresses of a node, as the views have them."""
+        await self.site._caught_up()
+        async with self.site._views.read() as reading:
+            return await addresses.of_node(reading.db, self.site.site.client_id(duid))
 
     async def of(self, kind: str) -> list[str]:
         """The addresses of all events of a kind."""

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import socket
 from pathlib import Path
 
 import pytest
 
+from dnms.domain.identity import duid_of_hardware, parse_hardware
 from dnms.events.ip import parse_address
 from dnms.linux.namespaces import Bridge, Namespace
+from dnms.wire.dhcp6.codes import Kind
+from dnms.wire.dhcp6.messages import Message, decode, encode
+from dnms.wire.dhcp6.options import Options
 from tests.netns.dhcp6.served import VALID, inside, served
 from tests.netns.programs import dhclient, dhclient_server, dhcpcd, dhcrelay, networkd
 
@@ -130,6 +136,33 @@ def test_dhcpcd_hears_of_another_address_at_once(tmp_path: Path) -> None:
                 has = await link.bound()
                 await link.site.move(parse_address(has.address), parse_address("2001:db8:1ab::beef"))
                 await link.until(lambda: "2001:db8:1ab::beef" in [each.address for each in link.has()])
+
+    inside(work)
+
+
+def test_a_machine_registers_an_address_that_it_has_made(tmp_path: Path) -> None:
+    """RFC 9686; by hand, since no client of Debian's does. The address is in the view of all, with its source."""
+
+    async def work() -> None:
+        async with served(tmp_path, agents=1) as link:
+            address = "2001:db8:1ab::1234:5678:9abc:def0"
+            link.client.ip([f"address add {address}/64 dev eth0 valid_lft 3600 preferred_lft 1800 nodad"])
+            link.network.agents[0].ip(["route replace 2001:db8:1ab::/64 dev eth0"])
+            packed = parse_address(address)
+            value = packed + (1_800).to_bytes(4) + (3_600).to_bytes(4)
+            options = Options(client_id=duid_of_hardware(parse_hardware(link.hardware)), registered=(value,))
+            await link.until(lambda: link.has() != [])
+            inform = encode(Message(int(Kind.ADDR_REG_INFORM), b"abc", options))
+            with link.client.entered(), socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as sock:
+                index = socket.if_nametoindex("eth0")
+                sock.bind((address, 546))
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_IF, index)
+                sock.settimeout(10)
+                sock.sendto(inform, ("ff02::1:2", 547, 0, index))
+                reply = decode(await asyncio.to_thread(sock.recv, 1_500)).message
+            assert (reply.kind, reply.options) == (Kind.ADDR_REG_REPLY, Options(registered=(value,)))
+            rows = {row.address: (row.origin, row.leased) for row in await link.all_of(options.client_id)}
+            assert rows == {address: ("registered", False)}
 
     inside(work)
 
