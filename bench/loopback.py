@@ -20,8 +20,8 @@ from typing import NoReturn
 
 import msgspec
 
+from dnms.agents.listening import TcpKnock
 from dnms.agents.node.linux import Trust
-from dnms.agents.subnet.linux import TcpKnock
 from dnms.agents.tls import Validity
 from dnms.disk.node_state import Kept, NodeStateDirectory, Unproven
 from dnms.domain.node_plan import PROTOCOL, NodePlan

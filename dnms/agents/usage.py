@@ -1,4 +1,4 @@
-"""How both agents are called: a mistake is one line, as all commands have it, and exit code 2."""
+"""How the agents and the relay are called: a mistake is one line, as all commands have it, and exit code 2."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import NoReturn
 import msgspec
 
 from dnms.bus import urls
+from dnms.events.ip import is_link_local, parse_address
 from dnms.events.plan import Name
+from dnms.wire.messages import PORT, Endpoint
 
 USAGE = 2
 
@@ -47,6 +49,21 @@ def name(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"{text!r} is no name; expected lower-case letters, digits and hyphens, at most 63"
         ) from None
+
+
+def endpoint(text: str) -> Endpoint:
+    """Takes an address with a port, or without: then it is that of sessions."""
+    host, port = text, str(PORT)
+    if text.startswith("[") or text.count(":") == 1:
+        host, _, port = text.rpartition(":")
+    try:
+        address = parse_address(host.removeprefix("[").removesuffix("]"))
+        if is_link_local(address):
+            raise ValueError
+        return msgspec.convert({"address": address, "port": int(port)}, Endpoint)
+    except ValueError:  # msgspec's errors are such
+        expected = f"192.0.2.1, 2001:db8::1 or [2001:db8::1]:{PORT}"
+        raise argparse.ArgumentTypeError(f"{text!r} is no address that is routed; expected one as {expected}") from None
 
 
 def bus(text: str) -> str:

@@ -10,7 +10,11 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-AGENTS = {"node-agent": "dnms.agents.node.__main__", "subnet-agent": "dnms.agents.subnet.__main__"}
+AGENTS = {
+    "node-agent": "dnms.agents.node.__main__",
+    "relay": "dnms.agents.relay.__main__",
+    "subnet-agent": "dnms.agents.subnet.__main__",
+}
 """Commands with entry points of their own: machines start them at boot, without what the other commands import."""
 
 

@@ -28,6 +28,7 @@ COMMANDS = (
     (RUN, "serve", "dnms.cli.serve:command", "Run a site's log, views and API."),
     (RUN, "subnet-agent", "dnms.agents.subnet:main", "Run a Subnet Agent: serve the nodes of one link."),
     (RUN, "node-agent", "dnms.agents.node:main", "Run a Node Agent: configure this machine."),
+    (RUN, "relay", "dnms.agents.relay:main", "Run a relay: pass the nodes of a link on to agents elsewhere."),
     (RUN, "subscriber", "dnms.cli.subscriber:app", "Who acts on the log, such as the firewall: run one, list them."),
     (CHANGE, "plan", "dnms.cli.plan:app", "What operators want: compare, apply, show and export a plan."),
     (

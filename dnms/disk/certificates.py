@@ -1,4 +1,5 @@
-"""The site's root certificate, the one that Subnet Agents show to nodes, and that of who signs for the site.
+"""The site's root certificate, the one that Subnet Agents show to nodes, those of relays, and that of who signs for the
+site.
 
 Client certificates will have their place here.
 """
@@ -15,6 +16,9 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dnms.disk.signing import SIGNER
 from dnms.wire.messages import AGENT_NAME
+
+RELAY_SUFFIX = ".relay.dnms"
+"""What the DNS name in a relay's certificate ends with, behind the relay's name. No node takes it for AGENT_NAME."""
 
 _DAY = datetime.timedelta(days=1)
 
@@ -58,6 +62,20 @@ def issue(site: str) -> tuple[Issued, Issued]:
 
 def issue_signer(root: Issued) -> Issued:
     """A certificate for who signs what the site says, as long as the root's. ValueError if that is damaged."""
+    return _issue_signing(root, SIGNER)
+
+
+def issue_relay(root: Issued, name: str) -> Issued:
+    """A certificate for a relay, as long as an agent's. ValueError if the root is damaged."""
+    until = datetime.datetime.now(datetime.UTC) + 825 * _DAY
+    names = x509.SubjectAlternativeName([x509.DNSName(name + RELAY_SUFFIX)])
+    return _issue_signing(root, f"DNMS relay {name}", names, until=until)
+
+
+def _issue_signing(
+    root: Issued, name: str, *extensions: x509.ExtensionType, until: datetime.datetime | None = None
+) -> Issued:
+    """A key that signs, and its certificate, as long as the root's if not to be shorter. ValueError."""
     now = datetime.datetime.now(datetime.UTC)
     issuer = x509.load_pem_x509_certificate(root.certificate)
     root_key = serialization.load_pem_private_key(root.key, password=None)
@@ -65,16 +83,17 @@ def issue_signer(root: Issued) -> Issued:
         raise ValueError("the root's key is of another kind")
     root_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     key = ed25519.Ed25519PrivateKey.generate()
-    certificate = (
-        _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, SIGNER)]), issuer.subject, key, now)
-        .not_valid_after(issuer.not_valid_after_utc)
+    builder = (
+        _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), issuer.subject, key, now)
+        .not_valid_after(min(until or issuer.not_valid_after_utc, issuer.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(root_id), critical=False)
-        .sign(root_key, hashes.SHA256())
     )
-    return _issued(certificate, key)
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return _issued(builder.sign(root_key, hashes.SHA256()), key)
 
 
 _Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey

@@ -23,7 +23,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from dnms.disk import atomic
-from dnms.disk.certificates import Issued, issue, issue_signer
+from dnms.disk.certificates import Issued, issue, issue_relay, issue_signer
 from dnms.disk.signing import Signer
 
 LAYOUT = 1
@@ -140,13 +140,25 @@ class Site:
     def signer(self) -> Signer:
         """Who signs what the site says; made where the directory has none yet, as of an older release. SiteError."""
         certificate, key = self.path / "evidence.pem", self.path / "evidence.key"
-        try:
+        with self._signing():
             if not certificate.exists():  # written last: an interrupted making is begun anew
-                root = Issued(self.root_certificate.read_bytes(), (self.path / "root.key").read_bytes())
-                made = issue_signer(root)
+                made = issue_signer(self._root())
                 atomic.write(key, made.key, mode=0o600)
                 atomic.write(certificate, made.certificate)
             return Signer(key.read_bytes(), certificate.read_bytes())
+
+    def issue_relay(self, name: str) -> Issued:
+        """A key and a certificate for a new relay of this name; the directory keeps neither. SiteError."""
+        with self._signing():
+            return issue_relay(self._root(), name)
+
+    def _root(self) -> Issued:
+        return Issued(self.root_certificate.read_bytes(), (self.path / "root.key").read_bytes())
+
+    @contextmanager
+    def _signing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise SiteError(
                 f"cannot sign for the site in {self.path}: {error.filename}: {error.strerror or error}"

@@ -8,11 +8,12 @@ from dnms.events.recorded import Event, Part
 
 
 class SessionOpened(Event, frozen=True, kw_only=True, omit_defaults=True):
-    """A node opened a session with the agent, from this address."""
+    """A node opened a session with the agent, from this address; as a relay on its link says, where it came by one."""
 
     NAME = "session.opened"
     client: ClientId
     peer: Address
+    relay: str = ""  # the relay by its certificate
 
 
 class SessionClosed(Event, frozen=True, kw_only=True, omit_defaults=True):

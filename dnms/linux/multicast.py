@@ -110,7 +110,10 @@ _FOR_NOW = frozenset(
 def listener(address: bytes, port: int, *, interface: int) -> socket.socket:
     """A TCP socket that listens on this address; a link-local one is on this interface. Port 0: any that is free."""
     kind = socket.AF_INET if family(address) == 4 else socket.AF_INET6
-    sock = socket.socket(kind, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        sock = socket.socket(kind, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    except OSError as error:  # this machine has no such family
+        raise KernelError.from_errno(error.errno or 0, f"listen on {plain(address)} port {port}") from error
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         where: Any = (plain(address), port)

@@ -31,3 +31,16 @@ class Turn:
         self._burst = (self._burst + 1) % BURST
         if not self._burst:
             await asyncio.sleep(0)
+
+
+async def peek(sock: socket.socket, length: int) -> bytes:
+    """The next bytes of a TCP connection, which stay there for who reads next. Fewer than `length` if it has ended.
+
+    OSError.
+    """
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, length)  # it is not readable before (socket(7))
+    try:
+        await readable(sock)
+        return sock.recv(length, socket.MSG_PEEK)
+    finally:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)

@@ -44,6 +44,13 @@ class Code(StrEnum):
     LEAVING = "leaving"  # this side ends the session
     RELEASED = "released"
     EXPIRED = "expired"
+    # between a relay and an agent
+    NO_HELLO = "no-hello"  # what a node says first is no ClientHello of TLS
+    NO_AGENT = "no-agent"  # none that the relay knows takes a node now
+    UNTRUSTED = "untrusted"  # the relay's certificate is none of the site's, or not valid now
+    SIGNATURE = "signature"  # that of the relay is not one of what it says
+    NOT_AUTHORISED = "not-authorised"  # the agent was not told of that relay
+    OTHER_SUBNET = "other-subnet"  # the relay is on the link of another one
     # answers to a request
     BUSY = "busy"
     DIGEST = "digest"  # the agent does not know the snapshot that this one follows: register a whole one

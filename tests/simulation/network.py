@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 from random import Random
 from typing import Any, NoReturn
 
+from dnms.agents.listening import Entered
 from dnms.agents.tls import Validity
 from dnms.events.ip import format_address
 from dnms.linux.advertisements import Heard
@@ -227,7 +228,7 @@ class Knock:
         self.peer = stream.get_extra_info("peername")[0]
         self.entered: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def enter(self, *, within: float) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    async def enter(self, *, within: float) -> Entered:
         stream, network = self.stream, self.stream.host.network
         async with asyncio.timeout(within):
             await asyncio.sleep(4 * network.delay())
@@ -236,7 +237,7 @@ class Knock:
         if self.entered.done() or stream.lost:
             raise ConnectionResetError("the peer has gone")
         self.entered.set_result(None)
-        return stream.streams()
+        return Entered(*stream.streams(), self.peer)
 
     def close(self) -> None:
         if not self.entered.done():

@@ -23,7 +23,16 @@ def main(argv: list[str]) -> int:
     Wrong usage is SystemExit with 2.
     """
     parser = Parser(prog="dnms subnet-agent", description="Serves the nodes of one link.")
-    parser.add_argument("--interface", required=True, help="the interface on the link")
+    link = parser.add_mutually_exclusive_group(required=True)
+    link.add_argument("--interface", default="", help="the interface on the link")
+    link.add_argument(
+        "--relay",
+        type=name,
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="this machine is not on the link: a relay that is, and may speak for its nodes; once for each",
+    )
     parser.add_argument("--subnet", type=name, required=True, help="the link's name in the plan")
     host = socket.gethostname().lower().partition(".")[0]  # a name is one label: subjects of the log have it
     parser.add_argument("--name", type=name, default=host, help="this agent's name (default: %(default)s)")
@@ -81,11 +90,15 @@ def main(argv: list[str]) -> int:
     )
     parser.add_argument("--verbose", action="store_true", help="log more")
     arguments = parser.parse_args(argv)
-    if arguments.uplink == arguments.interface:
+    if arguments.uplink and arguments.uplink == arguments.interface:
         parser.error("--uplink is the interface towards the one above, and --interface that towards the nodes")
+    for option in ("uplink", "dhcpv6", "dhcpv4"):
+        if arguments.relay and getattr(arguments, option):
+            parser.error(f"--{option} is for a machine that is on the link, and --relay for one that is not")
     logging.configure(verbose=arguments.verbose)
     settings = SubnetSettings(
         interface=arguments.interface,
+        relays=tuple(arguments.relay),
         subnet=arguments.subnet,
         name=arguments.name,
         site=arguments.site,

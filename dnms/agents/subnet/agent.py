@@ -7,14 +7,16 @@ import contextlib
 import hashlib
 import secrets
 import ssl
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 import structlog
 
 from dnms.agents import tls
+from dnms.agents.door import SPARE
+from dnms.agents.offers import Offers
 from dnms.agents.subnet import uplink
 from dnms.agents.subnet.advertising import Advertising, Kept
 from dnms.agents.subnet.announcing import Announcing, Losing
@@ -30,8 +32,8 @@ from dnms.agents.subnet.link import Link
 from dnms.agents.subnet.linux import LinuxLink
 from dnms.agents.subnet.newcomers import NEW_AT_ONCE, Newcomers
 from dnms.agents.subnet.node_upstream import NodeUpstream
-from dnms.agents.subnet.offers import Offers
 from dnms.agents.subnet.outage import Journal
+from dnms.agents.subnet.porch import SPARE_BEHIND, Porch, Trust
 from dnms.agents.subnet.seeing import Seeing
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
@@ -58,12 +60,17 @@ from dnms.linux.errors import KernelError
 from dnms.wire.answering import LARGEST_LOAD
 from dnms.wire.datagrams import encode_offer
 from dnms.wire.messages import PORT, Offer
+from dnms.wire.relaying import Here
 
 NODE_STATE = Path("/var/lib/dnms/node")
 
 MEASURE = 10.0  # seconds between two looks at the log's clock
 
 _logger = structlog.get_logger(__name__)
+
+
+Work = Coroutine[Any, Any, None]
+"""What is done until it is cancelled."""
 
 
 class Beside(Protocol):
@@ -80,11 +87,12 @@ class SubnetAgentError(Exception):
 class SubnetSettings(msgspec.Struct, frozen=True, kw_only=True):
     """What a Subnet Agent is told at its start."""
 
-    interface: str
+    interface: str  # on the link; empty: this machine is not on it
     subnet: str
     name: str
     site: Path  # the site's directory
     bus: str  # nats://host:port
+    relays: tuple[str, ...] = ()  # the names of those that are on the link, where this machine is not
     port: int = PORT  # TCP; 0: any that is free
     preference: int = 0  # the higher is chosen first, 0 to 255
     new_nodes: int = NEW_AT_ONCE  # that the site does not know, from one address at once; then one a minute
@@ -132,6 +140,9 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
             stack.enter_context(site.attended(settings.subnet, settings.name))
             context = tls.serving(site.agent_certificate, site.agent_key)
             root = ssl.PEM_cert_to_DER_cert(site.root_certificate.read_text())
+            porch = None
+            if settings.relays:
+                porch = Porch(context, Trust(site.root_certificate.read_bytes(), settings.subnet, settings.relays))
             snapshots = SnapshotFile(settings.snapshot)
             whose = Whose(site.name, settings.subnet, settings.name)
             folds = await asyncio.to_thread(read_snapshot, snapshots, whose, secret=site.secret)
@@ -144,7 +155,7 @@ async def run(settings: SubnetSettings, *, stop: asyncio.Event) -> None:
         if reached is None:
             return
         log = reached.log
-        link = LinuxLink(settings.interface, context)
+        link = porch or LinuxLink(settings.interface, context)
         belongs = Belongs(site=site.name, subnet=settings.subnet, log=log.log_id)
         try:
             journal = await asyncio.to_thread(DiskJournal, settings.journal, belongs)
@@ -196,7 +207,7 @@ async def attend(
     site: Site,
     log: Log,
     clock: LogClock,
-    link: Link,
+    link: Link | Porch,
     *,
     root: bytes,
     random: Callable[[int], bytes],
@@ -209,8 +220,9 @@ async def attend(
     advertised: Kept | None = None,
     duid: bytes = b"",
 ) -> None:
-    """Serve the nodes of a link out of a log, until `stop` is set. An exception group of KernelError, LogError,
-    BrokenCommit.
+    """Serve the nodes of a link, this machine's or one that relays are on, out of a log, until `stop` is set.
+
+    An exception group of KernelError, LogError, BrokenCommit.
 
     `root` is the fingerprint of the site's root certificate, `random` draws bytes. Without a `journal` nothing is given
     while the log is away. `folds` are those of the newest of the `snapshots`, if there is one. `away`: the log cannot
@@ -237,27 +249,18 @@ async def attend(
         books.begin_without_log()
     introduction = Introduction(settings.name, site.name, settings.subnet, settings.interface)
     newcomers = Newcomers(settings.new_nodes)
-    claims = Claims(books, link.users)
-    sessions = Sessions(books, introduction, client_id=site.client_id, newcomers=newcomers, claims=claims)
-    dhcp6 = None
-    if duid:
-        dhcp6 = Dhcp6Server(
-            books,
-            link,
-            duid=duid,
-            interface=settings.interface,
-            client_id=site.client_id,
-            newcomers=newcomers,
-            alarm=sessions.alarm,
-            has_session=sessions.has,
-        )
-    dhcp4 = None
-    if settings.dhcpv4:
-        dhcp4 = Dhcp4Server(books, link, client_id=site.client_id, newcomers=newcomers, random=random)
-    seeing = Seeing(books, link, client_id=site.client_id) if settings.watch else None
-    announcing = None
-    if settings.watch or settings.dhcpv4 or settings.dhcpv6:
-        announcing = Announcing(books, link, servers=(site.client_id(duid),) if duid else ())
+    near = None if isinstance(link, Porch) else link
+    sessions = Sessions(
+        books,
+        introduction,
+        client_id=site.client_id,
+        newcomers=newcomers,
+        claims=None if near is None else Claims(books, near.users),
+        spare=SPARE_BEHIND if near is None else SPARE,
+    )
+    beside: list[Beside] = []
+    if near is not None:
+        beside = _beside(settings, site, books, near, sessions, newcomers=newcomers, random=random, duid=duid)
     offer = Offer(
         nonce=bytes(16),
         site=site.name,
@@ -279,7 +282,7 @@ async def attend(
                     books,
                     sessions,
                     advertised=advertised,
-                    beside=[each for each in (dhcp6, dhcp4, seeing, announcing) if each is not None],
+                    beside=beside,
                 )
             ),
         ]
@@ -297,6 +300,40 @@ async def attend(
             await keeper.keep()
 
 
+def _beside(
+    settings: SubnetSettings,
+    site: Site,
+    books: Books,
+    link: Link,
+    sessions: Sessions,
+    *,
+    newcomers: Newcomers,
+    random: Callable[[int], bytes],
+    duid: bytes,
+) -> list[Beside]:
+    """What an agent that is on its link does for those without a Node Agent, as it was told at its start."""
+    beside: list[Beside] = []
+    if duid:
+        dhcp6 = Dhcp6Server(
+            books,
+            link,
+            duid=duid,
+            interface=settings.interface,
+            client_id=site.client_id,
+            newcomers=newcomers,
+            alarm=sessions.alarm,
+            has_session=sessions.has,
+        )
+        beside.append(dhcp6)
+    if settings.dhcpv4:
+        beside.append(Dhcp4Server(books, link, client_id=site.client_id, newcomers=newcomers, random=random))
+    if settings.watch:
+        beside.append(Seeing(books, link, client_id=site.client_id))
+    if settings.watch or settings.dhcpv4 or settings.dhcpv6:
+        beside.append(Announcing(books, link, servers=(site.client_id(duid),) if duid else ()))
+    return beside
+
+
 def keeper_of(books: Books, snapshots: Snapshots, whose: Whose, clock: LogClock) -> Keeper:
     """Of an agent with these books and this clock."""
 
@@ -310,7 +347,7 @@ def keeper_of(books: Books, snapshots: Snapshots, whose: Whose, clock: LogClock)
 
 
 async def _serve(
-    link: Link,
+    link: Link | Porch,
     port: int,
     offer: Offer,
     books: Books,
@@ -326,6 +363,20 @@ async def _serve(
     await books.ready.wait()
     if books.plan.for_subnet(books.subnet).subnet is None:  # the ledger may adopt it only now
         _logger.warning("the plan has no such subnet yet: nodes are refused until it has", subnet=books.subnet)
+    if isinstance(link, Porch):
+        work = _behind_relays(link, port, offer, sessions)
+    else:
+        work = [*await _on_link(link, port, offer, books, sessions), Advertising(books, link, kept=advertised).run()]
+    work += [_push(books, sessions), Extending(books, sessions).run(), Losing(books).run()]
+    work += [each.run() for each in beside]
+    work.append(Waves(books, lambda: (node for node, _ in sessions.nodes)).run())
+    async with asyncio.TaskGroup() as tasks:
+        for each in work:
+            tasks.create_task(each)
+
+
+async def _on_link(link: Link, port: int, offer: Offer, books: Books, sessions: Sessions) -> list[Work]:
+    """Listen on the link; what is to be done then. KernelError."""
     listening = await link.listen(port)
     offer = fitting(msgspec.structs.replace(offer, endpoints=tuple(listening)))
     offers = Offers(link, offer, lambda: len(sessions))
@@ -335,17 +386,26 @@ async def _serve(
         agent=offer.agent,
         addresses=[format_address(each.address) for each in listening],
     )
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(sessions.serve(listening.values()))
-        tasks.create_task(offers.run())
-        tasks.create_task(_push(books, sessions))
-        tasks.create_task(Extending(books, sessions).run())
-        tasks.create_task(Gateways(books, link).run())
-        tasks.create_task(Advertising(books, link, kept=advertised).run())
-        tasks.create_task(Losing(books).run())
-        for each in beside:
-            tasks.create_task(each.run())
-        tasks.create_task(Waves(books, lambda: (node for node, _ in sessions.nodes)).run())
+    return [sessions.serve(listening.values()), offers.run(), Gateways(books, link).run()]
+
+
+def _behind_relays(porch: Porch, port: int, offer: Offer, sessions: Sessions) -> list[Work]:
+    """Listen for relays, which offer what they are told here; what is to be done then. KernelError."""
+    ports = porch.listen(port)
+
+    def here() -> Here:
+        return Here(
+            site=offer.site,
+            subnet=offer.subnet,
+            agent=offer.agent,
+            load=len(sessions),
+            preference=offer.preference,
+            root=offer.root,
+        )
+
+    porch.here = here
+    _logger.info("serving relays", subnet=offer.subnet, agent=offer.agent, ports=ports)
+    return [porch.run(), sessions.serve([porch])]
 
 
 def fitting(offer: Offer) -> Offer:

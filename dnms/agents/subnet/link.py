@@ -2,62 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
+from dnms.agents.listening import DiscoveryLink, Entered, Listener
 from dnms.linux.advertisements import Heard
 from dnms.linux.multicast import Peer, Receive
 from dnms.wire.messages import Endpoint
 from dnms.wire.nd import RouterAdvertisement
-
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
-
-
-class Knock(Protocol):
-    """A connection that was not let in yet."""
-
-    @property
-    def peer(self) -> str:
-        """The address that it comes from."""
-        ...
-
-    async def enter(self, *, within: float) -> Streams:
-        """Lead it through TLS, in so many seconds. OSError, ssl.SSLError."""
-        ...
-
-    def close(self) -> None:
-        """Let it not in."""
-
-
-class Listener(Protocol):
-    """One address and port that the agent listens on."""
-
-    async def accept(self) -> Knock:
-        """Wait for the next connection. OSError."""
-        ...
-
-    def close(self) -> None:
-        """Listen no more."""
-
-
-class Discovery(Protocol):
-    """The sockets of discovery: one hears the link's groups, answers go out from the other."""
-
-    @property
-    def dropped(self) -> Counter[str]:
-        """What was not handed on, by a stable word."""
-        ...
-
-    def send(self, data: bytes, peer: Peer) -> None:
-        """Answer a peer, if the link carries it at this moment. KernelError."""
-
-    def rejoin(self) -> None:
-        """Join the groups again: a snooping bridge may have forgotten the membership. KernelError."""
-
-    def close(self) -> None:
-        """Hear no more."""
 
 
 class Hearing(Protocol):
@@ -197,18 +150,14 @@ class SeeingLink(Protocol):
         ...
 
 
-class Link(GatewaysLink, AdvertisingLink, Dhcp6Link, Dhcp4Link, SeeingLink, Protocol):
+class Link(DiscoveryLink, GatewaysLink, AdvertisingLink, Dhcp6Link, Dhcp4Link, SeeingLink, Protocol):
     """All of it. `LinuxLink` is the one there is; a port, so that the agent also runs where time and network are
     simulated. Who uses a part asks for that alone.
     """
 
-    async def listen(self, port: int) -> Mapping[Endpoint, Listener]:
+    async def listen(self, port: int) -> Mapping[Endpoint, Listener[Entered]]:
         """Wait until there is an address to listen on, then listen on all there are, fe80:: first. KernelError.
 
         Port 0: any that is free.
         """
-        ...
-
-    def discovery(self, receive: Receive) -> Discovery:
-        """Hear who asks for an agent; after `listen`. KernelError."""
         ...

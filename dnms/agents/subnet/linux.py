@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
-import traceback
-from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 
-from dnms.agents.subnet.link import Streams
+from dnms.agents.listening import LinuxDiscovery, TcpListener
 from dnms.events.configuration import InterfaceAddress, Link
 from dnms.events.ip import family, is_link_local
 from dnms.linux import arp, multicast, neighbours
@@ -20,92 +17,11 @@ from dnms.linux.dhcp4_server import Dhcp4ServerSockets
 from dnms.linux.dhcp6_server import Dhcp6ServerSockets
 from dnms.linux.errors import KernelError
 from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
-from dnms.linux.multicast import DatagramReader, Peer, Receive
+from dnms.linux.multicast import Receive
 from dnms.linux.netlink import Netlink
 from dnms.linux.solicitation import solicit_routers
 from dnms.linux.watching import Watching
-from dnms.wire.messages import ALL_NODES, GROUP, MAX_ENDPOINTS, PORT, Endpoint
-
-GROUPS = (GROUP, ALL_NODES)
-
-
-class TcpKnock:
-    """A TCP connection that was accepted."""
-
-    def __init__(self, connection: socket.socket, peer: str, context: ssl.SSLContext) -> None:
-        self.peer = peer
-        self._connection = connection
-        self._context = context
-
-    async def enter(self, *, within: float) -> Streams:
-        """Lead it through TLS. OSError, ssl.SSLError."""
-        loop = asyncio.get_running_loop()
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        try:
-            transport, _ = await loop.connect_accepted_socket(
-                lambda: protocol, self._connection, ssl=self._context, ssl_handshake_timeout=within
-            )
-        except BaseException as error:
-            # asyncio's frames hold the error, which holds them, and with them TLS's buffer of 256 KiB: a flood of what
-            # never gets through TLS would keep a gigabyte of these, until it comes to Python to look for such circles.
-            traceback.clear_frames(error.__traceback__)
-            raise
-        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
-
-    def close(self) -> None:
-        """Let it not in."""
-        self._connection.close()
-
-
-class TcpListener:
-    """A TCP socket that listens, and the TLS behind it."""
-
-    def __init__(self, listening: socket.socket, context: ssl.SSLContext) -> None:
-        self._socket = listening
-        self._context = context
-
-    async def accept(self) -> TcpKnock:
-        """Wait for the next connection. OSError."""
-        connection, address = await asyncio.get_running_loop().sock_accept(self._socket)
-        return TcpKnock(connection, str(address[0]), self._context)
-
-    def close(self) -> None:
-        """Listen no more."""
-        self._socket.close()
-
-
-class LinuxDiscovery:
-    """Discovery on one interface."""
-
-    def __init__(self, interface: int, receive: Receive) -> None:
-        """KernelError if the sockets cannot be had."""
-        self._interface = interface
-        self._listening = multicast.group_socket(interface, PORT, GROUPS)
-        try:
-            self._answers = multicast.unicast_socket(interface)
-        except KernelError:
-            self._listening.close()
-            raise
-        self._reader = DatagramReader(self._listening, receive)
-
-    @property
-    def dropped(self) -> Counter[str]:
-        """What was not handed on, by a stable word."""
-        return self._reader.dropped
-
-    def send(self, data: bytes, peer: Peer) -> None:
-        """Answer a peer. KernelError."""
-        multicast.send(self._answers, data, peer, interface=self._interface)
-
-    def rejoin(self) -> None:
-        """Join the groups again. KernelError."""
-        multicast.rejoin(self._listening, self._interface, GROUPS)
-
-    def close(self) -> None:
-        """Hear no more."""
-        self._reader.close()
-        self._answers.close()
+from dnms.wire.messages import MAX_ENDPOINTS, Endpoint
 
 
 class LinuxLink:

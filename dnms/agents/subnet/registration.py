@@ -26,6 +26,7 @@ class Registration:
         observations: Observations,
         *,
         peer: bytes,
+        relay: str,
         joining: Joining,
         claims: Claims | None,
         budget: Budget,
@@ -35,6 +36,7 @@ class Registration:
         self.duid = b""
         self.name = ""
         self.peer = peer
+        self._relay = relay
         self._books = books
         self._observations = observations
         self._joining = joining
@@ -57,7 +59,7 @@ class Registration:
     async def register(self, event: heard.Registered) -> None:
         """Record who it is, that it has a session, and what it has. LogError."""
         identify = self._identification(event)
-        seen = [] if self._opened else [SessionOpened(client=self.client, peer=self.peer)]
+        seen = [] if self._opened else [self._opening()]
         identified, observed = await asyncio.gather(
             self._books.identify(identify), self._record(event, *seen), return_exceptions=True
         )
@@ -72,7 +74,7 @@ class Registration:
     def register_later(self, event: heard.Registered) -> None:
         """Take the node in, and record it when the log is back. Unavailable if too many came."""
         self._books.identify_later(self._identification(event))
-        self._books.note(SessionOpened(client=self.client, peer=self.peer))  # once more, if it is there perhaps
+        self._books.note(self._opening())  # once more, if it is there perhaps
         self._observations.forget(self.client)
         self._opened, self._unrecorded = True, event
         self._books.owe(self.client)
@@ -106,6 +108,9 @@ class Registration:
     def entries(self) -> frozenset[bytes]:
         """The clients of the entries that it may be."""
         return self._joining.entries
+
+    def _opening(self) -> SessionOpened:
+        return SessionOpened(client=self.client, peer=self.peer, relay=self._relay)
 
     def _identification(self, event: heard.Registered) -> IdentifyNode:
         self._joining.registered(event.snapshot)

@@ -67,22 +67,25 @@ class ServedNode:
         introduction: Introduction,
         *,
         peer: str,
+        relay: str = "",
         joining: Joining,
         newcomers: Newcomers | None = None,
         claims: Claims | None = None,
     ) -> None:
         """`newcomers` bounds the new leases of the address that it comes from; None: nothing does.
 
-        `claims` looks into what it says that it has of others; None: that is let be.
+        `relay` is the one that it comes through, if any. `claims` looks into what it says that it has of others; None:
+        that is let be.
         """
         self._newcomers = newcomers
         self._session = session
         self._books = books
         self._introduction = introduction
         self.peer = parse_address(peer.split("%", maxsplit=1)[0])
+        self.relay = relay
         self._budget = Budget(now=asyncio.get_running_loop().time())
         self._registration = Registration(
-            books, books.observations, peer=self.peer, joining=joining, claims=claims, budget=self._budget
+            books, books.observations, peer=self.peer, relay=relay, joining=joining, claims=claims, budget=self._budget
         )
         self._wanted: dict[tuple[int, Family], Association] = {}
         self._delegates = Delegates(

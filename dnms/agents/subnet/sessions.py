@@ -9,12 +9,12 @@ from contextlib import aclosing
 
 import structlog
 
+from dnms.agents.door import SPARE, Door
+from dnms.agents.listening import Entered, Listener
 from dnms.agents.pump import Pump
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.claims import Claims
-from dnms.agents.subnet.door import Door
 from dnms.agents.subnet.joining import Joining
-from dnms.agents.subnet.link import Listener
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.served import Introduction, ServedNode
 from dnms.bus.port import LogError
@@ -57,11 +57,15 @@ class Sessions:
         client_id: Callable[[bytes], bytes],
         newcomers: Newcomers | None = None,
         claims: Claims | None = None,
+        spare: int = SPARE,
     ) -> None:
-        """`claims` looks into what nodes say that they have of others, while this serves; None: that is let be."""
+        """`claims` looks into what nodes say that they have of others, while this serves; None: that is let be.
+
+        `spare`: descriptors that connections of nodes leave to others.
+        """
         self._books = books
         self._introduction = introduction
-        self._door = Door(self._connected)
+        self._door = Door(self._connected, spare=spare)
         self._client_id = client_id
         self._open: dict[asyncio.Task[None], tuple[AgentSession, Pump[heard.AgentEvent], ServedNode]] = {}
         self._newcomers = newcomers or Newcomers()
@@ -75,7 +79,7 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._open)
 
-    async def serve(self, listeners: Iterable[Listener]) -> None:
+    async def serve(self, listeners: Iterable[Listener[Entered]]) -> None:
         """Take the connections of these listeners until cancelled; then every node is told that the agent leaves."""
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -141,21 +145,18 @@ class Sessions:
         else:
             self._unsaid[event.replace(" ", "-")] += 1
 
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _connected(self, entered: Entered) -> None:
         task = asyncio.current_task()
-        name = writer.get_extra_info("peername")
-        if task is None or name is None:  # it went as it came
-            writer.close()
-            return
+        assert task is not None
         session = AgentSession(now=asyncio.get_running_loop().time())
-        pump: Pump[heard.AgentEvent] = Pump(session, reader, writer)
-        peer = name[0]
+        pump: Pump[heard.AgentEvent] = Pump(session, entered.reader, entered.writer)
         joining = Joining(self._books, self._client_id, self.alarm)
         node = ServedNode(
             session,
             self._books,
             self._introduction,
-            peer=peer,
+            peer=entered.peer,
+            relay=entered.relay,
             joining=joining,
             newcomers=self._newcomers,
             claims=self._claims,
@@ -181,7 +182,7 @@ class Sessions:
             why = Code.LEAVING
             raise
         except Exception:
-            _logger.exception("session failed", peer=peer)
+            _logger.exception("session failed", peer=entered.peer)
         finally:
             if node.client:
                 self._dropped.update(session.dropped)
@@ -210,7 +211,8 @@ class Sessions:
             session.refuse(Code.BUSY, text, retry_after=NEWCOMER_RETRY)
             return
         node.greet(greeted, client, now=now)
-        self._log(_logger.info, "session opened", node.peer, client=node.client.hex(), sessions=len(self))
+        through = {"relay": node.relay} if node.relay else {}
+        self._log(_logger.info, "session opened", node.peer, client=node.client.hex(), sessions=len(self), **through)
 
     async def alarm(self, event: Alarm) -> None:
         """Record what is wrong with a machine, once, if the log takes it."""

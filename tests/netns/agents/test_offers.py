@@ -5,8 +5,8 @@ import socket
 import ssl
 import struct
 
+from dnms.agents.offers import UNANSWERABLE, Offers
 from dnms.agents.subnet.linux import LinuxLink
-from dnms.agents.subnet.offers import UNANSWERABLE, Offers
 from dnms.events.ip import parse_address
 from dnms.linux import multicast
 from dnms.linux.multicast import DatagramReader, Peer

@@ -9,12 +9,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from dnms.agents import door, tls
 from dnms.agents import pump as pumping
-from dnms.agents import tls
+from dnms.agents.door import MAX_A_PEER, Door
+from dnms.agents.listening import Entered, TcpListener
 from dnms.agents.pump import Pump
-from dnms.agents.subnet import door
-from dnms.agents.subnet.door import MAX_A_PEER, Door
-from dnms.agents.subnet.linux import TcpListener
 from dnms.disk.site import Site
 from dnms.wire.messages import AGENT_NAME
 
@@ -26,16 +25,15 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 @asynccontextmanager
-async def opened(served: ssl.SSLContext, listener: socket.socket) -> AsyncIterator[tuple[Door, list[str]]]:
+async def opened(served: ssl.SSLContext, listener: socket.socket) -> AsyncIterator[tuple[Door[Entered], list[str]]]:
     """A door behind which a guest is told its address, and stays until it leaves."""
     guests: list[str] = []
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        peer = writer.get_extra_info("peername")[0]
-        guests.append(peer)
-        writer.write(peer.encode() + b"\n")
-        await reader.read()
-        writer.close()
+    async def serve(entered: Entered) -> None:
+        guests.append(entered.peer)
+        entered.writer.write(entered.peer.encode() + b"\n")
+        await entered.reader.read()
+        entered.writer.close()
 
     made = Door(serve)
     running = asyncio.create_task(made.serve([TcpListener(listener, served)]))
@@ -170,8 +168,9 @@ async def test_a_peer_that_takes_nothing_is_cut_off(
     ended = asyncio.Event()
     waiting: list[int] = []
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        async for _ in Pump(Talkative(), reader, writer).events():
+    async def serve(entered: Entered) -> None:
+        writer = entered.writer
+        async for _ in Pump(Talkative(), entered.reader, writer).events():
             pass
         waiting.append(writer.transport.get_write_buffer_size())
         assert writer.transport.is_closing()

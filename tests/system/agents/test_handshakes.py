@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 import uvloop
 
-from dnms.agents.subnet import door
-from dnms.agents.subnet.door import MAX_HANDSHAKES
+from dnms.agents import door
+from dnms.agents.door import MAX_HANDSHAKES
 from dnms.disk.site import Site
 from tests.system.agents.test_door import comes, leave, opened, until
 

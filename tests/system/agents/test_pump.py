@@ -11,9 +11,9 @@ from collections.abc import Callable
 import pytest
 
 from dnms.agents import tls
+from dnms.agents.door import Door
+from dnms.agents.listening import Entered, TcpListener
 from dnms.agents.pump import Pump
-from dnms.agents.subnet.door import Door
-from dnms.agents.subnet.linux import TcpListener
 from dnms.disk.site import Site
 from dnms.wire.messages import AGENT_NAME
 
@@ -50,15 +50,15 @@ async def test_a_session_closes_its_connection_whoever_ended_it(
     begun = asyncio.Event()
     ended: asyncio.Future[asyncio.StreamWriter] = asyncio.get_running_loop().create_future()
 
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(entered: Entered) -> None:
         begun.set()
         try:
-            async for _ in Pump(UntilItsEnd(), reader, writer).events():
+            async for _ in Pump(UntilItsEnd(), entered.reader, entered.writer).events():
                 pass
         except Exception as error:
             ended.set_exception(error)
             raise
-        ended.set_result(writer)
+        ended.set_result(entered.writer)
 
     running = asyncio.create_task(Door(serve).serve([TcpListener(listener, served)]))
     reader, writer = await asyncio.open_connection(

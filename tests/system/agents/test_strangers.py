@@ -10,9 +10,9 @@ import ssl
 import pytest
 from structlog.testing import capture_logs
 
+from dnms.agents.listening import TcpListener
 from dnms.agents.subnet import sessions
 from dnms.agents.subnet.books import Books
-from dnms.agents.subnet.linux import TcpListener
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
 from dnms.bus.memory import MemoryLog

@@ -1,4 +1,6 @@
-"""Takes TCP connections and leads them through TLS. Whoever is on the link can knock, so all of it has bounds."""
+"""Takes TCP connections and leads them in, through TLS as a rule. Whoever is on the link can knock, so all of it has
+bounds.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,10 @@ import resource
 import ssl
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Generic, TypeVar
 
-from dnms.agents.subnet.link import Knock, Listener
+from dnms.agents.listening import Knock, Listener
+from dnms.wire.errors import PeerError
 
 MAX_SESSIONS = 4_096  # of one link; each holds a descriptor and some 50 KiB, most of it for TLS
 MAX_HANDSHAKES = 256  # at once, beside them; a peer that says nothing costs as much as one that talks
@@ -20,25 +24,29 @@ HANDSHAKE_WITHIN = 10.0  # seconds
 SPARE = 128  # descriptors that connections leave to the log, netlink, and what else the agent opens
 PAUSE = 1.0  # seconds, when the system has no room for another connection
 
-Guest = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-"""Serves one connection until it has ended, and closes it."""
+T = TypeVar("T")
+
+Guest = Callable[[T], Awaitable[None]]
+"""Serves one connection that was led in, until it has ended, and closes it."""
 
 _NO_ROOM = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-class Door:
-    """The listeners of one agent. `dropped` counts whom it did not let in, by a stable word."""
+class Door(Generic[T]):
+    """The listeners of one agent or relay. `dropped` counts whom it did not let in, by a stable word."""
 
-    def __init__(self, guest: Guest) -> None:
+    def __init__(self, guest: Guest[T], *, most: int = MAX_A_PEER, each: int = 1, spare: int = SPARE) -> None:
+        """`most`: connections of one address; `each`: descriptors of one; `spare`: those that are left to others."""
         self.dropped: Counter[str] = Counter()
         self._guest = guest
-        self._room = _descriptors()
+        self._most = most
+        self._room = _connections(each, spare)
         self._peers: Counter[str] = Counter()  # connections of each
         self._handshakes: dict[asyncio.Task[None], str] = {}  # and its peer; the oldest first
         self._ending: set[asyncio.Task[None]] = set()  # handshakes that gave way
         self._guests: dict[asyncio.Task[None], str] = {}
 
-    async def serve(self, listeners: Iterable[Listener]) -> None:
+    async def serve(self, listeners: Iterable[Listener[T]]) -> None:
         """Let in who knocks there, until cancelled; who is in then may stay, and is the caller's."""
         listening = tuple(listeners)
         try:
@@ -55,7 +63,7 @@ class Door:
                 await asyncio.wait(handshakes)
                 await asyncio.sleep(0)  # the loop closes an aborted connection in its next round
 
-    async def _accept(self, listener: Listener) -> None:
+    async def _accept(self, listener: Listener[T]) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -77,7 +85,7 @@ class Door:
 
     def _refuses(self, peer: str) -> str:
         """Why one more connection of this peer is refused; empty if it is not. Another one gives way if need be."""
-        if self._peers[peer] >= MAX_A_PEER:
+        if self._peers[peer] >= self._most:
             return "too-many-of-a-peer"
         if len(self._handshakes) >= MAX_HANDSHAKES and not self._gives_way("too-many-handshakes"):
             return "too-many-handshakes"
@@ -98,7 +106,7 @@ class Door:
         oldest.cancel()
         return True
 
-    def _gone(self, task: asyncio.Task[None], knock: Knock) -> None:
+    def _gone(self, task: asyncio.Task[None], knock: Knock[T]) -> None:
         self._forget(task)
         self._ending.discard(task)
         if task.cancelled():  # perhaps before it had begun
@@ -112,24 +120,29 @@ class Door:
         if not self._peers[peer]:
             del self._peers[peer]
 
-    async def _lead_in(self, knock: Knock) -> None:
+    async def _lead_in(self, knock: Knock[T]) -> None:
         try:
-            reader, writer = await knock.enter(within=HANDSHAKE_WITHIN)
+            entered = await knock.enter(within=HANDSHAKE_WITHIN)
         except (OSError, ssl.SSLError):
             self.dropped["no-tls"] += 1
+            knock.close()
+            return
+        except PeerError as error:
+            self.dropped[error.why] += 1
             knock.close()
             return
         task = asyncio.current_task()
         assert task is not None
         self._guests[task] = self._handshakes.pop(task)
-        await self._guest(reader, writer)
+        await self._guest(entered)
 
 
-def _descriptors() -> int:
+def _connections(each: int, spare: int) -> int:
     """How many connections this process has descriptors for, once its limit is as high as it may raise it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MAX_SESSIONS + MAX_HANDSHAKES + SPARE
+    most = MAX_SESSIONS + MAX_HANDSHAKES
+    wanted = each * most + spare
     if soft != resource.RLIM_INFINITY and soft < wanted:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return wanted - SPARE if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft) - SPARE)
+    return most if soft == resource.RLIM_INFINITY else max(1, min(most, (soft - spare) // each))

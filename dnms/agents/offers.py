@@ -1,4 +1,4 @@
-"""Discovery as a Subnet Agent sees it: hears solicits on the link's groups, answers each from a socket of its own."""
+"""Discovery as agents and relays see it: hears solicits on the link's groups, answers each from a socket of its own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import structlog
 
-from dnms.agents.subnet.link import Link
+from dnms.agents.listening import DiscoveryLink
 from dnms.linux.errors import KernelError
 from dnms.linux.multicast import Peer
 from dnms.wire.answering import Answering
@@ -25,7 +25,7 @@ _logger = structlog.get_logger(__name__)
 class Offers:
     """The discovery listener of one link. `load` tells the number of open sessions."""
 
-    def __init__(self, link: Link, offer: Offer, load: Callable[[], int]) -> None:
+    def __init__(self, link: DiscoveryLink, offer: Offer, load: Callable[[], int]) -> None:
         """KernelError if the sockets cannot be had."""
         self._answering: Answering[Peer] = Answering(offer)
         self._load = load
