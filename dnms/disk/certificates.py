@@ -62,21 +62,23 @@ def issue(site: str) -> tuple[Issued, Issued]:
 
 def issue_signer(root: Issued) -> Issued:
     """A certificate for who signs what the site says, as long as the root's. ValueError if that is damaged."""
-    return _issue_signing(root, SIGNER)
+    return _issue_signing(root, SIGNER, at=datetime.datetime.now(datetime.UTC))
 
 
-def issue_relay(root: Issued, name: str) -> Issued:
-    """A certificate for a relay, as long as an agent's. ValueError if the root is damaged."""
-    until = datetime.datetime.now(datetime.UTC) + 825 * _DAY
+def issue_relay(root: Issued, name: str, *, at: datetime.datetime) -> Issued:
+    """A certificate for a relay, from now on and as long as an agent's. ValueError if the root is damaged."""
     names = x509.SubjectAlternativeName([x509.DNSName(name + RELAY_SUFFIX)])
-    return _issue_signing(root, f"DNMS relay {name}", names, until=until)
+    return _issue_signing(root, f"DNMS relay {name}", names, at=at, until=at + 825 * _DAY)
 
 
 def _issue_signing(
-    root: Issued, name: str, *extensions: x509.ExtensionType, until: datetime.datetime | None = None
+    root: Issued,
+    name: str,
+    *extensions: x509.ExtensionType,
+    at: datetime.datetime,
+    until: datetime.datetime | None = None,
 ) -> Issued:
     """A key that signs, and its certificate, as long as the root's if not to be shorter. ValueError."""
-    now = datetime.datetime.now(datetime.UTC)
     issuer = x509.load_pem_x509_certificate(root.certificate)
     root_key = serialization.load_pem_private_key(root.key, password=None)
     if not isinstance(root_key, ec.EllipticCurvePrivateKey):
@@ -84,7 +86,7 @@ def _issue_signing(
     root_id = issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
     key = ed25519.Ed25519PrivateKey.generate()
     builder = (
-        _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), issuer.subject, key, now)
+        _builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), issuer.subject, key, at)
         .not_valid_after(min(until or issuer.not_valid_after_utc, issuer.not_valid_after_utc))
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(_usage(signs_certificates=False), critical=True)

@@ -12,6 +12,7 @@ subscribers/       by which log each subscriber of this machine acted last
 
 from __future__ import annotations
 
+import datetime
 import fcntl
 import hashlib
 import os
@@ -147,10 +148,10 @@ class Site:
                 atomic.write(certificate, made.certificate)
             return Signer(key.read_bytes(), certificate.read_bytes())
 
-    def issue_relay(self, name: str) -> Issued:
+    def issue_relay(self, name: str, *, at: datetime.datetime) -> Issued:
         """A key and a certificate for a new relay of this name; the directory keeps neither. SiteError."""
         with self._signing():
-            return issue_relay(self._root(), name)
+            return issue_relay(self._root(), name, at=at)
 
     def _root(self) -> Issued:
         return Issued(self.root_certificate.read_bytes(), (self.path / "root.key").read_bytes())

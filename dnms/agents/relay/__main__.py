@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import datetime
 import os
 import signal
 import sys
@@ -74,7 +75,8 @@ def _issue(argv: list[str]) -> int:
     )
     arguments = parser.parse_args(argv)
     try:
-        store(Site.load(arguments.site).issue_relay(arguments.name), arguments.directory)
+        issued = Site.load(arguments.site).issue_relay(arguments.name, at=datetime.datetime.now(datetime.UTC))
+        store(issued, arguments.directory)
     except (CredentialsError, SiteError) as error:
         print(f"dnms: {error}", file=sys.stderr)
         return MACHINE if isinstance(error.__cause__, OSError) else USAGE

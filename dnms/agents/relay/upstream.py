@@ -18,6 +18,7 @@ from dnms.wire.messages import Endpoint
 from dnms.wire.relaying import HEAD, MAX_RECORD, Asking, Here, Refused, Relayed, Said
 
 ASK_EVERY = 5.0  # seconds; so long a node may be offered an agent that is not there
+ASK_AGAIN = 2.0  # where it is not
 ASK_WITHIN = 3.0
 CONNECT_WITHIN = 1.5  # seconds; a node waits for 5, in which the next agent is to be tried too
 ANSWER_WITHIN = 3.0  # seconds for the first bytes of TLS; a storm of nodes keeps an agent busy
@@ -64,7 +65,8 @@ class Agent:
             except (OSError, PeerError) as error:
                 self._is_away(error)
             with suppress(TimeoutError):
-                async with asyncio.timeout(random.uniform(0.9, 1.1) * ASK_EVERY):
+                every = ASK_AGAIN if self.here is None else ASK_EVERY
+                async with asyncio.timeout(random.uniform(0.9, 1.1) * every):
                     await self._ask.wait()
 
     async def open(self, relayed: Relayed, record: bytes) -> tuple[socket.socket, bytes]:
