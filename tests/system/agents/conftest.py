@@ -19,7 +19,7 @@ from dnms.disk.site import Site
 def pytest_asyncio_loop_factories(item: pytest.Item) -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     """A Node Agent runs on asyncio's own loop, and a Subnet Agent on uvloop."""
     factories: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {"asyncio": asyncio.new_event_loop}
-    if item.path.stem in ("test_door", "test_handshakes", "test_porch", "test_pump", "test_strangers"):
+    if item.path.stem in ("test_door", "test_handshakes", "test_passing", "test_porch", "test_pump", "test_strangers"):
         factories["uvloop"] = uvloop.new_event_loop
     return factories
 

@@ -83,18 +83,26 @@ class Opened:
         return sum(self.porch.dropped.values())
 
 
+def porch_of(site: Site, relays: tuple[str, ...]) -> Porch:
+    context = tls.serving(site.agent_certificate, site.agent_key)
+    porch = Porch(context, Trust(site.root_certificate.read_bytes(), "branch", relays))
+    porch.here = lambda: HERE
+    return porch
+
+
 @asynccontextmanager
-async def opened(site: Site, served: ssl.SSLContext, *relays: str) -> AsyncIterator[Opened]:
+async def opened(site: Site, *relays: str) -> AsyncIterator[Opened]:
     """Doors behind which a guest is told what it says, until it leaves."""
 
     async def serve(entered: Entered) -> None:
         made.guests.append((entered.peer, entered.relay))
-        while data := await entered.reader.read(100):
-            entered.writer.write(data)
+        with contextlib.suppress(OSError):
+            while data := await entered.reader.read(65536):
+                entered.writer.write(data)
+                await entered.writer.drain()
         entered.writer.close()
 
-    porch = Porch(served, Trust(site.root_certificate.read_bytes(), "branch", relays or ("edge",)))
-    porch.here = lambda: HERE
+    porch = porch_of(site, relays or ("edge",))
     made = Opened(porch, Door(serve))
     running = [asyncio.create_task(porch.run()), asyncio.create_task(made.nodes.serve([porch]))]
     try:
@@ -152,10 +160,8 @@ def refusal(answer: bytes) -> Refused:
 
 
 @pytest.mark.parametrize("pieces", ["at once", "byte by byte"])
-async def test_a_node_is_led_in_as_the_relay_has_seen_it(
-    site: Site, served: ssl.SSLContext, relay: RelayCredentials, pieces: str
-) -> None:
-    async with opened(site, served) as made:
+async def test_a_node_is_led_in_as_the_relay_has_seen_it(site: Site, relay: RelayCredentials, pieces: str) -> None:
+    async with opened(site) as made:
         node = Tls(site)
         reader, writer = await made.connected()
         data = passed(relay, node)
@@ -169,17 +175,17 @@ async def test_a_node_is_led_in_as_the_relay_has_seen_it(
         await writer.wait_closed()
 
 
-async def test_who_asks_is_told_who_is_there(site: Site, served: ssl.SSLContext, relay: RelayCredentials) -> None:
-    async with opened(site, served) as made:
+async def test_who_asks_is_told_who_is_there(site: Site, relay: RelayCredentials) -> None:
+    async with opened(site) as made:
         answer = await made.answered(say(Asking(subnet="branch"), relay))
         assert relaying.decode_answer(relaying.decode_head(answer[:HEAD]), answer[HEAD:]) == HERE
         assert not made.guests
 
 
 async def test_every_cut_of_a_header_is_counted_and_lets_nobody_in(
-    site: Site, served: ssl.SSLContext, relay: RelayCredentials, descriptors: Callable[[], int]
+    site: Site, relay: RelayCredentials, descriptors: Callable[[], int]
 ) -> None:
-    async with opened(site, served) as made:
+    async with opened(site) as made:
         node = Tls(site)
         whole = passed(relay, node)
         cuts = [*range(1, HEAD + 3), *range(HEAD + 3, len(whole), 23), len(whole) - 1]
@@ -196,8 +202,8 @@ async def test_every_cut_of_a_header_is_counted_and_lets_nobody_in(
     await until(lambda: descriptors() <= 0)
 
 
-async def test_what_is_no_relay_is_not_answered(site: Site, served: ssl.SSLContext, relay: RelayCredentials) -> None:
-    async with opened(site, served) as made:
+async def test_what_is_no_relay_is_not_answered(site: Site, relay: RelayCredentials) -> None:
+    async with opened(site) as made:
         node = Tls(site)
         assert await made.answered(node.hello) == b""  # a node that is not on the link
         assert await made.answered(b"GET / HTTP/1.1\r\n\r\n") == b""
@@ -206,14 +212,14 @@ async def test_what_is_no_relay_is_not_answered(site: Site, served: ssl.SSLConte
 
 
 async def test_a_relay_is_believed_that_the_site_has_signed_for_and_the_agent_was_told_of(
-    site: Site, served: ssl.SSLContext, relay: RelayCredentials, tmp_path: Path
+    site: Site, relay: RelayCredentials, tmp_path: Path
 ) -> None:
     other = Site.create(tmp_path / "other", "s")
     unknown = credentials(site, tmp_path, "stranger")
     foreign = credentials(other, tmp_path)
     mixed = RelayCredentials("edge", relay.certificate, unknown.key)
     with capture_logs() as lines:
-        async with opened(site, served) as made:
+        async with opened(site) as made:
             for own, subnet, why in (
                 (unknown, "branch", Code.NOT_AUTHORISED),
                 (foreign, "branch", Code.UNTRUSTED),
@@ -231,33 +237,29 @@ async def test_a_relay_is_believed_that_the_site_has_signed_for_and_the_agent_wa
     assert "--relay stranger" in said[0]["text"]
 
 
-async def test_an_agents_or_a_signers_certificate_is_none_of_a_relay(
-    site: Site, served: ssl.SSLContext, relay: RelayCredentials
-) -> None:
+async def test_an_agents_or_a_signers_certificate_is_none_of_a_relay(site: Site, relay: RelayCredentials) -> None:
     signer = site.signer()
-    async with opened(site, served) as made:
+    async with opened(site) as made:
         for pem in (site.agent_certificate.read_text(), signer.certificate.decode(), site.root_certificate.read_text()):
             own = RelayCredentials("edge", ssl.PEM_cert_to_DER_cert(pem), relay.key)
             assert refusal(await made.answered(say(Asking(subnet="branch"), own))).code == Code.UNTRUSTED
 
 
-async def test_a_certificate_that_has_ended_is_none(site: Site, served: ssl.SSLContext, tmp_path: Path) -> None:
+async def test_a_certificate_that_has_ended_is_none(site: Site, tmp_path: Path) -> None:
     then = now() - datetime.timedelta(days=1_000)
     store(site.issue_relay("edge", at=then), tmp_path / "old")
     with pytest.raises(CredentialsError, match="has ended on"):
         RelayCredentials.load(tmp_path / "old", at=now())
     own = RelayCredentials.load(tmp_path / "old", at=then)
-    async with opened(site, served) as made:
+    async with opened(site) as made:
         refused = refusal(await made.answered(say(Asking(subnet="branch"), own)))
         assert refused.code == Code.UNTRUSTED
         assert "not valid now" in refused.text
 
 
-async def test_what_was_signed_for_one_connection_is_of_no_use_for_another(
-    site: Site, served: ssl.SSLContext, relay: RelayCredentials
-) -> None:
+async def test_what_was_signed_for_one_connection_is_of_no_use_for_another(site: Site, relay: RelayCredentials) -> None:
     """Somebody on the way between both has all that they said."""
-    async with opened(site, served) as made:
+    async with opened(site) as made:
         node, attacker = Tls(site), Tls(site)
         data = passed(relay, node)
         # With a ClientHello of its own it is refused.
@@ -286,10 +288,8 @@ async def test_nobody_takes_a_relay_for_an_agent(site: Site, relay: RelayCredent
         await server.wait_closed()
 
 
-async def test_who_says_nothing_or_little_keeps_no_relay_out(
-    site: Site, served: ssl.SSLContext, relay: RelayCredentials
-) -> None:
-    async with opened(site, served) as made:
+async def test_who_says_nothing_or_little_keeps_no_relay_out(site: Site, relay: RelayCredentials) -> None:
+    async with opened(site) as made:
         whole = passed(relay, Tls(site))
         silent = []
         for number in range(MAX_HANDSHAKES + 20):
@@ -307,10 +307,10 @@ async def test_who_says_nothing_or_little_keeps_no_relay_out(
 
 
 async def test_who_takes_too_long_is_given_up(
-    site: Site, served: ssl.SSLContext, relay: RelayCredentials, monkeypatch: pytest.MonkeyPatch
+    site: Site, relay: RelayCredentials, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(door, "HANDSHAKE_WITHIN", 0.2)
-    async with opened(site, served) as made:
+    async with opened(site) as made:
         node = Tls(site)
         whole = passed(relay, node)
         for data in (b"", whole[:30], whole.removesuffix(node.hello), whole[:-1]):
@@ -319,9 +319,9 @@ async def test_who_takes_too_long_is_given_up(
 
 
 async def test_the_bound_for_one_node_holds_behind_a_relay_and_for_no_other_node(
-    site: Site, served: ssl.SSLContext, relay: RelayCredentials
+    site: Site, relay: RelayCredentials
 ) -> None:
-    async with opened(site, served) as made:
+    async with opened(site) as made:
         writers = []
         for _ in range(MAX_A_PEER):
             node = Tls(site)
@@ -340,9 +340,8 @@ async def test_the_bound_for_one_node_holds_behind_a_relay_and_for_no_other_node
             await each.wait_closed()
 
 
-async def test_it_listens_in_both_families(site: Site, served: ssl.SSLContext, relay: RelayCredentials) -> None:
-    porch = Porch(served, Trust(site.root_certificate.read_bytes(), "branch", ("edge",)))
-    porch.here = lambda: HERE
+async def test_it_listens_in_both_families(site: Site, relay: RelayCredentials) -> None:
+    porch = porch_of(site, ("edge",))
     ports = porch.listen(0)
     running = asyncio.create_task(porch.run())
     try:
