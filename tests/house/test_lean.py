@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import pytest
+
 HEAVY = [
     "aiosqlite",
     "cyclopts",
@@ -20,9 +22,10 @@ HEAVY = [
 ]
 
 
-def test_the_node_agent_imports_nothing_heavy() -> None:
-    program = "import sys, dnms.cli, dnms.agents.node.__main__; print(*sorted(sys.modules))"
+@pytest.mark.parametrize(("agent", "needs"), [("node", set()), ("relay", {"cryptography"})])
+def test_what_is_on_every_machine_or_router_imports_nothing_heavy(agent: str, needs: set[str]) -> None:
+    program = f"import sys, dnms.cli, dnms.agents.{agent}.__main__; print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     modules = {module.partition(".")[0] for module in done.stdout.split()}
     assert "dnms" in modules
-    assert not modules & set(HEAVY)
+    assert modules & set(HEAVY) == needs

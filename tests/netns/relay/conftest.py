@@ -22,6 +22,7 @@ from dnms.lab.nursery import AgentProcess, Nursery, resolv_conf
 from dnms.lab.site import NAME, LabSite
 from dnms.linux.namespaces import Namespace
 from dnms.projections.events.queries import EventRow
+from dnms.wire.messages import GROUP
 from tests.netns.agents.conftest import FAST
 
 WITHIN = 25.0
@@ -141,6 +142,10 @@ class Branch:
     def fe80(self) -> str:
         shown = self.machines["node"].run("ip", "-6", "-o", "address", "show", "dev", "eth0", "scope", "link")
         return shown.split()[3].partition("/")[0]
+
+    def is_offering(self) -> bool:
+        """Whether the relay hears who asks for an agent."""
+        return GROUP in self.machines["edge"].run("ip", "-6", "maddress", "show", "dev", "lan")
 
     async def sessions(self) -> list[EventRow]:
         """Those that were opened."""

@@ -73,9 +73,12 @@ async def test_a_relay_that_nobody_has_allowed_is_refused_and_both_ends_say_why(
     assert "relay refused" in branch.said("one")
     assert text in branch.said("one")
     assert text in branch.said(relay)
-    assert "agent answers" not in branch.said(relay)
+    assert not branch.is_offering()
     if other is None:  # once it is allowed, it is believed
         await branch.terminate("one")
         await branch.start_agent(relays=("edge", "stranger"))
         await branch.start_node()
         assert (await branch.until_sessions(1)).fields["relay"] == "stranger"
+        assert branch.is_offering()
+        await branch.kill("one")
+        await branch.until("it offers what is not there", lambda: not branch.is_offering())

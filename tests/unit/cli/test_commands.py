@@ -186,6 +186,16 @@ def test_wrong_usage_is_one_line_on_stderr(words: str, said: str, capsys: pytest
         ("subnet-agent --interface eth0 --subnet lan --bus http://host:4222", "'http://host:4222' is no bus"),
         ("subnet-agent --interface eth0 --subnet lan --port 65536", "--port: 65536 is not within 0 to 65535"),
         ("subnet-agent --interface eth0 --subnet lan --port x", "--port: 'x' is no whole number"),
+        ("subnet-agent --subnet lan", "one of the arguments --interface --relay is required"),
+        ("subnet-agent --subnet lan --interface eth0 --relay edge", "not allowed with argument"),
+        ("subnet-agent --subnet lan --relay Edge_1", "--relay: 'Edge_1' is no name"),
+        ("subnet-agent --subnet lan --relay edge --dhcpv4", "--dhcpv4 is for a machine that is on the link"),
+        ("relay --interface eth0 --subnet lan", "the following arguments are required: --agent"),
+        ("relay --interface eth0 --subnet lan --agent nowhere", "'nowhere' is no address that is routed"),
+        ("relay --interface eth0 --subnet lan --agent 192.0.2.1:0", "'192.0.2.1:0' is no address that is routed"),
+        ("relay --interface eth0 --subnet lan --agent fe80::1", "'fe80::1' is no address that is routed"),
+        ("relay issue Edge_1 here", "NAME: 'Edge_1' is no name"),
+        ("relay issue edge", "the following arguments are required: DIRECTORY"),
         ("node-agent", "the following arguments are required: --interface"),
         ("node-agent --interface eth0 --wrong", "unrecognized arguments: --wrong"),
         ("node-agent --interface eth0 --give-back", "unrecognized arguments: --give-back"),
@@ -203,7 +213,7 @@ def test_wrong_usage_of_an_agent_is_one_line_on_stderr(
     assert (out, err.count("\n")) == ("", 1)
     assert err.startswith("dnms: ")
     assert said in err
-    called = re.match(r"[a-z-]+( release)?", words)
+    called = re.match(r"[a-z-]+( release| issue)?", words)
     assert called is not None
     assert f"see `dnms {called[0]} --help`" in err
 
