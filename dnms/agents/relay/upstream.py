@@ -19,6 +19,7 @@ from dnms.wire.relaying import HEAD, MAX_RECORD, Asking, Here, Refused, Relayed,
 
 ASK_EVERY = 5.0  # seconds; so long a node may be offered an agent that is not there
 ASK_AGAIN = 2.0  # where it is not
+ASK_AT_MOST = 0.5  # seconds between two questions, whoever gives a reason to ask
 ASK_WITHIN = 3.0
 CONNECT_WITHIN = 1.5  # seconds; a node waits for 5, in which the next agent is to be tried too
 ANSWER_WITHIN = 3.0  # seconds for the first bytes of TLS; a storm of nodes keeps an agent busy
@@ -64,28 +65,31 @@ class Agent:
                     self._is_here(await self._asked())
             except (OSError, PeerError) as error:
                 self._is_away(error)
+            await asyncio.sleep(ASK_AT_MOST)
             with suppress(TimeoutError):
                 every = ASK_AGAIN if self.here is None else ASK_EVERY
-                async with asyncio.timeout(random.uniform(0.9, 1.1) * every):
+                async with asyncio.timeout(random.uniform(0.9, 1.1) * every - ASK_AT_MOST):
                     await self._ask.wait()
 
     async def open(self, relayed: Relayed, record: bytes) -> tuple[socket.socket, bytes]:
         """Pass on a node that has begun with this record; the connection, and the first bytes that came back.
 
-        OSError, PeerError: then it is not offered any more until it has answered.
+        OSError, PeerError.
         """
         try:
             async with asyncio.timeout(CONNECT_WITHIN):
                 sock = await self._connected()
-            try:
-                async with asyncio.timeout(ANSWER_WITHIN):
-                    return sock, await self._answer(sock, self._say(relayed) + record)
-            except BaseException:
-                sock.close()
-                raise
-        except (OSError, PeerError) as error:
+        except OSError as error:
             self._is_away(error)
-            self._ask.set()
+            raise
+        try:
+            async with asyncio.timeout(ANSWER_WITHIN):
+                return sock, await self._answer(sock, self._say(relayed) + record)
+        except BaseException as error:
+            sock.close()
+            # A node that has too many connections is not let in, and must not make the agent one that is not there.
+            if isinstance(error, OSError | PeerError):
+                self._ask.set()
             raise
 
     async def _answer(self, sock: socket.socket, data: bytes) -> bytes:

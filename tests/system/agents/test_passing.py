@@ -166,7 +166,16 @@ def _here(*, load: int = 0, preference: int = 5) -> Here:
     return Here(site="s", subnet="branch", agent="a", load=load, preference=preference)
 
 
-@pytest.mark.parametrize("first", ["gone", "refuses", "silent", "ends", "talks nonsense"])
+EXPECTED: dict[str, set[str]] = {
+    "gone": {"not-reached"},
+    "refuses": {Code.NOT_AUTHORISED},
+    "silent": {"not-reached"},
+    "ends": {"not-reached", Code.TRUNCATED},  # by a reset or not
+    "talks nonsense": {Code.VERSION},
+}
+
+
+@pytest.mark.parametrize("first", EXPECTED)
 async def test_where_one_agent_does_not_take_a_node_the_next_one_does(
     first: str,
     site: Site,
@@ -175,7 +184,8 @@ async def test_where_one_agent_does_not_take_a_node_the_next_one_does(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It was there when it was asked; of that the node notices nothing."""
-    monkeypatch.setattr(upstream, "ANSWER_WITHIN", 0.3)
+    for limit in ("ANSWER_WITHIN", "ASK_WITHIN"):
+        monkeypatch.setattr(upstream, limit, 0.3)
     hold = asyncio.Event()
 
     async def broken(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -201,14 +211,29 @@ async def test_where_one_agent_does_not_take_a_node_the_next_one_does(
             reader, writer = await made.node(site)
             writer.write(b"x")
             assert await reader.readexactly(1) == b"x"
-            assert broken_one.here is None
+            await until(lambda: broken_one.here is None)
             await leave(writer)
     hold.set()
     server.close()
     await server.wait_closed()
-    said = [line["why"] for line in lines if line["event"] == "agent does not take nodes"]
-    expected = {"gone": "not-reached", "silent": "not-reached", "ends": "not-reached", "refuses": "not-authorised"}
-    assert expected.get(first, Code.VERSION) in said
+    said = {line["why"] for line in lines if line["event"] == "agent does not take nodes"}
+    assert said & EXPECTED[first]
+
+
+async def test_a_node_whose_connections_an_agent_ends_makes_it_no_agent_that_is_not_there(
+    site: Site, relay: RelayCredentials, listener: socket.socket
+) -> None:
+    async with opened(site) as agent, relaying_to(relay, listener, agent.port) as made:
+        await until(lambda: known(made) == 1)
+        agent.nodes._most = 0  # as if it had as many as it may have
+        with pytest.raises((OSError, ssl.SSLError)):
+            await made.node(site)
+        await until(lambda: made.door.dropped == {Code.NO_AGENT: 1})
+        assert agent.nodes.dropped["too-many-of-a-peer"] == 1
+        assert known(made) == 1
+        agent.nodes._most = 1
+        _, writer = await made.node(site)
+        await leave(writer)
 
 
 async def test_where_no_agent_is_a_node_is_not_kept_waiting(
@@ -303,7 +328,8 @@ async def test_whom_an_agent_refuses_is_asked_about_again_and_offered_when_it_do
     listener: socket.socket,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(upstream, "ASK_AGAIN", 0.05)
+    monkeypatch.setattr(upstream, "ASK_AGAIN", 0.06)
+    monkeypatch.setattr(upstream, "ASK_AT_MOST", 0.05)
     with capture_logs() as lines:
         async with opened(site, "another") as agent, relaying_to(relay, listener, agent.port) as made:
             await until(lambda: made.agents._agents[0]._why == Code.NOT_AUTHORISED)
