@@ -169,6 +169,28 @@ def dhcrelay(machine: Namespace, root: Path, *words: str) -> Iterator[None]:
         process.wait(5)
 
 
+@contextmanager
+def dnsmasq_relay(machine: Namespace, root: Path, local: str, to: str, *interfaces: str) -> Iterator[None]:
+    """dnsmasq as nothing but a relay for DHCPv4 or DHCPv6, from a link on which it is `local` to a server."""
+    program = debian.program("dnsmasq-base", "dnsmasq")
+    files = ("--conf-file=/dev/null", "--pid-file", f"--dhcp-leasefile={root}/dnsmasq.leases", "--user=root")
+    words = ("--keep-in-foreground", "--port=0", "--log-facility=-", "--log-dhcp", f"--dhcp-relay={local},{to}")
+    with machine.entered(), (root / "dnsmasq.log").open("ab") as log:
+        process = subprocess.Popen(
+            [program, *files, *words, *(f"--interface={each}" for each in interfaces)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            env=debian.environment(),
+        )
+    try:
+        yield
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait(5)
+
+
 _DETECT = """
 if [ "$reason" = BOUND6 ] && [ "$new_ip6_address" ]; then
     for _ in $(seq 100); do

@@ -20,7 +20,7 @@ from dnms.events.node import NodeIdentified
 from dnms.events.recorded import Event
 from dnms.linux.namespaces import Bridge, Namespace
 from tests.netns.agents.conftest import PLAN, Network
-from tests.netns.programs import dhcpcd
+from tests.netns.programs import dhcpcd, dnsmasq_relay
 from tests.netns.programs4 import dhclient, dhclient_release, dhclient_server, dhcrelay, udhcpc
 
 PREFERRED, VALID = 8, 24
@@ -233,8 +233,8 @@ async def test_what_a_machine_is_told_to_boot_and_that_ipv6_alone_will_do(
     assert "bound 192.0.2.9 x64.efi 192.0.2.9 x64.efi 00000708\n" in said(tmp_path)
 
 
-async def test_through_another_makers_relay(network: Network, tmp_path: Path) -> None:
-    """The agent is a router away: it is asked through the relay, and, by who renews, by unicast."""
+def relayed(network: Network) -> tuple[Namespace, Namespace]:
+    """A machine that is on the link of the agent and, by down0, on another one; and a client there."""
     network.plan, network.has_dhcp4 = SERVED, True
     relay, client = network.another("relay"), Namespace.create("client")
     network.others.append(client)
@@ -249,8 +249,14 @@ async def test_through_another_makers_relay(network: Network, tmp_path: Path) ->
     relay.ip(["address add 198.51.100.2/24 dev eth0"])
     relay.set_sysctls({"ipv4.ip_forward": 1})
     client.set_up("eth0")
-    (tmp_path / "relay").mkdir()
     network.serve()
+    return relay, client
+
+
+async def test_through_another_makers_relay(network: Network, tmp_path: Path) -> None:
+    """The agent is a router away: it is asked through the relay, and, by who renews, by unicast."""
+    relay, client = relayed(network)
+    (tmp_path / "relay").mkdir()
     words = ("-a", "-id", "down0", "-iu", "eth0", "198.51.100.1")
     with dhcrelay(relay, tmp_path / "relay", *words), udhcpc(client, tmp_path, "eth0", "-T", "1", "-A", "1"):
         await network.until(lambda: bool(given(network)) and has(client, given(network)[0]), seconds=30)
@@ -258,6 +264,18 @@ async def test_through_another_makers_relay(network: Network, tmp_path: Path) ->
         await network.until(lambda: bool(events(network, AddressRenewed)), seconds=30)
     assert server(network).answered["ack"] >= 2
     assert server(network).dropped.keys() <= {"repeated"}  # what is routed to the agent the relay sends on too
+
+
+async def test_through_dnsmasq_as_a_relay(network: Network, tmp_path: Path) -> None:
+    relay, client = relayed(network)
+    (tmp_path / "relay").mkdir()
+    to = ("192.0.2.1", "198.51.100.1")
+    with (
+        dnsmasq_relay(relay, tmp_path / "relay", *to, "down0", "eth0"),
+        udhcpc(client, tmp_path, "eth0", "-T", "1", "-A", "1"),
+    ):
+        await network.until(lambda: bool(given(network)) and has(client, given(network)[0]), seconds=30)
+    assert server(network).dropped.keys() <= {"repeated"}
 
 
 def said(root: Path) -> str:

@@ -6,6 +6,8 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -16,8 +18,8 @@ from dnms.linux.namespaces import Bridge, Namespace
 from dnms.wire.dhcp6.codes import Kind
 from dnms.wire.dhcp6.messages import Message, decode, encode
 from dnms.wire.dhcp6.options import Options
-from tests.netns.dhcp6.served import VALID, inside, served
-from tests.netns.programs import dhclient, dhclient_server, dhcpcd, dhcrelay, networkd
+from tests.netns.dhcp6.served import VALID, Served, inside, served
+from tests.netns.programs import dhclient, dhclient_server, dhcpcd, dhcrelay, dnsmasq_relay, networkd
 
 DHCPCD = """
 duid ll
@@ -181,42 +183,63 @@ def test_networkd_follows_m(tmp_path: Path) -> None:
     inside(work)
 
 
+@asynccontextmanager
+async def relayed(tmp_path: Path) -> AsyncIterator[tuple[Served, Namespace, Namespace]]:
+    """The link of an agent; a machine that is on it and, by eth1, on another one; and a client there."""
+    async with served(tmp_path, agents=1) as link:
+        relay, client = link.client, Namespace.create("client")
+        try:
+            Bridge.create(link.network.switch, "far").plug([client, relay], "eth1")
+            link.network.agents[0].ip(["address add 2001:db8:99::a/64 dev eth0 nodad"])
+            relay.ip(
+                [
+                    "address add 2001:db8:99::9/64 dev eth0 nodad",
+                    "address add 2001:db8:1ab::9/64 dev eth1 nodad",
+                    "link set dev eth1 up",
+                ]
+            )
+            client.set_sysctls({"ipv6.neigh.eth1.retrans_time_ms": 100})
+            client.set_up("eth1")
+            shown = ("ip", "-6", "-o", "address", "show", "dev", "eth1", "scope", "link", "-tentative")
+            for machine in (client, relay):
+                await link.until(lambda machine=machine: machine.run(*shown) != "")  # type: ignore[misc]
+            yield link, relay, client
+        finally:
+            client.close()
+
+
 @pytest.mark.parametrize("above", ["", "2001:db8:99::a%"])
 def test_through_a_relay(tmp_path: Path, above: str) -> None:
     """ISC's, to the group of all servers and to the agent's own address, from a link where no agent is."""
 
     async def work() -> None:
-        async with served(tmp_path, agents=1) as link:
-            relay, client = link.client, Namespace.create("client")
-            try:
-                Bridge.create(link.network.switch, "far").plug([client, relay], "eth1")
-                link.network.agents[0].ip(["address add 2001:db8:99::a/64 dev eth0 nodad"])
-                relay.ip(
-                    [
-                        "address add 2001:db8:99::9/64 dev eth0 nodad",
-                        "address add 2001:db8:1ab::9/64 dev eth1 nodad",
-                        "link set dev eth1 up",
-                    ]
-                )
-                client.set_sysctls({"ipv6.neigh.eth1.retrans_time_ms": 100})
-                client.set_up("eth1")
-                shown = ("ip", "-6", "-o", "address", "show", "dev", "eth1", "scope", "link", "-tentative")
-                for machine in (client, relay):
-                    await link.until(lambda machine=machine: machine.run(*shown) != "")  # type: ignore[misc]
-                with (
-                    dhcrelay(relay, tmp_path, "-l", "eth1", "-u", f"{above}eth0"),
-                    dhclient(client, tmp_path, DHCLIENT, "eth1", "-D", "LL"),
-                ):
-                    await link.until(lambda: len(link.has(client, "eth1")) == 1)
-                    (has,) = link.has(client, "eth1")
-                    await link.until(lambda: link.left(has, client, "eth1") <= VALID - 5)
-                    await link.until(lambda: link.left(has, client, "eth1") >= VALID - 2)  # renewed
-                with (
-                    dhcrelay(relay, tmp_path, "-l", "eth1", "-u", f"{above}eth0"),
-                    dhclient(client, tmp_path, DHCLIENT, "eth1", "-D", "LL", "-r"),
-                ):
-                    await link.until_ended("address.released", has.address)
-            finally:
-                client.close()
+        async with relayed(tmp_path) as (link, relay, client):
+            with (
+                dhcrelay(relay, tmp_path, "-l", "eth1", "-u", f"{above}eth0"),
+                dhclient(client, tmp_path, DHCLIENT, "eth1", "-D", "LL"),
+            ):
+                await link.until(lambda: len(link.has(client, "eth1")) == 1)
+                (has,) = link.has(client, "eth1")
+                await link.until(lambda: link.left(has, client, "eth1") <= VALID - 5)
+                await link.until(lambda: link.left(has, client, "eth1") >= VALID - 2)  # renewed
+            with (
+                dhcrelay(relay, tmp_path, "-l", "eth1", "-u", f"{above}eth0"),
+                dhclient(client, tmp_path, DHCLIENT, "eth1", "-D", "LL", "-r"),
+            ):
+                await link.until_ended("address.released", has.address)
+
+    inside(work)
+
+
+def test_through_dnsmasq_as_a_relay(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with relayed(tmp_path) as (link, relay, client):
+            with (
+                dnsmasq_relay(relay, tmp_path, "2001:db8:1ab::9", "ff05::1:3,eth0", "eth0", "eth1"),
+                dhclient(client, tmp_path, DHCLIENT, "eth1", "-D", "LL"),
+            ):
+                await link.until(lambda: len(link.has(client, "eth1")) == 1)
+                (has,) = link.has(client, "eth1")
+                await link.recorded(has.address)
 
     inside(work)
