@@ -19,6 +19,7 @@ from dnms.events.ip import parse_address, parse_prefix
 from dnms.events.recorded import Personal
 from dnms.events.seen import AppliedItem, DriftItem
 from dnms.wire import messages as m
+from dnms.wire import relaying
 from dnms.wire.messages import Association, Binding, Endpoint
 from dnms.wire.registration import digest_of, encode_snapshot
 
@@ -74,6 +75,22 @@ OFFER = m.Offer(
     preference=100,
     root=hashlib.sha256(b"root").digest(),
 )
+
+SAID: dict[str, relaying.Said] = {
+    "relayed": relaying.Relayed(
+        subnet="office",
+        node=parse_address("fe80::ff:fe00:2"),
+        interface="eth1",
+        hello=hashlib.sha256(b"hello").digest(),
+    ),
+    "asking": relaying.Asking(subnet="office"),
+}
+ANSWERS: dict[str, relaying.Answer] = {
+    "here": relaying.Here(
+        site="example", subnet="office", agent="agent-1", load=12, preference=100, root=hashlib.sha256(b"root").digest()
+    ),
+    "refused": relaying.Refused(code="not-authorised", text="the agent was not told of relay 'edge'"),
+}
 
 FRAMES: tuple[tuple[int, m.Message], ...] = (
     (1, m.Hello(lowest=1, highest=1, duid=DUID, name="laptop", interface="eth0", capabilities=("observe",))),

@@ -14,10 +14,10 @@ from typing import Any
 
 import msgpack
 
-from dnms.wire import datagrams, frames
+from dnms.wire import datagrams, frames, relaying
 from dnms.wire.drawing import diagram, timers
 from tests.unit.events.golden_bytes import readable
-from tests.unit.wire.examples import FRAMES, OFFER, SOLICIT
+from tests.unit.wire.examples import ANSWERS, FRAMES, OFFER, SAID, SOLICIT
 
 GOLDEN = Path(__file__).parent / "golden.json"
 DOCUMENT = Path(__file__).parents[3] / "docs" / "protocol.md"
@@ -29,7 +29,18 @@ _LINE = 32  # bytes
 def encoded() -> dict[str, bytes]:
     """The bytes that this release makes of each example."""
     datagram = {"solicit": datagrams.encode_solicit(SOLICIT), "offer": datagrams.encode_offer(OFFER)}
-    return datagram | {message.KIND: frames.encode(message, frame_id) for frame_id, message in FRAMES}
+    framed = {message.KIND: frames.encode(message, frame_id) for frame_id, message in FRAMES}
+    return datagram | framed | relays()
+
+
+def relays() -> dict[str, bytes]:
+    """What relays and agents say to each other; the signature is none."""
+
+    said = {
+        name: relaying.encode_said(said, certificate=b"certificate", sign=lambda content: bytes(range(64)))
+        for name, said in SAID.items()
+    }
+    return said | {name: relaying.encode_answer(answer) for name, answer in ANSWERS.items()}
 
 
 def published() -> dict[str, bytes]:
@@ -40,7 +51,8 @@ def published() -> dict[str, bytes]:
 
 def value(name: str, data: bytes) -> Any:
     """What the reference library reads in it, behind the magic or the length."""
-    payload = data[6:] if name in ("solicit", "offer") else data[4:]
+    head = 6 if name in ("solicit", "offer") else relaying.HEAD if name in {*SAID, *ANSWERS} else 4
+    payload = data[head:]
     return readable(msgpack.unpackb(payload))
 
 

@@ -7,14 +7,14 @@ import re
 import msgspec
 import pytest
 
-from dnms.wire import datagrams, errors, frames, messages
+from dnms.wire import datagrams, errors, frames, messages, relaying
 from dnms.wire.drawing import diagram, label, timers
 from dnms.wire.errors import Code, PeerError
 from dnms.wire.exchanges import IF_CONFIGURED, NEXT, STRIPS, Exchange, On, following
 from dnms.wire.phases import ACCEPTS, Phase
 from dnms.wire.timers import RUNNING, TIMERS
 from tests.unit.wire import golden_bytes as golden
-from tests.unit.wire.examples import FRAMES, OFFER, SOLICIT
+from tests.unit.wire.examples import ANSWERS, FRAMES, OFFER, SAID, SOLICIT
 
 DATAGRAMS = (messages.Solicit, messages.Offer)
 PARTS = (messages.Endpoint, messages.Association, messages.PrefixAssociation, messages.Binding)
@@ -93,8 +93,21 @@ def test_both_datagrams_are_read_and_written_as_they_were() -> None:
     assert datagrams.decode(published["offer"], hop_limit=255) == OFFER
 
 
+def test_what_relays_and_agents_say_is_read_and_written_as_it_was() -> None:
+    published, written = golden.published(), golden.relays()
+    for name, data in written.items():
+        assert data == published[name]
+        head, body = relaying.decode_head(data[: relaying.HEAD]), data[relaying.HEAD :]
+        if name in SAID:
+            signed, said = relaying.decode_signed(head, body)
+            assert (said, signed.certificate, signed.signature) == (SAID[name], b"certificate", bytes(range(64)))
+        else:
+            assert relaying.decode_answer(head, body) == ANSWERS[name]
+
+
 def test_every_message_has_golden_bytes() -> None:
-    assert set(golden.published()) == {"solicit", "offer"} | {message.KIND for message in messages.MESSAGES}
+    datagrams_and_relays = {"solicit", "offer", *golden.relays()}
+    assert set(golden.published()) == datagrams_and_relays | {message.KIND for message in messages.MESSAGES}
     assert set(golden.published()) == set(golden.encoded())
 
 
