@@ -155,7 +155,10 @@ def _become(request: dict[str, Any], out: int, err: int, network: int) -> None:
     time.tzset()
     os.chdir(request["folder"])
     sys.argv = ["dnms", *request["words"]]
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # the end of the interpreter frees all that it shares, and would copy it for that
 
 
 if __name__ == "__main__":
