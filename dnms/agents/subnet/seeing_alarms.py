@@ -225,16 +225,23 @@ class Alarms:
 
     def _over(self, key: Key, alarm: Alarm, now: float, single: set[bytes]) -> Literal["over", "planned"] | None:
         """Why an alarm is over; None: it is not, or others know better."""
-        kind, table = key[0], self._table
+        kind = key[0]
         if kind == "duplicate":
             return "over" if alarm.address in single else None
         if kind == "moved":
             return "over" if self._books.now() - alarm.since >= MOVED_STAYS * MICROSECONDS else None
-        servers = ((each.said.address, self._client_id(each.said.duid)) for each in table.servers.values())
-        is_heard = alarm.address in table.routers if kind == "router" else (alarm.address, alarm.client) in servers
-        if kind in ("router", "dhcp-server") and is_heard:
+        if self._is_heard(kind, alarm):
             return "planned"
         return "over" if key in self._known or now - self._began >= STAYS[kind] else None
+
+    def _is_heard(self, kind: str, alarm: Alarm) -> bool:
+        """Whether what an alarm is about is still there."""
+        if kind == "router":
+            return alarm.address in self._table.routers
+        return kind == "dhcp-server" and any(
+            said.address == alarm.address and (said.family == 4 or self._client_id(said.duid) == alarm.client)
+            for said in (server.said for server in self._table.servers.values())
+        )
 
     async def _rechecked(self, now: float) -> set[bytes]:
         """Of the addresses that two had those that one has now. KernelError."""

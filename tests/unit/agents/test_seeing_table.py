@@ -210,7 +210,7 @@ def test_whatever_comes_the_tables_are_bounded_and_agree(said: list[tuple[Fact, 
             assert sorted(each for one in machines for each in table.of(one)) == sorted(table.heard)
             assert all(len(table.of(one)) <= 4 for one in machines)
             assert table._machines.keys() == machines
-            assert table.contests.keys() <= table.heard.keys() | set()
+            assert table.contests.keys() <= table.heard.keys()
 
 
 def flood(table: Table, fact: Callable[[int], Fact]) -> None:
