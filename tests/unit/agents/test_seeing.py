@@ -22,7 +22,7 @@ from dnms.agents.subnet.announcing import Announcing, Losing
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.seeing import LOOK, LOSE, Seeing
 from dnms.agents.subnet.seeing_alarms import MOVED_STAYS, RECHECK
-from dnms.agents.subnet.seeing_table import SERVER_STAYS, SETTLE
+from dnms.agents.subnet.seeing_table import MAX_A_MACHINE, SERVER_STAYS, SETTLE
 from dnms.domain import sightings
 from dnms.domain.identity import duid_of_hardware
 from dnms.events.ip import format_address, parse_address
@@ -304,7 +304,7 @@ async def test_a_machine_that_says_that_it_has_everything_is_seen_with_a_few(
         for number in range(1, 1_000):
             segment.claim(1, f"fe80::{number:x}", answers=False)
         await pass_time(SOON)
-    assert len(said(log, AddressSighted)) == seeing.MAX_A_MACHINE
+    assert len(said(log, AddressSighted)) == MAX_A_MACHINE
 
 
 async def test_nothing_more_is_asked_of_a_ledger_that_is_full(
@@ -473,6 +473,7 @@ async def test_who_looks_through_a_prefix_is_told_of_unless_it_is_an_agent(
     await books.decide(AnnounceAgent(agent="a2", addresses=(parse_address("2001:db8:1:1::e"),)))
     for source, count in (("2001:db8:1:1::e", 0), ("192.0.2.3", 0), ("2001:db8:1:1::3", 1)):
         for number in range(200):
+            asked: Packet
             if ":" in source:
                 asked = IPv6(src=source, dst="ff02::1", hlim=255) / ICMPv6ND_NS(tgt=f"2001:db8:1:1::{number + 99:x}")
             else:
