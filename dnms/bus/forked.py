@@ -11,6 +11,7 @@ from contextlib import aclosing
 from typing import cast
 
 from dnms.bus.keys import Keys, KeyStore, MemoryKeyStore
+from dnms.bus.memory import MAX_BATCH
 from dnms.bus.patterns import check_patterns, check_subject, matches
 from dnms.bus.port import Batch, Log, LogForked, LostRace, Record
 from dnms.events.sealing import Key
@@ -83,15 +84,18 @@ class ForkedLog:
             begun, after = records, self._forked_at
         else:
             begun = ()
-        is_first = True
+        is_first = is_behind = True  # who follows few subjects is told of the end too
         while True:
-            grown, own = self._grown, self._records[after - self._forked_at :]
+            grown, begin = self._grown, after - self._forked_at
+            own = self._records[begin : begin + MAX_BATCH]
             after += len(own)
             wanted = tuple(each for each in own if any(matches(pattern, each.subject) for pattern in subjects))
-            if is_first or wanted:
-                yield Batch((*begun, *wanted), caught_up=True)
-                is_first, begun = False, ()
-            if after == self._forked_at + len(self._records):
+            is_at_end = after == self._forked_at + len(self._records)
+            if is_first or wanted or (is_behind and is_at_end):
+                is_first, is_behind = False, not is_at_end
+                yield Batch((*begun, *wanted), caught_up=is_at_end)
+                begun = ()
+            elif is_at_end:
                 await grown.wait()
 
     async def _of_other(self, subject: str, sequence: int) -> Record | None:

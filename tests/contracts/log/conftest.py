@@ -1,4 +1,4 @@
-"""The logs that pass the same tests: in memory, and on a real nats-server; each test has its own stream."""
+"""The logs that pass the same tests: in memory, a fork of that, and on a real nats-server; each test has its own."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from dnms.bus.embedded import EmbeddedServer
+from dnms.bus.forked import ForkedLog
 from dnms.bus.jetstream import JetStreamLog, connect
 from dnms.bus.memory import MemoryLog
 from dnms.bus.port import Batch, Log, Record
@@ -39,12 +40,13 @@ def site() -> str:
     return f"test-{next(_numbers)}"
 
 
-@pytest.fixture(params=["memory", "jetstream"])
+@pytest.fixture(params=["memory", "forked", "jetstream"])
 async def log(
     request: pytest.FixtureRequest, server: EmbeddedServer, site: str
-) -> AsyncIterator[MemoryLog | JetStreamLog]:
-    if request.param == "memory":
-        yield MemoryLog(site, log_id="0" * 32, now=SystemClock().now)
+) -> AsyncIterator[MemoryLog | ForkedLog | JetStreamLog]:
+    if request.param != "jetstream":
+        memory = MemoryLog(site, log_id="0" * 32, now=SystemClock().now)
+        yield memory if request.param == "memory" else ForkedLog(memory, site, forked_at=0, now=SystemClock().now)
         return
     connected = await connect(server.url, site, token=TOKEN)
     yield connected

@@ -45,11 +45,11 @@ def no_file(name: str) -> str:
 def by_isc(machine: Machine) -> Iterator[tuple[Configuration, list[Path]]]:
     program = debian.program("isc-dhcp-server", "dhcpd")
     texts, files = {4: ISC4, 6: ISC6}, {kind: machine.path / f"dhcpd{kind}.leases" for kind in (4, 6)}
-    words = {}
+    words: dict[int, list[str | Path]] = {}
     for kind, text in texts.items():
         (machine.path / f"dhcpd{kind}.conf").write_text(text)
         files[kind].touch()
-        names = [
+        names: list[str | Path] = [
             "-cf",
             machine.path / f"dhcpd{kind}.conf",
             "-lf",
