@@ -70,7 +70,10 @@ def silent(here: bytes) -> Difference:
 
 
 def _kind(message: Message) -> str:
-    kind = Kind(message.kind).name.lower()
+    try:
+        kind = Kind(message.kind).name.lower()
+    except ValueError:
+        kind = f"type {message.kind}"
     return kind if message.yours == NOBODY else f"{kind} {_text(message.yours)}"
 
 

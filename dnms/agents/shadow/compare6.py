@@ -67,7 +67,10 @@ def given(one: IaNa | IaPd) -> _Given:
 
 
 def _kind(message: Message) -> str:
-    return Kind(message.kind).name.lower()
+    try:
+        return Kind(message.kind).name.lower()
+    except ValueError:
+        return f"type {message.kind}"
 
 
 def _status(code: int) -> str:
