@@ -131,10 +131,14 @@ class Committer(Generic[S]):
 
         Refused; or a LogError, and then it is not known to be in the log, and must not be acted upon.
         """
+        events, _ = await self.asked(request)
+        return events
+
+    def asked(self, request: Request) -> asyncio.Future[tuple[tuple[Event, ...], int]]:
+        """As `submit`, for who waits himself: its events, and the sequence of their commit. LogError."""
         asked = Asked(Question(request))
         self._ask(asked)
-        events, _ = await asked.answered
-        return events
+        return asked.answered
 
     async def submit_all(self, requests: Iterable[Request]) -> list[tuple[Event, ...] | BaseException]:
         """Have several decided, side by side: with each what `submit` would have returned, or raised.

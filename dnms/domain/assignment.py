@@ -12,7 +12,7 @@ from dnms.domain.leases import Lease
 from dnms.domain.ledger import Ledger
 from dnms.domain.plan import PlanState
 from dnms.domain.policy import policy_of
-from dnms.events.configuration import AssignedAddress, AssignedPrefix, Assignment, Generation, Resolver
+from dnms.events.configuration import AssignedAddress, AssignedPrefix, Assignment, Generation, Mode, Resolver
 from dnms.kit.clock import MICROSECONDS
 
 T1, T2 = 0.5, 0.8
@@ -62,6 +62,39 @@ def assign(
     generation = Generation(epoch, ledger.plan_position, position)
     if subnet is None:
         return Terms(Assignment(generation=generation), RETRY, RETRY)
+    addresses = addresses_of(ledger, leases, at=at)
+    told = rollouts.told(ledger, client, group)
+    policy = policy_of(told.policy)
+    delegated = tuple(prefixes)
+    renew_after, rebind_after = times_of(
+        policy.mode, [*(each.preferred for each in addresses), *(each.preferred for each in delegated)]
+    )
+    assignment = Assignment(
+        generation=generation,
+        addresses=addresses,
+        gateways=gateways.told(ledger.gateways, told.gateways or ()),
+        routes=told.routes or (),
+        resolver=Resolver(servers=told.dns or (), search=told.search or ()),
+        ntp=told.ntp or (),
+        mtu=told.mtu,
+        policy=policy,
+        prefixes=delegated,
+        log=log if delegated else "",
+    )
+    return Terms(assignment, renew_after, rebind_after)
+
+
+def times_of(mode: Mode | None, preferred: Iterable[int]) -> tuple[int, int]:
+    """After how many seconds a node asks again, one agent and then any, by how long what it has is preferred."""
+    again = OBSERVED if mode == "observe" else 2 * RETRY
+    shortest = min([each for each in preferred if each], default=again)
+    return max(1, int(shortest * T1)), max(1, int(shortest * T2))
+
+
+def addresses_of(ledger: Ledger, leases: Iterable[Lease], *, at: int) -> tuple[AssignedAddress, ...]:
+    """The addresses of these leases, with lifetimes from the instant `at` on: see `assign`."""
+    if ledger.plan.subnet is None:
+        return ()
     addresses = []
     for lease in leases:
         place = ledger.place_of(lease.address)
@@ -87,25 +120,7 @@ def assign(
                 valid=valid,
             )
         )
-    told = rollouts.told(ledger, client, group)
-    policy = policy_of(told.policy)
-    again = OBSERVED if policy.mode == "observe" else 2 * RETRY
-    delegated = tuple(prefixes)
-    lifetimes = (*(each.preferred for each in addresses), *(each.preferred for each in delegated))
-    shortest = min((each for each in lifetimes if each), default=again)
-    assignment = Assignment(
-        generation=generation,
-        addresses=tuple(addresses),
-        gateways=gateways.told(ledger.gateways, told.gateways or ()),
-        routes=told.routes or (),
-        resolver=Resolver(servers=told.dns or (), search=told.search or ()),
-        ntp=told.ntp or (),
-        mtu=told.mtu,
-        policy=policy,
-        prefixes=delegated,
-        log=log if delegated else "",
-    )
-    return Terms(assignment, max(1, int(shortest * T1)), max(1, int(shortest * T2)))
+    return tuple(addresses)
 
 
 def group_of(
@@ -118,8 +133,10 @@ def group_of(
     """
     if entered in plan.groups:
         return plan.groups[entered].number
-    texts = (name, f"duid:{duid.hex(':')}", *(f"hardware:{address.hex(':')}" for address in hardware))
+    texts: tuple[str, ...] = ()
     for group in plan.groups.values():
+        if group.nodes and not texts:  # as in few plans, and this is asked for each message
+            texts = (name, f"duid:{duid.hex(':')}", *(f"hardware:{address.hex(':')}" for address in hardware))
         if any(fnmatchcase(text, pattern) for pattern in group.nodes for text in texts):
             return group.number
     return 0

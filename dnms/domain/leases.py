@@ -277,6 +277,9 @@ class Bindings(MutableMapping[Binding, bytes]):
             return default
         return bytes(self._rows[number * _WIDTH : number * _WIDTH + _CLIENT])
 
+    def __contains__(self, binding: object) -> bool:
+        return self._index.find(_key(binding)) >= 0  # type: ignore[arg-type]  # nobody looks for anything else
+
     def __setitem__(self, binding: Binding, address: bytes) -> None:
         number, key = self._number(address), _key(binding)
         if self._index.add(key, number) != number:

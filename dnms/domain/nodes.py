@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, MutableMapping
-from typing import Any
+from functools import lru_cache
+from typing import Any, TypeVar, overload
 
 import msgspec
 
@@ -39,6 +40,16 @@ class Node(msgspec.Struct, frozen=True, omit_defaults=True):
 
 _decoder = decoder(Node)
 
+D = TypeVar("D")
+
+DECODED = 1_024
+"""Nodes that are kept as objects too: one that comes is looked at several times in a moment."""
+
+
+@lru_cache(maxsize=DECODED)
+def _decoded(encoded: bytes) -> Node:
+    return _decoder.decode(encoded)
+
 
 class Nodes(MutableMapping[bytes, Node]):
     """Nodes by client id, as bytes: every agent knows all of a site, and as objects one would take twice as much.
@@ -50,7 +61,19 @@ class Nodes(MutableMapping[bytes, Node]):
         self.encoded: dict[bytes, bytes] = {}
 
     def __getitem__(self, client: bytes) -> Node:
-        return _decoder.decode(self.encoded[client])
+        return _decoded(self.encoded[client])
+
+    @overload
+    def get(self, key: bytes, /) -> Node | None: ...
+    @overload
+    def get(self, key: bytes, default: Node, /) -> Node: ...
+    @overload
+    def get(self, key: bytes, default: D, /) -> Node | D: ...
+
+    def get(self, key: bytes, default: object = None, /) -> object:
+        """The node, or `default`; without the KeyError by which Mapping finds that it is missing."""
+        encoded = self.encoded.get(key)
+        return default if encoded is None else _decoded(encoded)
 
     def __setitem__(self, client: bytes, node: Node) -> None:
         self.encoded[client] = encoder.encode(node)

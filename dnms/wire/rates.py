@@ -39,9 +39,11 @@ class Buckets:
 
     def take(self, peer: Hashable, now: float, number: int = 1) -> bool:
         """Whether this peer has so many tokens left; takes them, or none."""
-        if peer not in self._buckets:
-            self._buckets[peer] = Bucket(burst=self._burst, per_second=self._per_second, now=now)
+        bucket = self._buckets.get(peer)
+        if bucket is None:
+            bucket = self._buckets[peer] = Bucket(burst=self._burst, per_second=self._per_second, now=now)
             if len(self._buckets) > self._most:
                 self._buckets.popitem(last=False)
-        self._buckets.move_to_end(peer)
-        return self._buckets[peer].take(now, number)
+        else:
+            self._buckets.move_to_end(peer)
+        return bucket.take(now, number)

@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing, suppress
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import structlog
 
+from dnms.agents.subnet.comers import Comers
 from dnms.agents.subnet.expiring import Expiring
 from dnms.agents.subnet.folds import Folds
 from dnms.agents.subnet.notes import RETRY, Note, Notes
@@ -40,19 +41,11 @@ from dnms.events.node import NodeEntered, NodeForgotten, NodeReady
 from dnms.events.plan import AdoptedPlan, GroupDefined, GroupWithdrawn, PlanAdopted
 from dnms.events.prefix import PrefixDeprecated, PrefixWithdrawn
 from dnms.events.recorded import Event, Request
-from dnms.events.requests import (
-    AdoptPlan,
-    CompleteNode,
-    EnterNode,
-    IdentifyNode,
-    JoinNode,
-)
+from dnms.events.requests import AdoptPlan, CompleteNode, EnterNode, IdentifyNode, JoinNode
 from dnms.events.rollout import RolloutAborted, RolloutEnded, RolloutTold
 from dnms.events.seen import OutageEnded, SessionClosed, SessionOpened
 from dnms.events.uplink import UplinkDeprecated, UplinkLost, UplinkReceived
 
-MAX_UNIDENTIFIED = 4_096
-"""Nodes that came while the log was away, and are recorded after it: as many as an agent has sessions."""
 ABANDONED = "agent-restarted"
 """Why a session was closed whose agent ended without a word: killed, or by a power cut."""
 
@@ -116,7 +109,7 @@ class Books:
         self._ledger = self._committer(subjects.ledger(site, subnet), self.folds.ledger)
         self.agent = agent
         self._seen = self._committer(subjects.seen(site, subnet, agent), self.folds.seen, foreign=self._foreign)
-        self._shards: dict[str, Committer[NodeShard]] = {}
+        self._shards: dict[int, Committer[NodeShard]] = {}  # by the first byte of their clients
         self._notes = Notes(self._seen)
         for client in sorted(self.folds.seen.state.sessions):
             self._notes.add(SessionClosed(client=client, why=ABANDONED))
@@ -126,8 +119,7 @@ class Books:
         self.routers = Routers(self.folds.routers, followed=read_to)
         self._unrouted: set[bytes] = set()  # the clients that are due a prefix once its route is there
         self.outage = Outage(self._ledger, journal, now=self.now, reach=self._reach, back=self._back)
-        self._unidentified: dict[bytes, IdentifyNode] = {}  # by client: who came while the log was away
-        self._owed: set[bytes] = set()  # the clients that are due something once it is back
+        self._comers = Comers()
         self._expiring = Expiring(self._ledger, self.outage, subnet=subnet, now=now)
         self._waits = waits
         self._began_at = self.position
@@ -168,10 +160,28 @@ class Books:
 
     async def decide(self, request: Request) -> tuple[Event, ...]:
         """Have the ledger decide. Refused; LogError, and then nothing was promised."""
-        return await self.outage.unless(self._ledger.submit(request))
+        events, _ = await self.outage.until(self._ask(self._ledger, request))
+        return events
+
+    def asked(self, request: Request) -> asyncio.Future[tuple[tuple[Event, ...], int]]:
+        """As `decide`, for who is called back: with the events goes their commit's sequence. It is cancelled when the
+        log is away. LogError.
+        """
+        return self.outage.watched(self._ask(self._ledger, request))
+
+    def _ask(self, committer: Committer[Any], request: Request) -> asyncio.Future[tuple[tuple[Event, ...], int]]:
+        if self.outage.active:
+            raise Unavailable("the log is away")
+        return committer.asked(request)
 
     async def decide_all(self, requests: Iterable[Request]) -> list[tuple[Event, ...] | BaseException]:
         """Have the ledger decide several side by side: with each its events, or why it was refused. LogError."""
+        requests = tuple(requests)
+        if len(requests) == 1:  # as most
+            try:
+                return [await self.decide(*requests)]
+            except Refused as refused:
+                return [refused]
 
         async def decided() -> list[tuple[Event, ...] | BaseException]:
             outcomes = await self._ledger.submit_all(requests)
@@ -188,7 +198,7 @@ class Books:
 
     def node(self, client: bytes) -> Node | None:
         """What is known of a node of the site, with what is personal sealed; None: nothing."""
-        shard = self._shards.get(subjects.node(self._site, client))
+        shard = self._shards.get(client[0])
         return None if shard is None else shard.fold.state.nodes.get(client)
 
     def encoded_nodes(self) -> list[tuple[bytes, bytes]]:
@@ -211,7 +221,7 @@ class Books:
     def has_left(self, client: bytes) -> bool:
         """Whether this node has arrived on another subnet since it was here, as far as the log is followed."""
         known = self.node(client)
-        return known is not None and known.subnet not in ("", self.subnet) and client not in self._unidentified
+        return known is not None and known.subnet not in ("", self.subnet) and client not in self._comers
 
     def has_agent(self, client: bytes) -> bool:
         """Whether a Node Agent has said who this node is, on any subnet."""
@@ -224,18 +234,15 @@ class Books:
 
     async def tell(self, request: CompleteNode | EnterNode | IdentifyNode | JoinNode) -> None:
         """Have a shard of the nodes decide. Refused; LogError."""
-        await self.outage.unless(self._shard(subjects.node(self._site, request.client)).submit(request))
+        await self.outage.until(self._ask(self._shard_of(request.client), request))
 
     def identify_later(self, request: IdentifyNode) -> None:
         """Record who a node is and where once the log is back. Unavailable if too many wait for that."""
-        if len(self._unidentified) >= MAX_UNIDENTIFIED and request.client not in self._unidentified:
-            raise Unavailable(f"{MAX_UNIDENTIFIED} nodes are to be recorded already")
-        self._unidentified[request.client] = request
+        self._comers.add(request)
 
     def owe(self, client: bytes) -> None:
         """This client may be due more once the log is back."""
-        if len(self._owed) < MAX_UNIDENTIFIED:
-            self._owed.add(client)
+        self._comers.owe(client)
 
     def group(self, client: bytes, name: str, *, duid: bytes, hardware: tuple[bytes, ...]) -> int:
         """The number of the group that a node is in: as an operator entered it, else by the plan's patterns."""
@@ -298,13 +305,17 @@ class Books:
             foreign=foreign,
         )
 
+    def _shard_of(self, client: bytes) -> Committer[NodeShard]:
+        return self._shard(subjects.node(self._site, client))
+
     def _shard(self, subject: str) -> Committer[NodeShard]:
         """A shard of the nodes; one that is first seen here gets its committer now."""
-        if subject not in self._shards:
+        first = int(subject[-2:], 16)
+        if first not in self._shards:
             fold = self.folds.shards.setdefault(subject, Fold(NodeShard()))
-            self._shards[subject] = shard = self._committer(subject, fold)
+            self._shards[first] = shard = self._committer(subject, fold)
             self._tasks.create_task(shard.run())
-        return self._shards[subject]
+        return self._shards[first]
 
     async def _note(self) -> None:
         """Write notes once it is known which sessions this agent's former self left open when it was killed."""
@@ -460,21 +471,9 @@ class Books:
         # Another agent may be back later, with what it has prolonged: nothing of that ends as long as it can be.
         self._expiring.suspend_for({4: 0, 6: outage.longest(self.ledger.plan)})
         await self._notes.observe((OutageEnded(began=self.outage.began),))
-        coming = tuple(self._unidentified.values())
-        outcomes = await asyncio.gather(
-            *(self._shard(subjects.node(self._site, each.client)).submit(each) for each in coming),
-            return_exceptions=True,
-        )
-        for each, outcome in zip(coming, outcomes, strict=True):
-            if isinstance(outcome, LogError):
-                raise outcome
-            if isinstance(outcome, BaseException):  # it is said again when the node comes again
-                _logger.error("a node that came in the outage is not recorded", reason=repr(outcome))
-            if self._unidentified.get(each.client) is each:
-                del self._unidentified[each.client]
-        for client in self._owed:
+        await self._comers.record(self._shard_of)
+        for client in self._comers.take_owed():
             self._push(client)
-        self._owed.clear()
 
     async def _adopt(self) -> None:
         """Bring every plan that touches this subnet into the ledger."""

@@ -6,8 +6,11 @@ import asyncio
 from collections import OrderedDict
 
 import msgspec
+import structlog
 
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.recording import Recording
+from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.events.recorded import Personal
 from dnms.events.requests import IdentifyNode
 from dnms.wire.rates import Bucket
@@ -20,6 +23,8 @@ MAX_HARDWARE = 8
 
 CHANGES, CHANGES_A_SECOND = 256.0, 1.0
 """Of who clients say to be: one machine on the link can say another name for any of them in every message."""
+
+_logger = structlog.get_logger(__name__)
 
 
 class Who(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,14 +49,28 @@ class Names:
     def __init__(self, books: Books) -> None:
         self._books = books
         self._known: OrderedDict[bytes, Who] = OrderedDict()
+        self.recording = Recording()
+        """Of what is to be recorded, while it runs."""
         self._changes = Bucket(burst=CHANGES, per_second=CHANGES_A_SECOND, now=asyncio.get_running_loop().time())
 
-    async def record(self, who: Who) -> None:
-        """Have the log say who a client is, unless it does. LogError."""
+    def record(self, who: Who) -> None:
+        """Have the log say soon who a client is, unless it does; what cannot be written is, when it asks again."""
+        if not (self._is_told(who) and self._known.get(who.client) == who):
+            self.recording.add(who.client, lambda: self._record(who))
+
+    async def _record(self, who: Who) -> None:
+        try:
+            await self._identify(who)
+        except (LostRace, Unanswered, Unavailable) as error:
+            _logger.debug("a DHCPv4 client is not recorded yet", why=error.why)
+
+    def _is_told(self, who: Who) -> bool:
         here = self._books.node(who.client)
-        is_told = here is not None and here.identity is not None and not self._books.has_left(who.client)
-        if is_told and self._known.get(who.client) == who:
-            return
+        return here is not None and here.identity is not None and not self._books.has_left(who.client)
+
+    async def _identify(self, who: Who) -> None:
+        """LogError."""
+        is_told = self._is_told(who)
         known = await self._books.opened(who.client)
         identity = None if known is None else known.identity
         name, hardware = who.name, {who.hardware}

@@ -15,32 +15,34 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import lru_cache, partial
 
 import structlog
 
 from dnms.agents.subnet.books import Books
-from dnms.agents.subnet.dhcp4_names import Names, Who
+from dnms.agents.subnet.dhcp4_names import MAX_KNOWN, Names, Who
 from dnms.agents.subnet.dhcp4_offers import Offers
+from dnms.agents.subnet.dhcp4_told import Telling
+from dnms.agents.subnet.granted import is_granted
 from dnms.agents.subnet.link import Dhcp4, Dhcp4Link
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.reserving import Reserving
-from dnms.bus.port import LostRace, Unanswered, Unavailable
+from dnms.bus.port import LogError, LostRace, Unanswered, Unavailable
 from dnms.domain import declining, rollouts
 from dnms.domain.aggregate import Refused
-from dnms.domain.assignment import assign
-from dnms.domain.dhcp_table import boot_of
 from dnms.domain.identity import identity_of
-from dnms.domain.leases import Lease
+from dnms.domain.leases import Lease, leased
 from dnms.domain.ledger import Ledger
 from dnms.domain.strategies import COUNTING
 from dnms.events.address import AddressAllocated
-from dnms.events.ip import MAPPED, MAPPED_BITS, Prefix, family, format_address
+from dnms.events.ip import format_address
+from dnms.events.recorded import Event
 from dnms.events.requests import AllocateAddress, DeclineAddress, ReleaseAddress
 from dnms.linux.errors import KernelError
 from dnms.wire.dhcp4.codes import Kind
 from dnms.wire.dhcp4.messages import NOBODY, Message, decode, encode
-from dnms.wire.dhcp4.server import Question, State, Told, acknowledge, deny, offer, question, way
+from dnms.wire.dhcp4.server import Question, State, acknowledge, deny, offer, question, way
 from dnms.wire.errors import Code, PeerError
 from dnms.wire.rates import Buckets
 
@@ -51,11 +53,7 @@ ASKED_AT_ONCE = 16  # addresses of which the link is asked: each takes a socket 
 TRIES = 16
 """Addresses that are offered to others, or that somebody uses, before a client has to ask again."""
 
-T1, T2 = 1 / 2, 7 / 8
-"""When a client renews and rebinds at the latest, as parts of its lease (RFC 2131, 4.4.5)."""
-
 _NOT_NOW = (LostRace, Unanswered, Unavailable)
-_DEFAULT = Prefix(MAPPED + bytes(4), MAPPED_BITS)
 
 _logger = structlog.get_logger(__name__)
 
@@ -79,24 +77,29 @@ class Dhcp4Server:
         """What was told, by the kind of message."""
         self._books = books
         self._link = link
-        self._client_id = client_id
+        self._client_id = lru_cache(maxsize=MAX_KNOWN)(client_id)  # of one client several times in a moment
         self._newcomers = newcomers
         self._random = random
         self._offers = Offers()
         self._names = Names(books)
-        self._reserving = Reserving(books, client_id)
+        self._telling = Telling(books)
+        self._reserving = Reserving(books, self._client_id)
         self._rates = Buckets(burst=BURST, per_second=A_SECOND, most=MAX_PEERS)
         self._answering: set[tuple[bytes, bytes]] = set()  # clients and transactions
         self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
         self._tasks = asyncio.TaskGroup()
+        self._is_serving = False
 
     async def run(self) -> None:
         """Until cancelled. KernelError if the link cannot be heard; LogError, for what cannot be mended."""
         async with self._tasks:
+            self._tasks.create_task(self._names.recording.run())
+            self._is_serving = True
             listening = self._link.dhcp4(lambda data: self._receive(listening, data))
             try:
                 await asyncio.get_running_loop().create_future()
             finally:
+                self._is_serving = False
                 listening.close()
 
     @property
@@ -111,8 +114,9 @@ class Dhcp4Server:
             self.dropped[error.why] += 1
             _logger.debug("a DHCPv4 message is dropped", why=error.why, reason=error.text)
             return
-        self._answering.add((asked.hardware, asked.transaction))
-        self._tasks.create_task(self._serve(sockets, asked))
+        if not self._serve_at_once(sockets, asked):
+            self._answering.add((asked.hardware, asked.transaction))
+            self._tasks.create_task(self._serve(sockets, asked))
 
     def _read(self, sockets: Dhcp4, data: bytes) -> Question:
         """PeerError for what is not answered."""
@@ -134,29 +138,131 @@ class Dhcp4Server:
         who = self._who(asked)
         try:
             answer = await self._answer(sockets.address, asked, who)
-            if answer is None:
-                if asked.kind not in (Kind.RELEASE, Kind.DECLINE):
-                    self.dropped["silent"] += 1
-                return
-            to = way(asked, answer)
+            if answer is not None:
+                self._reply(sockets, asked, who, answer)
+            elif asked.kind not in (Kind.RELEASE, Kind.DECLINE):
+                self.dropped["silent"] += 1
+        except _NOT_NOW as error:
+            self._not_now(error)
+        except KernelError as error:
+            self._not_sent(error)
+        finally:
+            self._answering.discard((asked.hardware, asked.transaction))
+
+    def _not_now(self, error: LostRace | Unanswered | Unavailable) -> None:
+        self.dropped[error.why] += 1
+        _logger.warning("a DHCPv4 client is not answered", why=error.why, text=str(error))
+
+    def _not_sent(self, error: KernelError) -> None:
+        self.dropped[error.why] += 1
+        _logger.warning("a DHCPv4 client cannot be answered", reason=str(error))
+
+    def _reply(self, sockets: Dhcp4, asked: Question, who: Who, answer: Message) -> None:
+        to = way(asked, answer)
+        try:
             data = encode(answer, size=asked.size, wanted=asked.requested)
             if not sockets.send(data, to.address, to.port, to.hardware):
                 self.dropped["unsent"] += 1
                 return
-            self.answered[Kind(answer.kind).name.lower()] += 1
-            if answer.kind == Kind.ACK and answer.yours != NOBODY and not self._books.outage.active:
-                await self._names.record(who)
-        except _NOT_NOW as error:
-            self.dropped[error.why] += 1
-            _logger.warning("a DHCPv4 client is not answered", why=error.why, text=str(error))
         except KernelError as error:
-            self.dropped[error.why] += 1
-            _logger.warning("a DHCPv4 client cannot be answered", reason=str(error))
+            self._not_sent(error)
         except ValueError as error:
             self.dropped["unwritable"] += 1
             _logger.warning("the plan has what no DHCPv4 client can be told", reason=str(error))
-        finally:
+        else:
+            self.answered[Kind(answer.kind).name.lower()] += 1
+            if answer.kind == Kind.ACK and answer.yours != NOBODY and not self._books.outage.active:
+                self._names.record(who)
+
+    # -- what takes no task --------------------------------------------------------------------------------------------
+
+    def _serve_at_once(self, sockets: Dhcp4, asked: Question) -> bool:
+        """Whether it is answered by what is known here, or will be by one decision, as most."""
+        if self._books.outage.active or asked.kind not in (Kind.DISCOVER, Kind.REQUEST):
+            return False
+        who, server = self._who(asked), sockets.address
+        if self._names_of(who):
+            return False
+        if rollouts.told(self._books.ledger, who.client, who.group).policy.mode == "observe":
+            return False
+        if asked.kind is Kind.REQUEST and asked.state is State.SELECTING and self._is_taken_up(asked, who):
+            return self._ask(sockets, asked, who)
+        if is_granted(self._books, self._request(who)):
+            if asked.kind is Kind.DISCOVER and not asked.rapid_commit:
+                told = self._telling.told(self._books.ledger, asked, who, self._books.ledger.lease(*who.binding))
+                answer = None if told.address == NOBODY else offer(asked, told, server=server)
+            else:
+                answer = self._acknowledge(server, asked, who) if asked.state is State.RENEWING else None
+        elif asked.kind is Kind.DISCOVER and not asked.rapid_commit:
+            try:
+                answer = self._offer_anew(server, asked, who)
+            except Refused:
+                self.dropped["silent"] += 1
+                return True
+        else:
+            answer = None
+        if answer is not None:
+            self._reply(sockets, asked, who, answer)
+        return answer is not None
+
+    def _offer_anew(self, server: bytes, asked: Question, who: Who) -> Message | None:
+        """What one is offered that has nothing, where no draft is needed to know that; None where one is. Refused."""
+        ledger, request, now = self._books.ledger, self._request(who), asyncio.get_running_loop().time()
+        if not self._is_new(who):
+            return None
+        try:
+            events = ledger.decide(request, at=self._books.now(), entropy=self._random(ledger.entropy(request)))
+        except Refused:
+            return None
+        given = events[0]
+        if len(events) != 1 or not isinstance(given, AddressAllocated) or given.address == server:
+            return None
+        if self._offers.to_others(given.address, who.binding, now=now) is not None:
+            return None
+        if self._offers.of(who.binding, now=now) is None:
+            if self._has_to_look(asked, ledger, given.address):
+                return None
+            if not self._affords(who):
+                raise Refused(Code.BUSY)
+        self._offers.add(who.binding, given, now=now)
+        return offer(asked, self._telling.told(ledger, asked, who, leased(given)), server=server)
+
+    def _is_taken_up(self, asked: Question, who: Who) -> bool:
+        """Whether one that has nothing wants what it was offered here."""
+        found = self._offers.of(who.binding, now=asyncio.get_running_loop().time())
+        return self._is_new(who) and found is not None and found.given.address == asked.wanted
+
+    def _ask(self, sockets: Dhcp4, asked: Question, who: Who) -> bool:
+        """Have it decided that a client has what it was offered, and answer then; false if it cannot be asked now."""
+        try:
+            waiting = self._books.asked(self._request(who))
+        except LogError:
+            return False
+        self._answering.add((asked.hardware, asked.transaction))
+        waiting.add_done_callback(partial(self._decided, sockets, asked, who))
+        return True
+
+    def _decided(
+        self, sockets: Dhcp4, asked: Question, who: Who, done: asyncio.Future[tuple[tuple[Event, ...], int]]
+    ) -> None:
+        """Answer by what was decided; where nothing could be, as any other."""
+        if not self._is_serving:
+            return
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, _NOT_NOW) and not self._books.outage.active:
             self._answering.discard((asked.hardware, asked.transaction))
+            self._not_now(error)
+        elif done.cancelled() or error is not None:
+            self._tasks.create_task(self._serve(sockets, asked))
+        else:
+            self._answering.discard((asked.hardware, asked.transaction))
+            self._offers.remove(who.binding)
+            answer = self._acknowledge(sockets.address, asked, who)
+            if answer is None:
+                answer = deny(asked, "another client has this address", server=sockets.address)
+            self._reply(sockets, asked, who, answer)
+
+    # -- what takes one ------------------------------------------------------------------------------------------------
 
     def _who(self, asked: Question) -> Who:
         duid, iaid = identity_of(asked.client_id, asked.hardware)
@@ -169,7 +275,7 @@ class Dhcp4Server:
         ledger = self._books.ledger
         match asked.kind:
             case Kind.INFORM:
-                return acknowledge(asked, self._told(ledger, asked, who, None), server=server)
+                return acknowledge(asked, self._telling.told(ledger, asked, who, None), server=server)
             case Kind.RELEASE | Kind.DECLINE:
                 await self._end(asked, who)
                 return None
@@ -230,7 +336,7 @@ class Dhcp4Server:
                 if not is_offered and await self._is_used(server, asked, who, draft, given.address):
                     await self._avoid(who, given.address)
                     continue
-            told = self._told(draft, asked, who, lease)
+            told = self._telling.told(draft, asked, who, lease)
             if asked.rapid_commit and not (told.ipv6_only and asked.is_ready_for_ipv6_only):
                 return await self._commit(server, asked, who, given.address if given is not None else lease.address)
             return None if told.address == NOBODY else offer(asked, told, server=server)
@@ -240,7 +346,7 @@ class Dhcp4Server:
         """A ledger as it would be if the client had an address; and what it would be given, if it has none. Refused."""
         draft, at, now = self._books.ledger.draft(), self._books.now(), asyncio.get_running_loop().time()
         request = self._request(who)
-        self._reserving.foresee(draft, self._reserving.names(who.client, (who.hardware,)), who.client, who.iaid, 4)
+        self._reserving.foresee(draft, self._names_of(who), who.client, who.iaid, 4)
         for _ in range(TRIES):
             events = draft.decide(request, at=at, entropy=self._random(draft.entropy(request)))
             given = next((each for each in events if isinstance(each, AddressAllocated)), None)
@@ -256,12 +362,16 @@ class Dhcp4Server:
         offered = None if found is None else found.given.address
         return AllocateAddress(client=who.client, iaid=who.iaid, family=4, group=who.group, offered=offered)
 
+    def _has_to_look(self, asked: Question, ledger: Ledger, address: bytes) -> bool:
+        """Whether the link is asked who has this address, before it is given."""
+        pool = ledger.pool_of(address)
+        return pool is not None and pool.strategy == COUNTING and asked.relay == NOBODY
+
     async def _is_used(self, server: bytes, asked: Question, who: Who, draft: Ledger, address: bytes) -> bool:
         """Whether this agent has the address, or somebody of the link says that it has. KernelError."""
-        pool = draft.pool_of(address)
         if address == server:
             return True
-        if pool is None or pool.strategy != COUNTING or asked.relay != NOBODY:
+        if not self._has_to_look(asked, draft, address):
             return False
         async with self._asking:
             users = await self._link.users([address])
@@ -309,7 +419,7 @@ class Dhcp4Server:
 
     async def _commit(self, server: bytes, asked: Question, who: Who, wanted: bytes) -> Message | None:
         """Refused; LogError."""
-        await self._reserving.claim(self._reserving.names(who.client, (who.hardware,)), who.client, who.iaid, 4)
+        await self._reserving.claim(self._names_of(who), who.client, who.iaid, 4)
         try:
             await self._books.decide(self._request(who))
         except Refused as refused:
@@ -329,7 +439,7 @@ class Dhcp4Server:
         lease = next((each for each in self._leases(who) if each.address == wanted), None)
         if lease is None:
             return None
-        told = self._told(self._books.ledger, asked, who, lease)
+        told = self._telling.told(self._books.ledger, asked, who, lease)
         return acknowledge(asked, told, server=server) if told.lease else None
 
     def _may_have(self, asked: Question, who: Who) -> bool:
@@ -351,60 +461,12 @@ class Dhcp4Server:
             return False
         return True
 
+    def _names_of(self, who: Who) -> tuple[bytes, ...]:
+        """The clients for which the plan reserves what this one is to have."""
+        return self._reserving.names(who.client, (who.hardware,))
+
     def _is_new(self, who: Who) -> bool:
         return who.binding not in self._books.ledger.bindings
 
     def _leases(self, who: Who) -> tuple[Lease, ...]:
         return self._books.ledger.leases_of(*who.binding)
-
-    # -- what is told
-
-    def _told(self, ledger: Ledger, asked: Question, who: Who, lease: Lease | None) -> Told:
-        """All that a client is told in this subnet, and its address, if it has that yet."""
-        terms = assign(
-            ledger,
-            () if lease is None else (lease,),
-            client=who.client,
-            group=who.group,
-            at=self._books.now(),
-            epoch=0,
-            position=self._books.position,
-        )
-        all_of_it, address = terms.assignment, NOBODY
-        valid = t1 = t2 = 0
-        prefixes = () if ledger.plan.subnet is None else ledger.plan.subnet.prefixes
-        mask = next((each.length for each in prefixes if each.family == 4), None)
-        for each in all_of_it.addresses:
-            address, mask, valid = each.address, each.prefix_length, each.valid
-            t1, t2 = min(terms.renew_after, int(valid * T1)), min(terms.rebind_after, int(valid * T2))
-        routers = _ipv4(all_of_it.gateways)
-        routes = tuple(
-            (each.destination, each.gateway)
-            for each in all_of_it.routes
-            if each.destination.family == 4 and family(each.gateway) == 4
-        )
-        # Who heeds these heeds no other router (RFC 3442).
-        default = tuple((_DEFAULT, each) for each in routers[:1]) if routes else ()
-        dhcp = rollouts.told(ledger, who.client, who.group).dhcp
-        boot = boot_of(dhcp, 4, asked.architectures)
-        return Told(
-            address=address,
-            lease=valid,
-            t1=t1,
-            t2=t2,
-            mask=mask,
-            routers=routers,
-            routes=(*routes, *default),
-            dns=_ipv4(all_of_it.resolver.servers),
-            search=all_of_it.resolver.search,
-            ntp=_ipv4(all_of_it.ntp),
-            mtu=all_of_it.mtu,
-            ipv6_only=dhcp.ipv6_only or 0,
-            boot_server=NOBODY if boot is None or boot.server is None else boot.server,
-            boot_file="" if boot is None else boot.file,
-            others=tuple((each.code, each.value) for each in dhcp.options or () if each.family == 4),
-        )
-
-
-def _ipv4(addresses: Iterable[bytes]) -> tuple[bytes, ...]:
-    return tuple(each for each in addresses if family(each) == 4)

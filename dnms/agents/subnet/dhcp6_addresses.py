@@ -11,12 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.granted import is_granted
 from dnms.agents.subnet.reserving import Reserving
 from dnms.domain import outage
 from dnms.domain.aggregate import Refused
-from dnms.domain.assignment import assign
-from dnms.domain.leases import Lease
+from dnms.domain.assignment import addresses_of
+from dnms.domain.leases import Lease, leased
 from dnms.domain.ledger import Ledger
+from dnms.events.address import AddressAllocated
 from dnms.events.recorded import Event
 from dnms.events.requests import AllocateAddress, DeclineAddress, ReleaseAddress
 from dnms.kit.clock import MICROSECONDS
@@ -62,6 +64,9 @@ class Addresses:
         self._client = client
         self._names = names
         self._group = group
+        bindings = books.ledger.bindings
+        self.new = sum([(client, each.iaid, 6) not in bindings for each in asked.addresses])
+        """How many of the associations have nothing yet."""
 
     @property
     def are_ours(self) -> bool:
@@ -74,10 +79,9 @@ class Addresses:
         )
 
     @property
-    def new(self) -> int:
-        """How many of the associations have nothing yet."""
-        bindings = self._books.ledger.bindings
-        return sum((self._client, each.iaid, 6) not in bindings for each in self._asked.addresses)
+    def are_settled(self) -> bool:
+        """Whether it has all of them by what is in the log, for as long as it is told: nothing is to be decided."""
+        return all(is_granted(self._books, self._request(each)) for each in self._asked.addresses)
 
     # -- what it has, or would have ------------------------------------------------------------------------------------
 
@@ -100,6 +104,8 @@ class Addresses:
 
     def foreseen(self) -> tuple[GivenAddresses, ...]:
         """What it would have."""
+        if len(self._asked.addresses) == 1 and (given := self._foreseen(self._asked.addresses[0])) is not None:
+            return (given,)
         draft, at = self._books.ledger.draft(), self._books.now()
         refused: dict[int, Refused] = {}
         for each in self._asked.addresses:
@@ -113,6 +119,36 @@ class Addresses:
                 for event in events:
                     draft.evolve(event, at=at, position=0)
         return self._answered(draft, refused)
+
+    def _foreseen(self, each: WantedAddresses) -> GivenAddresses | None:
+        """What one without anything would have of one association, as most that ask have: it needs no draft."""
+        ledger, request = self._books.ledger, self._request(each)
+        if self._names or (self._client, each.iaid, 6) in ledger.bindings:
+            return None
+        try:
+            events = ledger.decide(request, at=self._books.now(), entropy=bytes(ledger.entropy(request)))
+        except Refused:
+            return None
+        if len(events) != 1 or not isinstance(events[0], AddressAllocated):
+            return None
+        told = self._told(ledger, each, (leased(events[0]),))
+        return GivenAddresses(iaid=each.iaid, addresses=told) if told else None
+
+    def settled(self) -> tuple[GivenAddresses, ...]:
+        """What it has, where that `are_settled`."""
+        return self._answered(self._books.ledger, {})
+
+    @property
+    def first(self) -> AllocateAddress | None:
+        """What is to be decided for one who has nothing yet and asks for one association, as most do; else None."""
+        if len(self._asked.addresses) != 1 or not self.new or self._is_elsewhere(self._asked.addresses[0]):
+            return None
+        return self._request(self._asked.addresses[0])
+
+    def given_first(self, refused: Refused | None) -> tuple[GivenAddresses, ...]:
+        """What it has by what was decided of its `first`."""
+        iaid = self._asked.addresses[0].iaid
+        return self._answered(self._books.ledger, {} if refused is None else {iaid: refused})
 
     def _request(self, each: WantedAddresses) -> AllocateAddress:
         return AllocateAddress(client=self._client, iaid=each.iaid, family=6, group=self._group)
@@ -138,7 +174,7 @@ class Addresses:
 
     def _told(self, ledger: Ledger, each: WantedAddresses, leases: Iterable[Lease]) -> tuple[IaAddress, ...]:
         """Of one association: what it has, what it is to leave, and what it thought that it had."""
-        has = _lasting(self._books, ledger, self._client, self._group, leases)
+        has = _lasting(ledger, leases, at=self._books.now())
         is_kept = self._asked.kind in _KEEPING
         told = [one for one in has if one.preferred or (is_kept and one.address in each.addresses)][:MAX_ADDRESSES]
         if is_kept:
@@ -249,10 +285,9 @@ def _why_not(outcomes: Sequence[tuple[Event, ...] | BaseException]) -> StatusOpt
     return no_binding() if other is None else failed(Status.UNSPEC_FAIL, other.text)
 
 
-def _lasting(books: Books, ledger: Ledger, client: bytes, group: int, leases: Iterable[Lease]) -> tuple[IaAddress, ...]:
-    """With lifetimes from now on."""
-    terms = assign(ledger, leases, client=client, group=group, at=books.now(), epoch=0, position=0)
+def _lasting(ledger: Ledger, leases: Iterable[Lease], *, at: int) -> tuple[IaAddress, ...]:
+    """With lifetimes from then on."""
     return tuple(
         IaAddress(address=each.address, preferred=each.preferred, valid=each.valid)
-        for each in terms.assignment.addresses
+        for each in addresses_of(ledger, leases, at=at)
     )

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable
+from typing import Final
 
 import msgspec
 import structlog
@@ -20,9 +21,10 @@ import structlog
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.joining import Comer, Joining
 from dnms.agents.subnet.newcomers import NEW_A_SECOND, Newcomers
+from dnms.agents.subnet.recording import Recording
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
-from dnms.domain.identity import INTERFACE, iaid_of
+from dnms.domain.identity import INTERFACE, duid_of_hardware, iaid_of
 from dnms.events.recorded import Personal
 from dnms.events.requests import IdentifyNode, JoinAddresses
 from dnms.events.seen import HardwareContested
@@ -32,6 +34,8 @@ from dnms.wire.rates import Buckets
 
 CHANGES_AT_ONCE = 4  # of what the clients at one address say that they are; then one a minute
 MAX_RECORDED = 4_096  # clients of which it is remembered that the log has what they say
+
+_MEANT: Final = iaid_of(INTERFACE)
 
 _logger = structlog.get_logger(__name__)
 
@@ -64,6 +68,8 @@ class Clients:
         self._alarm = alarm
         self._changes = Buckets(burst=CHANGES_AT_ONCE, per_second=NEW_A_SECOND, most=MAX_RECORDED)
         self._recorded: OrderedDict[bytes, Who] = OrderedDict()
+        self.recording = Recording()
+        """Of what is to be recorded, while it runs."""
 
     def has_agent(self, duid: bytes, has_session: Callable[[bytes], bool]) -> bool:
         """Whether a node of this DUID has a session here, or has had one anywhere."""
@@ -72,21 +78,45 @@ class Clients:
 
     async def meet(self, asked: Question, peer: bytes, hardware: bytes) -> Who:
         """Who asks; `hardware` is what the link or its relay has seen of it. One without a name has that of before."""
+        who = self.met(asked, peer, hardware)
+        return who or self._who(asked, peer, hardware, await self._name(self._client_id(asked.client)))
+
+    def met(self, asked: Question, peer: bytes, hardware: bytes) -> Who | None:
+        """As `meet`; None if its name has to be looked up."""
         if not asked.client:  # of an Information-request, which needs none
             return Who(client=bytes(16), duid=b"", peer=peer, name=asked.name, hardware=())
-        client = self._client_id(asked.client)
-        found = (hardware_in(asked.client), hardware)
+        who = self._who(asked, peer, hardware, asked.name)
+        if who.name:
+            return who
+        if (recorded := self._recorded.get(who.client)) is not None:
+            return msgspec.structs.replace(who, name=recorded.name) if recorded.name else who
+        return who if self._books.node(who.client) is None else None
+
+    def _who(self, asked: Question, peer: bytes, hardware: bytes, name: str) -> Who:
+        found = {hardware_in(asked.client), hardware} - {b""}
         return Who(
-            client=client,
+            client=self._client_id(asked.client),
             duid=asked.client,
             peer=peer,
-            name=asked.name or await self._name(client),
-            hardware=tuple(sorted({each for each in found if each})),
+            name=name,
+            hardware=tuple(sorted(found)),
         )
 
     def group(self, who: Who) -> int:
         """The number of the group that it is in."""
         return self._books.group(who.client, who.name, duid=who.duid, hardware=who.hardware)
+
+    def is_expected(self, who: Who) -> bool:
+        """Whether something may be kept for it that it is yet to be recognised by, or its node is to be another one."""
+        holds = self._books.ledger.holds
+        if holds and (who.client, _MEANT, 6) in holds:
+            return True
+        known = (self._books.node(each) for each in (who.client, *self._entries(who)))
+        return any(each is not None and each.entered is not None for each in known)
+
+    def _entries(self, who: Who) -> tuple[bytes, ...]:
+        """The clients under which an operator enters its hardware addresses."""
+        return tuple(self._client_id(duid_of_hardware(each)) for each in who.hardware)
 
     async def join(self, who: Who, iaids: Iterable[int]) -> None:
         """Have it be what an operator entered, where it asks for addresses for these associations. LogError."""
@@ -98,7 +128,7 @@ class Clients:
         await joining.join(Comer(who.client, who.duid, who.peer), wanted)
         known = self._books.node(who.client)
         entered = known.entered if known is not None else None
-        for iaid in {iaid_of(INTERFACE)} | ({entered.iaid} if entered is not None else set()):
+        for iaid in {_MEANT} | ({entered.iaid} if entered is not None else set()):
             await self._take(who.client, iaid, wanted)
 
     async def _take(self, client: bytes, meant: int, wanted: list[int]) -> None:
@@ -115,8 +145,8 @@ class Clients:
         except Refused as refusal:
             _logger.warning("not given what is kept for it", why=refusal.why, text=refusal.text)
 
-    async def record(self, who: Who) -> None:
-        """Have the log say who it is and that it is here; what cannot be written now is, when it asks again."""
+    def record(self, who: Who) -> None:
+        """Have the log say soon who it is and that it is here; what cannot be written is, when it asks again."""
         books, known = self._books, self._books.node(who.client)
         identity = known.identity if known is not None else None
         is_here = known is not None and known.subnet == books.subnet
@@ -136,11 +166,14 @@ class Clients:
             subnet=books.subnet,
             hardware=tuple(Personal(each) for each in who.hardware),
         )
+        self.recording.add(who.client, lambda: self._identify(who, request))
+
+    async def _identify(self, who: Who, request: IdentifyNode) -> None:
         try:
-            if books.outage.active:
-                books.identify_later(request)
+            if self._books.outage.active:
+                self._books.identify_later(request)
             else:
-                await books.identify(request)
+                await self._books.identify(request)
         except (LostRace, Unanswered, Unavailable) as error:
             _logger.debug("a DHCPv6 client is not recorded yet", why=error.why)
             return
@@ -158,8 +191,6 @@ class Clients:
 
     async def _name(self, client: bytes) -> str:
         """What it called itself before; empty if it never did."""
-        if (recorded := self._recorded.get(client)) is not None:
-            return recorded.name
         known = await self._books.opened(client)
         name = known.identity.name.value if known is not None and known.identity is not None else ""
         return name if isinstance(name, str) else ""

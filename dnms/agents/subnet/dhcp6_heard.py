@@ -7,6 +7,7 @@ datagram; relays that name none are on the client's own link (RFC 6221).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import msgspec
 
@@ -43,7 +44,7 @@ def heard(data: bytes, source: str, *, server: bytes, is_on_link: Callable[[byte
     if data[:1] == bytes([Kind.RELAY_REPL]):
         raise PeerError(Code.DIRECTION, "an answer to a relay")
     message = decode(data)
-    address = parse_address(source.partition("%")[0])
+    address = _parsed(source)
     is_near = is_link_local(address)
     link = next((each.link for each in reversed(message.relays) if _names_a_link(each.link)), None)
     if message.relays and not (is_near if link is None else is_on_link(link)):
@@ -55,6 +56,12 @@ def heard(data: bytes, source: str, *, server: bytes, is_on_link: Callable[[byte
     if asked.registered is not None and asked.registered.address != peer:
         raise PeerError(Code.DIRECTION, "not from the address that is registered (RFC 9686, 4.2.1)")
     return Heard(asked=asked, peer=peer, relays=message.relays)
+
+
+@lru_cache(maxsize=4_096)
+def _parsed(source: str) -> bytes:
+    """A sender's address: one sends several messages at least, and a relay most of all."""
+    return parse_address(source.partition("%")[0])
 
 
 def _names_a_link(address: bytes) -> bool:

@@ -28,11 +28,15 @@ class Neighbours:
         self._known: OrderedDict[bytes, tuple[bytes, float]] = OrderedDict()
         self._asking = 0
 
+    def known(self, address: bytes) -> bytes | None:
+        """What the link has said before; None if it has to be asked, or once more."""
+        known = self._known.get(address)
+        return known[0] if known is not None and known[1] > asyncio.get_running_loop().time() else None
+
     async def hardware(self, address: bytes) -> bytes:
         """Of who has this link-local address; empty if nobody says so, or too many are asked for at once."""
-        now = asyncio.get_running_loop().time()
-        if (known := self._known.get(address)) is not None and known[1] > now:
-            return known[0]
+        if (known := self.known(address)) is not None:
+            return known
         if self._asking >= ASKED_AT_ONCE:
             return b""
         self._asking += 1
@@ -43,7 +47,7 @@ class Neighbours:
             return b""
         finally:
             self._asking -= 1
-        self._known[address] = found, now + LASTS
+        self._known[address] = found, asyncio.get_running_loop().time() + LASTS
         self._known.move_to_end(address)
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)

@@ -77,9 +77,12 @@ class Reconfiguring:
         if asked.kind in (Kind.CONFIRM, Kind.DECLINE) or not asked.commits or not who.duid:
             return  # which brings it nothing new
         self._end(who.client)
+        if not asked.accepts_reconfigure:  # as most
+            self._known.pop(who.client, None)
+            return
         has = _has(answered, asyncio.get_running_loop().time())
         is_stateless = asked.kind is Kind.INFORMATION_REQUEST
-        if not asked.accepts_reconfigure or asked.kind is Kind.RELEASE or not (has.until or is_stateless):
+        if asked.kind is Kind.RELEASE or not (has.until or is_stateless):
             self._known.pop(who.client, None)
         else:
             renewal = _renewal(asked, answered)

@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import lru_cache, partial
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -20,7 +22,7 @@ import structlog
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.budget import DECISIONS_A_SECOND, DECISIONS_AT_ONCE
 from dnms.agents.subnet.dhcp6_addresses import Addresses
-from dnms.agents.subnet.dhcp6_clients import Clients, Who
+from dnms.agents.subnet.dhcp6_clients import MAX_RECORDED, Clients, Who
 from dnms.agents.subnet.dhcp6_heard import Heard, heard
 from dnms.agents.subnet.dhcp6_neighbours import Neighbours
 from dnms.agents.subnet.dhcp6_prefixes import Prefixes
@@ -29,11 +31,13 @@ from dnms.agents.subnet.dhcp6_registrations import Registrations
 from dnms.agents.subnet.link import Dhcp6, Dhcp6Link
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.reserving import Reserving
-from dnms.bus.port import LostRace, Unanswered, Unavailable
+from dnms.bus.port import LogError, LostRace, Unanswered, Unavailable
 from dnms.domain import rollouts
+from dnms.domain.aggregate import Refused
 from dnms.domain.dhcp_table import boot_of
 from dnms.events.ip import family, is_link_local, prefix_of
 from dnms.events.plan import Stateless
+from dnms.events.recorded import Event
 from dnms.events.seen import HardwareContested
 from dnms.linux.errors import KernelError
 from dnms.linux.multicast import Peer
@@ -50,10 +54,22 @@ RELAY_BURST, RELAY_A_SECOND = 2_000.0, 500.0  # of one relay, which has many cli
 MAX_PEERS = 4_096
 REJOIN = 60.0  # seconds after which the groups are joined again: a snooping bridge may have forgotten them
 
+_AT_ONCE = frozenset({Kind.SOLICIT, Kind.REQUEST, Kind.RENEW, Kind.REBIND, Kind.INFORMATION_REQUEST})
 _ASKS = (Kind.SOLICIT, Kind.REQUEST, Kind.RENEW, Kind.REBIND)
 _NOT_NOW = (LostRace, Unanswered, Unavailable)
 
 _logger = structlog.get_logger(__name__)
+
+
+class _Exchange(NamedTuple):
+    """A message that is being answered, and what the plan tells its client."""
+
+    listening: Dhcp6
+    message: Heard
+    peer: Peer
+    who: Who
+    addresses: Addresses
+    told: Stateless
 
 
 class Dhcp6Server:
@@ -85,6 +101,7 @@ class Dhcp6Server:
         self._link = link
         self._duid = duid
         self._interface = interface
+        client_id = lru_cache(maxsize=MAX_RECORDED)(client_id)  # of one client several times in a moment
         self._clients = Clients(books, client_id=client_id, newcomers=newcomers, alarm=alarm)
         self._neighbours = Neighbours(link)
         self._reserving = Reserving(books, client_id)
@@ -94,16 +111,19 @@ class Dhcp6Server:
         self._newcomers = newcomers
         share = newcomers.share
         self._rates = Buckets(burst=share * BURST, per_second=share * A_SECOND, most=MAX_PEERS)
-        self._relays = Buckets(burst=RELAY_BURST, per_second=RELAY_A_SECOND, most=MAX_PEERS)
+        self._relays = Buckets(burst=share * RELAY_BURST, per_second=share * RELAY_A_SECOND, most=MAX_PEERS)
         self._decisions = Buckets(
             burst=share * DECISIONS_AT_ONCE, per_second=share * DECISIONS_A_SECOND, most=MAX_PEERS
         )
         self._answering: set[tuple[bytes, bytes, bytes]] = set()  # keys of messages
         self._tasks = asyncio.TaskGroup()
+        self._is_serving = False
 
     async def run(self) -> None:
         """Until cancelled. KernelError if the link cannot be heard; LogError, for what cannot be mended."""
         async with self._tasks:
+            self._tasks.create_task(self._clients.recording.run())
+            self._is_serving = True
             listening = self._link.dhcp6(lambda data, peer, _: self._receive(listening, data, peer))
             reconfiguring = self._tasks.create_task(
                 self._reconfiguring.run(lambda data, relays, peer: _send(listening, data, relays, peer))
@@ -114,6 +134,7 @@ class Dhcp6Server:
                     await asyncio.sleep(REJOIN)
                     listening.rejoin()
             finally:
+                self._is_serving = False
                 reconfiguring.cancel()
                 ending.cancel()
                 listening.close()
@@ -130,8 +151,9 @@ class Dhcp6Server:
             self.dropped[error.why] += 1
             _logger.debug("a DHCPv6 message is dropped", peer=peer[0], why=error.why, reason=error.text)
             return
-        self._answering.add(message.key)
-        self._tasks.create_task(self._serve(listening, message, peer))
+        if not self._serve_at_once(listening, message, peer):
+            self._answering.add(message.key)
+            self._tasks.create_task(self._serve(listening, message, peer))
 
     def _read(self, data: bytes, peer: Peer) -> Heard:
         """PeerError for what is not answered."""
@@ -173,20 +195,102 @@ class Dhcp6Server:
             if answered is None:
                 self.dropped["silent"] += 1
                 return
-            data = encode_reply(answer(asked, answered, server=self._duid), message.relays)
-            _send(listening, data, message.relays, peer)
-            self._reconfiguring.answered(message, who, answered, peer)
-            self.answered[asked.kind.name.lower()] += 1
-            if asked.commits and answered.gives:
-                await self._clients.record(who)
+            self._reply(listening, message, peer, who, answered)
         except _NOT_NOW as error:
             self.dropped[error.why] += 1
             _logger.warning("a DHCPv6 client is not answered", why=error.why, text=str(error))
+        finally:
+            self._answering.discard(message.key)
+
+    def _serve_at_once(self, listening: Dhcp6, message: Heard, peer: Peer) -> bool:
+        """Whether it is answered by what is known here, or will be by one decision, as most: that needs no task."""
+        asked = message.asked
+        if self._books.outage.active or asked.wanted or asked.kind not in _AT_ONCE:
+            return False
+        hardware = self._known_hardware(message)
+        who = None if hardware is None else self._clients.met(asked, message.peer, hardware)
+        if who is None or (asked.addresses and self._clients.is_expected(who)):
+            return False
+        group = self._clients.group(who)
+        told = rollouts.told(self._books.ledger, who.client, group)
+        if self._reserving.names(who.client, who.hardware):
+            return False
+        addresses = Addresses(self._books, asked, self._reserving, client=who.client, names=(), group=group)
+        exchange = _Exchange(listening, message, peer, who, addresses, told)
+        answered = self._known(exchange)
+        if answered is None:
+            return told.policy.mode != "observe" and self._ask(exchange)
+        self._reply(listening, message, peer, who, answered)
+        return True
+
+    def _known(self, exchange: _Exchange) -> Answer | None:
+        """What a client is told without that anything is decided; None: nothing."""
+        asked, addresses, told = exchange.message.asked, exchange.addresses, exchange.told
+        if asked.kind is Kind.INFORMATION_REQUEST:
+            return Answer(told=_of_link(told, asked))
+        if told.policy.mode == "observe":
+            return None
+        if not asked.commits:
+            return Answer(addresses=addresses.foreseen(), told=_of_link(told, asked))
+        if asked.kind in (Kind.RENEW, Kind.REBIND) and addresses.are_settled:
+            return Answer(addresses=addresses.settled(), told=_of_link(told, asked))
+        return None
+
+    def _ask(self, exchange: _Exchange) -> bool:
+        """Have the first address of a client decided, and answer then; whether it asks for that alone."""
+        message = exchange.message
+        if message.asked.kind not in (Kind.REQUEST, Kind.SOLICIT) or (first := exchange.addresses.first) is None:
+            return False
+        if not self._affords(1, exchange.who.peer):
+            self.dropped[Code.BUSY] += 1
+            return True
+        try:
+            waiting = self._books.asked(first)
+        except LogError:
+            return False
+        self._answering.add(message.key)
+        waiting.add_done_callback(partial(self._decided, exchange))
+        return True
+
+    def _decided(self, exchange: _Exchange, done: asyncio.Future[tuple[tuple[Event, ...], int]]) -> None:
+        """Answer by what was decided; where nothing could be, as any other."""
+        if not self._is_serving:
+            return
+        listening, message, peer, who, addresses, told = exchange
+        error = None if done.cancelled() else done.exception()
+        if isinstance(error, _NOT_NOW) and not self._books.outage.active:
+            self._answering.discard(message.key)
+            self.dropped[error.why] += 1
+            _logger.warning("a DHCPv6 client is not answered", why=error.why, text=str(error))
+        elif done.cancelled() or not (error is None or isinstance(error, Refused)):
+            self._tasks.create_task(self._serve(listening, message, peer))
+        else:
+            self._answering.discard(message.key)
+            answered = Answer(addresses=addresses.given_first(error), told=_of_link(told, message.asked))
+            self._reply(listening, message, peer, who, answered)
+
+    def _reply(self, listening: Dhcp6, message: Heard, peer: Peer, who: Who, answered: Answer) -> None:
+        asked = message.asked
+        if asked.accepts_reconfigure and asked.client:
+            key = self._reconfiguring.authentication(asked.client)
+            answered = msgspec.structs.replace(answered, authentication=key)
+        data = encode_reply(answer(asked, answered, server=self._duid), message.relays)
+        try:
+            _send(listening, data, message.relays, peer)
         except KernelError as error:
             self.dropped[error.why] += 1
             _logger.warning("a DHCPv6 client cannot be answered", reason=str(error))
-        finally:
-            self._answering.discard(message.key)
+            return
+        self._reconfiguring.answered(message, who, answered, peer)
+        self.answered[asked.kind.name.lower()] += 1
+        if asked.commits and answered.gives:
+            self._clients.record(who)
+
+    def _known_hardware(self, message: Heard) -> bytes | None:
+        """As `_hardware`; None if the link has to be asked."""
+        if message.relays or not message.asked.client:
+            return hardware_of(message.link_layer)
+        return self._neighbours.known(message.peer)
 
     async def _register(self, listening: Dhcp6, message: Heard, who: Who, peer: Peer) -> None:
         """Record an address that a client has made itself, and tell it so. LogError, KernelError."""
@@ -207,13 +311,6 @@ class Dhcp6Server:
             return hardware_of(message.link_layer)
         return await self._neighbours.hardware(message.peer)
 
-    async def _answer(self, asked: Question, who: Who) -> Answer | None:
-        """What the client is told; None: it is told nothing. LogError."""
-        found = await self._found(asked, who)
-        if found is None or not (asked.accepts_reconfigure and asked.client):
-            return found
-        return msgspec.structs.replace(found, authentication=self._reconfiguring.authentication(asked.client))
-
     def _foreseen(self, asked: Question, who: Who) -> Answer | None:
         """What the client would be told now, if it asked this; None: nothing."""
         group = self._clients.group(who)
@@ -233,8 +330,8 @@ class Dhcp6Server:
         )
         return addresses, prefixes
 
-    async def _found(self, asked: Question, who: Who) -> Answer | None:
-        """What there is to be told; None: nothing. LogError."""
+    async def _answer(self, asked: Question, who: Who) -> Answer | None:
+        """What the client is told; None: it is told nothing. LogError."""
         if asked.kind in _ASKS and asked.addresses:
             await self._join(asked, who)
         group = self._clients.group(who)
@@ -255,6 +352,8 @@ class Dhcp6Server:
 
     async def _join(self, asked: Question, who: Who) -> None:
         """Have it be what an operator entered. LogError."""
+        if not self._clients.is_expected(who):
+            return
         try:
             if not self._books.outage.active:
                 await self._clients.join(who, [each.iaid for each in asked.addresses])

@@ -117,6 +117,9 @@ class Joining:
         LogError. What cannot be is logged, and the node is an ordinary one.
         """
         for claim in self._claims:
+            entry = self._books.node(claim.entry)
+            if entry is None or entry.entered is None:
+                continue  # as most are: nothing is opened for them
             entry = await self._books.opened(claim.entry)
             if entry is None or entry.entered is None or not _has(entry.entered, claim.hardware):
                 continue

@@ -16,6 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from itertools import islice
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -98,7 +99,8 @@ class Outage:
         self._draft: tuple[int, Ledger] | None = None  # with the position of the fold that it is of
         self._writing = asyncio.Lock()  # so that what is written is removed after that, and never before
         self._away = asyncio.Event()
-        self._waiting: set[asyncio.Future[Any]] = set()  # for the log
+        self._waiting: dict[asyncio.Future[Any], float] = {}  # for the log, and since when, the longest first
+        self._doubting: asyncio.TimerHandle | None = None
         self._since = 0.0
 
     @property
@@ -136,22 +138,41 @@ class Outage:
         if self.active:
             work.close()
             raise Unavailable("the log is away")
-        task = asyncio.ensure_future(work)
-        doubt = asyncio.get_running_loop().call_later(DOUBT, self.doubted.set)
-        self._waiting.add(task)
+        return await self.until(asyncio.ensure_future(work))
+
+    async def until(self, waiting: asyncio.Future[T]) -> T:
+        """What the log has been asked, unless it is away before that is answered. LogError; Unavailable, if it is."""
         try:
-            return await task
-        except (Unavailable, Unanswered) as error:
-            self.begin(str(error))
-            raise
+            return await self.watched(waiting)
         except asyncio.CancelledError:
             waiter = asyncio.current_task()
             if self.active and waiter is not None and not waiter.cancelling():
                 raise Unavailable("the log is away") from None
             raise
-        finally:
-            doubt.cancel()
-            self._waiting.discard(task)
+
+    def watched(self, waiting: asyncio.Future[T]) -> asyncio.Future[T]:
+        """The same, which is cancelled when the log is away."""
+        loop = asyncio.get_running_loop()
+        self._waiting[waiting] = loop.time()
+        if self._doubting is None:
+            self._doubting = loop.call_later(DOUBT, self._doubt)
+        waiting.add_done_callback(self._answered)  # before who waits hears of it
+        return waiting
+
+    def _answered(self, waiting: asyncio.Future[Any]) -> None:
+        del self._waiting[waiting]
+        error = None if waiting.cancelled() else waiting.exception()
+        if isinstance(error, Unavailable | Unanswered):
+            self.begin(str(error))
+
+    def _doubt(self) -> None:
+        """See that somebody looks for the log where one waits for too long. One timer for all, since there are many."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if any(since + DOUBT <= now for since in islice(self._waiting.values(), 1)):
+            self.doubted.set()
+        later = next((since for since in self._waiting.values() if since + DOUBT > now), None)
+        self._doubting = None if later is None else loop.call_at(later + DOUBT, self._doubt)
 
     # -- while it is away ----------------------------------------------------------------------------------------------
 

@@ -53,14 +53,15 @@ def decode(data: bytes) -> Message:
     client, yours, server, relay, hardware, sname, file, magic = rest
     if magic != MAGIC or size > len(hardware) or op not in (Op.REQUEST, Op.REPLY):
         raise malformed("no DHCP message")
-    fields: list[bytes | memoryview] = [memoryview(data)[_FIXED.size :]]
-    overload = options.gather(fields[0]).get(Option.OVERLOAD, b"\0")[0:1]
-    if overload and overload[0] & _IN_FILE:
-        fields.append(file)
-        file = b""
-    if overload and overload[0] & _IN_SNAME:
-        fields.append(sname)
-    found = options.gather(*fields)
+    fields: list[bytes] = [data[_FIXED.size :]]
+    found = options.gather(fields[0])
+    if overload := found.get(Option.OVERLOAD, b"")[0:1]:
+        if overload[0] & _IN_FILE:
+            fields.append(file)
+            file = b""
+        if overload[0] & _IN_SNAME:
+            fields.append(sname)
+        found = options.gather(*fields)
     return Message(
         op=op,
         kind=options.kind(found),

@@ -220,7 +220,7 @@ def _written(code: int, options: Options) -> bytes:
     """One option; nothing if it is not there. ValueError."""
     name, write = _ALWAYS[code] if code in _ALWAYS else _OTHERS[code]
     value = getattr(options, name)
-    is_there = value is not None and value is not False and value not in (b"", "", ())
+    is_there = value or type(value) is int  # of all that is empty, a number alone says something
     return option(code, write(value)) if is_there else b""
 
 

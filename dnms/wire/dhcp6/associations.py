@@ -167,6 +167,8 @@ def read_status(value: bytes) -> StatusOption:
 
 
 def _status_in(data: bytes) -> StatusOption | None:
+    if not data:
+        return None
     return next((read_status(value) for code, value in walk(data) if code == Option.STATUS), None)
 
 

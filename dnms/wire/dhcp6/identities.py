@@ -16,7 +16,7 @@ def name_in(value: bytes) -> str:
 
     One without a domain lacks the end of a name (RFC 4704, 4.2).
     """
-    for each in (value[1:], value[1:] + b"\0"):
+    for each in (value[1:], value[1:] + b"\0") if value else ():
         try:
             names = read_names(each)
         except PeerError:

@@ -172,21 +172,18 @@ def _written(options: Options) -> Iterator[bytes]:  # noqa: PLR0912  # one case 
         yield option(Option.ELAPSED_TIME, SHORT.pack(min(options.elapsed, 0xFFFF)))
     if options.rapid_commit:
         yield option(Option.RAPID_COMMIT, b"")
-    yield write_status(options.status)
+    if options.status is not None:
+        yield write_status(options.status)
     if options.unicast is not None:
         yield option(Option.UNICAST, options.unicast)
-    for code, byte in (
-        (Option.PREFERENCE, options.preference),
-        (Option.RECONFIGURE_MESSAGE, options.reconfigure),
-    ):
-        if byte is not None:
-            yield option(code, bytes([byte]))
-    for code, is_said in (
-        (Option.RECONFIGURE_ACCEPT, options.reconfigure_accept),
-        (Option.ADDR_REG_ENABLE, options.registers),
-    ):
-        if is_said:
-            yield option(code, b"")
+    if options.preference is not None:
+        yield option(Option.PREFERENCE, bytes([options.preference]))
+    if options.reconfigure is not None:
+        yield option(Option.RECONFIGURE_MESSAGE, bytes([options.reconfigure]))
+    if options.reconfigure_accept:
+        yield option(Option.RECONFIGURE_ACCEPT, b"")
+    if options.registers:
+        yield option(Option.ADDR_REG_ENABLE, b"")
     if options.dns:
         yield option(Option.DNS_SERVERS, b"".join(options.dns))
     if options.search:
@@ -197,23 +194,24 @@ def _written(options: Options) -> Iterator[bytes]:  # noqa: PLR0912  # one case 
         yield option(Option.USER_CLASS, _in_pieces(options.user_class))
     if options.boot_parameters:
         yield option(Option.BOOT_FILE_PARAMETERS, _in_pieces(map(str.encode, options.boot_parameters)))
-    for code, value in (
-        (Option.VENDOR_CLASS, options.vendor_class),
-        (Option.AUTHENTICATION, options.authentication),
-        (Option.CLIENT_FQDN, options.fqdn),
-        (Option.BOOT_FILE_URL, options.boot_file.encode()),
-        (Option.CLIENT_ARCHITECTURE, shorts(options.architectures)),
-    ):
-        if value:
-            yield option(code, value)
-    for code, seconds in (
-        (Option.INFORMATION_REFRESH_TIME, options.information_refresh),
-        (Option.SOL_MAX_RT, options.sol_max_rt),
-        (Option.INF_MAX_RT, options.inf_max_rt),
-    ):
-        if seconds is not None:
-            yield option(code, LONG.pack(seconds))
-    yield from (option(code, value) for code, value in options.others)
+    if options.vendor_class:
+        yield option(Option.VENDOR_CLASS, options.vendor_class)
+    if options.authentication:
+        yield option(Option.AUTHENTICATION, options.authentication)
+    if options.fqdn:
+        yield option(Option.CLIENT_FQDN, options.fqdn)
+    if options.boot_file:
+        yield option(Option.BOOT_FILE_URL, options.boot_file.encode())
+    if options.architectures:
+        yield option(Option.CLIENT_ARCHITECTURE, shorts(options.architectures))
+    if options.information_refresh is not None:
+        yield option(Option.INFORMATION_REFRESH_TIME, LONG.pack(options.information_refresh))
+    if options.sol_max_rt is not None:
+        yield option(Option.SOL_MAX_RT, LONG.pack(options.sol_max_rt))
+    if options.inf_max_rt is not None:
+        yield option(Option.INF_MAX_RT, LONG.pack(options.inf_max_rt))
+    for code, value in options.others:
+        yield option(code, value)
 
 
 def _in_pieces(several: Iterable[bytes]) -> bytes:

@@ -248,11 +248,9 @@ def _http_client(vendor_class: bytes) -> bytes:
 
 def _times(answered: Answer) -> tuple[int, int]:
     """T1 and T2, the same of all associations, so that a client asks for all of them at once (RFC 8415, 21.4)."""
-    lifetimes = (
-        *(each.preferred for one in answered.prefixes for each in one.prefixes),
-        *(each.preferred for one in answered.addresses for each in one.addresses),
-    )
-    shortest = min((each for each in lifetimes if each), default=0)
+    lifetimes = [each.preferred for one in answered.prefixes for each in one.prefixes if each.preferred]
+    lifetimes += [each.preferred for one in answered.addresses for each in one.addresses if each.preferred]
+    shortest = min(lifetimes, default=0)
     return int(shortest * T1), int(shortest * T2)
 
 
@@ -298,5 +296,5 @@ def _wanted(pd: IaPd) -> Wanted:
 
 
 def _wanted_addresses(na: IaNa) -> WantedAddresses:
-    told = dict.fromkeys(each.address for each in na.addresses if any(each.address))
+    told = dict.fromkeys([each.address for each in na.addresses if any(each.address)])
     return WantedAddresses(iaid=na.iaid, addresses=tuple(told))

@@ -10,6 +10,7 @@ from dnms.events.address import AddressAllocated
 from dnms.events.ip import parse_address
 from dnms.wire.dhcp4.codes import BROADCAST, Kind
 from dnms.wire.dhcp4.messages import Message, encode
+from dnms.wire.dhcp4.options import Options
 from tests.unit.agents.conftest import FrailLog, Site
 from tests.unit.agents.dhcp4_line import (
     HARDWARE,
@@ -61,9 +62,26 @@ async def test_who_asks_without_a_pause_is_not_heard(wire: Wire, server: Dhcp4Se
     for _ in range(10 * int(BURST)):
         wire.say(message)
     await pass_time(0.1)
-    assert len(wire.sent) == 1
-    assert server.dropped["repeated"] == int(BURST) - 1
-    assert server.dropped["peer-rate"] == 9 * int(BURST)
+    assert len(wire.sent) == int(BURST)
+    assert {answer.yours for answer, _ in wire.sent} == {wire.sent[0][0].yours}
+    assert server.dropped == {"peer-rate": 9 * int(BURST)}
+
+
+async def test_what_is_requested_again_while_it_is_decided_is_answered_once(
+    log: FrailLog, wire: Wire, server: Dhcp4Server, client: Client
+) -> None:
+    offered = await client.ask(Kind.DISCOVER)
+    assert offered is not None
+    options = Options(server_id=wire.address, requested_address=offered.yours)
+    message = encode(Message(op=1, kind=3, transaction=b"abcd", hardware=HARDWARE, flags=BROADCAST, options=options))
+    wire.sent.clear()
+    for _ in range(5):
+        wire.say(message)
+    await pass_time(0.1)
+    ((answer, _),) = wire.sent
+    assert (answer.kind, answer.yours) == (Kind.ACK, offered.yours)
+    assert server.dropped == {"repeated": 4}
+    assert len(of(log, AddressAllocated)) == 1
 
 
 async def test_what_is_not_for_it(wire: Wire, client: Client, server: Dhcp4Server) -> None:

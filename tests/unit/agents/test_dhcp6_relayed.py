@@ -93,8 +93,7 @@ async def test_a_relay_has_many_clients_and_each_of_them_its_share(wire: Wire, s
     for number in range(int(RELAY_BURST) + 10):
         peer = CLIENT[:14] + (number // int(BURST)).to_bytes(2)
         wire.say(encode_forward(solicit, Relay(link=HERE, peer=peer)), RELAY)
-    assert server.dropped.keys() == {"rate", "repeated"}
-    assert server.dropped["rate"] == 10
+    assert server.dropped == {"rate": 10}  # what is said again is answered again, since nothing is decided for it
     await pass_time(1)
     wire.relayed.clear()
     for _ in range(int(BURST) + 10):

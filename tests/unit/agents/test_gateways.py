@@ -123,7 +123,7 @@ async def test_a_router_that_advertises_itself_is_told_at_once_until_it_takes_le
     site: Site, books: Books, log: FrailLog, node: Node, segment: Segment
 ) -> None:
     await site.apply(LEARNING)
-    await pass_time(LOOK)
+    await pass_time(LOOK + 1)
     segment.there.add(STRANGER)
     segment.advertise(STRANGER, 1800)
     await pass_time(COALESCE + 0.1)
@@ -142,7 +142,7 @@ async def test_one_that_goes_as_soon_as_it_came_does_not_stay(
     site: Site, books: Books, log: FrailLog, segment: Segment
 ) -> None:
     await site.apply(LEARNING)
-    await pass_time(LOOK)
+    await pass_time(LOOK + 1)
     segment.advertise(STRANGER, 1800)
     await pass_time(1)
     segment.advertise(STRANGER, 0)
@@ -154,7 +154,7 @@ async def test_a_router_whose_advertisement_is_over_goes(
     site: Site, books: Books, log: FrailLog, segment: Segment
 ) -> None:
     await site.apply(LEARNING)
-    await pass_time(LOOK)
+    await pass_time(LOOK + 1)
     segment.there.add(STRANGER)
     segment.advertise(STRANGER, 600)
     await pass_time(600 - 1)
@@ -167,7 +167,7 @@ async def test_who_says_this_and_that_is_recorded_now_and_then(
     site: Site, books: Books, log: FrailLog, segment: Segment
 ) -> None:
     await site.apply(LEARNING)
-    await pass_time(LOOK)
+    await pass_time(LOOK + 1)
     for number in range(600):
         segment.advertise(STRANGER, 1800, number % 3 - 1)
         await pass_time(0.1)
@@ -177,15 +177,15 @@ async def test_who_says_this_and_that_is_recorded_now_and_then(
 async def test_advertisements_are_heard_only_while_the_plan_says_so(
     site: Site, books: Books, log: FrailLog, segment: Segment
 ) -> None:
-    await pass_time(LOOK)
+    await pass_time(LOOK + 1)
     assert segment.heard is None
     await site.apply(LEARNING)
-    await pass_time(LOOK)
+    await pass_time(LOOK + 1)
     segment.advertise(STRANGER, 1800)
     await pass_time(1)
     assert list(books.ledger.gateways) == [STRANGER]
     await site.apply(TWO_GATEWAYS)
-    await pass_time(LOOK)
+    await pass_time(LOOK + 1)
     assert segment.heard is None
     assert list(books.ledger.gateways) == []
 
@@ -207,7 +207,7 @@ async def test_while_the_log_is_away_it_goes_on_looking(
     site: Site, books: Books, log: FrailLog, segment: Segment
 ) -> None:
     await site.apply(TWO_GATEWAYS)
-    await pass_time(LOOK)
+    await pass_time(LOOK + 1)
     log.cut = True
     segment.there.remove(TWO)
     await pass_time(10 * LOOK)
@@ -221,7 +221,7 @@ async def test_what_anybody_invents_is_not_asked_for_again_and_again(
     site: Site, books: Books, log: FrailLog, segment: Segment
 ) -> None:
     await site.apply(LEARNING)
-    await pass_time(LOOK)
+    await pass_time(LOOK + 1)
     before = len(log.records)
     for number in range(1_000):
         segment.advertise(parse_address(f"fe80::{number:x}:0"), 9_000)
