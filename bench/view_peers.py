@@ -8,24 +8,20 @@ renewed.
 
 from __future__ import annotations
 
-import os
-import pwd
-import shutil
 import sqlite3
 import subprocess
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
+from bench.postgresql import Server, binaries, serving
 from bench.sides import Stopwatch
 from bench.view_questions import COLD, Asked, Times, times
 from dnms.events.ip import format_address
 from dnms.projections.text import instant
 
 GET_POSTGRESQL = "PostgreSQL is not installed, so nothing stands beside it; Debian has it: apt-get install postgresql"
-UNPRIVILEGED = "nobody"  # PostgreSQL refuses to run as root
 GREPS = 20
 NULL = r"\N"  # in the text format of COPY
 
@@ -70,10 +66,10 @@ class Legal(msgspec.Struct, frozen=True):
 
 def postgresql(folder: Path, file: Path, asked: Sequence[Asked]) -> PostgreSQL | None:
     """The facts of the views in `file`; None if it is not installed. RuntimeError if it fails."""
-    binaries = _binaries()
-    if binaries is None:
+    programs = binaries()
+    if programs is None:
         return None
-    with _server(folder, binaries) as server:
+    with serving(folder, programs) as server:
         rows = folder / "rows.tsv"
         count = _rows(file, rows)
         server.sql(TABLE)
@@ -87,7 +83,7 @@ def postgresql(folder: Path, file: Path, asked: Sequence[Asked]) -> PostgreSQL |
         server.sql(f"\\copy asked FROM '{few}'")
         server.sql("VACUUM ANALYZE asked")
         size = int(server.sql("SELECT pg_total_relation_size('had')"))
-        return PostgreSQL(rows=count, seconds=seconds, bytes=size, question=server.bench(len(asked)))
+        return PostgreSQL(rows=count, seconds=seconds, bytes=size, question=_ask(server, len(asked)))
 
 
 def legal(folder: Path, file: Path, asked: Sequence[Asked]) -> Legal:
@@ -132,64 +128,12 @@ def _rows(file: Path, to: Path) -> int:
     return count
 
 
-def _binaries() -> Path | None:
-    """Debian keeps those of each major release in a directory that is in nobody's PATH."""
-    known = [Path(each).parent for name in ("initdb",) if (each := shutil.which(name)) is not None]
-    found = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), *known]
-    return next((each for each in found if all((each / name).exists() for name in ("initdb", "pgbench"))), None)
-
-
-class _Server:
-    def __init__(self, binaries: Path, folder: Path, user: str | None) -> None:
-        self._binaries = binaries
-        self._folder = folder
-        self._user = user
-
-    def run(self, program: str, *arguments: str) -> str:
-        """One of its programs."""
-        done = subprocess.run(
-            [str(self._binaries / program), *arguments],
-            user=self._user,
-            cwd=self._folder,
-            env={"PATH": os.environ["PATH"], "LC_ALL": "C.UTF-8", "PGHOST": str(self._folder), "PGUSER": "bench"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode != 0:
-            raise RuntimeError(f"{program}: {done.stderr[-2_000:]}")
-        return done.stdout
-
-    def sql(self, statement: str) -> str:
-        """What one statement, or one command of psql, answers."""
-        commands = [statement] if statement.startswith("\\") else statement.strip().rstrip(";").split(";")
-        return "".join(self.run("psql", "-XAtq", "-d", "postgres", "-c", each) for each in commands)
-
-    def bench(self, questions: int) -> Times:
-        """As many questions as there are, one after the other."""
-        script = self._folder / "question.sql"
-        script.write_text(QUESTION.format(last=questions).replace("\n    ", " "))
-        arguments = ("-n", "-c", "1", "-M", "prepared", "-t", str(questions), "-f", str(script), "-l")
-        self.run("pgbench", *arguments, "--log-prefix=asked", "postgres")
-        [log] = self._folder.glob("asked.*")
-        # client, transaction, latency in microseconds, script, time (pgbench, "Per-Transaction Logging")
-        return times([int(line.split()[2]) / 1e6 for line in log.read_text().splitlines()][COLD:])
-
-
-@contextmanager
-def _server(folder: Path, binaries: Path) -> Iterator[_Server]:
-    user = UNPRIVILEGED if os.geteuid() == 0 else None
-    own = folder / "postgresql"
-    own.mkdir()
-    if user is not None:
-        os.chown(own, pwd.getpwnam(user).pw_uid, -1)
-        folder.chmod(0o711)
-    server = _Server(binaries, own, user)
-    server.run("initdb", "-D", "data", "-U", "bench", "-A", "trust", "--no-sync", "-E", "UTF8")
-    settings = f"-c listen_addresses='' -c unix_socket_directories='{own}' -c shared_buffers=512MB"
-    server.run("pg_ctl", "-D", "data", "-l", "log", "-w", "-o", settings, "start")
-    try:
-        yield server
-    finally:
-        server.run("pg_ctl", "-D", "data", "-m", "immediate", "-w", "stop")
+def _ask(server: Server, questions: int) -> Times:
+    """As many questions as there are, one after the other."""
+    script = server.folder / "question.sql"
+    script.write_text(QUESTION.format(last=questions).replace("\n    ", " "))
+    arguments = ("-n", "-c", "1", "-M", "prepared", "-t", str(questions), "-f", str(script), "-l")
+    server.run("pgbench", *arguments, "--log-prefix=asked", "postgres")
+    [log] = server.folder.glob("asked.*")
+    # client, transaction, latency in microseconds, script, time (pgbench, "Per-Transaction Logging")
+    return times([int(line.split()[2]) / 1e6 for line in log.read_text().splitlines()][COLD:])

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from dnms.events.ip import MAPPED, family, format_address
 from dnms.linux.arp import ARPHRD_ETHER
+from dnms.linux.dhcp6_server import WAITING
 from dnms.linux.errors import KernelError
-from dnms.linux.multicast import SO_BINDTOIFINDEX, DatagramReader
+from dnms.linux.multicast import SO_BINDTOIFINDEX, DatagramReader, widen
 from dnms.wire.dhcp4.codes import SERVER_PORT
 
 ETH_P_IP = 0x0800
@@ -47,6 +48,7 @@ class Dhcp4ServerSockets:
             self._datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | _FLAGS)
             self._datagrams.setsockopt(socket.SOL_SOCKET, SO_BINDTOIFINDEX, interface)
             self._datagrams.bind(("", SERVER_PORT))
+            widen(self._datagrams, WAITING)
         except OSError as error:
             for sock in (self._frames, self._datagrams):
                 if sock is not None:

@@ -15,6 +15,10 @@ from dnms.linux.errors import KernelError
 from dnms.linux.multicast import DatagramReader, Peer, Receive
 from dnms.wire.dhcp6.codes import ALL_SERVERS, ALL_SERVERS_AND_RELAYS, CLIENT_PORT, SERVER_PORT, Kind
 
+WAITING = 4 << 20
+"""Bytes of messages that wait: some 4 000, as when all of a link come back at once. More would be answered when their
+clients have asked again."""
+
 GROUPS = (ALL_SERVERS_AND_RELAYS,)
 SITE_GROUPS = (ALL_SERVERS,)
 
@@ -36,6 +40,7 @@ class Dhcp6ServerSockets:
                 (SITE_GROUPS, "::"),  # what is not for the two before
             ):
                 sockets.append(multicast.group_socket(interface, SERVER_PORT, groups, address=bound))
+                multicast.widen(sockets[-1], WAITING)
         except KernelError as error:
             for each in sockets:
                 each.close()

@@ -21,6 +21,7 @@ from dnms.linux.messages import plain
 
 IPV6_MULTICAST_ALL = 29
 SO_BINDTOIFINDEX = 62
+SO_RCVBUFFORCE = 33
 HOPS = 255  # a packet from off the link cannot have it (RFC 5082)
 MAX_DATAGRAM = 4096  # bytes; more than any message of discovery, which stay under 1 232
 BURST = 64  # datagrams read before other tasks get their turn
@@ -52,6 +53,14 @@ def group_socket(interface: int, port: int, groups: Collection[str], *, address:
         sock.close()
         raise KernelError.from_errno(error.errno or 0, f"listen for multicast on port {port}") from error
     return sock
+
+
+def widen(sock: socket.socket, size: int) -> None:
+    """Have so many bytes of what comes at once wait in a socket; without the right to that, as many as anybody may."""
+    for option in (SO_RCVBUFFORCE, socket.SO_RCVBUF):
+        with contextlib.suppress(PermissionError):
+            sock.setsockopt(socket.SOL_SOCKET, option, size)
+            return
 
 
 def unicast_socket(interface: int) -> socket.socket:

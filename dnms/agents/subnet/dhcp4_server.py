@@ -46,7 +46,7 @@ from dnms.wire.dhcp4.server import Question, State, acknowledge, deny, offer, qu
 from dnms.wire.errors import Code, PeerError
 from dnms.wire.rates import Buckets
 
-AT_ONCE = 256  # messages that are being answered; clients say again what was dropped
+AT_ONCE = 1_024  # messages that are being answered; clients say again what was dropped
 BURST, A_SECOND = 20.0, 5.0  # messages of one client: it sends one a second at most
 MAX_PEERS = 4_096
 ASKED_AT_ONCE = 16  # addresses of which the link is asked: each takes a socket for a second

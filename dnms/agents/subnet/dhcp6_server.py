@@ -48,7 +48,7 @@ from dnms.wire.dhcp6.server import Answer, Given, GivenAddresses, Question, Told
 from dnms.wire.errors import Code, PeerError
 from dnms.wire.rates import Buckets
 
-AT_ONCE = 256  # messages that are being answered; clients say again what was dropped
+AT_ONCE = 1_024  # messages that are being answered; clients say again what was dropped
 BURST, A_SECOND = 20.0, 5.0  # messages of one client's address: a client sends one a second at most
 RELAY_BURST, RELAY_A_SECOND = 2_000.0, 500.0  # of one relay, which has many clients
 MAX_PEERS = 4_096
