@@ -184,6 +184,11 @@ def _written(options: Options) -> Iterator[bytes]:  # noqa: PLR0912  # one case 
         yield option(Option.RECONFIGURE_ACCEPT, b"")
     if options.registers:
         yield option(Option.ADDR_REG_ENABLE, b"")
+    yield from _told(options)
+
+
+def _told(options: Options) -> Iterator[bytes]:  # noqa: PLR0912  # one case an option
+    """Those that say what there is, of the client or of the link, and not what the message is about."""
     if options.dns:
         yield option(Option.DNS_SERVERS, b"".join(options.dns))
     if options.search:
