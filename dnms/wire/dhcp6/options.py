@@ -156,7 +156,7 @@ def write(options: Options) -> bytes:
     return b"".join(_written(options))
 
 
-def _written(options: Options) -> Iterator[bytes]:  # noqa: PLR0912  # one case an option
+def _written(options: Options) -> Iterator[bytes]:  # one case an option
     if options.client_id:
         yield option(Option.CLIENT_ID, options.client_id)
     if options.server_id:
