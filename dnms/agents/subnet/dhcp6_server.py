@@ -300,7 +300,7 @@ class Dhcp6Server:
         if not await self._registrations.take(who, message.asked.registered):
             self.dropped["silent"] += 1
             return
-        await self._clients.record(who)
+        self._clients.record(who)
         data = encode_reply(acknowledged(message.asked), message.relays)
         _send(listening, data, message.relays, peer)
         self.answered[message.asked.kind.name.lower()] += 1
