@@ -127,19 +127,21 @@ class Seeing:
 
     async def _sight(self, due: Collection[bytes]) -> None:
         """Have the ledger record these, as far as they are new. LogError, KernelError."""
+        # In a flood the table forgets them while the link is asked.
+        heard = {address: self.table.heard[address].hardware for address in due}
         news = {address: request for address in due if (request := self._news(address)) is not None}
         in_pools = [address for address in news if self._books.ledger.pool_of(address) is not None]
         try:
             answers = await self._link.users(in_pools) if in_pools else {}
             for address in in_pools:
-                if self.table.heard[address].hardware not in answers.get(address, frozenset()):
+                if heard[address] not in answers.get(address, frozenset()):
                     del news[address]
                     self.dropped["unanswered"] += 1
-            for address in list(news):
-                if not await self._owners.introduce(self.table.heard[address].hardware):
-                    del news[address]
-                    self.dropped["too-many-machines"] += 1
-                    self._later(address)
+            strangers = await self._introduced({heard[address] for address in news})
+            for address in [each for each in news if heard[each] in strangers]:
+                del news[address]
+                self.dropped["too-many-machines"] += 1
+                self._later(address)
             outcomes = await self._books.decide_all(news.values())
         except (*_NOT_NOW, KernelError):
             for address in news:
@@ -151,6 +153,15 @@ class Seeing:
                 self._later(request.address)
             elif isinstance(outcome, BaseException):
                 raise outcome
+
+    async def _introduced(self, machines: Collection[bytes]) -> set[bytes]:
+        """Have the log say who these are; those of which it does not. LogError."""
+        # Side by side, since most are in a shard of their own, and each commit waits for the disk.
+        outcomes = await asyncio.gather(*map(self._owners.introduce, machines), return_exceptions=True)
+        for outcome in outcomes:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return {each for each, outcome in zip(machines, outcomes, strict=True) if not outcome}
 
     def _news(self, address: bytes) -> SightAddress | None:
         """What there is to report of an address now; None: nothing."""

@@ -16,7 +16,7 @@ from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_NS, ICMPv6ND_RA, ICMPv6NDOp
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
-from dnms.agents.subnet import seeing, seeing_owners
+from dnms.agents.subnet import seeing, seeing_owners, seeing_table
 from dnms.agents.subnet.announcing import LOOK as ANNOUNCE
 from dnms.agents.subnet.announcing import Announcing, Losing
 from dnms.agents.subnet.books import Books
@@ -295,6 +295,20 @@ async def test_a_flood_of_invented_machines_fills_neither_log_nor_ledger(
         assert len(said(log, NodeIdentified)) <= 20 + 10
         assert len(said(log, AddressSighted)) <= 20 + 10
         assert agent.dropped["too-many-machines"] > 1_000
+
+
+async def test_what_is_forgotten_in_a_flood_while_the_link_is_asked_does_no_harm(
+    segment: Segment, books: Books, log: FrailLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeing_table, "MAX_ADDRESSES", 10)
+    async with watching(books, segment):
+        for number in range(1, 1_000):
+            segment.claim(number, f"2001:db8:1:1::{number:x}")
+            segment.claim(number + 1, f"2001:db8:1:1::{number:x}")
+            segment.claim(number, f"fe80::{number:x}")
+            await pass_time(0.02)
+        await pass_time(SETTLE + SOON)
+    assert said(log, AddressSighted)
 
 
 async def test_a_machine_that_says_that_it_has_everything_is_seen_with_a_few(
