@@ -22,7 +22,7 @@ from dnms.wire.seen import MAX_FRAME
 
 READS_AT_ONCE, READS_A_SECOND = 1_000, 1_000
 """Frames that are read. A link of 1 000 hosts says some ten a second to all; a frame costs some 20 µs of one core."""
-BURST = 64  # frames read before other tasks get their turn
+BURST = 32  # frames read before other tasks get their turn
 PAUSE = 0.05  # seconds in which nothing is read when there were too many
 BUFFER = 1 << 18  # bytes of the socket's: some 300 frames, as the kernel counts them
 

@@ -40,7 +40,7 @@ from dnms.wire.seen import Claim, Wanted, facts
 from dnms.wire.seen_forms import form_of
 
 LOOK = 1.0  # seconds between two looks at what was heard
-AT_ONCE = 256  # addresses that are looked at in one, and asked for at once
+AT_ONCE = 128  # addresses that are looked at in one, and asked for at once
 OWN = 10.0  # seconds between two looks at the addresses of this machine
 LOSE = 60.0  # seconds between two looks for what is not heard of any more
 REPORT = 60.0  # seconds between two lines about what was dropped
