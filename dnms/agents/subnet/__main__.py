@@ -92,7 +92,7 @@ def main(argv: list[str]) -> int:
     arguments = parser.parse_args(argv)
     if arguments.uplink and arguments.uplink == arguments.interface:
         parser.error("--uplink is the interface towards the one above, and --interface that towards the nodes")
-    for option in ("uplink", "dhcpv6", "dhcpv4"):
+    for option in ("uplink", "dhcpv6", "dhcpv4", "watch"):
         if arguments.relay and getattr(arguments, option):
             parser.error(f"--{option} is for a machine that is on the link, and --relay for one that is not")
     logging.configure(verbose=arguments.verbose)
