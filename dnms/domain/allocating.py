@@ -162,8 +162,10 @@ def _offered(ledger: Ledger, request: AllocateAddress, *, at: int) -> Chosen | N
     return None
 
 
-def named(ledger: Ledger, request: AllocateAddress, address: bytes, *, at: int) -> Chosen:
-    """This address, if the client may have it without its being kept. Refused."""
+def named(ledger: Ledger, request: AllocateAddress, address: bytes, *, at: int, has_it: bool = False) -> Chosen:
+    """This address, if the client may have it without its being kept. `has_it`: it is the one that uses it, by whatever
+    name it was seen. Refused.
+    """
     subnet, pool = ledger.plan.subnet, ledger.pool_of(address)
     prefix = None if subnet is None else prefix_in(subnet, address)
     if subnet is None or pool is None or prefix is None or family(address) != request.family:
@@ -173,7 +175,7 @@ def named(ledger: Ledger, request: AllocateAddress, address: bytes, *, at: int) 
     check_block(ledger, pool, address, request.client, request.iaid)
     if not fits(ledger, pool, address, request.group):
         raise Refused("not-in-group", "it is none of the addresses of the client's group; reserve it for the client")
-    search = Search(ledger, request, pool, subnet, at=at, entropy=b"")
+    search = Search(ledger, request, pool, subnet, at=at, entropy=b"", has_it=has_it)
     if not (ledger.is_open_to(address, request.client, request.iaid) and search.is_free(address)):
         raise Refused("in-use", "another client has this address, or it is kept or rests")
     return Chosen(address, pool, prefix, 0, moves=False)
@@ -206,7 +208,15 @@ class Search:
     """A search for a free address of one pool."""
 
     def __init__(
-        self, ledger: Ledger, request: AllocateAddress, pool: Pool, subnet: Subnet, *, at: int, entropy: bytes
+        self,
+        ledger: Ledger,
+        request: AllocateAddress,
+        pool: Pool,
+        subnet: Subnet,
+        *,
+        at: int,
+        entropy: bytes,
+        has_it: bool = False,
     ) -> None:
         self._ledger = ledger
         self._request = request
@@ -214,6 +224,7 @@ class Search:
         self._subnet = subnet
         self._at = at
         self._entropy = entropy
+        self._has_it = has_it
 
     def find(self, begin: int) -> tuple[bytes, int] | None:
         """The address, and which candidate it is, the first being `begin`."""
@@ -275,7 +286,7 @@ class Search:
         return not (
             address in ledger.leases
             or ledger.held.get(address, (request.client, request.iaid)) != (request.client, request.iaid)
-            or withholds(ledger, self._pool, address, request.client, at=self._at)
+            or withholds(ledger, self._pool, address, request.client, at=self._at, has_it=self._has_it)
             or is_reserved(address, self._subnet)
         )
 
@@ -298,11 +309,11 @@ def may_have(ledger: Ledger, request: AllocateAddress, address: bytes, at: int) 
     )
 
 
-def withholds(ledger: Ledger, pool: Pool, address: bytes, client: bytes, *, at: int) -> bool:
+def withholds(ledger: Ledger, pool: Pool, address: bytes, client: bytes, *, at: int, has_it: bool = False) -> bool:
     """Whether an address of the pool rests, or somebody else uses it, or it or the /64 that goes with it is promised to
-    another client yet.
+    another client yet. `has_it`: who uses it is the client, whoever was seen.
     """
-    if ledger.sightings.withhold(address, client, at=at):
+    if not has_it and ledger.sightings.withhold(address, client, at=at):
         return True
     remembered = ledger.remembered
     return remembered.withholds(address, client, at=at) or (

@@ -49,7 +49,7 @@ def _address(ledger: Ledger, request: ImportAddress, *, at: int) -> Iterator[Eve
     if ledger.lease(request.client, request.iaid, kind) is not None:
         raise Refused("has-another", "the client has another address here for this interface")
     asking = AllocateAddress(client=request.client, iaid=request.iaid, family=kind, group=request.group)
-    chosen = allocating.named(ledger, asking, request.address, at=at)
+    chosen = allocating.named(ledger, asking, request.address, at=at, has_it=True)
     yield AddressAllocated(
         address=request.address,
         client=request.client,

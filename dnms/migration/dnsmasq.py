@@ -8,11 +8,13 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import msgspec
 
 from dnms.domain.identity import duid_of_hardware, identity_of, parse_hardware
 from dnms.events.ip import Prefix, family, format_address, parse_address, parse_prefix
+from dnms.migration import raw_options
 from dnms.migration.model import (
     DAY,
     LONGEST,
@@ -69,7 +71,6 @@ _MEANINGLESS = frozenset(
 
 _WHY = {
     "conf-dir": "name each of its files on the command line",
-    "dhcp-boot": "no boot files are told",
     "dhcp-hostsdir": "name each of its files on the command line, as lines dhcp-host=…",
     "dhcp-hostsfile": "name its lines as dhcp-host=… in a file on the command line",
     "dhcp-ignore": "make a [[group]] of its nodes, with a policy",
@@ -142,6 +143,8 @@ class _Reader:
                     self._option(each)
                 case "domain":
                     self._domain(each)
+                case "dhcp-boot":
+                    self._boot(each)
                 case "enable-ra":
                     self._advertise()
                 case key if _is_about_dhcp(key) and key not in _MEANINGLESS:
@@ -252,7 +255,19 @@ class _Reader:
         elif name == "mtu" and values and 1280 <= int(values[0]) <= 65535:
             told.mtu = int(values[0])
         else:
-            raise ValueError("it has no place in a plan")
+            code = int(name) if name.isdecimal() else raw_options.code_of(kind, name)
+            if code is None or not values:
+                raise ValueError("it has no place in a plan, but as hex in dhcp.option")
+            raw_options.put(told, kind, code, _value(kind, values))
+
+    def _boot(self, line: _Line) -> None:
+        file, _, rest = line.value.partition(",")
+        address = rest.rpartition(",")[2]
+        if line.value.startswith("tag:") or not _is_address(address or "0.0.0.0"):
+            self._left(line.place, f"dhcp-boot={line.value}", "write it as dhcp.boot of a [[group]], or of the subnet")
+            return
+        for link in self._links.values():
+            link.told.boot = {"file": file} | ({"server": address} if address else {})
 
     def _domain(self, line: _Line) -> None:
         name, _, where = line.value.partition(",")
@@ -314,6 +329,16 @@ def _is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _value(kind: int, values: list[str]) -> dict[str, Any]:
+    """As a plan has it. dnsmasq takes for addresses what can be some, and for bytes what has colons. ValueError."""
+    texts = [value.strip("[]") for value in values]
+    if all(map(_is_address, texts)):
+        return {"addresses": [format_address(each) for each in addresses(texts, kind)]}
+    if len(values) == 1 and re.fullmatch(r"([0-9a-fA-F]{2}:)+[0-9a-fA-F]{2}", values[0]):
+        return {"hex": octets(values[0]).hex()}
+    return {"text": ",".join(values)}
 
 
 def _seconds(text: str) -> int:

@@ -14,6 +14,7 @@ import msgspec
 
 from dnms.domain.identity import duid_of_hardware, identity_of, parse_duid, parse_hardware
 from dnms.events.ip import Prefix, family, format_address, parse_address, parse_prefix
+from dnms.migration import raw_options
 from dnms.migration.isc_text import Statement, parse
 from dnms.migration.model import (
     LONGEST,
@@ -73,13 +74,13 @@ _WHY = {
     "deny": _GROUPS,
     "if": "conditions are not carried",
     "failover": "agents of one subnet need none: start several",
-    "filename": "no boot files are told",
-    "next-server": "no boot files are told",
     "max-lease-time": "everybody has the default lease time",
     "min-lease-time": "everybody has the default lease time",
     "zone": "DNMS writes no names into a DNS of another",
     "key": "DNMS writes no names into a DNS of another",
 }
+
+_BOOT = {"next-server": "server", "filename": "file"}
 
 _TIMES = ("default-lease-time", "preferred-lifetime")
 
@@ -121,6 +122,7 @@ class _Reader:
                     inner = msgspec.structs.replace(scope, network=each.text(1))
                     self.block(each.block or [], inner, hosts)
                 case "group":
+                    self._of_a_group(each)
                     self.block(each.block or [], scope, hosts)
                 case "subnet" | "subnet6":
                     self._subnet(each, scope, hosts)
@@ -130,12 +132,21 @@ class _Reader:
                     hosts.append(each)
                 case "range" | "range6" | "prefix6" if link is not None:
                     self._given(each, scope, link)
-                case "option" | "interface":
+                case "option" | "interface" | "next-server" | "filename":
                     pass
                 case name if name in _TIMES or name in _MEANINGLESS or name.startswith("ddns-"):
                     pass
                 case name:
                     self._left(each.place, " ".join(each.values(0)[:3]), _WHY.get(name, "it has no place in a plan"))
+
+    def _of_a_group(self, each: Statement) -> None:
+        """What is told to the hosts of a group, and not to a subnet in it."""
+        block = each.block or []
+        if any(one.text(0) in ("subnet", "subnet6", "shared-network") for one in block):
+            return
+        for one in block:
+            if one.text(0) == "option" or one.text(0) in _BOOT:
+                self._left(one.place, f"{' '.join(one.values(0)[:2])} of a group", _GROUPS)
 
     def _narrowed(self, statements: list[Statement], above: _Scope) -> _Scope:
         told = {kind: copy.copy(each) for kind, each in above.told.items()}
@@ -143,9 +154,21 @@ class _Reader:
         for each in statements:
             if each.text(0) in _TIMES and each.text(1).isdecimal():
                 times[each.text(0)] = int(each.text(1))
+            elif each.text(0) in _BOOT:
+                self._boot(each, told[4])
             elif each.text(0) == "option" and each.block is None:
                 self._option(each, told, times)
         return msgspec.structs.replace(above, told=told, times=times)
+
+    def _boot(self, each: Statement, told: Told) -> None:
+        text = each.text(1)
+        if each.begins("next-server"):
+            try:
+                parse_address(text)
+            except ValueError:
+                self._left(each.place, f"next-server {text}", "it is a name; write its address")
+                return
+        told.boot = told.boot | {_BOOT[each.text(0)]: text}
 
     def _option(self, each: Statement, told: dict[int, Told], times: dict[str, int]) -> None:
         name, values = each.text(1), each.values(2)
@@ -154,12 +177,17 @@ class _Reader:
             return
         if name in _OF_THE_LINK:
             return
-        if name not in _TAKES:
-            self._left(each.place, f"option {name}", "it has no place in a plan")
+        family6 = name.startswith("dhcp6.")
+        code = raw_options.code_of(6 if family6 else 4, name.removeprefix("dhcp6."))
+        if name not in _TAKES and code is None:
+            self._left(each.place, f"option {name}", "it has no place in a plan, but as hex in dhcp.option")
             return
-        kind, take = _TAKES[name]
         try:
-            take(told[kind], values)
+            if code is not None:
+                raw_options.take(told[6 if family6 else 4], 6 if family6 else 4, code, values)
+            else:
+                kind, take = _TAKES[name]
+                take(told[kind], values)
         except ValueError as error:
             self._left(each.place, f"option {name}", f"{error}" or "it is not understood")
 
@@ -253,6 +281,8 @@ class _Reader:
             setattr(link.told, name, [*there, *(each for each in new if each not in there)] or None)
         link.told.domain = link.told.domain or told.domain
         link.told.mtu = told.mtu or link.told.mtu
+        link.told.boot = told.boot or link.told.boot
+        link.told.options = link.told.options | told.options
 
     # -- hosts
 
@@ -272,7 +302,7 @@ class _Reader:
                     duid = identity_of(word.octets if word.octets is not None else octets(word.text), bytes(6))[0]
                 elif one.text(0) in ("fixed-address", "fixed-address6"):
                     fixed += one.values(1)
-                elif one.text(0) == "option" or one.text(0) in _WHY:
+                elif one.text(0) == "option" or one.text(0) in _WHY or one.text(0) in _BOOT:
                     self._left(one.place, f"{' '.join(one.values(0)[:2])} of host {name}", _GROUPS)
                 elif one.text(0) == "fixed-prefix6":
                     self._left(one.place, f"fixed-prefix6 of host {name}", "prefixes are not reserved")

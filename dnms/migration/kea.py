@@ -38,6 +38,8 @@ from dnms.migration.plan import label
 VALID, PREFERRED = 7_200, 3_600
 """Lifetimes, where Kea is not told any."""
 
+_NOBODY = "0.0.0.0"
+
 T2 = 0.8
 """Of the preferred lifetime, when clients of DNMS rebind."""
 
@@ -170,8 +172,9 @@ class _Server:
                 self._left(subnet.place, name, text)
             setattr(link.told, name, [*(there or ()), *(each for each in new if each not in (there or ()))])
         link.told.domain = link.told.domain or told.domain
-        if told.mtu:
-            link.told.mtu = told.mtu
+        link.told.mtu = told.mtu or link.told.mtu
+        link.told.boot = told.boot or link.told.boot
+        link.told.options = link.told.options | told.options
 
     def _lifetimes(self, subnet: Value, scope: _Scope) -> Lifetimes:
         """Clients renew at half of `preferred`: by DHCPv4, where nothing else is made of it, it is twice T1."""
@@ -255,6 +258,10 @@ class _Server:
     def _narrowed(self, scope: _Scope, said: dict[str, Value]) -> _Scope:
         told = copy.copy(scope.told)
         kea_options.read(said.get("option-data"), self._kind, told, self._found.left)
+        for key, name in (("next-server", "server"), ("boot-file-name", "file")):
+            text = _text(said, key)
+            if text and text != _NOBODY:
+                told.boot = told.boot | {name: text}
         return _Scope(told, scope.said | {key: said[key] for key in _INHERITED if key in said})
 
     def _prefix(self, value: Value, text: str) -> Prefix:

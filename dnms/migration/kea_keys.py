@@ -4,10 +4,13 @@ from __future__ import annotations
 
 _LIFETIMES = {"valid-lifetime", "preferred-lifetime", "renew-timer", "rebind-timer"}
 
+_BOOT = {"next-server", "boot-file-name"}
+
 CARRIED: dict[str, frozenset[str]] = {
     "global": frozenset(
         {
             *_LIFETIMES,
+            *_BOOT,
             "client-classes",
             "decline-probation-period",
             "interfaces-config",
@@ -18,9 +21,9 @@ CARRIED: dict[str, frozenset[str]] = {
             "subnet6",
         }
     ),
-    "network": frozenset({*_LIFETIMES, "interface", "name", "option-data", "relay", "subnet4", "subnet6"}),
+    "network": frozenset({*_LIFETIMES, *_BOOT, "interface", "name", "option-data", "relay", "subnet4", "subnet6"}),
     "subnet": frozenset(
-        {*_LIFETIMES, "id", "interface", "option-data", "pd-pools", "pools", "relay", "reservations", "subnet"}
+        {*_LIFETIMES, *_BOOT, "id", "interface", "option-data", "pd-pools", "pools", "relay", "reservations", "subnet"}
     ),
     "pool": frozenset({"option-data", "pool", "id", "pool-id"}),
     "pd-pool": frozenset(
@@ -86,7 +89,7 @@ MEANINGLESS = frozenset(
 """How Kea works, and nothing of what clients are given."""
 
 _CLASSES = "make a [[group]] of its nodes, with ranges of its own"
-_PXE = "no boot files are told"
+_PXE = "write it as dhcp.boot of a [[group]] of its nodes"
 _NAMES = "DNMS writes no names into a DNS of another"
 
 WHY = {

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dnms.events.ip import parse_address, parse_prefix
+from dnms.migration import raw_options
 from dnms.migration.kea_json import Value
-from dnms.migration.model import Left, MigrationError, Route, Told, addresses, domain
+from dnms.migration.model import Left, MigrationError, Place, Route, Told, addresses, domain, octets
 
 SPACES = {4: "dhcp4", 6: "dhcp6"}
 
@@ -49,11 +50,8 @@ def _read(option: Value, kind: int, told: Told, left: list[Left]) -> None:
     if space not in (None, SPACES[kind]):
         left.append(Left(option.place, f"{what} of space {space}", "no such options are told"))
         return
-    if known not in NAMES[kind].values():
-        left.append(Left(option.place, what, "it has no place in a plan"))
-        return
-    if _plain(said, "csv-format") is False:
-        left.append(Left(option.place, what, "it is written in hex; write it as text, or put it into the plan by hand"))
+    if known not in NAMES[kind].values() or _plain(said, "csv-format") is False:
+        _raw(option.place, kind, said, told, left)
         return
     if known not in _OF_THE_LINK:
         try:
@@ -65,6 +63,24 @@ def _read(option: Value, kind: int, told: Told, left: list[Left]) -> None:
         left.append(Left(option.place, what, "it is told as NTP servers (option 56, RFC 5908)"))
     conditions = [key for key in ("always-send", "never-send", "client-classes") if _plain(said, key)]
     left.extend(Left(option.place, f"{key} of {what}", "it is told to whoever asks for it") for key in conditions)
+
+
+def _raw(place: Place, kind: int, said: dict[str, Value], told: Told, left: list[Left]) -> None:
+    """An option that a plan has as it is, if it can have it."""
+    code, name, data = _plain(said, "code"), str(_plain(said, "name") or ""), str(_plain(said, "data") or "")
+    number = code if isinstance(code, int) else raw_options.code_of(kind, name)
+    what = f"option {name or code}"
+    try:
+        if number is None:
+            raise ValueError("it has no place in a plan")
+        if _plain(said, "csv-format") is False:
+            raw_options.put(told, kind, number, {"hex": octets(data).hex()})
+        elif number in (*raw_options.ADDRESSES[kind].values(), *raw_options.TEXTS[kind].values()):
+            raw_options.take(told, kind, number, [part.strip() for part in data.split(",")])
+        else:
+            raise ValueError("it has no place in a plan, but as hex in dhcp.option")
+    except ValueError as error:
+        left.append(Left(place, what, str(error)))
 
 
 def _plain(said: dict[str, Value], key: str) -> object:

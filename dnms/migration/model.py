@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import msgspec
 
@@ -86,6 +87,8 @@ class Told(msgspec.Struct, kw_only=True):
     search: list[str] | None = None
     routes: list[Route] | None = None
     mtu: int = 0
+    boot: dict[str, str] = {}  # `server` and `file`
+    options: dict[tuple[int, int], dict[str, Any]] = {}  # others, by family and code, as a plan has their values
 
     @property
     def searched(self) -> list[str]:

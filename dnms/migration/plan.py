@@ -64,6 +64,11 @@ def _subnet(link: Link, name: str) -> dict[str, Any]:
         ]
     if told.mtu:
         table["mtu"] = told.mtu
+    dhcp: dict[str, Any] = {"boot": [told.boot]} if told.boot else {}
+    if told.options:
+        dhcp["option"] = [{"family": kind, "code": code} | value for (kind, code), value in told.options.items()]
+    if dhcp:
+        table["dhcp"] = dhcp
     if link.advertise is not None:
         table["advertise"] = link.advertise
     return table

@@ -16,6 +16,7 @@ from dnms.events.requests import (
     ExpireAddresses,
     ImportAddress,
     ImportPrefix,
+    SightAddress,
 )
 from tests.unit.domain.clerk import SECOND, Clerk, client, hold
 from tests.unit.domain.delegations import HOP
@@ -133,6 +134,11 @@ def test_what_rests_here_is_not_taken_from_there(office: Clerk) -> None:
     office.ask(lease(1, FOUR))
     office.ask(DeclineAddress(client=client(1), iaid=1, address=parse_address(FOUR)))
     assert office.refused(lease(2, FOUR)) == "in-use"
+
+
+def test_that_it_was_seen_with_it_by_another_name_is_no_hindrance(office: Clerk) -> None:
+    office.ask(SightAddress(address=parse_address(FOUR), client=client(77), form="ipv4"))
+    assert office.ask(lease(1, FOUR))
 
 
 def test_a_prefix_is_renewed_and_routed_when_its_client_is_heard(office: Clerk) -> None:

@@ -27,6 +27,7 @@ dhcp-option=6,192.0.2.2,192.0.2.3
 dhcp-option=option6:dns-server,[2001:db8:1::2]
 dhcp-option=tag:guests,3,198.51.100.1
 dhcp-option=66,boot
+dhcp-option=150,192.0.2.9
 dhcp-option=42,0.0.0.0
 dhcp-boot=pxelinux.0
 dhcp-host=02:00:5e:10:00:01,printer,192.0.2.200,infinite
@@ -45,6 +46,10 @@ def test_a_configuration() -> None:
         "gateways": ["192.0.2.1"],
         "dns": ["192.0.2.2", "192.0.2.3", "2001:db8:1::2"],
         "search": ["lan.example"],
+        "dhcp": {
+            "boot": [{"file": "pxelinux.0"}],
+            "option": [{"family": 4, "code": 150, "addresses": ["192.0.2.9"]}],
+        },
         "advertise": {"autonomous": False, "managed": True, "other": True},
     }
     assert (guests["name"], guests["gateways"]) == ("guests", ["198.51.100.1"])
@@ -64,10 +69,9 @@ def test_a_configuration() -> None:
         (8, "mask of dhcp-range=set:guests,198.51.100.10,198.51.100.20,24h"),
         (9, "dhcp-range=::100,::1ff,constructor:eth0"),
         (15, "dhcp-option=66,boot"),
-        (16, "dhcp-option=42,0.0.0.0"),
-        (17, "dhcp-boot"),
-        (20, "ignore of dhcp-host=02:00:5e:10:00:02,ignore"),
-        (21, "dhcp-host=02:00:5e:10:00:03,203.0.113.1"),
+        (17, "dhcp-option=42,0.0.0.0"),
+        (21, "ignore of dhcp-host=02:00:5e:10:00:02,ignore"),
+        (22, "dhcp-host=02:00:5e:10:00:03,203.0.113.1"),
     ]
 
 

@@ -21,6 +21,7 @@ authoritative; ddns-update-style none;
 subnet 198.51.100.0 netmask 255.255.255.0 { }
 shared-network "floor" {
   option domain-search "a.example", "b.example";
+  filename "pxelinux.0"; option time-servers 192.0.2.7; option time-offset 3600;
   subnet 192.0.2.0 netmask 255.255.255.128 {
     range 192.0.2.10 192.0.2.20;
     option routers 192.0.2.1;
@@ -58,6 +59,10 @@ def test_a_configuration_of_dhcpv4() -> None:
         "gateways": ["192.0.2.1"],
         "dns": ["192.0.2.53", "192.0.2.54"],
         "search": ["example.org", "a.example", "b.example"],
+        "dhcp": {
+            "boot": [{"file": "pxelinux.0"}],
+            "option": [{"family": 4, "code": 4, "addresses": ["192.0.2.7"]}],
+        },
     }
     assert [(pool["range"], pool["valid"], pool["strategy"]) for pool in made["pool"]] == [
         ("192.0.2.10-192.0.2.20", 600, "sequential"),
@@ -71,11 +76,12 @@ def test_a_configuration_of_dhcpv4() -> None:
     ]
     assert left == [
         (4, "max-lease-time 7200"),
-        (12, "allow members of"),
-        (16, "class x"),
-        (18, "next-server 192.0.2.9"),
-        (19, "host printer"),
-        (19, "option host-name of host printer"),
+        (9, "option time-offset"),
+        (13, "allow members of"),
+        (17, "class x"),
+        (19, "next-server 192.0.2.9 of a group"),
+        (20, "host printer"),
+        (20, "option host-name of host printer"),
     ]
 
 

@@ -56,6 +56,7 @@ def test_both_families_of_a_link_are_one_subnet() -> None:
         "gateways": ["192.0.2.1"],
         "dns": ["192.0.2.53", "192.0.2.54", "2001:db8:1::53"],
         "search": ["example.org"],
+        "dhcp": {"boot": [{"server": "192.0.2.9"}]},
     }
     assert (far["name"], far["prefixes"]) == ("subnet-2", ["198.51.100.0/24"])  # for a relay
     assert {pool["name"]: (pool["range"], pool["preferred"], pool["valid"]) for pool in made["pool"]} == {
@@ -77,7 +78,6 @@ def test_both_families_of_a_link_are_one_subnet() -> None:
         (16, "name printer"),
         (17, "option routers (reservation)"),
         (18, "reservation"),
-        (19, "next-server (subnet)"),
         (3, "renew-timer 1000"),  # of the other file
         (9, "reservation of 2001:db8:9::/56"),
     ]
@@ -97,8 +97,37 @@ def test_subnets_of_a_shared_network_are_one_link() -> None:
     assert left == [(3, "gateways")]
 
 
+def test_options_that_a_plan_has_as_they_are() -> None:
+    made, left = plan_of(
+        kea.configuration,
+        """{"Dhcp4": {"next-server": "192.0.2.9", "boot-file-name": "a", "subnet4": [{"id": 1, "subnet": "192.0.2.0/24",
+        "boot-file-name": "b", "option-data": [
+          {"name": "log-servers", "data": "192.0.2.7, 192.0.2.8"},
+          {"name": "v4-captive-portal", "data": "https://portal.example"},
+          {"code": 43, "csv-format": false, "data": "01:02:ff"},
+          {"code": 43, "space": "vendor-1", "data": "x"},
+          {"name": "tftp-server-name", "csv-format": false, "data": "78"},
+          {"code": 66, "csv-format": false, "data": "78"},
+          {"code": 2, "data": "3600"}]}]}}""",
+    )
+    assert made["subnet"][0]["dhcp"] == {
+        "boot": [{"server": "192.0.2.9", "file": "b"}],
+        "option": [
+            {"family": 4, "code": 7, "addresses": ["192.0.2.7", "192.0.2.8"]},
+            {"family": 4, "code": 114, "text": "https://portal.example"},
+            {"family": 4, "code": 43, "hex": "0102ff"},
+        ],
+    }
+    assert [what for _, what in left] == [
+        "option 43 of space vendor-1",
+        "option tftp-server-name",
+        "option 66",
+        "option 2",
+    ]
+
+
 def test_a_file_that_is_included_has_lines_of_its_own() -> None:
-    inner = '\n[{"id": 1, "subnet": "192.0.2.0/24", "boot-file-name": "x"}]'
+    inner = '\n[{"id": 1, "subnet": "192.0.2.0/24", "server-hostname": "x"}]'
     found = kea.configuration(
         [("a.conf", '{"Dhcp4": {"subnet4": <?include "b.conf"?> }}')], {"b.conf": inner}.__getitem__
     )
