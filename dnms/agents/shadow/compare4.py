@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from dnms.agents.shadow.difference import Difference, seconds
 from dnms.events.ip import MAPPED, format_address
@@ -40,8 +40,10 @@ _BROADCAST = 28
 """Which every client makes of its address and the mask (RFC 2132, 5.3)."""
 
 
-def compare(there: bytes, here: bytes | None, *, is_new: bool) -> list[Difference]:
-    """`is_new`: the client had nothing before. PeerError for what is no message; no `here`: it would be silent."""
+def compare(there: bytes, here: bytes | None, *, is_new: bool, requested: Collection[int] = ()) -> list[Difference]:
+    """`is_new`: the client had nothing before. `requested`: codes of the options that it asks for, if it says so; at
+    others it does not look. PeerError for what is no message; no `here`: it would be silent.
+    """
     said = decode(there)
     if here is None:
         return [Difference("answer", "message", _kind(said), "silence")]
@@ -54,7 +56,7 @@ def compare(there: bytes, here: bytes | None, *, is_new: bool) -> list[Differenc
         found.append(what)
     if NOBODY not in (said.yours, ours.yours):
         found += _lifetimes(said, ours)
-    found += _options(_raw(there), _raw(here))
+    found += _options(_raw(there), _raw(here), requested)
     if said.server not in (NOBODY, said.options.server_id):
         found.append(Difference("option", "next server (siaddr)", _text(said.server), _text(ours.server)))
     for name, place in (("boot file (file)", _FILE), ("server name (sname)", _SNAME)):
@@ -85,9 +87,11 @@ def _lifetimes(said: Message, ours: Message) -> Iterator[Difference]:
         yield from seconds("timer", name.upper(), *times)
 
 
-def _options(there: dict[int, bytes], here: dict[int, bytes]) -> Iterator[Difference]:
+def _options(there: dict[int, bytes], here: dict[int, bytes], requested: Collection[int]) -> Iterator[Difference]:
     for code in sorted(there.keys() | here.keys()):
         said, ours = there.get(code), here.get(code)
+        if requested and code not in requested:
+            continue
         if code in _NOT_COMPARED or (code == _BROADCAST and ours is None):
             continue
         texts = [None if each is None else _value(code, each) for each in (said, ours)]

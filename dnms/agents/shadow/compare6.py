@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from dnms.agents.shadow.difference import Difference, seconds
 from dnms.events.ip import format_address
@@ -33,9 +33,12 @@ _Given = Mapping[str, tuple[int, int]]
 """Addresses or prefixes as text, with the preferred and the valid lifetime."""
 
 
-def compare(there: bytes, here: bytes | None, *, is_new: bool, gives: bool) -> list[Difference]:
+def compare(
+    there: bytes, here: bytes | None, *, is_new: bool, gives: bool, requested: Collection[int]
+) -> list[Difference]:
     """Of messages without their relays. `is_new`: the client had nothing before. `gives`: it asked for something, and
-    did not give it back. PeerError for what is no message; no `here`: it would be silent.
+    did not give it back. `requested`: codes of the options that it asks for; at others it does not look. PeerError for
+    what is no message; no `here`: it would be silent.
     """
     said = decode(there).message
     if here is None:
@@ -50,7 +53,7 @@ def compare(there: bytes, here: bytes | None, *, is_new: bool, gives: bool) -> l
     if gives:
         found += _associations("IA_NA", said.options.na, ours.options.na, is_new=is_new)
         found += _associations("IA_PD", said.options.pd, ours.options.pd, is_new=is_new)
-    found += _options(dict(walk(there[_HEADER:])), dict(walk(here[_HEADER:])))
+    found += _options(dict(walk(there[_HEADER:])), dict(walk(here[_HEADER:])), requested)
     return found
 
 
@@ -108,8 +111,8 @@ def _told(one: IaNa | IaPd | None) -> str:
     return ", ".join(given(one)) or (_status(one.status.code) if one.status else "nothing")
 
 
-def _options(there: dict[int, bytes], here: dict[int, bytes]) -> Iterator[Difference]:
-    for code in sorted(there.keys() | here.keys()):
+def _options(there: dict[int, bytes], here: dict[int, bytes], requested: Collection[int]) -> Iterator[Difference]:
+    for code in sorted((there.keys() | here.keys()) & set(requested)):
         said, ours = there.get(code), here.get(code)
         if code not in _NOT_COMPARED and said != ours:
             texts = ["nothing" if each is None else _value(code, each) for each in (said, ours)]

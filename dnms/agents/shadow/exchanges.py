@@ -94,6 +94,7 @@ class Pending(msgspec.Struct, frozen=True, kw_only=True):
     is_new: bool
     peer: bytes
     iaids: tuple[int, ...]
+    requested: tuple[int, ...]  # codes of options
     here: bytes | None  # what DNMS would say
     until: float
 
@@ -164,7 +165,8 @@ class Exchanges:
         here = await self._said()
         if message.kind in (Kind4.DISCOVER, Kind4.REQUEST, Kind4.INFORM):
             name = Kind4(message.kind).name.lower()
-            self._wait(key, who, name, is_new=is_new, peer=heard.source, iaids=(iaid,), here=here)
+            requested = message.options.requested
+            self._wait(key, who, name, is_new=is_new, peer=heard.source, iaids=(iaid,), requested=requested, here=here)
 
     async def _answered4(self, message: messages4.Message, data: bytes) -> None:
         kinds = _ASKED_BY.get(Kind4(message.kind), ()) if message.kind in list(Kind4) else ()
@@ -174,7 +176,9 @@ class Exchanges:
             self.ignored["unasked"] += 1
             return
         pending = self._pending.pop(key)
-        self._tell(key, pending, compare4.compare(data, pending.here, is_new=pending.is_new))
+        self._tell(
+            key, pending, compare4.compare(data, pending.here, is_new=pending.is_new, requested=pending.requested)
+        )
         lease = message.options.lease_time
         if message.yours != NOBODY and lease and message.kind != Kind4.NAK:
             valid = min(lease, OFFER_LASTS) if message.kind == Kind4.OFFER else lease
@@ -211,7 +215,7 @@ class Exchanges:
         self._link.receive6(as_for_us6(heard.data), source, 0)
         here = await self._said()
         name = Kind6(message.kind).name.lower().replace("_", "-")
-        self._wait(key, who, name, is_new=is_new, peer=peer, iaids=iaids, here=here)
+        self._wait(key, who, name, is_new=is_new, peer=peer, iaids=iaids, requested=options.requested, here=here)
 
     async def _answered6(self, message: messages6.Message, data: bytes) -> None:
         kinds = (Kind6.SOLICIT,) if message.kind == Kind6.ADVERTISE else _ANSWERED
@@ -228,7 +232,8 @@ class Exchanges:
         pending = self._pending.pop(key)
         here = None if pending.here is None else without_relays(pending.here)
         gives = key[3] in _GIVES
-        self._tell(key, pending, compare6.compare(data, here, is_new=pending.is_new, gives=gives))
+        differences = compare6.compare(data, here, is_new=pending.is_new, gives=gives, requested=pending.requested)
+        self._tell(key, pending, differences)
         if gives:
             most = OFFER_LASTS if message.kind == Kind6.ADVERTISE else 1 << 32
             await self._follow6(pending, message.options.na, message.options.pd, most)
@@ -314,6 +319,7 @@ class Exchanges:
         is_new: bool,
         peer: bytes,
         iaids: tuple[int, ...],
+        requested: tuple[int, ...],
         here: bytes | None,
     ) -> None:
         if len(self._pending) >= MAX_PENDING:
@@ -321,7 +327,14 @@ class Exchanges:
             return
         until = asyncio.get_running_loop().time() + SILENCE
         self._pending[key] = Pending(
-            who=who, message=message, is_new=is_new, peer=peer, iaids=iaids, here=here, until=until
+            who=who,
+            message=message,
+            is_new=is_new,
+            peer=peer,
+            iaids=iaids,
+            requested=requested,
+            here=here,
+            until=until,
         )
 
     def _tell(self, key: Key, pending: Pending, differences: list[Difference]) -> None:
