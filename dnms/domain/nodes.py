@@ -166,7 +166,7 @@ class NodeShard:
 
     def _join(self, request: JoinNode) -> tuple[Event, ...]:
         """An operator's word joins any two. A hardware address, which anybody on the link can say to have, joins a node
-        with the entry that an operator has made by it, and only the first one.
+        with the entry that an operator has made by it, and with what is known by it alone, and only the first one.
         """
         known = self.nodes.get(request.client)
         if known is None:
@@ -176,9 +176,10 @@ class NodeShard:
         if known.joined == request.into:
             return ()
         if request.hardware is not None:
-            if known.entered is None or not _has(known.entered, request.hardware):
+            is_entry = known.entered is not None and _has(known.entered, request.hardware)
+            if not is_entry and not _is_only(known, request.hardware):
                 raise Refused("not-entered", "nobody has entered a node by this hardware address")
-            if known.joined or known.identity is not None:
+            if known.joined or (is_entry and known.identity is not None):
                 raise Refused("joined-otherwise", "another node was recognised by this hardware address")
             if request.into in known.parted:
                 raise Refused("parted", "an operator has said that this node is not the one that was entered")
@@ -226,6 +227,15 @@ def _has(entered: NodeEntered, hardware: Personal) -> bool:
     """
     from_before = hardware.key_id is not None and any(each.key_id is None for each in entered.hardware)
     return hardware in entered.hardware or from_before
+
+
+def _is_only(known: Node, hardware: Personal) -> bool:
+    """Whether nothing is known of a node but this hardware address; as far as that is not sealed, as in `_has`."""
+    identity = known.identity
+    if known.entered is not None or identity is None or identity.kernel:
+        return False
+    address, duid = hardware.value, identity.duid.value
+    return not isinstance(address, bytes) or duid in (None, duid_of_hardware(address))
 
 
 def as_asked(request: EnterNode) -> NodeEntered:

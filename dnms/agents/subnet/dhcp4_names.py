@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Callable
 
 import msgspec
 import structlog
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.recording import Recording
+from dnms.agents.subnet.same_machine import SameMachine
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.events.recorded import Personal
 from dnms.events.requests import IdentifyNode
@@ -46,8 +48,10 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
 class Names:
     """Of one link."""
 
-    def __init__(self, books: Books) -> None:
+    def __init__(self, books: Books, client_id: Callable[[bytes], bytes]) -> None:
+        """`client_id` names a DUID in the log."""
         self._books = books
+        self._same_machine = SameMachine(books, client_id)
         self._known: OrderedDict[bytes, Who] = OrderedDict()
         self.recording = Recording()
         """Of what is to be recorded, while it runs."""
@@ -55,12 +59,14 @@ class Names:
 
     def record(self, who: Who) -> None:
         """Have the log say soon who a client is, unless it does; what cannot be written is, when it asks again."""
-        if not (self._is_told(who) and self._known.get(who.client) == who):
+        is_told = self._is_told(who) and self._known.get(who.client) == who
+        if not is_told or self._same_machine.is_due(who.client, who.hardware):
             self.recording.add(who.client, lambda: self._record(who))
 
     async def _record(self, who: Who) -> None:
         try:
             await self._identify(who)
+            await self._same_machine.join(who.client, who.hardware)
         except (LostRace, Unanswered, Unavailable) as error:
             _logger.debug("a DHCPv4 client is not recorded yet", why=error.why)
 

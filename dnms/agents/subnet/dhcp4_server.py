@@ -81,7 +81,7 @@ class Dhcp4Server:
         self._newcomers = newcomers
         self._random = random
         self._offers = Offers()
-        self._names = Names(books)
+        self._names = Names(books, self._client_id)
         self._telling = Telling(books)
         self._reserving = Reserving(books, self._client_id)
         self._rates = Buckets(burst=BURST, per_second=A_SECOND, most=MAX_PEERS)

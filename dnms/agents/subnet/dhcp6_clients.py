@@ -22,6 +22,7 @@ from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.joining import Comer, Joining
 from dnms.agents.subnet.newcomers import NEW_A_SECOND, Newcomers
 from dnms.agents.subnet.recording import Recording
+from dnms.agents.subnet.same_machine import SameMachine
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.identity import INTERFACE, duid_of_hardware, iaid_of
@@ -48,6 +49,7 @@ class Who(msgspec.Struct, frozen=True, kw_only=True):
     peer: bytes  # its link-local address
     name: str
     hardware: tuple[bytes, ...]
+    seen: bytes = b""  # of these the one that the link or a relay has seen; empty: neither has
 
 
 class Clients:
@@ -66,6 +68,7 @@ class Clients:
         self._client_id = client_id
         self._newcomers = newcomers
         self._alarm = alarm
+        self._same_machine = SameMachine(books, client_id)
         self._changes = Buckets(burst=CHANGES_AT_ONCE, per_second=NEW_A_SECOND, most=MAX_RECORDED)
         self._recorded: OrderedDict[bytes, Who] = OrderedDict()
         self.recording = Recording()
@@ -100,6 +103,7 @@ class Clients:
             peer=peer,
             name=name,
             hardware=tuple(sorted(found)),
+            seen=hardware,
         )
 
     def group(self, who: Who) -> int:
@@ -151,6 +155,8 @@ class Clients:
         identity = known.identity if known is not None else None
         is_here = known is not None and known.subnet == books.subnet
         if is_here and identity is not None and self._is_recorded(who):
+            if self._same_machine.is_due(who.client, who.seen):
+                self.recording.add(who.client, lambda: self._join_others(who))
             return
         now = asyncio.get_running_loop().time()
         if identity is None:
@@ -178,6 +184,13 @@ class Clients:
             _logger.debug("a DHCPv6 client is not recorded yet", why=error.why)
             return
         self._remember(who)
+        await self._join_others(who)
+
+    async def _join_others(self, who: Who) -> None:
+        try:
+            await self._same_machine.join(who.client, who.seen)
+        except (LostRace, Unanswered, Unavailable) as error:
+            _logger.debug("what is known by a hardware address alone is not joined yet", why=error.why)
 
     def _is_recorded(self, who: Who) -> bool:
         recorded = self._recorded.get(who.client)

@@ -19,6 +19,7 @@ import structlog
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.reserving import Reserving
+from dnms.agents.subnet.same_machine import SameMachine
 from dnms.bus.port import Unavailable
 from dnms.domain.aggregate import Refused
 from dnms.domain.identity import duid_of_hardware, iaid_of, is_hardware
@@ -85,6 +86,7 @@ class Joining:
         self._client_id = client_id
         self._alarm = alarm
         self._reserving = Reserving(books, client_id)
+        self._same_machine = SameMachine(books, client_id)
         self._claims: tuple[Claim, ...] = ()
         self.entries: frozenset[bytes] = frozenset()
         """The clients of the entries that the node may be."""
@@ -134,6 +136,12 @@ class Joining:
                 await self._inherit(claim.entry, entry.entered, who, iaid)
             except Refused as refusal:
                 _logger.warning("not joined", why=refusal.why, text=refusal.text)
+
+    async def recognise(self, client: bytes) -> None:
+        """Have a node that registered be what was known by its hardware addresses alone. LogError."""
+        for claim in self._claims:
+            if isinstance(address := claim.hardware.value, bytes):
+                await self._same_machine.join(client, address)
 
     async def _take(self, claim: Claim, entry: Node, who: Comer) -> None:
         """Use the entry up. Refused if there is none any more, and with an alarm if it was another's; LogError."""

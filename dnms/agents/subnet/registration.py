@@ -103,6 +103,7 @@ class Registration:
         """
         await self._joining.reserve(self.client, iaids)
         await self._joining.join(Comer(self.client, self.duid, self.peer), iaids)
+        await self._joining.recognise(self.client)
 
     @property
     def entries(self) -> frozenset[bytes]:

@@ -49,6 +49,7 @@ class Served:
     def __init__(self, network: Network, site: LabSite, folder: Path, plan: str) -> None:
         self.network = network
         self.plan = plan
+        self.dhcpv4 = False  # by that too
         self.site = site
         self.folder = folder
         self._agents: dict[int, subprocess.Popen[bytes]] = {}
@@ -62,6 +63,7 @@ class Served:
         """Start an agent, and wait until it serves."""
         log = self.folder / f"agent-{number}.log"
         words = ["--interface", INTERFACE, "--subnet", SUBNET, "--name", f"a{number}", "--dhcpv6", "--verbose"]
+        words += ["--dhcpv4"] if self.dhcpv4 else []
         words += ["--site", str(self.site.site.path), "--state", str(self.folder / f"agent-{number}")]
         self._agents[number] = await asyncio.to_thread(self._spawn, number, words, log)
         await self.until(lambda: "serving" in log.read_text())
@@ -131,10 +133,14 @@ class Served:
         return node.name or "", list(node.hardware)
 
     async def all_of(self, duid: bytes) -> list[NodeAddressRow]:
-        """All addresses of a node, as the views have them."""
+        """All addresses of the node of a DUID, as the views have them."""
+        return await self.all_of_client(self.site.site.client_id(duid).hex())
+
+    async def all_of_client(self, client: str) -> list[NodeAddressRow]:
+        """All addresses of a node by its client id."""
         await self.site._caught_up()
         async with self.site._views.read() as reading:
-            return await addresses.of_node(reading.db, self.site.site.client_id(duid))
+            return await addresses.of_node(reading.db, bytes.fromhex(client))
 
     async def of(self, kind: str) -> list[str]:
         """The addresses of all events of a kind."""
@@ -182,6 +188,7 @@ async def served(
     subnet: str = "",
     accept_ra: bool = False,
     lifetimes: tuple[int, int] = (PREFERRED, VALID),
+    dhcpv4: bool = False,
 ) -> AsyncIterator[Served]:
     """The link, in whose namespace `inside` has put this; the first agent serves. `subnet` is more of the plan's."""
     preferred, valid = lifetimes
@@ -194,6 +201,9 @@ async def served(
                 node.set_sysctls({**FAST, f"ipv6.conf.{INTERFACE}.accept_ra": int(accept_ra)})
             network.start_nodes()
             link = Served(network, site, folder, plan)
+            if dhcpv4:
+                link.dhcpv4 = True
+                network.agents[0].ip([f"address add {addressing.agent4(0)} dev {INTERFACE}"])
             try:
                 await link.start(0)
                 yield link

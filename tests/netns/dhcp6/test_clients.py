@@ -20,6 +20,7 @@ from dnms.wire.dhcp6.messages import Message, decode, encode
 from dnms.wire.dhcp6.options import Options
 from tests.netns.dhcp6.served import VALID, Served, inside, served
 from tests.netns.programs import dhclient, dhclient_server, dhcpcd, dhcrelay, dnsmasq_relay, networkd
+from tests.netns.programs4 import udhcpc
 
 DHCPCD = """
 duid ll
@@ -165,6 +166,28 @@ def test_a_machine_registers_an_address_that_it_has_made(tmp_path: Path) -> None
             assert (reply.kind, reply.options) == (Kind.ADDR_REG_REPLY, Options(registered=(value,)))
             rows = {row.address: (row.origin, row.leased) for row in await link.all_of(options.client_id)}
             assert rows == {address: ("registered", False)}
+
+    inside(work)
+
+
+def test_one_machine_by_dhcpv4_and_by_dhcpv6_is_one_node(tmp_path: Path) -> None:
+    """By its hardware address there, and here by a DUID that says nothing of that."""
+
+    async def work() -> None:
+        async with served(tmp_path, agents=1, dhcpv4=True) as link:
+            (tmp_path / "v4").mkdir()
+            with udhcpc(link.client, tmp_path / "v4", "eth0"):
+                shown = ("ip", "-4", "-o", "address", "show", "dev", "eth0")
+                await link.until(lambda: "inet " in link.client.run(*shown))
+                with networkd(link.client, tmp_path, NETWORKD):
+                    has = await link.bound()
+                    await link.until_ended("address.allocated", has.address)
+                    row = next(each for each in await link.site.addresses() if each.address == has.address)
+                    async with asyncio.timeout(20):
+                        while len(rows := await link.all_of_client(row.client)) < 2:  # noqa: ASYNC110  # of a process
+                            await asyncio.sleep(0.1)
+            four = link.client.run(*shown).split("inet ")[1].split("/")[0]
+            assert {each.address for each in rows} == {has.address, four}
 
     inside(work)
 

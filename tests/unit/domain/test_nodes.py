@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import msgspec
 import pytest
 
 from dnms.domain.aggregate import Refused
@@ -104,6 +105,23 @@ def test_no_hardware_address_is_believed_of_whom_no_operator_has_entered_by_it()
     assert refused(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == "not-entered"
     tell(shard, enter())
     assert refused(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == "not-entered"
+
+
+def test_what_is_known_by_a_hardware_address_alone_is_joined_by_that_once() -> None:
+    shard = NodeShard()
+    alone = IdentifyNode(
+        client=CLIENT, duid=Personal(duid_of_hardware(b"\x02\x00\x5e\x10\x00\x01")), name=Personal(""), subnet="office"
+    )
+    tell(shard, alone)
+    assert refused(shard, JoinNode(client=CLIENT, into=FIRST, hardware=OTHER_MAC)) == "not-entered"
+    assert tell(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == (NodeJoined,)
+    assert refused(shard, JoinNode(client=CLIENT, into=SECOND, hardware=MAC)) == "joined-otherwise"
+    assert tell(shard, PartNode(client=CLIENT)) == (NodeParted,)
+    assert refused(shard, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == "parted"
+    assert tell(shard, JoinNode(client=CLIENT, into=SECOND, hardware=MAC)) == (NodeJoined,)
+    other = NodeShard()
+    tell(other, msgspec.structs.replace(alone, kernel="6.1"))  # a Node Agent has said who it is
+    assert refused(other, JoinNode(client=CLIENT, into=FIRST, hardware=MAC)) == "not-entered"
 
 
 def test_a_machine_that_says_itself_who_the_entry_is_has_come_first() -> None:
