@@ -11,9 +11,9 @@ import msgspec
 
 from bench.filled import ACTOR, clients
 from dnms.domain.aggregate import Fold, Question, settle
-from dnms.domain.allocating import HORIZON
 from dnms.domain.leases import Lease
 from dnms.domain.ledger import Ledger
+from dnms.domain.renewing import HORIZON
 from dnms.events.commit import Commit, Stored
 from dnms.events.plan import PlanAdopted
 from dnms.events.recorded import Request

@@ -18,8 +18,8 @@ from dnms.bus.committer import Committer
 from dnms.bus.embedded import EmbeddedServer
 from dnms.bus.jetstream import JetStreamLog, configuration
 from dnms.domain.aggregate import Fold, Question, settle
-from dnms.domain.allocating import HORIZON
 from dnms.domain.ledger import Ledger
+from dnms.domain.renewing import HORIZON
 from dnms.events import codec, subjects
 from dnms.events.recorded import Request
 from dnms.events.requests import AdoptPlan, AllocateAddress, RenewAddress

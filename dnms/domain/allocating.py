@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from dnms.domain import uplinks
+from dnms.domain import renewing, uplinks
 from dnms.domain.aggregate import Refused
 from dnms.domain.blocks import block_of
 from dnms.domain.given import MAX_INDEXED
 from dnms.domain.ranges import Ranges, of_group
+from dnms.domain.renewing import HORIZON
 from dnms.domain.reserved import is_reserved, prefix_in
 from dnms.domain.strategies import COUNTING, STRATEGIES, Asking
 from dnms.events.address import (
@@ -39,9 +40,6 @@ TRIES: Final = 64
 MAX_OTHERS: Final = 8
 """Addresses of one client beside its first, secondary and to be drained; the one that is drained longest goes then."""
 
-HORIZON: Final = {4: 1, 6: 4}
-"""For how many valid lifetimes the log promises an address by family: a renewal that ends before needs no event."""
-
 
 class Chosen(msgspec.Struct, frozen=True, gc=False):
     """A free address of a pool, and which candidate of the client's it is."""
@@ -67,7 +65,7 @@ def allocate(ledger: Ledger, request: AllocateAddress, *, at: int, entropy: byte
     pool = None if first is None else ledger.pool_of(first.address)
     if first is not None and pool is not None and fits(ledger, pool, first.address, request.group):
         if first.group == request.group:
-            yield from ledger.renewed(first, at)
+            yield from renewing.renew(ledger, first, at=at)
         else:
             yield _allocated(ledger, request, first.address, pool, at, horizon=first.horizon)
         return
@@ -329,7 +327,7 @@ def _give_kept(ledger: Ledger, request: AllocateAddress, kept: list[bytes], at: 
         elif lease is not None and lease.drained_at:
             yield _renewed(ledger, lease, at)
         elif lease is not None:
-            yield from ledger.renewed(lease, at)
+            yield from renewing.renew(ledger, lease, at=at)
 
 
 def moved(request: AllocateAddress | HoldAddress, chosen: Chosen) -> tuple[HashMoved, ...]:

@@ -15,8 +15,9 @@ import msgspec
 
 from dnms.domain import uplinks
 from dnms.domain.aggregate import Refused
-from dnms.domain.allocating import HORIZON, TRIES, check_group
+from dnms.domain.allocating import TRIES, check_group
 from dnms.domain.delegations import Delegated, Delegations, delegated
+from dnms.domain.renewing import HORIZON
 from dnms.domain.strategies import COUNTING
 from dnms.domain.uplinks import LINK, Uplinks
 from dnms.events.configuration import AssignedPrefix

@@ -20,6 +20,7 @@ from dnms.domain import (
     holding,
     leaving,
     planned,
+    renewing,
     rollouts,
     uplinks,
 )
@@ -75,7 +76,6 @@ from dnms.events.requests import (
     UnholdAddress,
     WithdrawAddress,
 )
-from dnms.kit.clock import MICROSECONDS
 from dnms.kit.overlay import Overlay, overlaid
 
 
@@ -188,7 +188,7 @@ class Ledger:
             case AllocateAddress():
                 return tuple(allocating.allocate(self, request, at=at, entropy=entropy))
             case RenewAddress():
-                return self.renewed(self.bound(request), at)
+                return renewing.renew(self, self.bound(request), at=at)
             case ReleaseAddress():
                 lease = self.bound(request)
                 return (AddressReleased(address=lease.address, client=lease.client, iaid=lease.iaid),)
@@ -253,31 +253,6 @@ class Ledger:
     def is_block_open_to(self, address: bytes, client: bytes) -> bool:
         """Whether nobody else has anything in the /64 of an address, and nothing in it is kept for anybody else."""
         return self.blocks.owner(address) in (None, client) and self.kept_blocks.is_open_to(address, client)
-
-    def renewed(self, lease: Lease, at: int) -> tuple[Event, ...]:
-        """The event that is needed for the holder to have its address for another lifetime. Refused `not-in-plan`."""
-        pool = self.pool_of(lease.address)
-        if lease.drained_at:
-            return ()
-        if pool is None:
-            raise Refused("not-in-plan", "no pool of the plan has this address any more")
-        until = uplinks.valid_until(self.uplinks, lease.address)
-        valid_until = min(until, at + pool.valid * MICROSECONDS)
-        # On a strict subnet the log has every lifetime that a client is told.
-        known = lease.valid_until if self.plan.subnet is not None and self.plan.subnet.strict else lease.horizon
-        if valid_until <= known:
-            return ()
-        promised = min(until, at + allocating.HORIZON[family(lease.address)] * pool.valid * MICROSECONDS)
-        horizon = max(lease.horizon, promised)  # no promise ends by being renewed
-        return (
-            AddressRenewed(
-                address=lease.address,
-                client=lease.client,
-                iaid=lease.iaid,
-                valid_until=valid_until,
-                horizon=horizon,
-            ),
-        )
 
     def _expire(self, addresses: tuple[bytes, ...], at: int) -> Iterator[Event]:
         for address in dict.fromkeys(addresses):

@@ -18,7 +18,7 @@ from dnms.bus.clock import LogClock
 from dnms.bus.committer import Committer
 from dnms.bus.drafting import Draft
 from dnms.bus.port import Log, LogError, Record, Unanswered
-from dnms.domain import allocating
+from dnms.domain import allocating, renewing
 from dnms.domain.adopted import Adopted
 from dnms.domain.allocating import Chosen, Search
 from dnms.domain.leases import Lease
@@ -38,7 +38,7 @@ from tests.simulation.log import SimulatedLog
 _take, _draft, _fail, _answer = Committer.take, Committer._draft, Committer._fail, Committer._answer
 _observe = Notes.observe
 _store, _followed, _is_free, _drafted = SimulatedLog.store, Books._take, Search.is_free, Ledger.draft
-_renewed, _choose = Ledger.renewed, allocating.choose
+_renew, _choose = renewing.renew, allocating.choose
 
 
 def _place(writer: Any, commit: Commit) -> int:
@@ -176,10 +176,10 @@ def decision_that_reads_the_plan() -> Iterator[None]:
 def decision_that_reads_a_clock() -> Iterator[None]:
     """A lease is renewed from the moment at which that is decided, and not from that which is recorded."""
 
-    def renewed(self: Ledger, lease: Lease, at: int) -> tuple[Event, ...]:
-        return _renewed(self, lease, at + round(asyncio.get_running_loop().time() * 1_000))
+    def renew(ledger: Ledger, lease: Lease, *, at: int) -> tuple[Event, ...]:
+        return _renew(ledger, lease, at=at + round(asyncio.get_running_loop().time() * 1_000))
 
-    with patch.object(Ledger, "renewed", renewed):
+    with patch.object(renewing, "renew", renew):
         yield
 
 

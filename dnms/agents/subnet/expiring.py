@@ -18,8 +18,8 @@ from dnms.bus.committer import Committer
 from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain import outage
 from dnms.domain.aggregate import Refused
-from dnms.domain.allocating import HORIZON
 from dnms.domain.ledger import Ledger
+from dnms.domain.renewing import HORIZON
 from dnms.events.ip import Prefix, family
 from dnms.events.requests import MAX_EXPIRIES, ExpireAddresses, ExpirePrefixes
 from dnms.kit.clock import MICROSECONDS
