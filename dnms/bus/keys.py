@@ -229,19 +229,26 @@ class Keys:
         pause = FIRST_PAUSE
         while True:
             try:
-                found = await self.store.find(client)
-                if found is None:
-                    await self.store.create(key)
-                    found = key
-                self._add(found)
+                self._add(await self._create(key))
                 if client in self._by_client:
                     return  # else it is one that is about to be destroyed
             except LostRace:
-                pass  # another one's, or ours of which no answer came
+                pass  # another one's that was destroyed since
             except (Unavailable, Unanswered) as error:
                 _logger.debug("no key yet", reason=str(error))
             await asyncio.sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)
+
+    async def _create(self, key: Key) -> Key:
+        """Store a key; the one that its client has, if it has one. As most are new it is not asked before. LostRace."""
+        try:
+            await self.store.create(key)
+        except LostRace:  # to another one, or to ours of which no answer came
+            found = await self.store.find(key.client)
+            if found is None:
+                raise
+            return found
+        return key
 
     async def _refresh(self) -> None:
         keys, self._place = await self.store.since(self._place)

@@ -214,16 +214,20 @@ def answer(asked: Question, answered: Answer, *, server: bytes) -> Message:
         reconfigure_accept=reconfigures,
         authentication=answered.authentication if reconfigures and asked.commits else b"",
         pd=tuple(
-            IaPd(iaid=each.iaid, t1=t1, t2=t2, prefixes=each.prefixes, status=each.status)
-            if each.prefixes
-            else IaPd(iaid=each.iaid, status=each.status)
-            for each in answered.prefixes
+            [
+                IaPd(iaid=each.iaid, t1=t1, t2=t2, prefixes=each.prefixes, status=each.status)
+                if each.prefixes
+                else IaPd(iaid=each.iaid, status=each.status)
+                for each in answered.prefixes
+            ]
         ),
         na=tuple(
-            IaNa(iaid=each.iaid, t1=t1, t2=t2, addresses=each.addresses, status=each.status)
-            if each.addresses
-            else IaNa(iaid=each.iaid, status=each.status)
-            for each in answered.addresses
+            [
+                IaNa(iaid=each.iaid, t1=t1, t2=t2, addresses=each.addresses, status=each.status)
+                if each.addresses
+                else IaNa(iaid=each.iaid, status=each.status)
+                for each in answered.addresses
+            ]
         ),
         status=answered.status,
         rapid_commit=asked.rapid_commit,
