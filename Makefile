@@ -5,7 +5,9 @@ PYTHON ?= python3
 NODES ?= 20
 AGENTS ?= 2
 OTHER ?= /usr/bin/python3
+WORKERS ?= $(shell expr 2 \* $$(nproc))
 
+NEEDED := -e '.[dev]'
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -17,7 +19,7 @@ MAKEFLAGS += --no-print-directory
 help:
 	@echo 'make demo    runs the main job on this machine: $(NODES) nodes and $(AGENTS) Subnet Agents in network namespaces'
 	@echo 'make test    runs every check and every test'
-	@echo 'make other   runs the tests of both agents and the lab on another Python, $(OTHER), in .venv-other'
+	@echo 'make other   runs the tests in which TLS ends on another Python, $(OTHER), in .venv-other'
 	@echo 'make check   runs the checks alone: ruff, mypy, import contracts'
 	@echo 'make bench   measures, beside bare loops in the same run; docs/performance.md says how to read it'
 	@echo 'make bench-alloc  measures allocation with a million leases, for some minutes'
@@ -37,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 		|| { echo 'DNMS needs Python 3.11 or later: name it, as in `make PYTHON=python3.11 $(MAKECMDGOALS)`' >&2; exit 1; }
 	@echo 'Installing DNMS and its tools into $(VENV)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv --without-pip $(VENV)
-	@$(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python install --quiet -c constraints.txt -e '.[dev]'
+	@$(PYTHON) -m pip --disable-pip-version-check --python $(BIN)/python install --quiet -c constraints.txt $(NEEDED)
 	@touch $@
 
 packages: venv
@@ -56,14 +58,23 @@ check: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# One worker a core, each with a half of the files, whose fixtures it makes once; who is done first takes of the other's.
+# Two workers a core, since most tests mostly wait: for the timers of protocols, for DAD, for other makers' programs. Each
+# has a part of the files, whose fixtures it makes once; who is done first takes of the others'.
 test: check packages debian
-	$(BIN)/pytest --numprocesses auto --dist worksteal
+	$(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
-# asyncio ends TLS differently from release to release; Debian 12 has 3.11.2, and the newest 3.11 forgives more.
+# asyncio ends TLS differently from release to release; Debian 12 has 3.11.2, and the newest 3.11 forgives more. So these
+# are the tests of connections, and the lab's in which they end: in order, with who is killed, with a link or a machine.
+LAB := tests/system/lab/test_lab.py
+ENDS := $(LAB)::test_nodes_are_configured_and_nothing_is_left \
+	$(LAB)::test_no_node_loses_what_it_has_while_agents_leave_and_come_back \
+	$(LAB)::test_nodes_come_and_go_while_agents_are_killed_down_to_one \
+	$(LAB)::test_nodes_join_while_a_node_an_agent_and_the_bus_are_killed \
+	$(LAB)::test_nodes_get_back_what_a_link_or_a_reboot_takes_while_no_agent_is_there \
+	$(LAB)::test_nodes_wait_for_a_link_that_is_cut
 other:
-	@$(MAKE) VENV=.venv-other PYTHON=$(OTHER) packages debian
-	.venv-other/bin/pytest tests/unit/agents tests/system/agents tests/system/lab
+	@$(MAKE) VENV=.venv-other PYTHON=$(OTHER) NEEDED='-e . hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist' packages
+	.venv-other/bin/pytest --numprocesses $(WORKERS) --dist worksteal tests/system/agents $(ENDS)
 
 bench: venv
 	$(BIN)/python -m bench.log
