@@ -12,12 +12,12 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Collection
-from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
 from dnms.projections.building import UNTIL, Building, past
+from dnms.projections.writing import append, insert
 
 STANDS: Final = (1 << 63) - 1
 """Until which sequence a row stands that stands now."""
@@ -141,8 +141,7 @@ class Rows(Generic[R]):
 
     def write(self) -> None:
         """Write all that has changed."""
-        table, width = self._table, len(self._table.key) + len(self._table.columns) + 2
-        values = f"VALUES ({', '.join('?' * width)})"
+        table = self._table
         changed = [(key, self._now[key]) for key in sorted(self._changed)]  # neighbours are on one page
         self._cursor.executemany(
             f"DELETE FROM {table.name}_row WHERE {' AND '.join(f'{name} = ?' for name in table.key)}"
@@ -150,9 +149,8 @@ class Rows(Generic[R]):
             [key for key, entry in changed if entry is None],
         )
         standing = [(*key, *entry[0], entry[1], STANDS) for key, entry in changed if entry is not None]
-        self._cursor.executemany(f"INSERT OR REPLACE INTO {table.name}_row {values}", standing)
-        self._past.sort(key=itemgetter(slice(self._width)))
-        self._cursor.executemany(f"INSERT OR REPLACE INTO {self._stood} {values}", self._past)
+        insert(self._cursor, f"INSERT OR REPLACE INTO {table.name}_row", standing)
+        append(self._cursor, self._stood, self._past, self._width)
 
     def _entry(self, key: _Key) -> tuple[R, int] | None:
         """Of one that is not known yet."""

@@ -10,6 +10,7 @@ from dnms.events.commit import Stored
 from dnms.events.node import NodeArrived
 from dnms.projections.projection import place
 from dnms.projections.versions import rows_of
+from dnms.projections.writing import insert
 
 HOUR = 3_600_000_000  # microseconds
 
@@ -47,10 +48,11 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                 of[name] = 1
                 series[where, name] = None
     numbers = _numbers(cursor, list(series))
-    cursor.executemany(
-        "INSERT INTO activity VALUES (?, ?, ?)"
-        " ON CONFLICT (hour, series) DO UPDATE SET events = events + excluded.events",
+    insert(
+        cursor,
+        "INSERT INTO activity",
         [(hour, numbers[where, name], count) for (hour, where), of in counts.items() for name, count in of.items()],
+        "ON CONFLICT (hour, series) DO UPDATE SET events = events + excluded.events",
     )
 
 

@@ -14,6 +14,7 @@ from dnms.events.node import NodeForgotten
 from dnms.events.recorded import Event
 from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered
 from dnms.projections.events.fold import INDEX_BITS
+from dnms.projections.writing import insert
 
 SCHEMA = """
 CREATE TABLE configuration (
@@ -70,8 +71,9 @@ class Configurations:
             "DELETE FROM configuration WHERE client = ?",
             [(client,) for client, snapshot in self._now.items() if snapshot is None],
         )
-        self._cursor.executemany(
-            "INSERT OR REPLACE INTO configuration VALUES (?, ?, ?)",
+        insert(
+            self._cursor,
+            "INSERT OR REPLACE INTO configuration",
             [
                 (client, position, encoder.encode(snapshot) if position is None else None)
                 for client, snapshot in sorted(self._now.items(), key=itemgetter(0))

@@ -14,6 +14,7 @@ from dnms.events.recorded import Event
 from dnms.projections.events import parts, words
 from dnms.projections.projection import storable
 from dnms.projections.versions import AS_OF
+from dnms.projections.writing import insert
 
 INDEX_BITS = 13  # a commit holds at most 5 000 events
 """An event's row id is its commit's sequence with its index in the lowest bits: one number, in the log's order."""
@@ -77,8 +78,9 @@ INDEXES = (
 
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     """Write down every commit and every event."""
-    cursor.executemany(
-        "INSERT INTO event_commit VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    insert(
+        cursor,
+        "INSERT INTO event_commit",
         [
             (
                 stored.sequence,
@@ -114,8 +116,9 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
         "INSERT INTO event_hour VALUES (?, ?, ?) ON CONFLICT (hour) DO UPDATE SET last = excluded.last",
         [(hour, *ends) for hour, ends in hours.items()],
     )
-    cursor.executemany(
-        "INSERT INTO event VALUES (?, ?, ?, ?, ?, ?, ?)",
+    insert(
+        cursor,
+        "INSERT INTO event",
         [
             (
                 position,

@@ -19,6 +19,7 @@ import msgspec
 from dnms.events.ip import Prefix
 from dnms.events.recorded import Event
 from dnms.projections.text import fields_of, format_addresses, plain
+from dnms.projections.writing import insert
 
 SCHEMA = """
 CREATE TABLE event_word (
@@ -67,8 +68,9 @@ class Words:
         fresh = [word for word in self._found if word not in numbers]
         numbers |= {word: number for number, word in enumerate(fresh, start=last + 1)}
         self._cursor.executemany("INSERT INTO event_word VALUES (?, ?)", [(numbers[word], word) for word in fresh])
-        self._cursor.executemany(
-            "INSERT OR IGNORE INTO event_text VALUES (?, ?)",
+        insert(
+            self._cursor,
+            "INSERT OR IGNORE INTO event_text",
             [(numbers[word], position) for word, positions in self._found.items() for position in positions],
         )
         return numbers

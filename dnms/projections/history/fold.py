@@ -23,6 +23,7 @@ from dnms.projections.configurations.fold import TELL, Configurations
 from dnms.projections.history import seen
 from dnms.projections.projection import clients_of, place
 from dnms.projections.versions import AS_OF, rows_of
+from dnms.projections.writing import append, insert
 
 SCHEMA = (
     """
@@ -115,8 +116,8 @@ class _Uses:
 
     @property
     def pairs(self) -> set[tuple[bytes, bytes]]:
-        """Clients and the addresses that they registered otherwise than before."""
-        return {(row[1], row[0]) for row in self._rows}
+        """Clients and the addresses that they registered otherwise than before; what they had no more, they had."""
+        return {(row[1], row[0]) for row in self._rows if row[5]}
 
     def register(self, client: bytes, name: str, snapshot: Snapshot, where: _Where) -> None:
         """All that a client has after an event of this name."""
@@ -139,8 +140,7 @@ class _Uses:
                 self._rows.append((address, client, since, sequence, index, 1, subnet, *use, name))
 
     def write(self) -> None:
-        self._rows.sort(key=itemgetter(0))  # neighbours are on one page
-        self._cursor.executemany("INSERT OR REPLACE INTO history_use VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._rows)
+        append(self._cursor, "history_use", self._rows, 1)
         gone: list[tuple[bytes, bytes]] = []
         new: list[tuple[bytes, bytes, str, str]] = []
         for client, now in self._now.items():
@@ -148,8 +148,8 @@ class _Uses:
             gone += [(client, address) for address in before.keys() - now.keys()]
             new += [(client, address, *use) for address, use in now.items() if before.get(address) != use]
         self._cursor.executemany("DELETE FROM history_using WHERE client = ? AND address = ?", gone)
-        self._cursor.executemany("INSERT OR REPLACE INTO history_using VALUES (?, ?, ?, ?)", sorted(new))
-        self._cursor.executemany("INSERT OR REPLACE INTO history_client VALUES (?, ?)", sorted(self._latest.items()))
+        insert(self._cursor, "INSERT OR REPLACE INTO history_using", sorted(new))
+        insert(self._cursor, "INSERT OR REPLACE INTO history_client", sorted(self._latest.items()))
 
     def learn(self, clients: Collection[bytes]) -> None:
         """Look up what these clients use."""
@@ -204,13 +204,12 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
             elif isinstance(event, (PrefixReleased, PrefixExpired, PrefixWithdrawn)):
                 key = (event.prefix.network, event.prefix.length, where.subnet)
                 given.append((*key, at, sequence, index, event.NAME, None, ""))
-    held.sort(key=itemgetter(0))  # neighbours are on one page
-    cursor.executemany("INSERT OR REPLACE INTO history_lease VALUES (?, ?, ?, ?, ?, ?, ?, ?)", held)
+    append(cursor, "history_lease", held, 1)
     given.sort(key=itemgetter(0))
-    cursor.executemany("INSERT OR REPLACE INTO history_prefix VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", given)
+    insert(cursor, "INSERT OR REPLACE INTO history_prefix", given)
     cursor.executemany("INSERT OR IGNORE INTO history_length VALUES (?)", sorted({(row[1],) for row in given}))
     uses.write()
     sightings.write()
     holders = {(row[6], row[0]) for row in held if row[6] is not None}
     pairs = holders | uses.pairs | sightings.pairs
-    cursor.executemany("INSERT OR IGNORE INTO history_had VALUES (?, ?)", sorted(pairs))
+    insert(cursor, "INSERT OR IGNORE INTO history_had", sorted(pairs))

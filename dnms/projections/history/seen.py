@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Collection
-from operator import itemgetter
 
 from dnms.events.address import AddressBlocked, OutageGranted
 from dnms.events.link import AddressSighted, AddressVanished
@@ -12,6 +11,7 @@ from dnms.events.recorded import Event
 from dnms.events.seen import HardwareContested, IdentityContested, SessionClosed, SessionOpened
 from dnms.projections.projection import Place, storable
 from dnms.projections.versions import rows_of
+from dnms.projections.writing import append, insert
 
 SCHEMA = """
 CREATE TABLE history_seen (       -- whether the client is seen with the address from `since` on
@@ -78,8 +78,8 @@ class Sightings:
 
     @property
     def pairs(self) -> set[tuple[bytes, bytes]]:
-        """Clients and the addresses that they were seen with."""
-        return {(row[1], row[0]) for row in self._rows}
+        """Clients and the addresses that they came to be seen with."""
+        return {(row[1], row[0]) for row in self._rows if row[8]}
 
     def learn(self, clients: Collection[bytes]) -> None:
         """Look up the open sessions of these clients."""
@@ -128,17 +128,15 @@ class Sightings:
 
     def write(self) -> None:
         """Write it all down."""
-        self._rows.sort(key=itemgetter(0))  # neighbours are on one page
-        self._cursor.executemany(
-            "INSERT OR REPLACE INTO history_seen VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", self._rows
-        )
+        append(self._cursor, "history_seen", self._rows, 1)
         ended = [session for session, peer in self._open.items() if peer is None]
         self._cursor.executemany(
             "DELETE FROM history_session WHERE client = ? AND subnet = ? AND agent = ?",
             ended,
         )
-        self._cursor.executemany(
-            "INSERT OR REPLACE INTO history_session VALUES (?, ?, ?, ?)",
+        insert(
+            self._cursor,
+            "INSERT OR REPLACE INTO history_session",
             [(*session, peer) for session, peer in self._open.items() if peer is not None],
         )
         self._cursor.executemany(
