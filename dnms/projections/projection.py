@@ -28,6 +28,8 @@ class Projection(msgspec.Struct, frozen=True, kw_only=True):
     schema: str  # CREATE statements
     past: tuple[str, ...] = ()  # CREATE TEMP VIEW statements, of what it has as of a moment (see `versions`)
     fold: Fold
+    kinds: Set[type[Event]] | None = None
+    """Types of the events that its fold takes in, if these are few of a log: it is called where there are any."""
     indexes: tuple[str, ...] = ()
     """CREATE INDEX statements, of those that no fold reads: while a log is folded from its beginning they are not
     there, and are made in the end, each by one sort."""

@@ -147,8 +147,10 @@ class Store:
         try:
             if batch:
                 with _no_garbage():
+                    happened = {type(event) for stored in batch for event in stored.commit.events}
                     for projection in self._projections:
-                        projection.fold(cursor, batch)
+                        if projection.kinds is None or not happened.isdisjoint(projection.kinds):
+                            projection.fold(cursor, batch)
                 self._move(cursor, batch, heads)
             cursor.execute("UPDATE view_state SET state = ?, why = '', explanation = ''", (state,))
             self._waiting += sum(len(stored.commit.events) for stored in batch)

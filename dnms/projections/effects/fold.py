@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from dnms.events.commit import Stored
 from dnms.events.effect import EffectApplied, EffectCalled, EffectDead, EffectDelayed, EffectFailed
+from dnms.events.recorded import Event
 from dnms.projections.projection import place, storable
 from dnms.projections.versions import Rows, Table
 
@@ -68,6 +69,8 @@ class _Dead(NamedTuple):
     why: str
     text: str
 
+
+KINDS: frozenset[type[Event]] = frozenset({EffectApplied, EffectFailed, EffectDelayed, EffectDead, EffectCalled})
 
 NEW = _Instance(0, None, 0, 0, 0, None, "", "")
 

@@ -3,7 +3,7 @@
 How many addresses of a pool are held is counted where leases are folded, in `addresses`, and joined in the answers.
 """
 
-from dnms.projections.pools.fold import INDEXES, PAST, SCHEMA, fold
+from dnms.projections.pools.fold import INDEXES, KINDS, PAST, SCHEMA, fold
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="pool", version=4, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold)
+PROJECTION = Projection(name="pool", version=4, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold, kinds=KINDS)

@@ -18,6 +18,7 @@ from dnms.events.plan import (
     SubnetDefined,
     SubnetWithdrawn,
 )
+from dnms.events.recorded import Event
 from dnms.projections.projection import place
 from dnms.projections.text import to_json
 from dnms.projections.versions import Rows, Table
@@ -79,6 +80,11 @@ class _Pool(NamedTuple):
     prefix_per_host: int
     withdrawn: int
     sequence: int
+
+
+KINDS: frozenset[type[Event]] = frozenset(
+    {SiteDefined, GroupDefined, GroupWithdrawn, SubnetDefined, SubnetWithdrawn, PoolDefined, PoolWithdrawn, PlanAdopted}
+)
 
 
 def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:  # noqa: PLR0912  # one case an event

@@ -30,6 +30,7 @@ _OfADelegation = PrefixDelegated | PrefixRenewed | PrefixDeprecated | _Ends
 _OfAnUplink = UplinkReceived | UplinkDeprecated | UplinkLost
 _OF_A_DELEGATION = frozenset(get_args(_OfADelegation))
 _OF_AN_UPLINK = frozenset(get_args(_OfAnUplink))
+KINDS = _OF_A_DELEGATION | _OF_AN_UPLINK | {PlanAdopted}
 _ENDS = {PrefixReleased: RELEASED, PrefixExpired: EXPIRED, PrefixWithdrawn: WITHDRAWN}
 
 _Place = tuple[int, int]

@@ -52,7 +52,9 @@ STATUS: Final[dict[type[Event], str]] = {
     RolloutAborted: "aborted",
     RolloutStopped: "stopped",
 }
-TYPES = frozenset({*STATUS, RolloutBegun, RolloutTold, RolloutProven, RolloutAdvanced, RolloutEnded, PlanAdopted})
+TYPES: frozenset[type[Event]] = frozenset(
+    {*STATUS, RolloutBegun, RolloutTold, RolloutProven, RolloutAdvanced, RolloutEnded, PlanAdopted}
+)
 
 
 class _Rollout(NamedTuple):
