@@ -15,6 +15,7 @@ from dnms.events.codec import decode_event
 from dnms.events.ip import Prefix, parse_address, parse_prefix
 from dnms.events.plan import SubnetDefined
 from dnms.projections.events.fold import INDEX_BITS
+from dnms.projections.nodes.queries import outcomes
 from dnms.projections.projection import place
 
 CONFIGURED = "configured"
@@ -143,15 +144,18 @@ async def _configured(db: aiosqlite.Connection, entity: Entity, newest: _Newest)
     subnet = place(newest.subject).subnet
     rows = list(
         await db.execute_fetchall(
-            "SELECT ledger, items, unproven, why FROM node_application WHERE client = ? AND subnet = ?",
+            "SELECT a.ledger, e.item, a.unproven, a.why FROM node_application a"
+            f" JOIN event e ON e.position = a.sequence << {INDEX_BITS} | a.event_index"
+            " WHERE a.client = ? AND a.subnet = ?",
             (newest.client, subnet),
         )
     )
-    has, items, unproven, why = rows[0] if rows else (0, "[]", 0, "")
+    has, item, unproven, why = rows[0] if rows else (0, None, 0, "")
     reached = has >= newest.sequence
-    outcomes = [item for item in msgspec.json.decode(items) if item["outcome"] in _GONE_WRONG]
-    if reached and not why and outcomes:
-        why = ", ".join(f"{item['address']} {item['outcome']}" for item in outcomes)
+    of_each = {} if item is None else outcomes(item)
+    wrong = [f"{address} {outcome}" for address, outcome in of_each.items() if outcome in _GONE_WRONG]
+    if reached and not why and wrong:
+        why = ", ".join(wrong)
     if reached and not why and unproven:
         why = "it is still to prove itself"
     return StandingRow(

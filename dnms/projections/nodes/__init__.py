@@ -4,4 +4,4 @@ from dnms.projections.nodes.fold import fold
 from dnms.projections.nodes.schema import INDEXES, PAST, SCHEMA
 from dnms.projections.projection import Projection
 
-PROJECTION = Projection(name="node", version=9, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold)
+PROJECTION = Projection(name="node", version=10, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold)

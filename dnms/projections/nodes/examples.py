@@ -103,9 +103,9 @@ EXAMPLES = (
             ),
         ),
         rows={
-            "SELECT client, time, sequence, event_index FROM node_registration": [(ALICE, 20, 2, 0)],
-            "SELECT client, time, plan, ledger, items FROM node_application": [
-                (ALICE, 20, 3, (1 << 63) - 1, '[{"address":"2001:db8::1","outcome":"usable"}]')
+            "SELECT client, time, registered >> 13, registered & 8191 FROM node_last": [(ALICE, 20, 2, 0)],
+            "SELECT client, time, plan, ledger, sequence, event_index FROM node_application": [
+                (ALICE, 20, 3, (1 << 63) - 1, 2, 1)
             ],
         },
     ),

@@ -19,10 +19,12 @@ from dnms.events.seen import (
     SessionClosed,
     SessionOpened,
 )
-from dnms.projections.nodes.schema import APPLICATION, DRIFT, JOIN, NODE, OF_NODE, REGISTRATION, SEEN, SESSION
+from dnms.projections.events.fold import INDEX_BITS
+from dnms.projections.nodes.schema import APPLICATION, DRIFT, JOIN, NODE, OF_NODE, SEEN, SESSION
 from dnms.projections.projection import Place, clients_of, place, storable
 from dnms.projections.text import to_json
 from dnms.projections.versions import Rows
+from dnms.projections.writing import insert
 
 _SEEN = frozenset(SEEN)
 KINDS = frozenset({*OF_NODE, *SEEN, NodeForgotten})
@@ -57,21 +59,11 @@ class _Session(NamedTuple):
     event_index: int
 
 
-class _Registration(NamedTuple):
-    time: int
-    subnet: str
-    agent: str
-    digest: bytes
-    sequence: int
-    event_index: int
-
-
 class _Application(NamedTuple):
     time: int
     epoch: int
     plan: int
     ledger: int
-    items: str
     unproven: int
     why: str
     sequence: int
@@ -94,11 +86,11 @@ class _Nodes:
     def __init__(self, cursor: sqlite3.Cursor) -> None:
         self._cursor = cursor
         self._last: dict[bytes, int] = {}
+        self._registered: dict[bytes, int] = {}
         self._forgotten: list[bytes] = []
         self.nodes = Rows(cursor, NODE, _Node)
         self.joins = Rows(cursor, JOIN, _Join)
         self.sessions = Rows(cursor, SESSION, _Session)
-        self.registrations = Rows(cursor, REGISTRATION, _Registration)
         self.applications = Rows(cursor, APPLICATION, _Application)
         self.drifts = Rows(cursor, DRIFT, _Drift)
 
@@ -107,17 +99,21 @@ class _Nodes:
         for rows, types in (
             (self.nodes, KINDS),
             (self.sessions, {SessionOpened, SessionClosed}),
-            (self.registrations, {ConfigurationRegistered}),
             (self.applications, {ConfigurationApplied}),
             (self.drifts, {ConfigurationDrifted, ConfigurationContested}),
         ):
             rows.learn(set().union(*(of for kind, of in clients.items() if kind in types)))
 
     def write(self) -> None:
-        for rows in (self.nodes, self.joins, self.sessions, self.registrations, self.applications, self.drifts):
+        for rows in (self.nodes, self.joins, self.sessions, self.applications, self.drifts):
             rows.write()
         self._cursor.executemany("DELETE FROM node_last WHERE client = ?", [(client,) for client in self._forgotten])
-        self._cursor.executemany("INSERT OR REPLACE INTO node_last VALUES (?, ?)", sorted(self._last.items()))
+        insert(
+            self._cursor,
+            "INSERT INTO node_last",
+            [(client, at, self._registered.get(client)) for client, at in sorted(self._last.items())],
+            "ON CONFLICT DO UPDATE SET time = excluded.time, registered = coalesce(excluded.registered, registered)",
+        )
 
     def node(self, client: bytes, at: int) -> _Node:
         """A node of which something is said at an instant."""
@@ -129,14 +125,16 @@ class _Nodes:
 
     def noticed(self, client: bytes, *, at: int, sequence: int) -> None:
         """A node was there."""
-        node = self.node(client, at)
-        if node is not self.nodes.get(client):
-            self.nodes.set(node, client, sequence=sequence)
+        self._last[client] = at
+        node = self.nodes.get(client)
+        if node is None or at < node.first_seen:
+            self.nodes.set(self.node(client, at), client, sequence=sequence)
 
     def forget(self, client: bytes, sequence: int) -> None:
         self._last.pop(client, None)
+        self._registered.pop(client, None)
         self._forgotten.append(client)
-        for rows in (self.nodes, self.joins, self.registrations):
+        for rows in (self.nodes, self.joins):
             rows.set(None, client, sequence=sequence)
         for several in (self.sessions, self.applications, self.drifts):
             for key in several.under(client):
@@ -180,12 +178,10 @@ class _Nodes:
                 session = _Session(0, b"" if before is None else before.peer, at, event.why, sequence, index)
                 self.sessions.set(session, event.client, where.subnet, where.agent, sequence=sequence)
             case ConfigurationRegistered():
-                registration = _Registration(at, where.subnet, where.agent, event.digest, sequence, index)
-                self.registrations.set(registration, event.client, sequence=sequence)
+                self._registered[event.client] = sequence << INDEX_BITS | index
             case ConfigurationApplied():
                 epoch, plan, ledger = map(storable, msgspec.structs.astuple(event.generation))
-                items, unproven = to_json(event.items), int(event.unproven)
-                application = _Application(at, epoch, plan, ledger, items, unproven, event.why, sequence, index)
+                application = _Application(at, epoch, plan, ledger, int(event.unproven), event.why, sequence, index)
                 self.applications.set(application, event.client, where.subnet, sequence=sequence)
             case ConfigurationDrifted():
                 items, more = to_json(event.items), storable(event.more)

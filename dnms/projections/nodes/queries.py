@@ -15,7 +15,7 @@ from dnms.domain.configured import changed
 from dnms.events.codec import decode_event
 from dnms.events.configuration import Snapshot
 from dnms.events.ip import format_address
-from dnms.events.seen import ConfigurationChanged, ConfigurationRegistered
+from dnms.events.seen import ConfigurationApplied, ConfigurationChanged, ConfigurationRegistered
 from dnms.projections.configurations.fold import TOLD
 from dnms.projections.configurations.fold import told as whole
 from dnms.projections.text import instant, instant_or_none, microseconds, plain
@@ -99,7 +99,9 @@ class Identity(msgspec.Struct, frozen=True):
 
 _NODES = """
     SELECT n.client, n.name, n.subnet, s.open, s.agent, s.since, s.why, n.kernel, n.hardware, n.duid, n.arrived,
-        n.first_seen, coalesce(t.time, n.first_seen), r.time, a.time, a.epoch, a.plan, a.ledger, a.items,
+        n.first_seen, coalesce(t.time, n.first_seen),
+        (SELECT c.time FROM event_commit c WHERE c.sequence = t.registered >> 13), a.time, a.epoch, a.plan, a.ledger,
+        (SELECT e.item FROM event e WHERE e.position = a.sequence << 13 | a.event_index),
         n.entered, n.ready, n.entered_group,
         (SELECT json_group_array(lower(hex(j.client))) FROM node_join j WHERE j.into_client = n.client),
         a.unproven, a.why
@@ -109,7 +111,6 @@ _NODES = """
         SELECT max(x.sequence << 13 | x.event_index) FROM node_session x
         WHERE x.client = n.client AND x.open = (SELECT max(o.open) FROM node_session o WHERE o.client = n.client)
     )
-    LEFT JOIN node_registration r ON r.client = n.client
     LEFT JOIN node_application a ON a.client = n.client AND a.subnet = n.subnet
 """
 """With the newest of the open sessions, or else of the closed ones."""
@@ -288,8 +289,8 @@ async def open_sessions(db: aiosqlite.Connection) -> list[SessionCount]:
 async def snapshot(db: aiosqlite.Connection, client: bytes) -> dict[str, Any] | None:
     """The whole configuration that a node has told: what it registered, and what changed after that."""
     told = await db.execute_fetchall(
-        "SELECT e.item FROM node_registration r JOIN event e ON e.client = r.client"
-        " AND e.position >= r.sequence << 13 | r.event_index WHERE r.client = ? AND e.name IN (?, ?)"
+        "SELECT e.item FROM node_last t JOIN event e ON e.client = t.client"
+        " AND e.position >= t.registered WHERE t.client = ? AND e.name IN (?, ?)"
         " ORDER BY e.position",
         (client, ConfigurationRegistered.NAME, ConfigurationChanged.NAME),
     )
@@ -309,8 +310,14 @@ async def told(db: aiosqlite.Connection, client: bytes) -> Snapshot | None:
     return whole(*rows[0]) if rows else None
 
 
+def outcomes(item: bytes) -> dict[str, str]:
+    """What became of each address, by the event that says what a node applied."""
+    event = decode_event(item)
+    items = event.items if isinstance(event, ConfigurationApplied) else ()
+    return {format_address(one.address): one.outcome for one in items}
+
+
 def _node(row: sqlite3.Row | Sequence[Any]) -> NodeRow:
-    items = [] if row[18] is None else msgspec.json.decode(row[18], type=list[dict[str, str]])
     return NodeRow(
         client=row[0].hex(),
         name=row[1],
@@ -332,7 +339,7 @@ def _node(row: sqlite3.Row | Sequence[Any]) -> NodeRow:
         registered=instant_or_none(row[13]),
         applied=instant_or_none(row[14]),
         generation=None if row[15] is None else [row[15], row[16], row[17]],
-        outcomes={item["address"]: item["outcome"] for item in items},
+        outcomes={} if row[18] is None else outcomes(row[18]),
         unproven=bool(row[23]),
         went_back=row[24] or None,
     )

@@ -1,6 +1,6 @@
 """The tables of the nodes."""
 
-from dnms.events.node import NodeArrived, NodeEntered, NodeIdentified, NodeJoined, NodeParted, NodeReady
+from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeJoined, NodeParted, NodeReady
 from dnms.events.seen import (
     ConfigurationApplied,
     ConfigurationChanged,
@@ -48,19 +48,7 @@ SESSION = Table(  # the last one with each agent
         "event_index": "INTEGER NOT NULL",
     },
 )
-REGISTRATION = Table(
-    name="node_registration",
-    key={"client": "BLOB NOT NULL"},
-    columns={
-        "time": "INTEGER NOT NULL",
-        "subnet": "TEXT NOT NULL",
-        "agent": "TEXT NOT NULL",
-        "digest": "BLOB NOT NULL",
-        "sequence": "INTEGER NOT NULL",  # of the event, which has all that was registered
-        "event_index": "INTEGER NOT NULL",
-    },
-)
-APPLICATION = Table(
+APPLICATION = Table(  # the last one on each subnet
     name="node_application",
     key={"client": "BLOB NOT NULL", "subnet": "TEXT NOT NULL"},
     columns={
@@ -68,10 +56,9 @@ APPLICATION = Table(
         "epoch": "INTEGER NOT NULL",
         "plan": "INTEGER NOT NULL",
         "ledger": "INTEGER NOT NULL",
-        "items": "TEXT NOT NULL",
         "unproven": "INTEGER NOT NULL",  # the node may still go back
         "why": "TEXT NOT NULL",  # it went back, or was not taken over
-        "sequence": "INTEGER NOT NULL",
+        "sequence": "INTEGER NOT NULL",  # of the event, which has what became of each address
         "event_index": "INTEGER NOT NULL",
     },
 )
@@ -103,23 +90,29 @@ SEEN = (
 """Events that say that it was there."""
 
 LAST = """
-CREATE TABLE node_last (          -- the newest event that says something of a node: each does, so no version is kept
+CREATE TABLE node_last (          -- the newest events of a node: what they say is in `event`, so no version is kept
     client BLOB PRIMARY KEY,
-    time INTEGER NOT NULL
+    time INTEGER NOT NULL,        -- of the newest that says something of it
+    registered INTEGER            -- position of its newest registration
 ) WITHOUT ROWID;
 """
 _KINDS = ", ".join(f"'{event.NAME}'" for event in (*OF_NODE, *SEEN))
+_OF_IT = f"e.client = n.client AND e.position < {AS_OF} + 1 << 13"
 _PAST_LAST = f"""
 CREATE TEMP VIEW node_last AS
     SELECT n.client AS client, (
         SELECT c.time FROM main.event e JOIN main.event_commit c ON c.sequence = e.position >> 13
-        WHERE e.client = n.client AND e.position < {AS_OF} + 1 << 13 AND +e.name IN ({_KINDS})
+        WHERE {_OF_IT} AND +e.name IN ({_KINDS})
         ORDER BY e.position DESC LIMIT 1
-    ) AS time
+    ) AS time, (
+        SELECT CASE e.name WHEN '{ConfigurationRegistered.NAME}' THEN e.position END FROM main.event e
+        WHERE {_OF_IT} AND +e.name IN ('{ConfigurationRegistered.NAME}', '{NodeForgotten.NAME}')
+        ORDER BY e.position DESC LIMIT 1
+    ) AS registered
     FROM node n
 """
 
-TABLES = (NODE, JOIN, SESSION, REGISTRATION, APPLICATION, DRIFT)
+TABLES = (NODE, JOIN, SESSION, APPLICATION, DRIFT)
 SCHEMA = "".join(table.schema for table in TABLES) + LAST
 INDEXES = tuple(statement for table in TABLES for statement in table.asked_by)
 PAST = (*(table.past for table in TABLES), _PAST_LAST)
