@@ -86,16 +86,15 @@ class _Leases(Rows[_Lease]):
         self._held: defaultdict[tuple[str, str], int] = defaultdict(int)
         self._declined: defaultdict[tuple[str, str], int] = defaultdict(int)
 
-    def set(self, row: _Lease | None, *key: Any, sequence: int) -> None:
-        before = self.get(*key)
-        if before is not None and row is not None and before[:4] == row[:4]:  # as when it is renewed
-            super().set(row, *key, sequence=sequence)
-            return
+    def take(self, event: _OfALease, subnet: str, *, at: int, sequence: int, index: int) -> None:
+        """Take in an event about one."""
+        before = self.get(event.address, subnet)
+        row = _after(before, event, at=at, place=(sequence, index))
         for each, difference in ((before, -1), (row, 1)):
             if each is not None:
                 counts = self._held if each.state == HELD else self._declined
-                counts[key[1], each.pool] += difference
-        super().set(row, *key, sequence=sequence)
+                counts[subnet, each.pool] += difference
+        self.set(row, event.address, subnet, sequence=sequence)
 
     def write(self) -> None:
         super().write()
@@ -117,17 +116,15 @@ def _register(
         key = (client, storable(one.interface), one.address)
         known = before.get(key)
         now.add(key)
-        told = (
-            subnet,
-            links.get(one.interface, ""),
-            storable(one.prefix_length),
-            one.origin,
-            storable(one.flags),
-            None if one.preferred is None else storable(at + one.preferred * MICROSECONDS),
-            None if one.valid is None else storable(at + one.valid * MICROSECONDS),
-        )
+        preferred = None if one.preferred is None else at + one.preferred * MICROSECONDS
+        valid = None if one.valid is None else at + one.valid * MICROSECONDS
+        told: tuple[int | str | None, ...]
+        told = (subnet, links.get(one.interface, ""), one.prefix_length, one.origin, one.flags, preferred, valid)
+        if known is not None and known[: len(told)] == told:
+            continue
+        told = tuple(storable(value) if type(value) is int else value for value in told)
         if known is None or known[: len(told)] != told:
-            row = _Seen(*told, at if known is None else known.since, sequence, index)
+            row = tuple.__new__(_Seen, (*told, at if known is None else known.since, sequence, index))
             seen.set(row, *key, sequence=sequence)
     for key in before.keys() - now:
         seen.set(None, *key, sequence=sequence)
@@ -156,8 +153,7 @@ def fold(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
                     _register(seen, client, snapshot, subnet=where.subnet, at=at, sequence=sequence, index=index)
             elif kind in _OF_A_LEASE:
                 of_lease: Any = event
-                key = (of_lease.address, where.subnet)
-                leases.set(_after(leases.get(*key), of_lease, at=at, place=(sequence, index)), *key, sequence=sequence)
+                leases.take(of_lease, where.subnet, at=at, sequence=sequence, index=index)
             elif isinstance(event, AddressHeld):
                 hold = _Hold(event.client, event.iaid, at, sequence, index)
                 holds.set(hold, event.address, where.subnet, sequence=sequence)
@@ -209,21 +205,8 @@ def _after(  # noqa: PLR0911  # one return a case
 
 
 def _given(event: _Gives, *, at: int, place: tuple[int, int]) -> _Lease:
-    return _Lease(
-        state=HELD,
-        client=event.client,
-        iaid=event.iaid,
-        pool=event.pool,
-        member_of=event.group,
-        counter=event.counter,
-        since=at,
-        valid_until=event.valid_until,
-        horizon=event.horizon,
-        opened_sequence=place[0],
-        opened_index=place[1],
-        changed_sequence=place[0],
-        changed_index=place[1],
-    )
+    of = (HELD, event.client, event.iaid, event.pool, event.group, event.counter)
+    return _Lease(*of, at, event.valid_until, event.horizon, *place, *place)
 
 
 def _resting(
