@@ -171,7 +171,7 @@ class Turns:
             self._by_view[projection.name] += took
         self._recorded.execute("COMMIT")
         self._took["fold"].append(fold)
-        self._rows += sum(len(rows) for _, rows in written)
+        self._rows += sum(sql.count("(?") * len(rows) for sql, rows in written if sql.startswith("INSERT"))
         began = time.thread_time()
         self._bare.execute("BEGIN")
         for sql, rows in written:

@@ -10,5 +10,5 @@ from dnms.projections.history.fold import APPENDED, PAST, SCHEMA, fold
 from dnms.projections.projection import Projection
 
 PROJECTION = Projection(
-    name="history", version=6, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold, appended=APPENDED
+    name="history", version=7, schema=SCHEMA, indexes=INDEXES, past=PAST, fold=fold, appended=APPENDED
 )

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from dnms.domain.sightings import key_of
 from dnms.events.commit import Stored
 from dnms.events.link import AddressSighted, AddressVanished, AlarmCleared, AlarmRaised
+from dnms.events.recorded import Event
 from dnms.projections.projection import place
 from dnms.projections.versions import Rows, Table
 
@@ -45,6 +46,7 @@ ALARM = Table(
         "ended": "TEXT NOT NULL",  # why it was cleared
     },
 )
+KINDS: frozenset[type[Event]] = frozenset({AddressSighted, AddressVanished, AlarmRaised, AlarmCleared})
 TABLES = (SIGHTED, ALARM)
 SCHEMA = "".join(table.schema for table in TABLES)
 INDEXES = tuple(statement for table in TABLES for statement in table.asked_by)

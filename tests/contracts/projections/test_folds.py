@@ -209,6 +209,27 @@ def test_whatever_can_stand_in_the_log_can_be_folded(entries: list[tuple[str, Co
     assert found == (len(log), len(log), sum(len(one.commit.events) for one in log))
 
 
+@settings(max_examples=40)
+@given(st.lists(commits(), max_size=4))
+def test_a_fold_of_few_kinds_of_events_makes_nothing_of_others(entries: list[Commit]) -> None:
+    """It is not called where there are no others."""
+    for projection in PROJECTIONS:
+        if projection.kinds is not None:
+            log = [
+                happened(
+                    "ledger.lan",
+                    commit.time,
+                    *(event for event in commit.events if type(event) not in projection.kinds),
+                )
+                for commit in entries
+            ]
+            with closing(sqlite3.connect(":memory:")) as db:
+                db.executescript(projection.schema)
+                before = "\n".join(db.iterdump())
+                projection.fold(db.cursor(), stored(tuple(log)))
+                assert "\n".join(db.iterdump()) == before
+
+
 def _broken(cursor: sqlite3.Cursor, batch: Sequence[Stored]) -> None:
     raise ArithmeticError("a defect")
 
