@@ -26,6 +26,7 @@ CLIENT_DIGITS = 32
 SHORT = 8
 """So many digits of a client id are shown where it is to tell two nodes apart, and are enough to name one."""
 
+_HARDWARE = re.compile(r"([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2}")
 _CLIENT = re.compile(rf"[0-9a-f]{{{SHORT},{CLIENT_DIGITS}}}")
 
 
@@ -174,7 +175,8 @@ def key_of(row: NodeRow, order: str) -> tuple[Any, ...]:
 
 
 async def find(db: aiosqlite.Connection, name_or_client: str) -> list[NodeRow]:
-    """The nodes of this name, of which there can be several, or else those whose client id in hex begins so.
+    """The nodes of this name, of which there can be several, or else those whose client id in hex begins so, or that
+    have this hardware address, with colons.
 
     A node is also found by what those were called that were joined into it: as an operator entered it.
     """
@@ -182,6 +184,9 @@ async def find(db: aiosqlite.Connection, name_or_client: str) -> list[NodeRow]:
     if not rows and _CLIENT.fullmatch(name_or_client):
         bounds = [bytes.fromhex(name_or_client.ljust(CLIENT_DIGITS, digit)) for digit in "0f"]
         rows = await _known_as(db, "x.client BETWEEN ? AND ?", bounds)
+    if not rows and _HARDWARE.fullmatch(name_or_client):
+        has = "EXISTS (SELECT 1 FROM json_each(x.hardware) WHERE value = ?)"
+        rows = await _known_as(db, has, [name_or_client.lower()])
     return rows
 
 

@@ -30,6 +30,7 @@ from dnms.events.address import (
 from dnms.events.commit import Commit, Stored
 from dnms.events.configuration import Generation, InterfaceAddress, Link, Snapshot
 from dnms.events.ip import Prefix, parse_address, parse_prefix
+from dnms.events.link import AddressSighted, AddressVanished, AgentAnnounced, AlarmCleared, AlarmRaised
 from dnms.events.node import NodeArrived, NodeEntered, NodeForgotten, NodeIdentified, NodeReady
 from dnms.events.plan import AdoptedPlan, PlanAdopted, Pool, PoolDefined, PoolWithdrawn, Subnet
 from dnms.events.prefix import (
@@ -132,6 +133,7 @@ class Site:
         self.held: dict[tuple[str, bytes], tuple[bytes, str]] = {}
         self.reserved: dict[tuple[str, bytes], bytes] = {}
         self.pools: list[str] = []
+        self.sighted: dict[tuple[str, bytes], bytes] = {}
         self.delegated: dict[tuple[str, Prefix], bytes] = {}
         self.above: set[tuple[str, Prefix]] = set()
 
@@ -201,6 +203,23 @@ class Site:
             return AddressDeclined(address=address, client=client, iaid=1, quarantined_until=9)
         kind = {"released": AddressReleased, "expired": AddressExpired, "withdrawn": AddressWithdrawn}[what]
         return kind(address=address, client=client, iaid=1)
+
+    def seen(self, draw: st.DrawFn, subnet: str) -> Event:
+        """The next event of a ledger about what is seen on its link."""
+        address, client = draw(st.sampled_from(ADDRESSES[:3])), draw(st.sampled_from(CLIENTS))
+        what = draw(st.sampled_from(["sighted", "sighted", "vanished", "raised", "cleared", "announced"]))
+        if what == "raised":
+            return AlarmRaised(alarm="duplicate", address=address, client=client, other=CLIENTS[0])
+        if what == "cleared":
+            return AlarmCleared(alarm="duplicate", address=address, client=client, why="over")
+        if what == "announced":
+            return AgentAnnounced(agent="east", addresses=(address,))
+        if (subnet, address) not in self.sighted:
+            self.sighted[subnet, address] = client
+        elif what == "vanished":
+            return AddressVanished(address=address, client=self.sighted.pop((subnet, address)), last_seen=1)
+        client = self.sighted[subnet, address]
+        return AddressSighted(address=address, client=client, form="low", since=draw(st.integers(0, 9)), until=99)
 
     def plan(self, draw: st.DrawFn) -> Event:
         """The next event of the plan."""
@@ -298,7 +317,7 @@ def logs(draw: st.DrawFn) -> list[Happened]:
         events: list[Event] = []
         for _ in range(draw(st.integers(0, 3))):
             if family == "ledger":
-                happens = draw(st.sampled_from([site.lease, site.lease, site.prefix, site.uplink]))
+                happens = draw(st.sampled_from([site.lease, site.lease, site.prefix, site.uplink, site.seen]))
                 events.append(happens(draw, subnet))
             elif family == "plan":
                 events.append(site.plan(draw))

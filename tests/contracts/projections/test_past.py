@@ -14,6 +14,7 @@ from dnms.projections.events import queries as events
 from dnms.projections.events.audit import Page, Wanted, audit, of_addresses
 from dnms.projections.example import SITE, Happened
 from dnms.projections.history import queries as history
+from dnms.projections.link import queries as link
 from dnms.projections.nodes import queries as nodes
 from dnms.projections.pools import queries as pools
 from dnms.projections.pools.usage import usage
@@ -43,6 +44,8 @@ async def answers(reading: Reading) -> dict[str, Any]:
         "unready": await nodes.unready(db),
         "addresses": await addresses.addresses(db),
         "of nodes": [await addresses.of_node(db, client) for client in clients],
+        "sightings": await link.sighted(db),
+        "alarms": [await link.alarms(db, cleared=cleared) for cleared in (False, True)],
         "pools": found,
         "usage": [await usage(reading, pool.pool) for pool in found],
         "site": await pools.site(db),
