@@ -25,6 +25,7 @@ SCENARIOS = {
     "outage": "the bus is away for 30 s, the link in two: agents go on by themselves, and two nodes get one address",
     "outage-strict": "the same for 20 s on a strict subnet: nobody gets what another has",
     "reboot": "while no Subnet Agent is there, links go down and nodes lose power, and get back what they had",
+    "relay": "the link has relays alone: one is killed, then an agent behind them, and no node loses what it has",
     "renumber": "the subnet gets other prefixes and pools: nodes have both addresses, and lose no packet",
     "takeover": "nodes that configured themselves are observed, then taken over, while somebody is logged in on each",
     "waves": "a wrong plan goes out in waves and stops at the first node, a right one reaches all",

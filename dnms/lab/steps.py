@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Iter
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-from dnms.agents import node, subnet
+from dnms.agents import node, relay, subnet
 from dnms.events.ip import format_address
 from dnms.lab import kernel
 from dnms.lab.judge import missing, unresolved
@@ -24,6 +24,7 @@ from dnms.lab.lab import Lab, LabError
 from dnms.lab.network import INTERFACE, SITE_ADDRESS, SUBNET, Network
 from dnms.lab.nursery import AgentProcess, LoopFactory, Program, own_resolv_conf, resolv_conf
 from dnms.lab.observatory import Complaints, Observatory
+from dnms.lab.progress import Phase
 from dnms.lab.site import NAME, LabSite
 from dnms.linux.namespaces import Namespace
 from dnms.wire.messages import PORT
@@ -103,23 +104,33 @@ class Stage:
                     dhcpv4=dhcp,
                     watch=dhcp,
                 )
-                await self._start(namespace, subnet.run, settings, loop_factory=subnet.new_event_loop)
-            end = asyncio.get_running_loop().time() + LISTENING_DEADLINE
-            while (ready := sum(kernel.listens(namespace, PORT) for namespace in namespaces)) < len(namespaces):
-                phase.reached(ready)
-                self.check_alive()
-                if asyncio.get_running_loop().time() > end:
-                    late = len(namespaces) - ready
-                    raise LabError(f"{late} Subnet Agents do not listen after {LISTENING_DEADLINE:.0f} s")
-                await asyncio.sleep(POLL)
+                await self.fork(namespace, subnet.run, settings, loop_factory=subnet.new_event_loop)
+            await self._until_listening(namespaces, phase)
+
+    async def start_relays(self, settings: Mapping[Namespace, relay.RelaySettings]) -> None:
+        """Start them in these namespaces, and wait until they offer agents. LabError."""
+        with self.lab.display.phase("starting relays", len(settings)) as phase:
+            for namespace, each in settings.items():
+                await self.fork(namespace, relay.run, each)
+            await self._until_listening(settings, phase)
+
+    async def _until_listening(self, which: Collection[Namespace], phase: Phase) -> None:
+        """Wait until nodes of the link are heard in these namespaces. LabError."""
+        end = asyncio.get_running_loop().time() + LISTENING_DEADLINE
+        while (ready := sum(kernel.listens(namespace, PORT) for namespace in which)) < len(which):
             phase.reached(ready)
+            self.check_alive()
+            if asyncio.get_running_loop().time() > end:
+                raise LabError(f"{len(which) - ready} of them do not listen after {LISTENING_DEADLINE:.0f} s")
+            await asyncio.sleep(POLL)
+        phase.reached(ready)
 
     async def start_nodes(self, which: Iterable[Namespace] | None = None) -> None:
         """Start the Node Agents, or those in these namespaces; each finds the state that it left."""
         namespaces = list(self.network.nodes if which is None else which)
         with self.lab.display.phase("starting Node Agents", len(namespaces)) as phase:
             for number, namespace in enumerate(namespaces):
-                await self._start(namespace, node.run, self._node_settings(namespace))
+                await self.fork(namespace, node.run, self._node_settings(namespace))
                 phase.reached(number + 1)
 
     async def give_back(self, which: Iterable[Namespace]) -> None:
@@ -127,7 +138,7 @@ class Stage:
         namespaces = list(which)
         await self.end(namespaces, signal.SIGTERM)
         for namespace in namespaces:
-            await self._start(namespace, give_back, self._node_settings(namespace))
+            await self.fork(namespace, give_back, self._node_settings(namespace))
         giving = [self.running.pop(namespace.name) for namespace in namespaces]
         await self._ended(giving, 0)
 
@@ -168,7 +179,7 @@ class Stage:
             resolv_conf=resolv_conf(self.lab.folder, namespace.name),
         )
 
-    async def _start(
+    async def fork(
         self,
         namespace: Namespace,
         program: Program,
@@ -176,6 +187,7 @@ class Stage:
         *,
         loop_factory: LoopFactory = asyncio.new_event_loop,
     ) -> None:
+        """Start a program that is to live, by the name of its namespace."""
         process = await self.lab.nursery.fork(
             namespace.name,
             program,

@@ -151,6 +151,13 @@ def test_nodes_get_back_what_a_link_or_a_reboot_takes_while_no_agent_is_there(te
     check(run(scenario("reboot", 6)), "reboot", 6)
 
 
+def test_no_node_behind_relays_loses_what_it_has_when_a_relay_or_an_agent_is_killed(temporary: Path) -> None:
+    done = run(scenario("relay", 4))
+    check(done, "relay", 4)
+    assert done.stderr.count(" is killed: ") == 2
+    assert "and 0 things were wrong" in done.stderr
+
+
 def test_nodes_join_while_a_node_an_agent_and_the_bus_are_killed(temporary: Path) -> None:
     done = run(scenario("crash", 6))
     check(done, "crash", 6)
@@ -199,8 +206,8 @@ def test_on_a_strict_subnet_no_two_have_one_address(temporary: Path) -> None:
     assert milliseconds == 0
 
 
-@pytest.mark.parametrize("name", ["outage", "outage-strict"])
-def test_a_link_in_two_needs_an_agent_on_either_side(temporary: Path, name: str) -> None:
+@pytest.mark.parametrize("name", ["outage", "outage-strict", "relay"])
+def test_where_one_of_two_has_to_go_on_there_have_to_be_two(temporary: Path, name: str) -> None:
     done = run([*LAB, "run", name, "--nodes", "2", "--agents", "1"])
     assert (done.returncode, done.stdout) == (1, "")
     assert "needs 2 Subnet Agents or more" in done.stderr
@@ -307,9 +314,11 @@ def test_the_list_has_every_scenario() -> None:
         "duplicate",
         "handover",
         "lockout",
+        "mixed",
         "outage",
         "outage-strict",
         "reboot",
+        "relay",
         "renumber",
         "takeover",
         "waves",
