@@ -87,16 +87,21 @@ def test_a_link_goes_over_from_kea_to_dnms(machine: Machine, tmp_path: Path) -> 
         assert machine.answered(*words)["leases"].keys() <= {"written", "known"}  # what was renewed there meanwhile
         agent = ("--interface", LINK, "--subnet", LINK, "--dhcpv4", "--dhcpv6", "--state", tmp_path / "agent")
         renewed = len(machine.events("prefix.renewed"))
-        stack.enter_context(machine.running(DNMS, "subnet-agent", *agent, says="serving", log="agent.log"))
-        until(lambda: len(machine.events("prefix.renewed")) > renewed)
-        until(lambda: all("agent/" in one for one in renewers(machine, had)))
+        with machine.running(DNMS, "subnet-agent", *agent, says="serving", log="agent.log"):
+            until(lambda: len(machine.events("prefix.renewed")) > renewed)
+            until(lambda: all("agent/" in one for one in renewers(machine, had)))
+            assert watched.lost(had) == []
+            assert sorted(addresses_of(client)) == had
+            rows = {each["address"]: each["node"] for each in machine.answered("address", "list")}
+            assert rows == dict.fromkeys(had, "pc-1")
+            given = machine.events("address.allocated")
+            assert [each["fields"]["origin"] for each in given] == ["kea", "kea"]
+            assert machine.answered(*words)["leases"] == {"known": 3}
+        with machine.kea(4, FOUR), machine.kea(6, SIX):  # and back
+            logs = [tmp_path / f"kea{kind}.log" for kind in (4, 6)]
+            until(lambda: all(re.search("LEASE_(ALLOC|RENEW)", log.read_text()) for log in logs))
         assert watched.lost(had) == []
         assert sorted(addresses_of(client)) == had
-        rows = {each["address"]: each["node"] for each in machine.answered("address", "list")}
-        assert rows == dict.fromkeys(had, "pc-1")
-        given = machine.events("address.allocated")
-        assert [each["fields"]["origin"] for each in given] == ["kea", "kea"]
-        assert machine.answered(*words)["leases"] == {"known": 3}
 
 
 def renewers(machine: Machine, addresses: list[str]) -> list[str]:
