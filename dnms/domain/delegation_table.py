@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
 from dnms.domain import dhcp_table
 from dnms.domain.written import PrefixText, Table
 from dnms.events.ip import format_address
-from dnms.events.plan import Advertise, Delegation, Dhcp, Downlink, Name, Seconds, Uplink
+from dnms.events.plan import Advertise, Delegation, Dhcp, Downlink, MoreSpecific, Name, Seconds, Uplink
+
+MAX_ROUTES: Final = 16
+"""That a router advertises beside being one: a message has 1 500 bytes, and hosts keep few (RFC 4191, 3.1)."""
+MAX_NAT64: Final = 4
 
 _Length = Annotated[int, msgspec.Meta(ge=1, le=64)]
 
@@ -39,6 +43,19 @@ class DelegationTable(Table, kw_only=True):
     drain: Seconds = 3_600
 
 
+_Preference = Literal["low", "medium", "high"]
+_PREFERENCES: Final[dict[_Preference, int]] = {"low": -1, "medium": 0, "high": 1}
+_Seconds32 = Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)]
+
+
+class RouteTable(Table, kw_only=True):
+    """`[[subnet.advertise.routes]]`."""
+
+    destination: PrefixText
+    preference: _Preference = "medium"
+    lifetime: _Seconds32 = 1_800
+
+
 class AdvertiseTable(Table, kw_only=True):
     """`[subnet.advertise]`."""
 
@@ -48,6 +65,10 @@ class AdvertiseTable(Table, kw_only=True):
     other: bool = False
     preferred: Seconds = 2_700
     valid: Seconds = 3_600
+    preference: _Preference = "medium"
+    delegated: bool = False
+    routes: Annotated[list[RouteTable], msgspec.Meta(max_length=MAX_ROUTES)] = []
+    nat64: Annotated[list[PrefixText], msgspec.Meta(max_length=MAX_NAT64)] = []
 
 
 def uplink_of(table: UplinkTable) -> Uplink:
@@ -75,7 +96,48 @@ def delegation_of(table: DelegationTable) -> Delegation:
 
 def advertise_of(table: AdvertiseTable | None) -> Advertise | None:
     """As the plan has it."""
-    return None if table is None else Advertise(**{name: getattr(table, name) for name in table.__struct_fields__})
+    if table is None:
+        return None
+    return Advertise(
+        lifetime=table.lifetime,
+        autonomous=table.autonomous,
+        managed=table.managed,
+        other=table.other,
+        preferred=table.preferred,
+        valid=table.valid,
+        preference=_PREFERENCES[table.preference],
+        delegated=table.delegated,
+        routes=tuple(
+            MoreSpecific(
+                destination=each.destination.value,
+                preference=_PREFERENCES[each.preference],
+                lifetime=each.lifetime,
+            )
+            for each in table.routes
+        ),
+        nat64=tuple(each.value for each in table.nat64),
+    )
+
+
+def _advertise_table(advertise: Advertise) -> dict[str, Any]:
+    words = {number: word for word, number in _PREFERENCES.items()}
+    said = ("lifetime", "autonomous", "managed", "other", "preferred", "valid")
+    return (
+        {name: getattr(advertise, name) for name in said}
+        | ({"preference": words[advertise.preference]} if advertise.preference else {})
+        | ({"delegated": True} if advertise.delegated else {})
+        | (
+            {
+                "routes": [
+                    {"destination": str(r.destination), "preference": words[r.preference], "lifetime": r.lifetime}
+                    for r in advertise.routes
+                ]
+            }
+            if advertise.routes
+            else {}
+        )
+        | ({"nat64": [str(prefix) for prefix in advertise.nat64]} if advertise.nat64 else {})
+    )
 
 
 def uplink_table(uplink: Uplink) -> dict[str, Any]:
@@ -110,6 +172,6 @@ def downlink_table(downlink: Downlink) -> dict[str, Any]:
         | ({"nth": downlink.nth} if downlink.nth else {})
         | ({"routers": list(downlink.routers)} if downlink.routers else {})
         | ({"dhcp_servers": list(map(format_address, downlink.dhcp_servers))} if downlink.dhcp_servers else {})
-        | ({} if advertise is None else {"advertise": {n: getattr(advertise, n) for n in advertise.__struct_fields__}})
+        | ({} if advertise is None else {"advertise": _advertise_table(advertise)})
         | ({"dhcp": dhcp_table.table_of(downlink.dhcp)} if downlink.dhcp != Dhcp() else {})
     )

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 
 from dnms.domain import delegation_table, dhcp_table, reservation_table, rollout_table, rule_table
-from dnms.domain.delegation_table import AdvertiseTable, DelegationTable, UplinkTable
+from dnms.domain.delegation_table import AdvertiseTable, DelegationTable, RouteTable, UplinkTable
 from dnms.domain.dhcp_table import BootTable, DhcpError, DhcpTable, OptionTable
 from dnms.domain.policy import PolicyTable, choice_of, table_of
 from dnms.domain.reservation_table import ReservationError, ReservationTable
@@ -449,6 +449,7 @@ _TABLES: dict[str, type[Table]] = {
     "pool": _Pool,
     "reservation": ReservationTable,
     "subnet.advertise": AdvertiseTable,
+    "subnet.advertise.routes": RouteTable,
     **{f"{of}.dhcp": DhcpTable for of in ("subnet", "group", "subnet.group")},
     **{f"{of}.dhcp.boot": BootTable for of in ("subnet", "group", "subnet.group")},
     **{f"{of}.dhcp.option": OptionTable for of in ("subnet", "group", "subnet.group")},

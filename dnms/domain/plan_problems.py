@@ -13,8 +13,11 @@ from dnms.domain.ranges import is_whole_64
 from dnms.domain.reserved import RESERVED_GROUPS, is_reserved
 from dnms.domain.strategies import STRATEGIES
 from dnms.events.ip import Prefix, family, format_address, is_link_local
-from dnms.events.plan import Pool, Subnet
+from dnms.events.plan import Advertise, Pool, Subnet
 from dnms.events.requests import ApplyPlan
+
+_MULTICAST = 0xFF  # the first byte of a group
+_NAT64_LENGTHS = (32, 40, 48, 56, 64, 96)  # RFC 6052, 2.2
 
 
 def problems(request: ApplyPlan) -> Iterator[str]:
@@ -71,6 +74,8 @@ def _subnet_problems(request: ApplyPlan) -> Iterator[str]:
                 yield f"{place}: {prefix} is smaller than a /64, the smallest IPv6 block that is managed"
             places.append((subnet.realm, place, prefix))
         yield from _gateway_problems(f"$.subnet[{index}]", subnet, subnet.gateways)
+        if subnet.downlink.advertise is not None:
+            yield from _advertise_problems(f"$.subnet[{index}].advertise", subnet.downlink.advertise)
         for nth, (name, told) in enumerate(subnet.groups.items()):
             place = f"$.subnet[{index}].group[{nth}]"
             if name not in groups:
@@ -79,6 +84,19 @@ def _subnet_problems(request: ApplyPlan) -> Iterator[str]:
     for (realm, _, first), (other, place, second) in _pairs_by_address(places):
         if realm == other and first.overlaps(second):
             yield f"{place}: {second} overlaps {first}; prefixes of a realm do not"
+
+
+def _advertise_problems(place: str, advertise: Advertise) -> Iterator[str]:
+    for nth, route in enumerate(advertise.routes):
+        destination = route.destination
+        if destination.family != 6 or is_link_local(destination.network) or destination.network[0] == _MULTICAST:
+            yield f"{place}.routes[{nth}].destination: {destination}: expected an IPv6 prefix that can be routed"
+        if any(destination == each.destination for each in advertise.routes[:nth]):
+            yield f"{place}.routes[{nth}].destination: {destination} stands here twice"
+    for nth, prefix in enumerate(advertise.nat64):
+        if prefix.family != 6 or prefix.length not in _NAT64_LENGTHS:
+            lengths = ", ".join(f"/{length}" for length in _NAT64_LENGTHS)
+            yield f"{place}.nat64[{nth}]: {prefix}: expected an IPv6 prefix of {lengths} (RFC 8781)"
 
 
 def _gateway_problems(place: str, subnet: Subnet, gateways: tuple[bytes, ...]) -> Iterator[str]:

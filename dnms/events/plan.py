@@ -111,6 +111,18 @@ class Rollout(Part, frozen=True, kw_only=True, omit_defaults=True):
         share_defaults(self)
 
 
+Preference = Annotated[int, msgspec.Meta(ge=-1, le=1)]
+"""Of a router or a route before others (RFC 4191, 2.1): low, medium, high."""
+
+
+class MoreSpecific(Part, frozen=True, kw_only=True, omit_defaults=True):
+    """A route that a router of the link has (RFC 4191, 2.3)."""
+
+    destination: Prefix
+    preference: Preference = 0
+    lifetime: Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)] = 1_800  # seconds
+
+
 class Advertise(Part, frozen=True, kw_only=True, omit_defaults=True):
     """What the Router Advertisements of a link say (RFC 4861, 4.2)."""
 
@@ -120,6 +132,10 @@ class Advertise(Part, frozen=True, kw_only=True, omit_defaults=True):
     other: bool = False  # O: other configuration by DHCPv6
     preferred: Seconds = 2_700  # of the prefixes, never past what they come from
     valid: Seconds = 3_600
+    preference: Preference = 0  # as a default router, before others
+    delegated: bool = False  # P of each prefix: hosts had better ask for a prefix of their own (RFC 9762)
+    routes: tuple[MoreSpecific, ...] = ()  # that it has, default router or not
+    nat64: tuple[Prefix, ...] = ()  # by which hosts reach IPv4 (RFC 8781)
 
     def __post_init__(self) -> None:
         share_defaults(self)

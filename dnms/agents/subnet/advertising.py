@@ -10,7 +10,7 @@ to be deprecated until no host can have it: for two hours at most, since a host 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from random import SystemRandom
 from typing import Protocol
@@ -27,13 +27,14 @@ from dnms.events.ip import Prefix, family
 from dnms.events.plan import Advertise
 from dnms.kit.clock import MICROSECONDS
 from dnms.linux.errors import KernelError
-from dnms.wire.advertising import Times, longest_interval
+from dnms.wire.advertising import INITIAL, Times, longest_interval
 from dnms.wire.discovery import Chance
-from dnms.wire.nd import PrefixInformation, RouterAdvertisement
+from dnms.wire.nd import PrefixInformation, RouteInformation, RouterAdvertisement
 
 HOP_LIMIT = 64  # that hosts begin with
 STAYS = 7_200  # seconds for which a prefix that is gone is said to be, at most
 AGAIN = 10.0  # seconds until a link that cannot be heard is tried again
+MAX_PREF64 = 65_528  # seconds, of 13 bits times 8 (RFC 8781, 4)
 TIMES_THE_INTERVAL = 3  # that servers and domains last (RFC 8106, 5.1)
 
 _logger = structlog.get_logger(__name__)
@@ -62,6 +63,7 @@ class Advertising:
         self._chance = chance or SystemRandom()
         self._told: dict[Prefix, int] = {}  # until when hosts have it by what they were told
         self._said: RouterAdvertisement | None = None  # last
+        self._ends: tuple[RouterAdvertisement, int] = RouterAdvertisement(), 0  # and how often that is to be said yet
         self._times: Times | None = None
         self._advertiser: Advertiser | None = None
 
@@ -107,9 +109,14 @@ class Advertising:
         )
         if self._said is not None and _what(saying) != _what(self._said):
             self._times.changed(now)
+            self._ends = _ended(self._said, saying), INITIAL
+        ended, times = self._ends
+        if times:
+            saying = _with(saying, ended)
         if now >= self._times.due:
             if router.send(saying):
                 self._note(saying, at)
+                self._ends = ended, max(0, times - 1)
                 self._times.sent(now, interval(saying))
             else:
                 self._times.failed(now)
@@ -146,11 +153,13 @@ class Advertising:
             if advertiser is not None and said is not None:
                 at = self._books.now()
                 wanted = _wanted(self._books.ledger)
-                last = msgspec.structs.replace(said, lifetime=0)
+                last = msgspec.structs.replace(said, lifetime=0, preference=0, routes=_over(said.routes))
                 if wanted is None:
                     autonomous = any(each.autonomous for each in said.prefixes)
                     ending = tuple(_ending(self._told, (), at, autonomous=autonomous))
-                    last = msgspec.structs.replace(last, prefixes=ending, dns=(), search=())
+                    last = msgspec.structs.replace(
+                        last, prefixes=ending, dns=(), search=(), pref64=_no_more(said.pref64)
+                    )
                 advertiser.send(last)
         finally:
             self._close()
@@ -173,27 +182,35 @@ def advertisement(
     prefixes = tuple(_prefixes(ledger, wanted, at))
     prefixes += tuple(_ending(told, {each.prefix for each in prefixes}, at, autonomous=wanted.autonomous))
     has_way_out = not subnet.downlink.uplink or any(each.valid_until > at for each in ledger.uplinks.values())
+    lifetime = wanted.lifetime if forwards and has_way_out else 0
     said = RouterAdvertisement(
         managed=wanted.managed,
         other=wanted.other,
-        lifetime=wanted.lifetime if forwards and has_way_out else 0,
+        preference=wanted.preference if lifetime else 0,  # RFC 4191, 2.2
+        lifetime=lifetime,
         hop_limit=HOP_LIMIT,
         hardware=hardware,
         mtu=subnet.mtu,
         prefixes=prefixes,
+        routes=tuple(
+            RouteInformation(prefix=each.destination, preference=each.preference, lifetime=each.lifetime)
+            for each in wanted.routes
+            if forwards
+        ),
     )
     seconds = int(TIMES_THE_INTERVAL * interval(said))
     return msgspec.structs.replace(
         said,
         dns=tuple((server, seconds) for server in subnet.dns if family(server) == 6),
         search=tuple((domain, seconds) for domain in subnet.search),
+        pref64=tuple((prefix, min(MAX_PREF64, -(-seconds // 8) * 8)) for prefix in wanted.nat64),
     )
 
 
 def interval(said: RouterAdvertisement) -> float:
     """Seconds until this is to be said again, at most."""
     lifetimes = (life for each in said.prefixes if each.preferred for life in (each.preferred, each.valid))
-    return longest_interval(said.lifetime, *lifetimes)
+    return longest_interval(said.lifetime, *lifetimes, *(each.lifetime for each in said.routes))
 
 
 def gone(told: Mapping[Prefix, int], at: int) -> dict[Prefix, int]:
@@ -216,7 +233,14 @@ def _prefixes(ledger: Ledger, wanted: Advertise, at: int) -> Iterator[PrefixInfo
             preferred = min(preferred, max(0, above.preferred_until - at) // MICROSECONDS)
             valid = min(valid, max(0, above.valid_until - at) // MICROSECONDS)
         if valid:
-            yield _information(prefix, min(preferred, valid), valid, autonomous=wanted.autonomous)
+            yield PrefixInformation(
+                prefix=prefix,
+                on_link=True,
+                autonomous=wanted.autonomous,
+                delegated=wanted.delegated,
+                valid=valid,
+                preferred=min(preferred, valid),
+            )
 
 
 def _ending(
@@ -225,15 +249,38 @@ def _ending(
     """What hosts have, and is advertised no more."""
     for prefix, until in gone(told, at).items():
         if prefix not in still and until - at >= MICROSECONDS:
-            yield _information(prefix, 0, (until - at) // MICROSECONDS, autonomous=autonomous)
+            valid = (until - at) // MICROSECONDS
+            yield PrefixInformation(prefix=prefix, on_link=True, autonomous=autonomous, valid=valid, preferred=0)
 
 
-def _information(prefix: Prefix, preferred: int, valid: int, *, autonomous: bool) -> PrefixInformation:
-    return PrefixInformation(prefix=prefix, on_link=True, autonomous=autonomous, valid=valid, preferred=preferred)
+def _over(routes: Iterable[RouteInformation]) -> tuple[RouteInformation, ...]:
+    """That these are no more (RFC 4191, 2.3)."""
+    return tuple(msgspec.structs.replace(each, lifetime=0) for each in routes)
+
+
+def _no_more(pref64: Iterable[tuple[Prefix, int]]) -> tuple[tuple[Prefix, int], ...]:
+    """That these are no more (RFC 8781, 4)."""
+    return tuple((prefix, 0) for prefix, _ in pref64)
+
+
+def _ended(before: RouterAdvertisement, now: RouterAdvertisement) -> RouterAdvertisement:
+    """The routes and the prefixes of NAT64 that were said and are not any more."""
+    still, nat64 = {each.prefix for each in now.routes}, {prefix for prefix, _ in now.pref64}
+    return RouterAdvertisement(
+        routes=_over(each for each in before.routes if each.prefix not in still),
+        pref64=_no_more(each for each in before.pref64 if each[0] not in nat64),
+    )
+
+
+def _with(said: RouterAdvertisement, ended: RouterAdvertisement) -> RouterAdvertisement:
+    routes, pref64 = (*said.routes, *ended.routes), (*said.pref64, *ended.pref64)
+    return msgspec.structs.replace(said, routes=routes, pref64=pref64)
 
 
 def _what(said: RouterAdvertisement) -> object:
     """What of it is not lifetimes that run down, or that follow from these."""
-    prefixes = {(each.prefix, each.autonomous, each.preferred > 0) for each in said.prefixes}
+    prefixes = {(each.prefix, each.autonomous, each.delegated, each.preferred > 0) for each in said.prefixes}
+    routes = {each for each in said.routes if each.lifetime}
+    nat64 = {prefix for prefix, seconds in said.pref64 if seconds}
     names = (tuple(server for server, _ in said.dns), tuple(domain for domain, _ in said.search))
-    return prefixes, names, said.managed, said.other, said.lifetime, said.mtu
+    return prefixes, routes, nat64, names, said.managed, said.other, said.lifetime, said.preference, said.mtu

@@ -117,6 +117,50 @@ def test_radvdump_reads_what_was_said(advertised: Network, tmp_path: Path) -> No
         assert line in said, line
 
 
+FURTHER = ADVERTISED.replace(
+    "lifetime = 1_800, ",
+    'lifetime = 1_800, preference = "high", delegated = true, nat64 = ["64:ff9b::/96"], '
+    'routes = [{ destination = "2001:db8:f::/48", preference = "low", lifetime = 900 }], ',
+)
+BESIDE = ADVERTISED.replace("lifetime = 1_800, managed", "lifetime = 0, autonomous = false, managed")
+
+
+def dumped(network: Network, out: Path) -> str:
+    """What radvdump reads of the first advertisement of an agent that begins to serve."""
+    with radvdump(network.another("host"), out):
+        network.serve()
+        until(lambda: "AdvDNSSLLifetime" in out.read_text())  # the last thing that it prints of one
+    return re.sub(r"#.*", "", out.read_text())
+
+
+def test_radvdump_reads_preference_and_routes(advertised: Network, tmp_path: Path) -> None:
+    advertised.plan = FURTHER
+    said = dumped(advertised, tmp_path / "dump")
+    assert "AdvDefaultPreference high;" in said
+    assert re.search(r"route 2001:db8:f::/48\s+{\s+AdvRoutePreference low;\s+AdvRouteLifetime 900;", said), said
+
+
+def test_beside_a_router_that_is_another_box(advertised: Network, tmp_path: Path) -> None:
+    """M and O set, A cleared, and no router: hosts have the other one, and ask for their addresses here."""
+    advertised.plan = BESIDE
+    said = dumped(advertised, tmp_path / "dump")
+    for line in ("AdvDefaultLifetime 0;", "AdvManagedFlag on;", "AdvOtherConfigFlag on;", "AdvAutonomous off;"):
+        assert line in said, line
+
+
+def test_the_kernel_takes_a_route_and_the_better_router(advertised: Network) -> None:
+    advertised.plan = FURTHER
+    host = advertised.another("host")
+    host.set_sysctls({"ipv6.conf.eth0.accept_ra_rt_info_max_plen": 64})
+    agent = advertised.serve()
+    until(lambda: "pref high" in host.run("ip", "-6", "route", "show", "default", "proto", "ra"))
+    routes = ("ip", "-6", "route", "show", "2001:db8:f::/48")
+    until(lambda: "via fe80::1" in host.run(*routes))
+    assert "pref low" in host.run(*routes)
+    agent.stop()
+    until(lambda: host.run(*routes) == "")
+
+
 async def test_a_prefix_that_the_plan_has_no_more_is_deprecated_at_once(advertised: Network) -> None:
     host = advertised.another("host")
     advertised.serve()

@@ -355,12 +355,37 @@ def test_a_solicitation_of_anything_is_taken_or_refused(packet: bytes, nameless:
             assert error.why is Code.MALFORMED
 
 
+def test_scapy_has_a_route_and_the_flag_of_prefixes_to_ask_for_as_we_have_them() -> None:
+    theirs = inet6.ICMPv6ND_RA(chlim=64, prf=0, routerlifetime=0)
+    theirs /= inet6.ICMPv6NDOptPrefixInfo(
+        prefix="2001:db8:5::", prefixlen=64, validlifetime=900, preferredlifetime=600, L=1, A=1, R=0, res1=0x10
+    )
+    theirs /= inet6.ICMPv6NDOptRouteInfo(prefix="2001:db8:f::", plen=48, prf=1, rtlifetime=900, len=2)
+    said = RouterAdvertisement(
+        hop_limit=64,
+        prefixes=(
+            PrefixInformation(
+                prefix=parse_prefix("2001:db8:5::/64"),
+                on_link=True,
+                autonomous=True,
+                delegated=True,
+                valid=900,
+                preferred=600,
+            ),
+        ),
+        routes=(RouteInformation(prefix=parse_prefix("2001:db8:f::/48"), preference=1, lifetime=900),),
+    )
+    assert encode_advertisement(said) == bytes(theirs)
+    assert router_advertisement(bytes(theirs)) == said
+
+
 def test_scapy_has_an_advertisement_as_we_have_it() -> None:
     theirs = inet6.ICMPv6ND_RA(chlim=64, M=1, O=1, prf=3, routerlifetime=1_800)
     theirs /= inet6.ICMPv6NDOptSrcLLAddr(lladdr="02:00:00:00:00:01") / inet6.ICMPv6NDOptMTU(mtu=1_400)
     theirs /= inet6.ICMPv6NDOptPrefixInfo(prefix="2001:db8:5::", prefixlen=64, validlifetime=900, preferredlifetime=600)
     theirs /= inet6.ICMPv6NDOptRDNSS(dns=["2001:db8:5::53", "2001:db8:5::54"], lifetime=60)
     theirs /= inet6.ICMPv6NDOptDNSSL(searchlist=["home.example.", "example."], lifetime=60)
+    theirs /= inet6.ICMPv6NDOptPREF64(prefix="64:ff9b::", scaledlifetime=225, plc=0)
     said = RouterAdvertisement(
         managed=True,
         other=True,
@@ -376,6 +401,7 @@ def test_scapy_has_an_advertisement_as_we_have_it() -> None:
         ),
         dns=((parse_address("2001:db8:5::53"), 60), (parse_address("2001:db8:5::54"), 60)),
         search=(("home.example", 60), ("example", 60)),
+        pref64=((parse_prefix("64:ff9b::/96"), 1_800),),
     )
     assert encode_advertisement(said) == bytes(theirs)
     assert router_advertisement(bytes(theirs)) == said

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from random import Random
 
+import msgspec
 import pytest
 
-from dnms.agents.subnet.advertising import STAYS, Advertising, advertisement
+from dnms.agents.subnet.advertising import MAX_PREF64, STAYS, Advertising, advertisement
 from dnms.agents.subnet.books import Books
 from dnms.domain.ledger import Ledger
 from dnms.events.ip import Prefix, parse_address, parse_prefix
@@ -16,7 +17,13 @@ from dnms.events.plan import Advertise
 from dnms.events.requests import ReportUplink, UplinkPrefix
 from dnms.events.uplink import Source
 from dnms.linux.errors import KernelError
-from dnms.wire.nd import PrefixInformation, RouterAdvertisement
+from dnms.wire.nd import (
+    PrefixInformation,
+    RouteInformation,
+    RouterAdvertisement,
+    encode_advertisement,
+    router_advertisement,
+)
 from tests.unit.agents.conftest import Clock, Site
 from tests.unit.domain.clerk import Clerk
 from tests.virtual_time import pass_time
@@ -306,3 +313,62 @@ async def test_a_link_that_is_down_for_a_while_hears_of_it_afterwards(
 
 def test_a_plan_says_it_with_these_words() -> None:
     assert Advertise() == Advertise(lifetime=1_800, autonomous=True, preferred=2_700, valid=3_600)
+
+
+FURTHER = WITHOUT_UPLINK.replace(
+    "lifetime = 1_800,",
+    'lifetime = 1_800, preference = "high", delegated = true, nat64 = ["64:ff9b::/96", "2001:db8:64::/48"], '
+    'routes = [{ destination = "2001:db8:f::/48", preference = "low", lifetime = 900 }],',
+)
+ROUTE = RouteInformation(prefix=parse_prefix("2001:db8:f::/48"), preference=-1, lifetime=900)
+NAT64 = (parse_prefix("64:ff9b::/96"), parse_prefix("2001:db8:64::/48"))
+
+
+def further(*, forwards: bool = True, text: str = FURTHER) -> RouterAdvertisement:
+    clerk = Clerk(Ledger(b"k" * 32))
+    clerk.adopt(text)
+    return say(clerk.ledger, forwards=forwards)
+
+
+def test_preference_routes_nat64_and_that_hosts_had_better_ask_for_prefixes() -> None:
+    said = further()
+    assert (said.preference, said.routes) == (1, (ROUTE,))
+    assert said.pref64 == tuple((prefix, 600) for prefix in NAT64)  # three intervals, in eights
+    assert [each.delegated for each in said.prefixes] == [True]
+    assert router_advertisement(encode_advertisement(said)) == said
+
+
+def test_who_is_no_router_has_neither_preference_nor_routes() -> None:
+    """RFC 4191, 2.2; but NAT64 may be another box's."""
+    said = further(forwards=False)
+    assert (said.lifetime, said.preference, said.routes) == (0, 0, ())
+    assert len(said.pref64) == 2
+    said = further(text=FURTHER.replace("lifetime = 1_800, pref", "lifetime = 0, pref"))
+    assert (said.lifetime, said.preference, said.routes) == (0, 0, (ROUTE,))
+
+
+def test_nat64_lasts_as_long_as_can_be_said_at_most() -> None:
+    assert MAX_PREF64 > 3 * 600  # which is longer than three of the longest intervals
+    said = further(text=FURTHER.replace("preferred = 600", "preferred = 604").replace("valid = 900", "valid = 604"))
+    assert {seconds % 8 for _, seconds in said.pref64} == {0}
+    assert min(seconds for _, seconds in said.pref64) >= 604
+
+
+async def test_what_is_no_more_is_said_to_be_over_three_times(
+    site: Site, cable: Cable, advertising: asyncio.Task[None]
+) -> None:
+    await site.apply(FURTHER)
+    await pass_time(40)
+    assert cable.heard[-1][1].routes == (ROUTE,)
+    cable.heard.clear()
+    await site.apply(WITHOUT_UPLINK)
+    await pass_time(600)
+    over = msgspec.structs.replace(ROUTE, lifetime=0)
+    said = [(each.routes, [seconds for _, seconds in each.pref64]) for _, each in cable.heard]
+    assert said[:4] == [((over,), [0, 0])] * 3 + [((), [])]
+    await site.apply(FURTHER)
+    await pass_time(5)
+    assert cable.heard[-1][1].routes == (ROUTE,)
+    advertising.cancel()
+    await asyncio.wait((advertising,))
+    assert (cable.heard[-1][1].routes, cable.heard[-1][1].preference) == ((over,), 0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from dnms.domain.aggregate import Refused
-from dnms.domain.document import from_builtins, from_toml, to_builtins
+from dnms.domain.document import DocumentError, from_builtins, from_toml, to_builtins
 from dnms.domain.plan import PlanState
 from dnms.events.requests import ApplyPlan
 
@@ -100,3 +100,43 @@ def test_what_is_wrong_says_where_and_what_would_be_right(before: str, after: st
     with pytest.raises(Refused) as refusal:
         applied(PLAN.replace(before, after, 1))
     assert refusal.value.why == "invalid-plan" and said in refusal.value.text
+
+
+ADVERTISED = PLAN.replace(
+    "advertise = { lifetime = 600 }",
+    'advertise = { preference = "low", delegated = true, nat64 = ["64:ff9b::/96"], '
+    'routes = [{ destination = "2001:db8:f::/48" }, { destination = "::/0", preference = "high", lifetime = 60 }] }',
+)
+
+
+def test_what_is_advertised_beside_prefixes_is_written_as_it_was_read() -> None:
+    plan = from_toml(ADVERTISED)
+    assert from_builtins(to_builtins(plan)) == plan
+    advertise = plan.subnets[0].downlink.advertise
+    assert advertise is not None
+    assert (advertise.preference, advertise.delegated, [each.preference for each in advertise.routes]) == (
+        -1,
+        True,
+        [0, 1],
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ('"low"', '"best"', "expected one of high, low, medium - at `$.subnet[0].advertise.preference`"),
+        ('"high"', '"best"', "expected one of high, low, medium - at `$.subnet[0].advertise.routes[1].preference`"),
+        ("64:ff9b::/96", "64:ff9b::/97", "expected an IPv6 prefix of /32, /40, /48, /56, /64, /96 (RFC 8781)"),
+        ("64:ff9b::/96", "192.0.2.0/24", "$.subnet[0].advertise.nat64[0]: 192.0.2.0/24: expected an IPv6 prefix of"),
+        ("2001:db8:f::/48", "10.0.0.0/8", "routes[0].destination: 10.0.0.0/8: expected an IPv6 prefix that can be"),
+        ("2001:db8:f::/48", "fe80::/64", "expected an IPv6 prefix that can be routed"),
+        ("2001:db8:f::/48", "ff00::/8", "expected an IPv6 prefix that can be routed"),
+        ("2001:db8:f::/48", "::/0", "routes[1].destination: ::/0 stands here twice"),
+        ("lifetime = 60", "lifetime = 0", "$.subnet[0].advertise.routes[1].lifetime"),
+        ("lifetime = 60", "metric = 60", "known are destination, preference, lifetime"),
+    ],
+)
+def test_what_cannot_be_advertised_says_where(before: str, after: str, said: str) -> None:
+    with pytest.raises((DocumentError, Refused)) as error:
+        applied(ADVERTISED.replace(before, after))
+    assert said in str(error.value)
