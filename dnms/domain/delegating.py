@@ -7,7 +7,7 @@ client, so that any number of agents agree, or the lowest free one; and what ano
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 
@@ -203,8 +203,13 @@ def deprecated(plan: AdoptedPlan, above: Uplinks, each: Delegated, at: int) -> P
 
 def prefixes_of(ledger: Ledger, client: bytes, iaid: int, at: int) -> tuple[AssignedPrefix, ...]:
     """What a client is told of what it holds for an association, with lifetimes that begin at `at`."""
+    return told_of(ledger, ledger.delegations.of(client, iaid), at)
+
+
+def told_of(ledger: Ledger, held: Iterable[Delegated], at: int) -> tuple[AssignedPrefix, ...]:
+    """What who holds these is told of them."""
     told = []
-    for each in ledger.delegations.of(client, iaid):
+    for each in held:
         pool = pool_of(ledger.plan, ledger.uplinks, each) or _former_pool(ledger.plan, each)
         cut_from = uplinks.above(ledger.uplinks, each.prefix.network)
         ends = [each.ends] if cut_from is None else [each.ends, cut_from.valid_until]
@@ -218,7 +223,7 @@ def prefixes_of(ledger: Ledger, client: bytes, iaid: int, at: int) -> tuple[Assi
         told.append(
             AssignedPrefix(
                 prefix=each.prefix,
-                iaid=iaid,
+                iaid=each.iaid,
                 preferred=preferred,
                 valid=valid,
                 exclude=each.exclude,

@@ -70,6 +70,7 @@ class Delegations:
         self.all: MutableMapping[Prefix, Delegated] = {}
         self._of: MutableMapping[Association, tuple[Prefix, ...]] = {}
         self._several: MutableMapping[bytes, int] = {}  # by client: for how many associations it holds something
+        self._lengths: dict[int, int] = {}  # how many blocks of each length are delegated
         self._taken: MutableMapping[Prefix, int] = {}  # of each prefix above a block: how many /64s of it are delegated
         self.former: MutableMapping[Prefix, bytes] = {}  # whose a block was, of those that are free
         self.resting: MutableMapping[Prefix, tuple[bytes, int]] = {}  # promised to a client until then, and withdrawn
@@ -81,6 +82,7 @@ class Delegations:
         """A copy that may be thrown away."""
         draft = Delegations()
         draft.all, draft._of, draft._taken = overlaid(self.all), overlaid(self._of), overlaid(self._taken)
+        draft._lengths = self._lengths.copy()
         draft.former, draft.resting = overlaid(self.former), overlaid(self.resting)
         draft._rests, draft._several = overlaid(self._rests), overlaid(self._several)
         return draft
@@ -160,7 +162,8 @@ class Delegations:
         """Whether nothing of it is delegated, and nothing of it is promised to another one."""
         if block in self.all or self._taken.get(block):
             return False
-        if any(prefix_of(block.network, length) in self.all for length in range(SHORTEST, block.length)):
+        shorter = [length for length, number in self._lengths.items() if number and length < block.length]
+        if any(prefix_of(block.network, length) in self.all for length in shorter):
             return False
         return not any(self.resting[each][0] != client and self.resting[each][1] > at for each in self._resting(block))
 
@@ -211,6 +214,7 @@ class Delegations:
                 del self._several[each.client]
 
     def _count(self, prefix: Prefix, sign: int) -> None:
+        self._lengths[prefix.length] = self._lengths.get(prefix.length, 0) + sign
         _add(self._taken, prefix, sign * (1 << (_SMALLEST - prefix.length)))
 
 
@@ -221,8 +225,9 @@ def _halves(prefix: Prefix) -> tuple[Prefix, Prefix]:
 
 def _add(counts: MutableMapping[Prefix, int], prefix: Prefix, number: int) -> None:
     """To each prefix above this one; a count of 0 is left out."""
+    first = prefix.first
     for length in range(SHORTEST, prefix.length):
-        higher = prefix_of(prefix.network, length)
+        higher = Prefix((first >> 128 - length << 128 - length).to_bytes(16), length)
         if count := counts.get(higher, 0) + number:
             counts[higher] = count
         else:

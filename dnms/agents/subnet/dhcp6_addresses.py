@@ -104,6 +104,8 @@ class Addresses:
 
     def foreseen(self) -> tuple[GivenAddresses, ...]:
         """What it would have."""
+        if not self._asked.addresses:
+            return ()
         if len(self._asked.addresses) == 1 and (given := self._foreseen(self._asked.addresses[0])) is not None:
             return (given,)
         draft, at = self._books.ledger.draft(), self._books.now()

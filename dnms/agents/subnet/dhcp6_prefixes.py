@@ -15,9 +15,11 @@ from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.delegates import NO_ROUTE, PREFIX, Delegates
 from dnms.domain import delegating
 from dnms.domain.aggregate import Refused
+from dnms.domain.delegations import delegated
 from dnms.domain.ledger import Ledger
 from dnms.events.configuration import AssignedPrefix
 from dnms.events.ip import Prefix, format_address
+from dnms.events.prefix import PrefixDelegated
 from dnms.events.requests import DelegatePrefix, ReleasePrefix
 from dnms.wire.dhcp6.associations import IaPrefix
 from dnms.wire.dhcp6.codes import Kind
@@ -75,20 +77,30 @@ class Prefixes:
 
     def foreseen(self) -> tuple[Given, ...]:
         """What it would have."""
-        return tuple(self._foreseen()) if self._asked.wanted else ()
+        if not self._asked.wanted:
+            return ()
+        if len(self._asked.wanted) == 1 and (given := self._first(self._asked.wanted[0])) is not None:
+            return (given,)
+        return tuple(self._foreseen())
+
+    def _first(self, each: Wanted) -> Given | None:
+        """What one without anything would have of one association, as most that ask: it needs no draft."""
+        ledger, at = self._books.ledger, self._books.now()
+        if ledger.delegations.of(self._client, each.iaid):
+            return None
+        request = self._request(each)
+        try:
+            events = ledger.decide(request, at=at, entropy=bytes(ledger.entropy(request)))
+        except Refused:
+            return None
+        if len(events) != 1 or not isinstance(events[0], PrefixDelegated):
+            return None
+        return _answered(self._asked, each, delegating.told_of(ledger, (delegated(events[0], 0),), at), None)
 
     def _foreseen(self) -> Iterator[Given]:
         draft, at = self._books.ledger.draft(), self._books.now()
         for each in self._asked.wanted:
-            request = DelegatePrefix(
-                client=self._client,
-                iaid=each.iaid,
-                length=each.length,
-                group=self._group,
-                next_hop=self._peer,
-                interface=self._interface,
-                excludes=self._asked.excludes,
-            )
+            request = self._request(each)
             refused = None
             try:
                 for event in draft.decide(request, at=at, entropy=bytes(draft.entropy(request))):
@@ -97,6 +109,17 @@ class Prefixes:
                 refused = refusal
             told = tuple(p for p in delegating.prefixes_of(draft, self._client, each.iaid, at) if p.preferred)
             yield _answered(self._asked, each, told, refused)
+
+    def _request(self, each: Wanted) -> DelegatePrefix:
+        return DelegatePrefix(
+            client=self._client,
+            iaid=each.iaid,
+            length=each.length,
+            group=self._group,
+            next_hop=self._peer,
+            interface=self._interface,
+            excludes=self._asked.excludes,
+        )
 
     def given_away(self) -> tuple[Given, ...] | None:
         """While the log is away: what it has it keeps, and of the rest nothing can be said but to who looks."""

@@ -205,7 +205,7 @@ class Dhcp6Server:
     def _serve_at_once(self, listening: Dhcp6, message: Heard, peer: Peer) -> bool:
         """Whether it is answered by what is known here, or will be by one decision, as most: that needs no task."""
         asked = message.asked
-        if self._books.outage.active or asked.wanted or asked.kind not in _AT_ONCE:
+        if self._books.outage.active or asked.kind not in _AT_ONCE or (asked.wanted and asked.commits):
             return False
         hardware = self._known_hardware(message)
         who = None if hardware is None else self._clients.met(asked, message.peer, hardware)
@@ -230,6 +230,8 @@ class Dhcp6Server:
             return Answer(told=_of_link(told, asked))
         if told.policy.mode == "observe":
             return None
+        if asked.wanted:
+            return self._foreseen(asked, exchange.who)
         if not asked.commits:
             return Answer(addresses=addresses.foreseen(), told=_of_link(told, asked))
         if asked.kind in (Kind.RENEW, Kind.REBIND) and addresses.are_settled:
