@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp4_offers import LASTS, MAX_OFFERS, Offers
 from dnms.agents.subnet.dhcp4_server import BURST, Dhcp4Server
 from dnms.agents.subnet.newcomers import LEASES_A_NODE, LINK_WIDE
+from dnms.bus.append import PATIENCE
 from dnms.domain.identity import duid_of_hardware, iaid_of_hardware, identity_of
 from dnms.events.address import AddressAllocated
 from dnms.events.ip import parse_address
@@ -129,3 +131,25 @@ def test_who_a_client_is() -> None:
     own |= {identity_of(b"\x00" + bytes(size), HARDWARE) for size in (100, 200, 254)}
     assert len(own) == 7
     assert all(each.startswith(bytes.fromhex("000200007ed9")) and len(each) <= 130 for each, _ in own)
+
+
+async def test_who_waits_while_the_log_goes_away_is_answered_once_it_is_back(
+    log: FrailLog, books: Books, wire: Wire, server: Dhcp4Server, client: Client
+) -> None:
+    offered = await client.ask(Kind.DISCOVER)
+    assert offered is not None
+    log.cut = True
+    options = Options(server_id=wire.address, requested_address=offered.yours)
+    message = encode(Message(op=1, kind=3, transaction=b"abcd", hardware=HARDWARE, flags=BROADCAST, options=options))
+    wire.sent.clear()
+    wire.say(message)
+    await pass_time(PATIENCE + 1)
+    assert books.outage.active
+    assert wire.sent == []
+    assert server.dropped == {"silent": 1}
+    log.cut = False
+    await pass_time(30)
+    wire.say(message)
+    await pass_time(1)
+    ((answer, _),) = wire.sent
+    assert (answer.kind, answer.yours) == (Kind.ACK, offered.yours)
