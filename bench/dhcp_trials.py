@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -21,11 +22,11 @@ from dnms.linux.namespaces import Namespace
 
 LOST = 0.01  # of the exchanges at most, below which a rate counts as done
 SECONDS = 3.0  # of a trial
-STEP, FINE = 1.4, 1.1  # by which rates differ, from one trial to the next, and between what is done and what is not
-MOST_TRIALS = 9
+STEP, FINE = 1.4, 1.12  # by which rates differ, from one trial to the next, and between what is done and what is not
+MOST_TRIALS = 12
 LOWEST = 20.0  # exchanges a second: below that nothing is looked for
 CONFIRMED = 2  # trials of three that have to be done at the rate that is told
-QUIET, QUIET_WITHIN = 0.1, 30.0  # cores, below which a server has done what it had to; seconds
+QUIET, QUIET_WITHIN = 0.1, 15.0  # cores, below which a server has done what it had to; seconds
 LOOK = 0.5  # seconds
 CLIENTS = 10_000  # of an avalanche
 
@@ -80,7 +81,8 @@ def search(attempt: Callable[[float], Trial], begins: float) -> float:
         if rate < LOWEST:
             break
     while done > LOWEST:
-        if sum(attempt(done).lost < LOST for _ in range(CONFIRMED + 1)) >= CONFIRMED:
+        again = (attempt(done).lost < LOST for _ in range(CONFIRMED + 1))
+        if sum(islice(filter(None, again), CONFIRMED)) == CONFIRMED:
             return done
         done /= FINE
     return 0.0
