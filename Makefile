@@ -14,7 +14,7 @@ STAMP := $(VENV)/.installed
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help venv packages debian demo check test other bench bench-alloc bench-views bench-node bench-subscribers golden openapi clean
+.PHONY: help venv packages debian demo check test other bench bench-alloc bench-views bench-node bench-subscribers bench-dhcp golden openapi clean
 
 help:
 	@echo 'make demo    runs the main job on this machine: $(NODES) nodes and $(AGENTS) Subnet Agents in network namespaces'
@@ -26,6 +26,7 @@ help:
 	@echo 'make bench-views  measures the views of a log of EVENTS=1000000 events, beside PostgreSQL and grep'
 	@echo 'make bench-node  measures a node, from link up to an address, beside dhcpcd with Kea and SLAAC, for 25 minutes'
 	@echo 'make bench-subscribers  measures delegation over levels, and from an event to a route or an element of a set'
+	@echo 'make bench-dhcp  measures the DHCP servers beside Kea, dnsmasq and ISC dhcpd, for half an hour'
 	@echo 'make golden  writes the golden bytes that new events and requests lack; never changes any'
 	@echo 'make openapi writes docs/openapi.json, the description of the API'
 	@echo 'make venv    makes .venv with DNMS and its tools in it'
@@ -96,6 +97,10 @@ bench-node: venv
 # Not a part of `bench`: it needs root or user namespaces, and runs the lab three times.
 bench-subscribers: venv
 	$(BIN)/python -m bench.subscribers
+
+# Not a part of `bench`: it needs root, and as much of two cores as it can get.
+bench-dhcp: venv
+	$(BIN)/python -m bench.dhcp
 
 golden: venv
 	$(BIN)/python -m tests.unit.events.golden_bytes
