@@ -148,7 +148,7 @@ def test_a_machine_registers_an_address_that_it_has_made(tmp_path: Path) -> None
 
     async def work() -> None:
         async with served(tmp_path, agents=1) as link:
-            address = "2001:db8:1ab::1234:5678:9abc:def0"
+            address = "2001:db8:1ab:0:1234:5678:9abc:def0"
             link.client.ip([f"address add {address}/64 dev eth0 valid_lft 3600 preferred_lft 1800 nodad"])
             link.network.agents[0].ip(["route replace 2001:db8:1ab::/64 dev eth0"])
             packed = parse_address(address)
