@@ -26,5 +26,5 @@ def _without_empty(value: Any, part: str = "") -> Any:
 
 
 def _says(part: str, key: str) -> bool:
-    """Whether an empty list says something: for its members a group has none of these, where others have some."""
-    return part == "group" and key != "nodes"
+    """Whether what is empty says something: a group has none of these for its members, where others have some."""
+    return part in ("dhcp", "option") or (part == "group" and key != "nodes")

@@ -82,3 +82,32 @@ to = ["2001:db8::/32"]
 """
     plan = from_toml(written)
     assert from_toml(to_toml(to_builtins(plan))) == plan
+
+
+def test_what_clients_of_dhcp_are_told_is_written_and_read() -> None:
+    """That members of a group boot nothing too, where others boot something."""
+    plan = from_toml(
+        """
+        [site]
+        name = "a"
+        [[group]]
+        name = "desks"
+        number = 7
+        dhcp = { ipv6_only = 0, boot = [], option = [] }
+        [[subnet]]
+        name = "lan"
+        prefixes = ["2001:db8:1:1::/64"]
+        [subnet.advertise]
+        preference = "high"
+        nat64 = ["64:ff9b::/96"]
+        routes = [{ destination = "2001:db8:f::/48" }]
+        [subnet.dhcp]
+        ipv6_only = 1800
+        boot = [{ architectures = [7], file = "x64.efi" }, { file = "pxelinux.0" }]
+        option = [{ family = 4, code = 43, text = "x" }, { family = 4, code = 116, hex = "" }]
+        [[subnet.group]]
+        name = "desks"
+        dhcp = { option = [] }
+        """
+    )
+    assert from_toml(to_toml(to_builtins(plan))) == plan
