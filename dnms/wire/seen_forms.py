@@ -3,8 +3,9 @@
 Certain is an identifier that is made of the very hardware address that has it (RFC 4291, appendix A): it is stable, and
 no temporary one. A small number was set by a person, or given by a server. Anything else looks like chance, and whether
 it is a stable one (RFC 7217) or a temporary one (RFC 8981) it does not say by design. There are no temporary link-local
-addresses. Of several of one machine in one prefix all but one are temporary, and the stable one is made first, so it is
-guessed that the first is that; a temporary one is not used for over a week, which the ledger looks at later.
+addresses. A host makes its stable one and the first temporary one of a prefix together, and probes for them in any
+order; what it makes later is temporary. It is a guess that it was made when it was heard of first. A temporary one is
+not used for over a week, which the ledger looks at later.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ class Form(msgspec.Struct, frozen=True):
 def form_of(  # noqa: PLR0911  # one return a form
     address: bytes, hardware: bytes, others: Iterable[bytes] = ()
 ) -> Form:
-    """Of an address of a machine; `others` it was seen with before."""
+    """Of an address of a machine; `others` it was seen with some time before."""
     if family(address) == 4:
         return Form("ipv4", "unknown", "guess")
     identifier = address[8:]
@@ -45,7 +46,7 @@ def form_of(  # noqa: PLR0911  # one return a form
         return Form("link-local", "stable", "likely")
     if any(each[:8] == address[:8] and _is_random(each) for each in others if each != address):
         return Form("random", "temporary", "guess")
-    return Form("random", "stable", "guess")
+    return Form("random", "unknown", "guess")
 
 
 def modified_eui64(hardware: bytes) -> bytes:

@@ -44,6 +44,7 @@ AT_ONCE = 128  # addresses that are looked at in one, and asked for at once
 OWN = 10.0  # seconds between two looks at the addresses of this machine
 LOSE = 60.0  # seconds between two looks for what is not heard of any more
 REPORT = 60.0  # seconds between two lines about what was dropped
+TOGETHER = 60.0  # seconds within which a host makes the addresses that belong together
 LATER = 60.0  # seconds until what could not be recorded now is tried again
 
 ADDRESSES_AT_ONCE, ADDRESSES_A_SECOND = 4_096, 0.5
@@ -181,8 +182,9 @@ class Seeing:
             self.dropped["rate"] += 1
             self._later(address)
             return None
-        others = self.table.of(known.hardware)
-        form = form_of(address, known.hardware, others[: others.index(address)])
+        of_machine = ((each, self.table.heard[each].first) for each in self.table.of(known.hardware))
+        earlier = [each for each, first in of_machine if first + TOGETHER <= known.first]
+        form = form_of(address, known.hardware, earlier)
         return SightAddress(address=address, client=client, form=form.form, lasting=form.lasting, sure=form.sure)
 
     def _later(self, address: bytes) -> None:

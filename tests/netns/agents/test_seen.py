@@ -117,8 +117,7 @@ async def test_a_host_that_makes_its_addresses_itself_is_seen_with_all_of_them(
             if each["scope"] == "link":
                 assert (said.form, said.lasting, said.sure) == ("link-local", "stable", "likely")
             else:
-                is_guessed = "temporary" if each.get("temporary") else "stable"
-                assert (said.form, said.lasting, said.sure) == ("random", is_guessed, "guess")
+                assert (said.form, said.lasting, said.sure) == ("random", "unknown", "guess")
     assert ("router", format_address(parse_address("fe80::9"))) not in alarms(watched)
     times = Counter(event.address for event in events(watched, AddressSighted))
     assert set(times.values()) == {1}

@@ -57,6 +57,15 @@ async def test_a_machine_is_identified_and_its_address_recorded_once(
     assert log.keys.open(known).hardware[0].value == hardware(1)
 
 
+async def test_an_address_that_a_machine_makes_later_is_guessed_to_be_temporary(
+    agent: Seeing, segment: Segment, log: FrailLog
+) -> None:
+    for last in ("def0", "def1", "def2"):
+        segment.claim(1, SLAAC.replace("def0", last))
+        await pass_time(seeing.TOGETHER if last == "def1" else SOON)
+    assert [event.lasting for event in said(log, AddressSighted)] == ["unknown", "unknown", "temporary"]
+
+
 async def test_a_probe_to_which_nobody_objects_is_seen(agent: Seeing, segment: Segment, log: FrailLog) -> None:
     segment.say(1, IPv6(src="::", dst="ff02::1:ff00:1", hlim=255) / ICMPv6ND_NS(tgt=SLAAC))
     await pass_time(SETTLE)

@@ -19,11 +19,11 @@ OTHERS = [parse_address("2001:db8::1234:5678:9abc:def0")]
         ("2001:db8::7", OTHERS, ("low", "stable", "likely")),
         ("fe80::1", [], ("low", "stable", "likely")),
         ("fe80::1:2:3:4", [], ("link-local", "stable", "likely")),
-        ("2001:db8::1:2:3:4", [], ("random", "stable", "guess")),
+        ("2001:db8::1:2:3:4", [], ("random", "unknown", "guess")),
         ("2001:db8::1:2:3:4", OTHERS, ("random", "temporary", "guess")),
-        ("2001:db8:1::1:2:3:4", OTHERS, ("random", "stable", "guess")),
-        ("2001:db8::1:2:3:4", [parse_address("2001:db8::7")], ("random", "stable", "guess")),
-        ("2001:db8::1:2:3:4", [parse_address("2001:db8::1:2:3:4")], ("random", "stable", "guess")),
+        ("2001:db8:1::1:2:3:4", OTHERS, ("random", "unknown", "guess")),
+        ("2001:db8::1:2:3:4", [parse_address("2001:db8::7")], ("random", "unknown", "guess")),
+        ("2001:db8::1:2:3:4", [parse_address("2001:db8::1:2:3:4")], ("random", "unknown", "guess")),
     ],
 )
 def test_what_an_address_says_of_how_it_came_about(
