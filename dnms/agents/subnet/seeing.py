@@ -171,8 +171,12 @@ class Seeing:
             return None
         seen = books.ledger.sightings
         client, recorded = self._owners.of(known.hardware), seen.all.get(address)
-        if books.has_agent(client) or seen.is_ours(address) or not is_news(recorded, client, at=books.now()):
+        if seen.is_ours(address) or not is_news(recorded, client, at=books.now()):
             return None
+        if books.has_agent(client) and (recorded is None or recorded.client == client):
+            return (
+                None  # it tells it itself; but what it had before its agent came is kept from others, and not from it
+            )
         if recorded is None and seen.number >= sightings.MAX_SIGHTED:
             self.dropped["too-many-sightings"] += 1
             self._later(address)

@@ -39,7 +39,7 @@ def hardware(number: int | bytes) -> bytes:
     return number if isinstance(number, bytes) else bytes([2, 0, 0]) + number.to_bytes(3)
 
 
-def client(number: int) -> bytes:
+def client(number: int | bytes) -> bytes:
     return client_id(duid_of_hardware(hardware(number)))
 
 

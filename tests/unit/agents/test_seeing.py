@@ -19,7 +19,7 @@ from dnms.domain import sightings
 from dnms.events.ip import format_address, parse_address
 from dnms.events.link import AddressSighted, AddressVanished, AgentAnnounced
 from dnms.events.node import NodeIdentified
-from dnms.events.requests import AllocateAddress, ReleaseAddress
+from dnms.events.requests import AllocateAddress, HoldAddress, ReleaseAddress
 from tests.unit.agents.conftest import FrailLog, Node, Site
 from tests.unit.agents.seen_link import (
     COUNTS,
@@ -133,6 +133,26 @@ async def test_a_node_with_an_agent_tells_its_addresses_itself(
     await pass_time(SOON)
     assert not said(log, AddressSighted)
     assert len(said(log, NodeIdentified)) == before
+
+
+async def test_what_a_machine_had_before_its_agent_came_is_its_own(
+    agent: Seeing, segment: Segment, books: Books, log: FrailLog
+) -> None:
+    node = Node(books, "web-1")
+    own = node.duid[:6]
+    segment.claim(own, POOLED)
+    await pass_time(60)
+    await node.talk()
+    assert await books.hardware(node.client) == {own}
+    segment.claim(own, POOLED)
+    await pass_time(SOON)
+    assert [event.client for event in said(log, AddressSighted)] == [client(own), node.client]
+    [*_, given] = await books.decide(
+        HoldAddress(client=node.client, iaid=9, family=4, address=parse_address(POOLED)),
+    )
+    assert given.NAME == "address.held"
+    [*_, given] = await books.decide(AllocateAddress(client=node.client, iaid=9, family=4))
+    assert format_address(given.address) == POOLED  # type: ignore[attr-defined]
 
 
 async def test_an_address_vanishes_a_day_after_it_was_seen_unless_it_answers(
