@@ -5,8 +5,8 @@
 - Beside it the CPU of a thousand exchanges, latency at half of that rate, memory and disk of a client.
 - An avalanche: 10 000 clients at once, and the time until the last one is served.
 
-DNMS has its log on a server that syncs before it acknowledges, and answers after that. Kea's memfile and dnsmasq do not
-sync. Server and clients are in namespaces of their own. `docs/performance.md` has how to read it.
+DNMS has its log on a server that syncs before it acknowledges, and answers after that. Kea's memfile does not sync, nor
+does ISC dhcpd for DHCPv6. Server and clients are in namespaces of their own. `docs/performance.md` has how to read it.
 """
 
 from __future__ import annotations

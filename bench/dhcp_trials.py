@@ -142,7 +142,7 @@ def _measured(server: Server, load: Load) -> Measured:
     return Measured(
         server=server.name,
         load=load.name,
-        durable=server.durable,
+        durable=load.family in server.durable,
         rate=rate,
         cpu=spent / came * 1_000,
         p50=half.p50,
