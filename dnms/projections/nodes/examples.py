@@ -77,6 +77,15 @@ EXAMPLES = (
         },
     ),
     Example(
+        title="a node that comes back when it is forgotten has registered nothing",
+        log=(
+            happened("seen.lan.east", 10, ConfigurationRegistered(client=ALICE, digest=bytes(32), snapshot=Snapshot())),
+            happened("node.00", 20, NodeForgotten(client=ALICE)),
+            happened("seen.lan.east", 30, SessionOpened(client=ALICE, peer=FIRST)),
+        ),
+        rows={"SELECT client, time, registered FROM node_last": [(ALICE, 30, None)]},
+    ),
+    Example(
         title="the last registration and the last application are kept",
         log=(
             happened(
