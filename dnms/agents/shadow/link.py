@@ -82,6 +82,10 @@ class ShadowLink:
         self.receive6 = receive
         return Socket6(self.said)
 
+    async def own(self) -> Mapping[bytes, bytes]:
+        """Nothing: it is nobody on the link."""
+        return {}
+
     async def users(self, addresses: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
         """Nobody: the link is not asked."""
         return {}

@@ -22,8 +22,8 @@ import structlog
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp4_names import MAX_KNOWN, Names, Who
-from dnms.agents.subnet.dhcp4_offers import Offers
 from dnms.agents.subnet.dhcp4_told import Telling
+from dnms.agents.subnet.dhcp_offers import Offers
 from dnms.agents.subnet.granted import is_granted
 from dnms.agents.subnet.link import Dhcp4, Dhcp4Link
 from dnms.agents.subnet.newcomers import Newcomers

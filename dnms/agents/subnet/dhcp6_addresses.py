@@ -8,7 +8,7 @@ has promised is told, and what the plan lets an agent give by itself is given.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.granted import is_granted
@@ -43,6 +43,9 @@ NO_BINDING = "no-binding"
 
 _KEEPING = (Kind.RENEW, Kind.REBIND)
 
+Look = Callable[[AllocateAddress], Awaitable[AllocateAddress]]
+"""Makes of a request one for an address that nobody of the link has."""
+
 
 class Addresses:
     """What one message asks for, of one client."""
@@ -56,14 +59,16 @@ class Addresses:
         client: bytes,
         names: tuple[bytes, ...],
         group: int,
+        look: Look | None = None,
     ) -> None:
-        """`names`: the clients for which the plan reserves what this one is to have."""
+        """`names`: the clients for which the plan reserves what this one is to have; `look`: before it is given it."""
         self._books = books
         self._asked = asked
         self._reserving = reserving
         self._client = client
         self._names = names
         self._group = group
+        self._look = look
         bindings = books.ledger.bindings
         self.new = sum([(client, each.iaid, 6) not in bindings for each in asked.addresses])
         """How many of the associations have nothing yet."""
@@ -94,10 +99,17 @@ class Addresses:
         refused: dict[int, Refused] = {}
         for each in wanted if self._names else ():
             await self._reserving.claim(self._names, self._client, each.iaid, 6)
-        outcomes = await books.decide_all(self._request(each) for each in wanted)
-        for each, outcome in zip(wanted, outcomes, strict=True):
+        requests: list[AllocateAddress] = []
+        for each in wanted:
+            try:
+                request = self._request(each)
+                requests.append(request if self._look is None else await self._look(request))
+            except Refused as refusal:
+                refused[each.iaid] = refusal
+        outcomes = await books.decide_all(requests)
+        for request, outcome in zip(requests, outcomes, strict=True):
             if isinstance(outcome, Refused):
-                refused[each.iaid] = outcome
+                refused[request.iaid] = outcome
             elif isinstance(outcome, BaseException):
                 raise outcome
         return self._answered(books.ledger, refused)

@@ -21,11 +21,12 @@ import structlog
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.budget import DECISIONS_A_SECOND, DECISIONS_AT_ONCE
-from dnms.agents.subnet.dhcp6_addresses import Addresses
+from dnms.agents.subnet.dhcp6_addresses import Addresses, Look
 from dnms.agents.subnet.dhcp6_clients import MAX_RECORDED, Clients, Who
 from dnms.agents.subnet.dhcp6_heard import Heard, heard
 from dnms.agents.subnet.dhcp6_neighbours import Neighbours
 from dnms.agents.subnet.dhcp6_prefixes import Prefixes
+from dnms.agents.subnet.dhcp6_probing import Probing
 from dnms.agents.subnet.dhcp6_reconfiguring import Reconfiguring
 from dnms.agents.subnet.dhcp6_registrations import Registrations
 from dnms.agents.subnet.link import Dhcp6, Dhcp6Link
@@ -104,6 +105,7 @@ class Dhcp6Server:
         client_id = lru_cache(maxsize=MAX_RECORDED)(client_id)  # of one client several times in a moment
         self._clients = Clients(books, client_id=client_id, newcomers=newcomers, alarm=alarm)
         self._neighbours = Neighbours(link)
+        self._probing = Probing(books, link)
         self._reserving = Reserving(books, client_id)
         self._reconfiguring = Reconfiguring(books, server=duid, foresee=self._foreseen)
         self._registrations = Registrations(books, newcomers)
@@ -191,7 +193,7 @@ class Dhcp6Server:
             if asked.registered is not None:
                 await self._register(listening, message, who, peer)
                 return
-            answered = await self._answer(asked, who)
+            answered = await self._answer(asked, who, look=self._look(message, who))
             if answered is None:
                 self.dropped["silent"] += 1
                 return
@@ -242,6 +244,8 @@ class Dhcp6Server:
         """Have the first address of a client decided, and answer then; whether it asks for that alone."""
         message = exchange.message
         if message.asked.kind not in (Kind.REQUEST, Kind.SOLICIT) or (first := exchange.addresses.first) is None:
+            return False
+        if self._look(message, exchange.who) is not None:
             return False
         if not self._affords(1, exchange.who.peer):
             self.dropped[Code.BUSY] += 1
@@ -324,15 +328,23 @@ class Dhcp6Server:
         addresses, prefixes = self._parts(asked, who, group)
         return Answer(addresses=addresses.foreseen(), prefixes=prefixes.foreseen(), told=_of_link(told, asked))
 
-    def _parts(self, asked: Question, who: Who, group: int) -> tuple[Addresses, Prefixes]:
+    def _look(self, message: Heard, who: Who) -> Look | None:
+        """How the link is asked for an address before the client is given it; None: it is not."""
+        if message.relays or not self._probing.is_wanted:
+            return None
+        return partial(self._probing.looked, hardware=who.hardware)
+
+    def _parts(self, asked: Question, who: Who, group: int, look: Look | None = None) -> tuple[Addresses, Prefixes]:
         names = self._reserving.names(who.client, who.hardware) if asked.kind in _ASKS else ()
-        addresses = Addresses(self._books, asked, self._reserving, client=who.client, names=names, group=group)
+        addresses = Addresses(
+            self._books, asked, self._reserving, client=who.client, names=names, group=group, look=look
+        )
         prefixes = Prefixes(
             self._books, asked, client=who.client, group=group, interface=self._interface, peer=who.peer
         )
         return addresses, prefixes
 
-    async def _answer(self, asked: Question, who: Who) -> Answer | None:
+    async def _answer(self, asked: Question, who: Who, *, look: Look | None) -> Answer | None:
         """What the client is told; None: it is told nothing. LogError."""
         if asked.kind in _ASKS and asked.addresses:
             await self._join(asked, who)
@@ -340,7 +352,7 @@ class Dhcp6Server:
         told = rollouts.told(self._books.ledger, who.client, group)
         if asked.kind is Kind.INFORMATION_REQUEST:
             return Answer(told=_of_link(told, asked))
-        addresses, prefixes = self._parts(asked, who, group)
+        addresses, prefixes = self._parts(asked, who, group, look)
         if asked.kind not in _ASKS:
             return await _ended(asked, addresses, prefixes)
         if told.policy.mode == "observe":

@@ -109,6 +109,14 @@ class Dhcp6Link(Protocol):
         """The hardware address that answers first for an IPv6 address of the link; empty if none does. KernelError."""
         ...
 
+    async def own(self) -> Mapping[bytes, bytes]:
+        """The addresses of this machine on the link, each with its hardware address; after `listen`. KernelError."""
+        ...
+
+    async def users(self, addresses: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
+        """Ask the link who has these addresses: the hardware addresses that answer for each. KernelError."""
+        ...
+
 
 class Dhcp4Link(Protocol):
     """What is needed of a link to serve it by DHCPv4."""

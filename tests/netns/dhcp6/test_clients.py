@@ -71,6 +71,19 @@ def test_dhclient(tmp_path: Path) -> None:
     inside(work)
 
 
+def test_what_another_uses_of_a_sequential_pool_is_not_given(tmp_path: Path) -> None:
+    async def work() -> None:
+        async with served(tmp_path, agents=1) as link:
+            link.network.add_stranger(parse_address("2001:db8:1ab::10"))
+            pool = '"2001:db8:1ab::10-2001:db8:1ab::1f"\nstrategy = "sequential"'
+            await link.site.apply(link.plan.replace('range = "2001:db8:1ab::/64"', f"range = {pool}"))
+            with dhclient(link.client, tmp_path, DHCLIENT, "eth0", "-D", "LL"):
+                assert (await link.bound()).address == "2001:db8:1ab::11"
+            assert await link.of("address.declined") == ["2001:db8:1ab::10"]
+
+    inside(work)
+
+
 def test_dhcpcd(tmp_path: Path) -> None:
     async def work() -> None:
         async with served(tmp_path) as link:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 
 import pytest
@@ -30,6 +30,7 @@ class Wire:
         self.sent: list[tuple[Message, Peer]] = []
         self.relayed: list[tuple[Relayed, Peer]] = []
         self.neighbours: dict[bytes, bytes] = {}  # hardware by address
+        self.ours: list[bytes] = []  # addresses of the agent
         self.asked: list[bytes] = []
 
     def dhcp6(self, receive: Receive) -> Wire:
@@ -48,6 +49,15 @@ class Wire:
         self.asked.append(address)
         await asyncio.sleep(0)
         return self.neighbours.get(address, b"")
+
+    async def own(self) -> dict[bytes, bytes]:
+        await asyncio.sleep(0)
+        return dict.fromkeys(self.ours, bytes(6))
+
+    async def users(self, addresses: Collection[bytes]) -> dict[bytes, frozenset[bytes]]:
+        self.asked += addresses
+        await asyncio.sleep(1)
+        return {each: frozenset({self.neighbours[each]}) for each in addresses if each in self.neighbours}
 
     def rejoin(self) -> None:
         pass

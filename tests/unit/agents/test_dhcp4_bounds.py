@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dnms.agents.subnet.books import Books
-from dnms.agents.subnet.dhcp4_offers import LASTS, MAX_OFFERS, Offers
 from dnms.agents.subnet.dhcp4_server import BURST, Dhcp4Server
+from dnms.agents.subnet.dhcp_offers import LASTS, MAX_OFFERS, Offers
 from dnms.agents.subnet.newcomers import LEASES_A_NODE, LINK_WIDE
 from dnms.bus.append import PATIENCE
 from dnms.domain.identity import duid_of_hardware, iaid_of_hardware, identity_of

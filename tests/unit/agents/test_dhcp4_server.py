@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from dnms.agents.subnet.books import Books
-from dnms.agents.subnet.dhcp4_offers import LASTS
 from dnms.agents.subnet.dhcp4_server import Dhcp4Server
+from dnms.agents.subnet.dhcp_offers import LASTS
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.bus.committer import Committer
 from dnms.domain.aggregate import Fold

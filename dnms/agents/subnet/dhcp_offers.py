@@ -1,4 +1,4 @@
-"""What DHCPv4 clients were offered lately: nobody else is, and a client that takes it up is given just that."""
+"""What DHCP clients were offered lately: nobody else is, and a client that takes it up is given just that."""
 
 from __future__ import annotations
 
