@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,6 +23,8 @@ from dnms.linux.namespaces import Namespace
 from tests.netns.agents.conftest import PLAN, Network, apply_plan
 from tests.netns.programs import radvd
 from tests.netns.programs4 import udhcpc, udhcpd
+
+GATEWAY = ("192.0.2.1",)
 
 E = TypeVar("E", bound=Event)
 
@@ -79,6 +82,19 @@ def ask(machine: Namespace, *others: str) -> None:
             sock.sendto(b"", (each, 9))
 
 
+async def until(
+    network: Network, condition: Callable[[], bool], *asking: Namespace, of: Sequence[str] = GATEWAY
+) -> None:
+    """Wait for a condition; meanwhile these ask again and again: a link that has just come up loses some of it."""
+
+    def asked() -> bool:
+        for machine in asking:
+            ask(machine, *of)
+        return condition()
+
+    await network.until(asked)
+
+
 def alarms(network: Network) -> list[tuple[str, str]]:
     return [(event.alarm, format_address(event.address)) for event in events(network, AlarmRaised)]
 
@@ -109,8 +125,7 @@ async def test_a_host_that_makes_its_addresses_itself_is_seen_with_all_of_them(
         phone.set_up("eth0")
         phone.ip(["address add 192.0.2.77/24 dev eth0"])
         await watched.until(lambda: len(addresses(phone)) == 4)
-        ask(phone, "192.0.2.1")
-        await watched.until(lambda: seen_with(watched, phone).keys() == addresses(phone))
+        await until(watched, lambda: seen_with(watched, phone).keys() == addresses(phone), phone)
         shown = json.loads(phone.run("ip", "-j", "-6", "address", "show", "dev", "eth0"))
         for each in next(link for link in shown if link)["addr_info"]:
             said = seen_with(watched, phone)[each["local"]]
@@ -159,8 +174,7 @@ async def test_two_that_have_one_address_are_told_of_until_one_lets_it_go(watche
     one, other = watched.another("one"), watched.another("other")
     for machine in (one, other):
         machine.ip(["address add 192.0.2.77/24 dev eth0", "address add 2001:db8:5::77/64 dev eth0 nodad"])
-        ask(machine, "192.0.2.1")
-    await watched.until(lambda: ("duplicate", "192.0.2.77") in alarms(watched))
+    await until(watched, lambda: ("duplicate", "192.0.2.77") in alarms(watched), one, other)
     [raised] = [event for event in events(watched, AlarmRaised) if event.address == parse_address("192.0.2.77")]
     assert {raised.client, raised.other} == {client_of(watched, one), client_of(watched, other)}
     other.ip(["address del 192.0.2.77/24 dev eth0"])
@@ -172,12 +186,10 @@ async def test_an_address_that_goes_to_another_machine_has_moved(watched: Networ
     await watching(watched)
     one, other = watched.another("one"), watched.another("other")
     one.ip(["address add 192.0.2.77/24 dev eth0"])
-    ask(one, "192.0.2.1")
-    await watched.until(lambda: "192.0.2.77" in seen_with(watched, one))
+    await until(watched, lambda: "192.0.2.77" in seen_with(watched, one), one)
     one.ip(["link set dev eth0 down"])
     other.ip(["address add 192.0.2.77/24 dev eth0"])
-    ask(other, "192.0.2.1")
-    await watched.until(lambda: "192.0.2.77" in seen_with(watched, other))
+    await until(watched, lambda: "192.0.2.77" in seen_with(watched, other), other)
     await watched.until(lambda: bool(alarms(watched)))
     [raised] = events(watched, AlarmRaised)
     assert (raised.alarm, raised.client, raised.other) == (
@@ -210,8 +222,7 @@ async def test_who_looks_through_the_addresses_that_nobody_has_is_told_of(watche
     await watching(watched)
     scanner = watched.another("scanner")
     scanner.ip(["address add 192.0.2.66/24 dev eth0"])
-    ask(scanner, *(f"192.0.2.{host}" for host in range(100, 180)))
-    await watched.until(lambda: bool(alarms(watched)))
+    await until(watched, lambda: bool(alarms(watched)), scanner, of=[f"192.0.2.{host}" for host in range(100, 180)])
     assert alarms(watched) == [("scan", "192.0.2.0")]
     assert events(watched, AlarmRaised)[0].client == client_of(watched, scanner)
     assert seen_with(watched, scanner).keys() <= addresses(scanner)
@@ -225,9 +236,8 @@ async def test_what_answers_no_more_has_vanished(watched: Network, monkeypatch: 
     stays, leaves = watched.another("stays"), watched.another("leaves")
     for machine, address in ((stays, "192.0.2.77"), (leaves, "192.0.2.78")):
         machine.ip([f"address add {address}/24 dev eth0"])
-        ask(machine, "192.0.2.1")
-    await watched.until(lambda: "192.0.2.77" in seen_with(watched, stays))
-    await watched.until(lambda: "192.0.2.78" in seen_with(watched, leaves))
+    await until(watched, lambda: "192.0.2.77" in seen_with(watched, stays), stays)
+    await until(watched, lambda: "192.0.2.78" in seen_with(watched, leaves), leaves)
     leaves.ip(["link set dev eth0 down"])
     await watched.until(
         lambda: any(event.client == client_of(watched, leaves) for event in events(watched, AddressVanished))

@@ -75,7 +75,7 @@ DROP = {
     "another protocol": bytes(Ether(src=SOURCE, dst="ff:ff:ff:ff:ff:ff", type=0x88CC) / Raw(b"lldp")),
     "cut off": bytes.fromhex("ffffffffffff02000000000786dd99"),
 }
-LAST = ether(ARP(op=1, hwsrc=SOURCE, psrc="192.0.2.7", pdst="192.0.2.250"))
+FIRST, LAST = (ether(ARP(op=1, hwsrc=SOURCE, psrc="192.0.2.7", pdst=f"192.0.2.{n}")) for n in (249, 250))
 
 
 def send(node: Node, *frames: bytes) -> None:
@@ -85,24 +85,34 @@ def send(node: Node, *frames: bytes) -> None:
             sock.send(frame)
 
 
+async def carries(node: Node, heard: asyncio.Event) -> None:
+    """Wait until the link does: on a busy machine its carrier comes later than it is up, and what is sent is lost."""
+    while not heard.is_set():  # as long as the node may take
+        await asyncio.to_thread(send, node, FIRST)
+        await asyncio.sleep(0.05)
+
+
 async def test_what_says_who_is_there_comes_through_and_nothing_else(switch: Switch) -> None:
     hears, says = switch.node("hears"), switch.node("says")
 
     async def hear(_: Netlink) -> list[bytes]:
         heard: list[bytes] = []
-        done = asyncio.Event()
+        up, done = asyncio.Event(), asyncio.Event()
 
         def take(frame: bytes) -> None:
-            if frame[6:12] == bytes.fromhex(SOURCE.replace(":", "")):
-                heard.append(frame)
-            if frame.startswith(LAST[:42]):
+            if frame.startswith(FIRST):
+                up.set()
+            elif frame.startswith(LAST):
                 done.set()
+            elif frame[6:12] == bytes.fromhex(SOURCE.replace(":", "")):
+                heard.append(frame)
 
         ear = Watching("eth0", take)
         try:
             attached = ear._socket.getsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, len(program()))
             assert program().startswith(attached)
             assert len(attached) == len(program()) // 8  # in instructions
+            await carries(says, up)
             await asyncio.to_thread(send, says, *DROP.values(), *PASS.values(), LAST)
             await done.wait()
         finally:
@@ -114,7 +124,7 @@ async def test_what_says_who_is_there_comes_through_and_nothing_else(switch: Swi
         assert any(each.startswith(frame) for each in heard), name
     for name, frame in DROP.items():
         assert not any(each.startswith(frame) for each in heard), name
-    assert len(heard) == len(PASS) + 1
+    assert len(heard) == len(PASS)
 
 
 async def test_of_a_flood_so_much_is_read_and_the_rest_counted(switch: Switch, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,15 +133,17 @@ async def test_of_a_flood_so_much_is_read_and_the_rest_counted(switch: Switch, m
     hears, says = switch.node("hears"), switch.node("says")
 
     async def hear(_: Netlink) -> tuple[int, float, int]:
-        heard = 0
+        heard, up = 0, asyncio.Event()
 
         def take(_: bytes) -> None:
             nonlocal heard
             heard += 1
+            up.set()
 
         began = time.monotonic()
         ear = Watching("eth0", take)
         try:
+            await carries(says, up)
             await asyncio.to_thread(send, says, *[PASS["ns"]] * 20_000)
             while not ear.dropped["flood"]:
                 await asyncio.sleep(0.01)
