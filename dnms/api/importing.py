@@ -31,6 +31,7 @@ from dnms.domain.assignment import group_of
 from dnms.domain.identity import MAX_DUID, duid_of_hardware, parse_hardware
 from dnms.domain.importing import Imported
 from dnms.domain.ledger import Ledger
+from dnms.domain.nodes import Node
 from dnms.domain.plan import PlanState, says_the_same
 from dnms.events.ip import Prefix, family, parse_address, parse_prefix
 from dnms.events.plan import AdoptedPlan, Name
@@ -42,7 +43,7 @@ MAX_LEASES = 1_000
 """In one request: what a committer decides at once."""
 
 AT_ONCE = 32
-"""Nodes that are asked about at the same time."""
+"""Shards of the nodes that are written at the same time."""
 
 Outcome = Literal["written", "known", "refused"]
 
@@ -229,22 +230,37 @@ def _row(outcome: tuple[Event, ...] | Refused) -> ImportedRow:
     return ImportedRow(outcome="written" if outcome else "known")
 
 
-async def _name(wanted: Sequence[_Wanted], ledgers: Ledgers) -> None:
-    """Have the nodes be known by who they are. What is known of one already is newer. LogError."""
+async def _name(wanted: Iterable[_Wanted], ledgers: Ledgers) -> None:
+    """Have the nodes be known by who they are, a commit a shard. What is known of one already is newer. LogError."""
     room = asyncio.Semaphore(AT_ONCE)
+    of_shards: defaultdict[bytes, dict[bytes, _Wanted]] = defaultdict(dict)
+    for each in wanted:
+        of_shards[each.request.client[:1]][each.request.client] = each
 
-    async def name(each: _Wanted) -> None:
+    async def name(some: Iterable[_Wanted]) -> None:
         async with room:
-            client = each.request.client
-            shard = await ledgers.shard(client)
-            known = shard.fold.state.nodes.get(client)
-            if known is None or known.identity is None:
-                hardware = (Personal(each.hardware),) if each.hardware else ()
-                duid, said = Personal(each.duid), Personal(each.name)
-                identify = IdentifyNode(client=client, duid=duid, name=said, subnet=each.subnet, hardware=hardware)
-                await shard.submit(identify)
+            shard = await ledgers.shard(next(iter(some)).request.client)
+            nodes = shard.fold.state.nodes
+            asked = [_identity(each) for each in some if _is_unknown(nodes.get(each.request.client))]
+            for outcome in await shard.submit_all(asked):
+                if isinstance(outcome, BaseException):
+                    raise outcome
 
-    await asyncio.gather(*map(name, {each.request.client: each for each in wanted}.values()))
+    await asyncio.gather(*(name(some.values()) for some in of_shards.values()))
+
+
+def _is_unknown(node: Node | None) -> bool:
+    return node is None or node.identity is None
+
+
+def _identity(each: _Wanted) -> IdentifyNode:
+    return IdentifyNode(
+        client=each.request.client,
+        duid=Personal(each.duid),
+        name=Personal(each.name),
+        subnet=each.subnet,
+        hardware=(Personal(each.hardware),) if each.hardware else (),
+    )
 
 
 HANDLERS = (take,)
