@@ -22,7 +22,7 @@ class Done:
 
     def of(self, what: object) -> Callable[[], Awaitable[None]]:
         async def record() -> None:
-            await asyncio.sleep(TOOK)
+            await pass_time(TOOK)
             self.at[what] = asyncio.get_running_loop().time()
 
         return record
