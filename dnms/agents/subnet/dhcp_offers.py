@@ -12,7 +12,7 @@ from dnms.events.address import AddressAllocated
 LASTS = 60.0
 """Seconds for which an offer stands. It is in no log: after a restart a client asks again."""
 
-MAX_OFFERS = 4_096
+MAX_OFFERS = 16_384
 """That stand at once: whoever is on the link can ask for any number. The oldest goes then, and may be offered twice."""
 
 
