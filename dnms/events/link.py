@@ -10,7 +10,7 @@ from __future__ import annotations
 from dnms.events.configuration import ClientId
 from dnms.events.ip import Address, Prefix
 from dnms.events.plan import Name
-from dnms.events.recorded import Event
+from dnms.events.recorded import Event, share_defaults
 
 
 class AddressSighted(Event, frozen=True, kw_only=True, omit_defaults=True):
@@ -29,6 +29,9 @@ class AddressSighted(Event, frozen=True, kw_only=True, omit_defaults=True):
     sure: str = "guess"  # certain, likely, guess
     since: int  # when it was sighted first, this time
     until: int  # it is kept from others until then, if nobody sees it again
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
 
 
 class AddressVanished(Event, frozen=True, kw_only=True, omit_defaults=True):

@@ -122,6 +122,9 @@ class MoreSpecific(Part, frozen=True, kw_only=True, omit_defaults=True):
     preference: Preference = 0
     lifetime: Annotated[int, msgspec.Meta(ge=1, lt=1 << 32)] = 1_800  # seconds
 
+    def __post_init__(self) -> None:
+        share_defaults(self)
+
 
 class Advertise(Part, frozen=True, kw_only=True, omit_defaults=True):
     """What the Router Advertisements of a link say (RFC 4861, 4.2)."""

@@ -244,6 +244,9 @@ class ImportPrefix(Request, frozen=True, kw_only=True, omit_defaults=True):
     valid_until: int
     origin: Name
 
+    def __post_init__(self) -> None:
+        share_defaults(self)
+
 
 class MergeOutage(Request, frozen=True, kw_only=True, omit_defaults=True):
     """An agent is back on the log, and tells what it gave while the log was away."""
@@ -287,6 +290,9 @@ class SightAddress(Request, frozen=True, kw_only=True, omit_defaults=True):
     lasting: Literal["stable", "temporary", "unknown"] = "unknown"
     sure: Literal["certain", "likely", "guess"] = "guess"
 
+    def __post_init__(self) -> None:
+        share_defaults(self)
+
 
 class Unseen(Part, frozen=True, kw_only=True, omit_defaults=True):
     """An address that an agent has not seen for long."""
@@ -325,6 +331,9 @@ class ClearAlarm(Request, frozen=True, kw_only=True, omit_defaults=True):
     address: Address
     client: ClientId
     why: Literal["over", "planned"] = "over"
+
+    def __post_init__(self) -> None:
+        share_defaults(self)
 
 
 class AnnounceAgent(Request, frozen=True, kw_only=True, omit_defaults=True):

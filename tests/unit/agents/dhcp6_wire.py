@@ -56,7 +56,7 @@ class Wire:
 
     async def users(self, addresses: Collection[bytes]) -> dict[bytes, frozenset[bytes]]:
         self.asked += addresses
-        await pass_time(1)
+        await pass_time(0.9)
         return {each: frozenset({self.neighbours[each]}) for each in addresses if each in self.neighbours}
 
     def rejoin(self) -> None:
