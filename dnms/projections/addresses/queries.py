@@ -75,6 +75,10 @@ class NodeAddressRow(msgspec.Struct, frozen=True, kw_only=True):
     seen: bool = False  # on the link, and neither leased nor registered
 
 
+_POOL = """(SELECT min(name) FROM pool
+    WHERE subnet = h.subnet AND NOT withdrawn AND h.address BETWEEN first AND last)"""
+"""In which a reserved address lies; of several, as a log can have them, one."""
+
 _ROWS = """
     SELECT l.address, l.subnet, l.state, l.client, n.name AS node, l.iaid, l.pool, l.member_of, g.name AS member_name,
         l.counter, l.since, l.valid_until, l.horizon, l.opened_sequence, l.opened_index,
@@ -84,10 +88,9 @@ _ROWS = """
         FROM address_lease l LEFT JOIN address_hold h ON h.address = l.address AND h.subnet = l.subnet
         WHERE {leases}
         UNION ALL
-        SELECT h.address, h.subnet, 'reserved', h.client, h.iaid, coalesce(p.name, ''), 0, 0, h.since, NULL, NULL,
+        SELECT h.address, h.subnet, 'reserved', h.client, h.iaid, coalesce({pool}, ''), 0, 0, h.since, NULL, NULL,
             h.sequence, h.event_index, h.sequence, h.event_index, 1
         FROM address_hold h
-        LEFT JOIN pool p ON p.subnet = h.subnet AND NOT p.withdrawn AND h.address BETWEEN p.first AND p.last
         WHERE NOT EXISTS (SELECT 1 FROM address_lease l WHERE l.address = h.address AND l.subnet = h.subnet)
             AND {holds}
         ORDER BY 1 {direction}, 2 {direction} LIMIT ?
@@ -120,7 +123,7 @@ async def addresses(
     values = list[Any](after)
     for lease, hold, wanted in (
         ("l.subnet", "h.subnet", subnet),
-        ("l.pool", "p.name", pool),
+        ("l.pool", _POOL, pool),
         ("l.state", "'reserved'", state),
     ):
         if wanted is not None:
@@ -151,7 +154,7 @@ async def _selected(
 ) -> list[AddressRow]:
     """`values` are those of either part."""
     direction = "DESC" if descending else "ASC"
-    select = _ROWS.format(leases=" AND ".join(leases), holds=" AND ".join(holds), direction=direction)
+    select = _ROWS.format(leases=" AND ".join(leases), holds=" AND ".join(holds), direction=direction, pool=_POOL)
     rows = await db.execute_fetchall(select, (*values, *values, max(0, min(limit, MAX_ADDRESSES))))
     return [_lease(row) for row in rows]
 
@@ -192,7 +195,7 @@ async def of_node(db: aiosqlite.Connection, client: bytes) -> list[NodeAddressRo
     Leases and reservations are those of what was joined into it too.
     """
     rows = await db.execute_fetchall(
-        """
+        f"""
         WITH own (client) AS (SELECT :client UNION ALL SELECT client FROM node_join WHERE into_client = :client)
         SELECT s.address, s.origin, l.address IS NOT NULL, 1, coalesce(l.subnet, s.subnet), s.link, s.prefix_length,
             l.pool, coalesce(l.since, s.since), coalesce(l.valid_until, s.valid_until), l.horizon, 0
@@ -205,9 +208,8 @@ async def of_node(db: aiosqlite.Connection, client: bytes) -> list[NodeAddressRo
         WHERE l.client IN (SELECT client FROM own) AND l.state = :held
             AND NOT EXISTS (SELECT 1 FROM address_seen s WHERE s.client = :client AND s.address = l.address)
         UNION ALL
-        SELECT h.address, 'reserved', 0, 0, h.subnet, NULL, NULL, p.name, h.since, NULL, NULL, 0
+        SELECT h.address, 'reserved', 0, 0, h.subnet, NULL, NULL, {_POOL}, h.since, NULL, NULL, 0
         FROM address_hold h
-        LEFT JOIN pool p ON p.subnet = h.subnet AND NOT p.withdrawn AND h.address BETWEEN p.first AND p.last
         WHERE h.client IN (SELECT client FROM own)
             AND NOT EXISTS (
                 SELECT 1 FROM address_lease l WHERE l.address = h.address AND l.subnet = h.subnet AND l.state = :held
