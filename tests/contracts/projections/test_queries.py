@@ -122,7 +122,7 @@ async def test_the_session_of_a_node_is_its_newest_open_one(path: Path, views: V
 
 
 async def test_what_a_node_applied_last_is_shown(path: Path, views: Views) -> None:
-    await folded(path, happened("node.00", 5, NODES[0].log[0].events[1]), *NODES[3].log)
+    await folded(path, happened("node.00", 5, NODES[0].log[0].events[1]), *NODES[4].log)
     async with views.read() as reading:
         [node] = await nodes.nodes(reading.db)
     assert node.generation == [0, 3, (1 << 63) - 1]
