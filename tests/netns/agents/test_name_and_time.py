@@ -74,6 +74,7 @@ async def test_dns_is_set_kept_put_back_rolled_back_and_given_back(network: Netw
     mounted = network.live_on(machine.make)
     await settled(network)
     assert "2001:db8:5::53" in mounted.run(*machine.show)
+    await network.until(lambda: configurations(network)[-1].resolver != configurations(network)[0].resolver)
     found = configurations(network)[0].resolver, configurations(network)[-1].resolver
     assert [[format_address(each) for each in said.servers] for said in found] == [["192.0.2.66"], ["2001:db8:5::53"]]
     assert [each.rstrip(".") for each in found[1].search] == ["Lab.example"]
