@@ -28,7 +28,11 @@ def listening() -> Iterator[Server]:
         protocol_version = "HTTP/1.1"
 
         def do_POST(self) -> None:
-            content = self.rfile.read(int(self.headers["content-length"]))
+            size = int(self.headers["content-length"])
+            content = self.rfile.read(size)
+            if len(content) < size:  # who called was killed amid it
+                self.close_connection = True
+                return
             found.requests.append(({name.lower(): value for name, value in self.headers.items()}, content))
             self.send_response(found.status)
             for name, value in {**found.headers, "Content-Length": str(len(found.body))}.items():
