@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NamedTuple, Protocol
 
 import msgspec
 from cyclopts import App, Parameter
@@ -80,17 +80,17 @@ class Report(msgspec.Struct, kw_only=True):
     left: list[LeftOut] = []
 
 
-class _Server(msgspec.Struct, frozen=True):
+class _ReadsLeases(Protocol):
+    def __call__(self, files: Files, *, now: int) -> tuple[list[Lease], list[Left]]: ...
+
+
+class _Server(NamedTuple):
     """How the files of one kind of server are read."""
 
     origin: str
     configuration: Callable[[Files, Read], Configuration]
-    leases: Callable[[Files, int], tuple[list[Lease], list[Left]]]
+    leases: _ReadsLeases
     parts: Callable[[Path], list[Path]] = lambda file: [file]  # of a file of leases
-
-
-def _of_kea(files: Files, now: int) -> tuple[list[Lease], list[Left]]:
-    return kea_leases.leases(files, now=now)
 
 
 def _parts_of_kea(file: Path) -> list[Path]:
@@ -98,17 +98,9 @@ def _parts_of_kea(file: Path) -> list[Path]:
     return [Path(each) for each in kea_leases.parts(str(file), there)]
 
 
-def _of_isc(files: Files, now: int) -> tuple[list[Lease], list[Left]]:
-    return isc_leases.leases(files, now=now)
-
-
-def _of_dnsmasq(files: Files, now: int) -> tuple[list[Lease], list[Left]]:
-    return dnsmasq_leases.leases(files, now=now)
-
-
-KEA = _Server("kea", kea.configuration, _of_kea, _parts_of_kea)
-ISC = _Server("isc-dhcpd", isc.configuration, _of_isc)
-DNSMASQ = _Server("dnsmasq", dnsmasq.configuration, _of_dnsmasq)
+KEA = _Server("kea", kea.configuration, kea_leases.leases, _parts_of_kea)
+ISC = _Server("isc-dhcpd", isc.configuration, isc_leases.leases)
+DNSMASQ = _Server("dnsmasq", dnsmasq.configuration, dnsmasq_leases.leases)
 
 
 @app.command(name="kea")
@@ -183,7 +175,7 @@ def _run(
         found = server.configuration([(str(file), _text(file)) for file in configs], _included)
         made = document(found, _site_name(site))
         files = [(str(part), _text(part)) for file in leases for part in server.parts(file)]
-        has, left = server.leases(files, SystemClock().now() // MICROSECONDS) if files else ([], [])
+        has, left = server.leases(files, now=SystemClock().now() // MICROSECONDS) if files else ([], [])
     except MigrationError as error:
         raise Failure(USAGE, f"{error}\nnothing was changed") from error
     report = Report(dry=not write)
