@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from pathlib import Path
 
 from dnms.events.ip import Prefix, parse_prefix
-from dnms.lab.lab import LabError
-from dnms.linux.namespaces import Namespace, search_path
+from dnms.lab.programs import program, start
+from dnms.linux.namespaces import Namespace
 
 CUSTOMER = "cust0"  # towards the border router
 CORE = "core0"  # towards the host beyond
@@ -85,15 +83,10 @@ class Isp:
         self._stop(self._radvd)
         self._stop(self._kea)
 
-    def _start(self, name: str, words: list[str], more: dict[str, str]) -> subprocess.Popen[bytes]:
-        program = shutil.which(name, path=search_path())
-        if program is None:
-            package = {"kea-dhcp6": "kea-dhcp6-server"}.get(name, name)
-            raise LabError(f"{name} is not installed: apt-get install {package}")
-        with self._namespace.entered(), (self._folder / f"isp-{name}.log").open("ab") as log:
-            return subprocess.Popen(
-                [program, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env={**os.environ, **more}
-            )
+    def _start(self, name: str, words: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+        found = program(name, {"kea-dhcp6": "kea-dhcp6-server"}.get(name, name))
+        log = self._folder / f"isp-{name}.log"
+        return start(self._namespace, [found, *words], log=log, environment=environment)
 
     @staticmethod
     def _stop(process: subprocess.Popen[bytes] | None) -> None:

@@ -6,13 +6,12 @@ dhcpcd has a resolv.conf, a /run and a /var/lib/dhcpcd of its own: there is one 
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from pathlib import Path
 
-from dnms.lab.lab import LabError
 from dnms.lab.network import INTERFACE, ROUTER_ADVERTISEMENTS, Network
-from dnms.linux.namespaces import Namespace, search_path
+from dnms.lab.programs import program, start
+from dnms.linux.namespaces import Namespace
 
 ROGUE = "fe80::bad"
 ROGUE_PREFIX = "2001:db8:bad::/64"
@@ -84,7 +83,7 @@ class Machines:
         configuration.write_text(_RADVD)
         configuration.chmod(0o644)
         words = ["-n", "-C", str(configuration), "-p", str(self._folder / "rogue-radvd.pid"), "-m", "stderr"]
-        self._start(rogue, [_program("radvd", "radvd"), *words])
+        self._start(rogue, [program("radvd", "radvd"), *words])
 
     def close(self) -> None:
         """End what runs, without that it takes leave."""
@@ -102,17 +101,9 @@ class Machines:
         own = self._folder / f"{machine.name}.dhcpcd.conf"
         own.write_text(says.format(name=machine.name, interface=INTERFACE))
         mounts = [f"mount -t tmpfs tmpfs {directory}" for directory in ("/run", "/var/lib/dhcpcd")]
-        command = f"exec {_program('dhcpcd', 'dhcpcd-base')} -B -f {own} --script /bin/true {INTERFACE}"
+        command = f"exec {program('dhcpcd', 'dhcpcd-base')} -B -f {own} --script /bin/true {INTERFACE}"
         private = " && ".join((*mounts, command))
         self._start(machine, ["unshare", "--mount", "--propagation", "private", "sh", "-c", private])
 
     def _start(self, machine: Namespace, words: list[str]) -> None:
-        with machine.entered(), (self._folder / f"{machine.name}.log").open("ab") as log:
-            self._running.append(subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=log, stderr=log))
-
-
-def _program(name: str, package: str) -> str:
-    program = shutil.which(name, path=search_path())
-    if program is None:
-        raise LabError(f"{name} is not installed: apt-get install {package}")
-    return program
+        self._running.append(start(machine, words, log=self._folder / f"{machine.name}.log"))
