@@ -61,6 +61,17 @@ async def test_all_addresses_of_a_node_are_one_complete_answer(path: Path, views
     assert [one.valid_until and microseconds(one.valid_until) for one in found] == [60_000_020, 100, 100]
 
 
+async def test_a_reserved_address_is_listed_once_where_two_pools_have_it(path: Path, views: Views) -> None:
+    pools_of_it = [PoolDefined(pool=Pool(name=name, subnet="lan", first=FIRST, last=FIRST)) for name in ("b", "a")]
+    kept = AddressHeld(address=FIRST, client=BOB, iaid=1)
+    await folded(path, happened("plan", 1, *pools_of_it), happened("ledger.lan", 2, kept))
+    async with views.read() as reading:
+        [listed] = await addresses.addresses(reading.db)
+        [of_node] = await addresses.of_node(reading.db, BOB)
+        [in_pool] = await addresses.addresses(reading.db, pool="a")
+    assert (listed.state, listed.pool, of_node.pool, in_pool) == ("reserved", "a", "a", listed)
+
+
 async def test_what_was_joined_into_a_node_is_that_node(path: Path, views: Views) -> None:
     """Listed once, found by both names and ids, and all that either has is its own."""
     entered = NodeEntered(client=BOB, duid=Personal(b"\0\3"), name=Personal("label"), iaid=1)
