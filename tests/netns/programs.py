@@ -42,14 +42,20 @@ def radvd(machine: Namespace, directory: Path, says: str) -> Iterator[None]:
 
 @contextmanager
 def dhcpcd(machine: Namespace, root: Path, *interfaces: str) -> Iterator[subprocess.Popen[bytes]]:
-    """dhcpcd for these interfaces, or, without, for all that etc/dhcpcd.conf below `root` leaves it."""
+    """dhcpcd for these interfaces, or, without, for all that etc/dhcpcd.conf below `root` leaves it.
+
+    As one process: before 10.3 the one that has a Release to send may end before its proxy has sent it (its issues 513
+    and 536). It is one where its user is unknown.
+    """
     if shutil.which("dhcpcd", path=search_path()) is None:
         pytest.skip("dhcpcd is not installed (Debian: apt-get install dhcpcd-base)")
     own = root / "etc"
     own.mkdir(exist_ok=True)
-    for name in ("resolv.conf", "dhcpcd.conf"):  # without the first, it writes this machine's
+    names = ("resolv.conf", "dhcpcd.conf", "passwd")
+    for name in names:  # without the first, it writes this machine's
         (own / name).touch()
-    mounts = [f"mount --bind {own / name} /etc/{name}" for name in ("resolv.conf", "dhcpcd.conf")]
+    (own / "passwd").write_text("root:x:0:0:root:/root:/bin/sh\n")
+    mounts = [f"mount --bind {own / name} /etc/{name}" for name in names]
     mounts += [f"mount -t tmpfs tmpfs {directory}" for directory in ("/run", "/var/lib/dhcpcd")]
     private = " && ".join((*mounts, f"exec dhcpcd -B --script /bin/true {' '.join(interfaces)}"))
     with machine.entered(), (root / "dhcpcd.log").open("ab") as log:
