@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
@@ -135,17 +136,28 @@ def wire() -> Wire:
     return Wire()
 
 
+@asynccontextmanager
+async def serving(books: Books, wire: Wire, *, at_once: int = 2) -> AsyncIterator[Dhcp4Server]:
+    """A server on the link, that lets so many new nodes come from an address at once."""
+    newcomers = Newcomers(at_once=at_once)
+    server = Dhcp4Server(books, wire, client_id=client_id, newcomers=newcomers, random=Random(1).randbytes)
+    task = asyncio.create_task(server.run())
+    await asyncio.sleep(0)
+    try:
+        yield server
+        assert not task.done()
+    finally:
+        task.cancel()
+        await asyncio.wait((task,))
+    assert wire.receive is None
+
+
 @pytest.fixture
 async def server(books: Books, site: Site, wire: Wire) -> AsyncIterator[Dhcp4Server]:
-    server = Dhcp4Server(books, wire, client_id=client_id, newcomers=Newcomers(at_once=2), random=Random(1).randbytes)
-    serving = asyncio.create_task(server.run())
-    await site.apply(SERVED)
-    await pass_time(1)
-    yield server
-    assert not serving.done()
-    serving.cancel()
-    await asyncio.wait((serving,))
-    assert wire.receive is None
+    async with serving(books, wire) as server:
+        await site.apply(SERVED)
+        await pass_time(1)
+        yield server
 
 
 @pytest.fixture

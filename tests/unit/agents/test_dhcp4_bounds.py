@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp4_server import BURST, Dhcp4Server
 from dnms.agents.subnet.dhcp_offers import LASTS, MAX_OFFERS, Offers
@@ -26,6 +28,7 @@ from tests.unit.agents.dhcp4_line import (
     client,
     of,
     server,
+    serving,
     wire,
 )
 from tests.virtual_time import pass_time
@@ -120,6 +123,45 @@ def test_offers_have_an_end_and_a_number() -> None:
     assert len(offers) == 1
     offers.remove(last)
     assert offers.to_others(given(7).address, (bytes(16), 1, 4), now=1.0) is None
+
+
+async def test_no_two_of_ten_thousand_are_offered_the_same_address(
+    log: FrailLog, site: Site, books: Books, wire: Wire
+) -> None:
+    """Of three times as many, where chance would have two offered the same. Who takes up an offer has just that."""
+    clients = 10_000
+    ranges = SERVED.replace('"192.0.2.0/24"', '"192.0.2.0/24", "10.0.0.0/17"').replace("192.0.2.0/28", "10.0.0.0/17")
+
+    async def say(number: int, kind: Kind, **said: Any) -> None:
+        message = Message(
+            op=1,
+            kind=int(kind),
+            transaction=number.to_bytes(4),
+            hardware=b"\x02\x01" + number.to_bytes(4),
+            flags=BROADCAST,
+            options=Options(**said),
+        )
+        wire.say(encode(message))
+        if number % 100 == 90:  # now and then what is to be thought over is
+            await pass_time(0.001)
+
+    async with serving(books, wire, at_once=clients) as server:
+        await site.apply(ranges)
+        await pass_time(1)
+        for number in range(clients):
+            await say(number, Kind.DISCOVER)
+        await pass_time(1)
+        offered = [answer.yours for answer, _ in sorted(wire.sent, key=lambda each: each[0].transaction)]
+        assert (server.answered, server.dropped) == ({"offer": clients}, {})
+        distinct = len(set(offered))
+        assert distinct == clients
+        those = range(0, clients, 10)
+        for number in those:
+            await say(number, Kind.REQUEST, server_id=wire.address, requested_address=offered[number])
+        await pass_time(1)
+        assert (server.answered, server.dropped) == ({"offer": clients, "ack": len(those)}, {})
+    are_as_offered = [each.address for each in of(log, AddressAllocated)] == [offered[number] for number in those]
+    assert are_as_offered
 
 
 def test_who_a_client_is() -> None:
