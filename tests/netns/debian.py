@@ -26,12 +26,13 @@ PEERS = (
     "isc-dhcp-client",
     "isc-dhcp-relay",
     "isc-dhcp-server",
+    "kea-admin",
     "kea-dhcp4-server",
     "kea-dhcp6-server",
     "radvdump",
     "wide-dhcpv6-client",
 )
-"""Other makers' programs, whose packages would start a service."""
+"""Other makers' programs, of which most packages would start a service."""
 LIBRARIES = (
     "kea-common",
     "libcom-err2",

@@ -24,7 +24,7 @@ from dnms.agents.subnet.claims import Claims
 from dnms.agents.subnet.dhcp4_server import Dhcp4Server
 from dnms.agents.subnet.dhcp6_server import Dhcp6Server
 from dnms.agents.subnet.linux import LinuxLink
-from dnms.agents.subnet.newcomers import Newcomers
+from dnms.agents.subnet.newcomers import NEW_AT_ONCE, Newcomers
 from dnms.agents.subnet.seeing import Seeing
 from dnms.agents.subnet.served import Introduction
 from dnms.agents.subnet.sessions import Sessions
@@ -152,6 +152,7 @@ class Network:
         self.has_dhcp6 = False
         self.dhcp4: Dhcp4Server | None = None
         self.has_dhcp4 = False
+        self.new_nodes = NEW_AT_ONCE  # of one address, as `--new-nodes` has it
         self.seeing: Seeing | None = None
         self.watches = False
         self.log = MemoryLog("s", log_id="log", now=SystemClock().now)
@@ -203,12 +204,16 @@ class Network:
                     duid=duid,
                     interface="net",
                     client_id=site.client_id,
-                    newcomers=Newcomers(),
+                    newcomers=Newcomers(self.new_nodes),
                     alarm=sessions.alarm,
                 )
             if self.has_dhcp4:
                 self.dhcp4 = Dhcp4Server(
-                    books, link, client_id=site.client_id, newcomers=Newcomers(), random=secrets.token_bytes
+                    books,
+                    link,
+                    client_id=site.client_id,
+                    newcomers=Newcomers(self.new_nodes),
+                    random=secrets.token_bytes,
                 )
             if self.watches:
                 self.seeing = Seeing(books, link, client_id=site.client_id)

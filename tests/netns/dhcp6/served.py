@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 
+from dnms.agents.subnet.newcomers import NEW_AT_ONCE
 from dnms.domain.identity import duid_of_hardware, iaid_of_hardware, parse_hardware
 from dnms.domain.ledger import Ledger
 from dnms.domain.nodes import NodeShard
@@ -50,6 +51,7 @@ class Served:
         self.network = network
         self.plan = plan
         self.dhcpv4 = False  # by that too
+        self.new_nodes = NEW_AT_ONCE  # of one address, as `--new-nodes` has it
         self.site = site
         self.folder = folder
         self._agents: dict[int, subprocess.Popen[bytes]] = {}
@@ -64,6 +66,7 @@ class Served:
         log = self.folder / f"agent-{number}.log"
         words = ["--interface", INTERFACE, "--subnet", SUBNET, "--name", f"a{number}", "--dhcpv6", "--verbose"]
         words += ["--dhcpv4"] if self.dhcpv4 else []
+        words += ["--new-nodes", str(self.new_nodes)]
         words += ["--site", str(self.site.site.path), "--state", str(self.folder / f"agent-{number}")]
         self._agents[number] = await asyncio.to_thread(self._spawn, number, words, log)
         await self.until(lambda: "serving" in log.read_text())
@@ -189,6 +192,7 @@ async def served(
     accept_ra: bool = False,
     lifetimes: tuple[int, int] = (PREFERRED, VALID),
     dhcpv4: bool = False,
+    new_nodes: int = NEW_AT_ONCE,
 ) -> AsyncIterator[Served]:
     """The link, in whose namespace `inside` has put this; the first agent serves. `subnet` is more of the plan's."""
     preferred, valid = lifetimes
@@ -201,6 +205,7 @@ async def served(
                 node.set_sysctls({**FAST, f"ipv6.conf.{INTERFACE}.accept_ra": int(accept_ra)})
             network.start_nodes()
             link = Served(network, site, folder, plan)
+            link.new_nodes = new_nodes
             if dhcpv4:
                 link.dhcpv4 = True
                 network.agents[0].ip([f"address add {addressing.agent4(0)} dev {INTERFACE}"])
