@@ -329,8 +329,8 @@ def _beside(
         beside.append(Dhcp4Server(books, link, client_id=site.client_id, newcomers=newcomers, random=random))
     if settings.watch:
         beside.append(Seeing(books, link, client_id=site.client_id))
-    if settings.watch or settings.dhcpv4 or settings.dhcpv6:
-        beside.append(Announcing(books, link, servers=(site.client_id(duid),) if duid else ()))
+    first = settings.watch or settings.dhcpv4 or settings.dhcpv6
+    beside.append(Announcing(books, link, servers=(site.client_id(duid),) if duid else (), first=first))
     return beside
 
 

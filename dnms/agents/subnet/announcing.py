@@ -17,6 +17,8 @@ from dnms.events.requests import MAX_EXPIRIES, AnnounceAgent, LoseAddresses, Uns
 from dnms.linux.errors import KernelError
 
 LOOK = 10.0  # seconds between two looks
+SOON = 1.0
+"""Seconds between two looks whether another agent watches: it takes 3 to find that something is wrong."""
 
 _NOT_NOW = (Unavailable, Unanswered, LostRace)
 
@@ -24,17 +26,25 @@ _logger = structlog.get_logger(__name__)
 
 
 class Announcing:
-    """Of an agent that serves DHCP, or watches. `servers` are the client ids of the DUIDs by which it serves."""
+    """Of an agent on its link. `servers` are the client ids of the DUIDs by which it serves.
 
-    def __init__(self, books: Books, link: SeeingLink, *, servers: tuple[bytes, ...] = ()) -> None:
+    `first`: it serves DHCP, or watches. Another one announces itself where one of those has, since it asks the link too
+    who has an address.
+    """
+
+    def __init__(self, books: Books, link: SeeingLink, *, servers: tuple[bytes, ...] = (), first: bool = True) -> None:
         self._books = books
         self._link = link
         self._servers = servers
+        self._first = first
 
     async def run(self) -> None:
         """Until cancelled. LogError, for what cannot be mended."""
         await self._books.caught_up.wait()
         while True:
+            if not self._first and not self._books.ledger.sightings.agents:
+                await asyncio.sleep(SOON)
+                continue
             try:
                 await self._announce()
             except KernelError as error:

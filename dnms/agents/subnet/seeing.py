@@ -30,7 +30,7 @@ from dnms.bus.port import LostRace, Unanswered, Unavailable
 from dnms.domain import sightings
 from dnms.domain.aggregate import Refused
 from dnms.domain.sightings import is_news
-from dnms.events.ip import Prefix, format_address
+from dnms.events.ip import Prefix, format_address, is_link_local
 from dnms.events.requests import LoseAddresses, SightAddress, Unseen
 from dnms.kit.clock import MICROSECONDS
 from dnms.linux.errors import KernelError
@@ -72,6 +72,8 @@ class Seeing:
         self._alarms = Alarms(books, link, self.table, self._owners, client_id=client_id)
         now = asyncio.get_running_loop().time()
         self._addresses = Bucket(burst=ADDRESSES_AT_ONCE, per_second=ADDRESSES_A_SECOND, now=now)
+        self._agents: dict[bytes, bytes] = {}  # by its link-local address the hardware address of each other agent
+        self._agents_at = now - OWN  # when it was asked for them
         self._of_each = Buckets(burst=OWN_AT_ONCE, per_second=OWN_A_SECOND, most=MAX_MACHINES)
 
     async def run(self) -> None:
@@ -118,6 +120,7 @@ class Seeing:
                     self.table.own, own_at = await self._link.own(), loop.time()
                 self.table.age(loop.time())
                 if self._books.caught_up.is_set() and not self._books.outage.active:
+                    await self._learn_agents(loop.time())
                     await self._owners.learn()
                     await self._sight(self.table.due(loop.time(), AT_ONCE))
                     await self._alarms.look()
@@ -125,6 +128,21 @@ class Seeing:
                 _logger.warning("the link cannot be asked who uses an address", reason=str(error))
             except _NOT_NOW as error:
                 _logger.warning("what is seen on the link is not recorded yet", why=error.why)
+
+    async def _learn_agents(self, now: float) -> None:
+        """Ask the link for the hardware addresses of the other agents, when there are more, and from time to time.
+
+        KernelError.
+        """
+        told = {each for agent in self._books.ledger.sightings.agents.values() for each in agent.addresses}
+        others = {each for each in told - self.table.own.keys() if is_link_local(each)}
+        if others <= self._agents.keys() and now < self._agents_at + OWN:
+            return
+        answers = await self._link.users(others) if others else {}
+        # One that does not answer now has what it had: it may be gone, or the question was lost.
+        self._agents = {each: min(answers.get(each, ()), default=self._agents.get(each, b"")) for each in others}
+        self._agents_at = now
+        self.table.agents = frozenset(filter(None, self._agents.values()))
 
     async def _sight(self, due: Collection[bytes]) -> None:
         """Have the ledger record these, as far as they are new. LogError, KernelError."""

@@ -20,7 +20,7 @@ from typing import Final
 
 import msgspec
 
-from dnms.events.ip import Prefix
+from dnms.events.ip import Prefix, family
 from dnms.wire.nd import RouterAdvertisement
 from dnms.wire.seen import Claim, DhcpServer, Fact, Probe, Router, Wanted
 
@@ -60,6 +60,7 @@ class Contest(msgspec.Struct):
     rival: bytes
     began: float
     answered: bool = False  # who had it spoke since
+    probed: bool = False  # the rival only asked for it yet, as who wants it does
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -112,6 +113,9 @@ class Table:
         self.scans: dict[Prefix, Scan] = {}
         self.own: Mapping[bytes, bytes] = {}
         """Addresses of this machine, each with its hardware address: nobody else is to have them."""
+        self.agents: frozenset[bytes] = frozenset()
+        """Hardware addresses of our other agents. One that has no IPv4 address there asks who has one as if it probed
+        for it (RFC 5227, 2.1), and wants none."""
         self.dropped: Counter[str] = Counter()
         """What was heard and not kept, by a stable word."""
         self._dark = dark
@@ -145,14 +149,20 @@ class Table:
                 self.contests[address].answered = True
             self._touch(address, known, now)
         else:
-            self._contest(address, hardware, now)
+            self._contest(address, hardware, now, probed=False)
 
     def _probe(self, address: bytes, hardware: bytes, now: float) -> None:
+        if self._asks(address, hardware):
+            return
         known = self._known(address, now)
         if known is None:
             self._add(address, hardware, now, probed=True)
         elif known.hardware != hardware:
-            self._contest(address, hardware, now)
+            self._contest(address, hardware, now, probed=True)
+
+    def _asks(self, address: bytes, hardware: bytes) -> bool:
+        """Whether who probes for an address only asks who has it."""
+        return hardware in self.agents and family(address) == 4
 
     def _known(self, address: bytes, now: float) -> Heard | None:
         if address in self.own:
@@ -197,7 +207,10 @@ class Table:
         found = list(islice(due, limit))
         for address in found:
             del self._due[address]
-            if (known := self.heard.get(address)) is not None:
+            known = self.heard.get(address)
+            if known is not None and known.probed and self._asks(address, known.hardware):
+                self.forget(address)  # it was not known yet that an agent asked
+            elif known is not None:
                 known.looked, known.probed = now + AGAIN, False  # nobody has objected
         return [address for address in found if address in self.heard]
 
@@ -212,13 +225,15 @@ class Table:
 
     # -- contests
 
-    def _contest(self, address: bytes, rival: bytes, now: float) -> None:
-        if address in self.contests:
+    def _contest(self, address: bytes, rival: bytes, now: float, *, probed: bool) -> None:
+        if (contest := self.contests.get(address)) is not None:
+            if not probed and contest.probed and (contest.rival == rival or self._asks(address, contest.rival)):
+                contest.rival, contest.probed = rival, False
             return
         if len(self.contests) >= MAX_CONTESTS:
             self.dropped["too-many-contests"] += 1
             return
-        self.contests[address] = Contest(rival, now, answered=address in self.own)
+        self.contests[address] = Contest(rival, now, answered=address in self.own, probed=probed)
 
     def contested(self, now: float) -> list[bytes]:
         """Those whose contest is to be settled: ask the link who has them."""
@@ -230,7 +245,11 @@ class Table:
 
     def _settle(self, address: bytes, answered: Collection[bytes], now: float) -> Verdict | None:
         contest, known = self.contests.pop(address, None), self._known(address, now)
-        if contest is None or known is None:
+        if contest is None or known is None or (contest.probed and self._asks(address, contest.rival)):
+            return None
+        if known.probed and self._asks(address, known.hardware):
+            self.forget(address)
+            self._add(address, contest.rival, now, probed=contest.probed)
             return None
         if known.probed:  # who wanted it was told that another has it, or wants it too
             is_one = contest.began - known.first <= SETTLE

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 import pytest
 from scapy.layers.dhcp import BOOTP, DHCP
-from scapy.layers.dhcp6 import DHCP6_Renew, DHCP6OptServerId
+from scapy.layers.dhcp6 import DHCP6_Advertise, DHCP6_Renew, DHCP6OptServerId
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import ICMPv6ND_NA, ICMPv6ND_RA, ICMPv6NDOptPrefixInfo, IPv6
 from scapy.layers.l2 import ARP, Ether
@@ -21,7 +21,7 @@ from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.seeing import LOOK, Seeing
 from dnms.domain import sightings
 from dnms.domain.identity import duid_of_hardware
-from dnms.events.ip import format_address, parse_address
+from dnms.events.ip import family, format_address, parse_address
 from dnms.events.link import AlarmCleared, AlarmRaised
 from dnms.events.recorded import Event
 from tests.unit.agents.conftest import Clock, FrailLog, client_id
@@ -91,10 +91,52 @@ class Segment:
         udp = UDP(sport=67, dport=68) / BOOTP(op=2, chaddr=hardware(9)) / DHCP(options=options)
         self.say(number, IP(src=server, dst="255.255.255.255") / udp)
 
+    def serve6(self, number: int, duid: bytes) -> None:
+        """The server of this DUID answers a client."""
+        told = DHCP6_Advertise(trid=1) / DHCP6OptServerId(duid=duid)
+        self.say(number, IPv6(src=f"fe80::{number:x}", dst="fe80::9") / UDP(sport=547, dport=546) / told)
+
+    @contextmanager
+    def heard_by(self, place: int) -> Iterator[None]:
+        """Only one of those that listen hears it, in the order in which they began to."""
+        everybody = self.heard
+        self.heard = [everybody[place]]
+        yield
+        self.heard = everybody
+
     def name6(self, duid: bytes) -> None:
         """A client asks the server of this DUID."""
         told = DHCP6_Renew(trid=1) / DHCP6OptServerId(duid=duid)
         self.say(9, IPv6(src="fe80::9", dst="ff02::1:2") / UDP(sport=546, dport=547) / told)
+
+
+class Seat:
+    """The same link for one agent, which has no address on it but a link-local one."""
+
+    def __init__(self, segment: Segment, number: int) -> None:
+        self._segment = segment
+        self._number = number
+        self._heard: Callable[[bytes], None] | None = None
+        segment.answering[parse_address(f"fe80::{number:x}")] = {hardware(number)}
+
+    def watch(self, heard: Callable[[bytes], None]) -> Ear:
+        self._heard = heard
+        return self._segment.watch(heard)
+
+    async def own(self) -> Mapping[bytes, bytes]:
+        return {parse_address(f"fe80::{self._number:x}"): hardware(self._number)}
+
+    async def users(self, addresses: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
+        source = hardware(self._number).hex(":")
+        for each in addresses:
+            if family(each) == 4:  # as the kernel's interface would have it, all others hear that
+                asked = ARP(op=1, hwsrc=source, psrc="0.0.0.0", pdst=format_address(each))
+                frame = bytes(Ether(src=source, dst="ff:ff:ff:ff:ff:ff") / asked)
+                for heard in self._segment.heard:
+                    if heard is not self._heard:
+                        heard(frame)
+        answers = await self._segment.users(addresses)
+        return {each: several - {hardware(self._number)} for each, several in answers.items()}
 
 
 class Ear:
@@ -106,7 +148,7 @@ class Ear:
 
 
 @asynccontextmanager
-async def watching(books: Books, segment: Segment, *, servers: tuple[bytes, ...] = ()) -> AsyncIterator[Seeing]:
+async def watching(books: Books, segment: Segment | Seat, *, servers: tuple[bytes, ...] = ()) -> AsyncIterator[Seeing]:
     agent = Seeing(books, segment, client_id=client_id)
     beside = (agent, Announcing(books, segment, servers=servers), Losing(books))
     tasks = [asyncio.create_task(each.run()) for each in beside]
