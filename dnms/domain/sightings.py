@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from dnms.domain.aggregate import Refused
-from dnms.events.ip import Address, Prefix
+from dnms.events.ip import Address, Prefix, family
 from dnms.events.link import AddressSighted, AddressVanished, AgentAnnounced, AlarmCleared, AlarmRaised
 from dnms.events.recorded import Event
 from dnms.events.requests import AnnounceAgent, ClearAlarm, LoseAddresses, RaiseAlarm, SightAddress
@@ -120,6 +120,10 @@ class Sightings:
         """Whether one of our agents has the address."""
         return any(address in each.addresses for each in self.agents.values())
 
+    def open(self) -> frozenset[Key]:
+        """What the alarms are about that are not cleared."""
+        return frozenset(about(alarm, what.address, what.client) for (alarm, _), what in self.alarms.items())
+
     def is_server(self, server: bytes) -> bool:
         """Whether one of our agents serves by the DUID with this client id."""
         return any(server in each.servers for each in self.agents.values())
@@ -179,7 +183,7 @@ class Sightings:
                 yield AddressVanished(address=address, client=known.client, last_seen=last_seen)
 
     def _raise(self, request: RaiseAlarm) -> Iterator[Event]:
-        if key_of(request.alarm, request.address, request.client) in self.alarms:
+        if about(request.alarm, request.address, request.client) in self.open():
             return
         if len(self.alarms) >= MAX_ALARMS:
             raise Refused("too-many-alarms", f"{MAX_ALARMS} alarms of the link are open already")
@@ -248,6 +252,15 @@ class Sightings:
 def key_of(alarm: str, address: bytes, client: bytes) -> Key:
     """By which an alarm is known; there is one of each at a time."""
     return alarm, address if any(address) else client
+
+
+def about(alarm: str, address: bytes, client: bytes) -> Key:
+    """What an alarm is about. One agent may hear a server of DHCPv6, and another only who names it, or a relay: it is
+    one by its DUID. The log has it by what was known of it first (`key_of`).
+    """
+    if alarm == "dhcp-server" and family(address) == 6:
+        return alarm, client
+    return key_of(alarm, address, client)
 
 
 def is_news(known: Sighted | None, client: bytes, *, at: int) -> bool:

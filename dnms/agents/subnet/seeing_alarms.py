@@ -5,13 +5,15 @@ Who is a router of the link the plan says (`gateways`), or it has them learned (
 advertises itself is one, but not for a prefix that the link does not have. Who is a DHCP server it says too
 (`dhcp_servers`), beside our own agents, which announce themselves in the ledger.
 
-An alarm is cleared by an agent that heard what it is about and hears it no more, or by any that has listened for as
-long as such a thing stays.
+An alarm is cleared by an agent that heard what it is about and hears it no more, or by any that has not heard it for as
+long as such a thing stays. Agents do not hear the same at the same time. So none raises what another one has cleared,
+unless it has heard it since.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from typing import Final, Literal, cast
 
@@ -23,7 +25,7 @@ from dnms.agents.subnet.seeing_owners import Owners
 from dnms.agents.subnet.seeing_table import ROUTER_STAYS, SCAN, SERVER_STAYS, Advertised, Server, Table, Verdict
 from dnms.domain.aggregate import Refused
 from dnms.domain.gateways import is_learning, named
-from dnms.domain.sightings import Alarm, Key, key_of
+from dnms.domain.sightings import Alarm, Key, about
 from dnms.events.ip import Prefix, family, format_address, is_link_local
 from dnms.events.requests import Alarms as Kind
 from dnms.events.requests import ClearAlarm, RaiseAlarm
@@ -59,6 +61,7 @@ class Alarms:
         self._began = asyncio.get_running_loop().time()
         self._raised = Bucket(burst=RAISED_AT_ONCE, per_second=RAISED_A_SECOND, now=self._began)
         self._known: set[Key] = set()  # those that this agent has seen itself
+        self._ended: dict[Key, float] = {}  # of what lasts here when another agent has cleared it
         self._doubled: dict[bytes, float] = {}  # when it was looked last who has an address that two had
         self._gateways: frozenset[bytes] = frozenset()  # hardware addresses of the planned ones
         self._asked = -ASK_GATEWAYS
@@ -67,13 +70,19 @@ class Alarms:
         """Raise and clear what there is now. LogError, KernelError."""
         moments = [request for each in await self._verdicts() if (request := await self._judged(each))]
         lasting = [*await self._routers(), *await self._servers(), *await self._scans()]
-        await self._raise([*moments, *lasting])
-        await self._clear({_key(request) for request in lasting})
+        heard = {_about(request) for request, _ in lasting}
+        ended = self._known - self._books.ledger.sightings.open()
+        self._known -= ended
+        self._ended |= dict.fromkeys(ended, asyncio.get_running_loop().time())
+        self._ended = {key: at for key, at in self._ended.items() if key in heard}
+        new = [request for request, last in lasting if last > self._ended.get(_about(request), -math.inf)]
+        await self._raise([*moments, *new])
+        await self._clear(heard)
 
     async def _raise(self, requests: list[RaiseAlarm]) -> None:
-        alarms = self._books.ledger.sightings.alarms
-        self._known.update(key for request in requests if (key := _key(request)) in alarms)
-        new = [request for request in requests if _key(request) not in alarms]
+        known = self._books.ledger.sightings.open()
+        self._known.update(what for request in requests if (what := _about(request)) in known)
+        new = [request for request in requests if _about(request) not in known]
         new = [request for request in new if self._raised.take(asyncio.get_running_loop().time())]
         if not new:
             return
@@ -83,7 +92,7 @@ class Alarms:
                 continue
             if isinstance(outcome, BaseException):
                 raise outcome
-            self._known.add(_key(request))
+            self._known.add(_about(request))
             if outcome:
                 _logger.warning("something is wrong on the link", alarm=request.alarm, address=_named(request))
 
@@ -120,15 +129,16 @@ class Alarms:
 
     # -- what lasts as long as it is heard
 
-    async def _routers(self) -> list[RaiseAlarm]:
-        """Those that are none of the link's. LogError, KernelError."""
+    async def _routers(self) -> list[tuple[RaiseAlarm, float]]:
+        """Those that are none of the link's, each with when it was heard last. LogError, KernelError."""
         found = []
         for address, router in list(self._table.routers.items()):
             strange = await self._strange(address, router)
             if strange is not None:
                 why, prefix = strange
                 client = await self._client(router.hardware)
-                found.append(RaiseAlarm(alarm="router", address=address, client=client, prefix=prefix, why=why))
+                request = RaiseAlarm(alarm="router", address=address, client=client, prefix=prefix, why=why)
+                found.append((request, router.last))
         return found
 
     async def _strange(self, address: bytes, router: Advertised) -> tuple[str, Prefix | None] | None:
@@ -157,8 +167,8 @@ class Alarms:
             self._gateways = frozenset(each for several in answers.values() for each in several)
         return self._gateways
 
-    async def _servers(self) -> list[RaiseAlarm]:
-        """Those that are none of ours. LogError, KernelError."""
+    async def _servers(self) -> list[tuple[RaiseAlarm, float]]:
+        """Those that are none of ours, likewise. LogError, KernelError."""
         found = []
         for server in list(self._table.servers.values()):
             said = server.said
@@ -169,7 +179,7 @@ class Alarms:
             else:
                 hardware = said.hardware or await self._hardware_of(said.address)
                 client = await self._client(hardware) if hardware else NOBODY
-            found.append(RaiseAlarm(alarm="dhcp-server", address=said.address, client=client))
+            found.append((RaiseAlarm(alarm="dhcp-server", address=said.address, client=client), server.last))
         return found
 
     def _is_ours(self, server: Server) -> bool:
@@ -192,15 +202,15 @@ class Alarms:
         answers = await self._link.users([address])
         return min(answers.get(address, ()), default=b"")
 
-    async def _scans(self) -> list[RaiseAlarm]:
+    async def _scans(self) -> list[tuple[RaiseAlarm, float]]:
         """LogError."""
-        return [
-            RaiseAlarm(
-                alarm="scan", address=scan.prefix.network, client=await self._client(scan.hardware), prefix=scan.prefix
-            )
-            for scan in list(self._table.scans.values())
-            if self._books.ledger.plan.subnet is not None
-        ]
+        found = []
+        for scan in list(self._table.scans.values()):
+            if self._books.ledger.plan.subnet is not None:
+                prefix, client = scan.prefix, await self._client(scan.hardware)
+                request = RaiseAlarm(alarm="scan", address=prefix.network, client=client, prefix=prefix)
+                found.append((request, scan.last))
+        return found
 
     async def _client(self, hardware: bytes) -> bytes:
         """Whose a hardware address is; the log is told, as far as that may be. LogError."""
@@ -214,33 +224,37 @@ class Alarms:
         now, clear = asyncio.get_running_loop().time(), []
         doubled = await self._rechecked(now)
         for key, alarm in self._books.ledger.sightings.alarms.items():
-            why = self._over(key, alarm, now, doubled) if key not in wanted else None
+            kind = _kind(key)
+            what = about(kind, alarm.address, alarm.client)
+            why = self._over(what, alarm, now, doubled) if what not in wanted else None
             if why is not None:
-                clear.append(ClearAlarm(alarm=_kind(key), address=alarm.address, client=alarm.client, why=why))
+                clear.append(ClearAlarm(alarm=kind, address=alarm.address, client=alarm.client, why=why))
         if clear:
             for outcome in await self._books.decide_all(clear):
                 if isinstance(outcome, BaseException):
                     raise outcome
-        self._known &= self._books.ledger.sightings.alarms.keys()
+        self._known &= self._books.ledger.sightings.open()  # what it has cleared itself has ended for it
 
-    def _over(self, key: Key, alarm: Alarm, now: float, single: set[bytes]) -> Literal["over", "planned"] | None:
+    def _over(self, what: Key, alarm: Alarm, now: float, single: set[bytes]) -> Literal["over", "planned"] | None:
         """Why an alarm is over; None: it is not, or others know better."""
-        kind = key[0]
+        kind = what[0]
         if kind == "duplicate":
             return "over" if alarm.address in single else None
         if kind == "moved":
             return "over" if self._books.now() - alarm.since >= MOVED_STAYS * MICROSECONDS else None
         if self._is_heard(kind, alarm):
             return "planned"
-        return "over" if key in self._known or now - self._began >= STAYS[kind] else None
+        unheard = min(now - self._began, (self._books.now() - alarm.since) / MICROSECONDS)
+        return "over" if what in self._known or unheard >= STAYS[kind] else None
 
     def _is_heard(self, kind: str, alarm: Alarm) -> bool:
         """Whether what an alarm is about is still there."""
         if kind == "router":
             return alarm.address in self._table.routers
         return kind == "dhcp-server" and any(
-            said.address == alarm.address and (said.family == 4 or self._client_id(said.duid) == alarm.client)
+            self._client_id(said.duid) == alarm.client if said.family == 6 else said.address == alarm.address
             for said in (server.said for server in self._table.servers.values())
+            if said.family == family(alarm.address)
         )
 
     async def _rechecked(self, now: float) -> set[bytes]:
@@ -259,8 +273,8 @@ class Alarms:
         }
 
 
-def _key(request: RaiseAlarm) -> Key:
-    return key_of(request.alarm, request.address, request.client)
+def _about(request: RaiseAlarm) -> Key:
+    return about(request.alarm, request.address, request.client)
 
 
 def _kind(key: Key) -> Kind:

@@ -77,6 +77,7 @@ class Advertised(msgspec.Struct):
 
     hardware: bytes
     advertisement: RouterAdvertisement
+    last: float
     until: float
 
 
@@ -275,7 +276,7 @@ class Table:
         known = self.routers.get(fact.address)
         if known is not None and known.advertisement.lifetime and not said.lifetime:
             lasts = 0  # it takes leave; the prefixes that it told stay in what it says last
-        self.routers[fact.address] = Advertised(fact.hardware, said, now + min(lasts, ROUTER_STAYS))
+        self.routers[fact.address] = Advertised(fact.hardware, said, now, now + min(lasts, ROUTER_STAYS))
 
     def _server(self, fact: DhcpServer, now: float) -> None:
         key = fact.family, fact.duid or fact.address

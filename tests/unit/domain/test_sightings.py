@@ -173,6 +173,17 @@ def test_servers_of_which_no_address_is_known_are_told_apart(link: Clerk) -> Non
     assert list(link.ledger.sightings.alarms) == [("dhcp-server", client(2))]
 
 
+def test_a_server_of_dhcpv6_is_one_by_whatever_it_is_known_first(link: Clerk) -> None:
+    named, heard = bytes(16), parse_address("fe80::7")
+    for first, then in ((named, heard), (heard, named)):
+        assert link.ask(RaiseAlarm(alarm="dhcp-server", address=first, client=client(1)))
+        assert link.ask(RaiseAlarm(alarm="dhcp-server", address=then, client=client(1))) == ()
+        assert link.ask(RaiseAlarm(alarm="dhcp-server", address=FOUR, client=client(1)))  # what it does by DHCPv4
+        for address in (first, FOUR):
+            assert link.ask(ClearAlarm(alarm="dhcp-server", address=address, client=client(1)))
+        assert not link.ledger.sightings.alarms
+
+
 def test_so_many_alarms_are_open_and_no_more(link: Clerk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sightings, "MAX_ALARMS", 2)
     link.ask(duplicate(1))
