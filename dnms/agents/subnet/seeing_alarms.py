@@ -175,7 +175,7 @@ class Alarms:
             if self._is_ours(server):
                 continue
             if said.family == 6:
-                client = self._client_id(said.duid)
+                client = await self._owners.introduce_server(said.duid, said.hardware)
             else:
                 hardware = said.hardware or await self._hardware_of(said.address)
                 client = await self._client(hardware) if hardware else NOBODY

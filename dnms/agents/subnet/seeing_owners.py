@@ -73,18 +73,30 @@ class Owners:
 
         LogError.
         """
-        known = self._books.node(self.of(hardware))
+        return await self._introduce(self.of(hardware), duid_of_hardware(hardware), hardware)
+
+    async def introduce_server(self, duid: bytes, hardware: bytes) -> bytes:
+        """Have the log say who serves DHCPv6 by a DUID, as far as that may be; its client id. LogError.
+
+        `hardware`: from which it was heard, or a relay between; empty: a client has named it. Its own it is only where
+        the DUID says so too.
+        """
+        client = self._client_id(duid)
+        await self._introduce(client, duid, hardware if hardware and duid.endswith(hardware) else b"")
+        return client
+
+    async def _introduce(self, client: bytes, duid: bytes, hardware: bytes) -> bool:
+        known = self._books.node(client)
         if known is not None and (known.identity is not None or known.entered is not None):
             return True
         if not self._strangers.take(asyncio.get_running_loop().time()):
             return False
-        duid = duid_of_hardware(hardware)
         request = IdentifyNode(
             client=self._client_id(duid),
             duid=Personal(duid),
             name=Personal(""),
             subnet=self._books.subnet,
-            hardware=(Personal(hardware),),
+            hardware=(Personal(hardware),) if hardware else (),
         )
         await self._books.identify(request)
         return True

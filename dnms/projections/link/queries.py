@@ -21,7 +21,7 @@ class SightedRow(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     subnet: str
     client: str  # hex
-    node: str | None  # its name, or else its hardware address
+    node: str | None  # its name, or else its hardware address, or its DUID
     form: str  # eui-64, low, link-local, random, ipv4
     lasting: str  # stable, temporary, unknown
     sure: str  # certain, likely, guess
@@ -38,7 +38,7 @@ class AlarmRow(msgspec.Struct, frozen=True, kw_only=True):
     subnet: str
     address: str | None
     client: str | None  # hex; who has the address too, who has it now, the server, the router, who scans
-    node: str | None  # its name, or else its hardware address
+    node: str | None  # its name, or else its hardware address, or its DUID
     other: str | None  # hex; who has the address as well, or had it before
     other_node: str | None
     prefix: str | None  # that is scanned, that a router advertises and the link does not have
@@ -49,7 +49,7 @@ class AlarmRow(msgspec.Struct, frozen=True, kw_only=True):
     opened: str  # position of the event
 
 
-_SHOWN = "coalesce(nullif({0}.name, ''), json_extract({0}.hardware, '$[0]'))"
+_SHOWN = "coalesce(nullif({0}.name, ''), json_extract({0}.hardware, '$[0]'), {0}.duid)"
 """Of a node: what people know it by."""
 
 

@@ -15,8 +15,9 @@ from dnms.agents.subnet.announcing import Announcing
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.seeing_alarms import STAYS
 from dnms.agents.subnet.seeing_table import ROUTER_STAYS, SCAN, SERVER_STAYS, SETTLE
-from dnms.events.link import AgentAnnounced
-from tests.unit.agents.conftest import FrailLog, Site
+from dnms.events.link import AgentAnnounced, AlarmRaised
+from dnms.events.node import NodeIdentified
+from tests.unit.agents.conftest import FrailLog, Site, client_id
 from tests.unit.agents.seen_link import (
     SOON,
     Seat,
@@ -69,6 +70,15 @@ async def test_a_server_that_one_hears_and_the_other_hears_of_is_one(segment: Se
     await pass_time(120)
     assert raised(log) == [("dhcp-server", "::")]
     assert cleared(log) == [("dhcp-server", "::", "over")]
+
+
+@pytest.mark.usefixtures("two")
+async def test_a_server_that_is_named_alone_is_a_node_with_its_duid(segment: Segment, log: FrailLog) -> None:
+    segment.name6(STRANGE)
+    await pass_time(SOON)
+    [alarm] = said(log, AlarmRaised)
+    [known] = [event for event in said(log, NodeIdentified) if event.client == alarm.client == client_id(STRANGE)]
+    assert log.keys.open(known.duid).value == STRANGE
 
 
 @pytest.mark.usefixtures("two")
