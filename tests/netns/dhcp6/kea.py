@@ -12,6 +12,8 @@ from typing import Any
 from dnms.linux.namespaces import Namespace
 from tests.netns import debian
 
+SERVER_DUID = "00:03:00:01:02:00:00:00:00:01"  # as its configuration says
+
 PRIVATE = ("unshare", "--mount", "--propagation", "private", "sh", "-c")
 
 
@@ -42,7 +44,7 @@ def kea(
     server = {
         "interfaces-config": {"interfaces": ["wan0"]},
         "lease-database": {"type": "memfile", "persist": False},
-        "server-id": {"type": "LL", "htype": 1, "identifier": "020000000001", "persist": False},
+        "server-id": {"type": "LL", "htype": 1, "identifier": SERVER_DUID.replace(":", "")[8:], "persist": False},
         "renew-timer": 3,
         "rebind-timer": 6,
         "preferred-lifetime": 20,

@@ -25,7 +25,7 @@ from dnms.events.recorded import Personal
 from dnms.events.requests import EnterNode, HoldAddress
 from dnms.lab.network import INTERFACE, SITE_ADDRESS, SUBNET, Network
 from dnms.lab.site import NAME, LabSite
-from dnms.linux.namespaces import Namespace
+from dnms.linux.namespaces import Bridge, Namespace
 from dnms.projections.addresses import queries as addresses
 from dnms.projections.addresses.queries import NodeAddressRow
 
@@ -50,7 +50,9 @@ class Served:
     def __init__(self, network: Network, site: LabSite, folder: Path, plan: str) -> None:
         self.network = network
         self.plan = plan
-        self.dhcpv4 = False  # by that too
+        self.options: tuple[str, ...] = ("--dhcpv6",)  # of every agent that is started
+        self.program = "dnms.agents.subnet"
+        self.far: Bridge | None = None  # another link, where `relayed` has made one
         self.new_nodes = NEW_AT_ONCE  # of one address, as `--new-nodes` has it
         self.site = site
         self.folder = folder
@@ -61,11 +63,10 @@ class Served:
         """The machine that is served."""
         return self.network.nodes[0]
 
-    async def start(self, number: int) -> None:
+    async def start(self, number: int, *, interface: str = INTERFACE) -> None:
         """Start an agent, and wait until it serves."""
         log = self.folder / f"agent-{number}.log"
-        words = ["--interface", INTERFACE, "--subnet", SUBNET, "--name", f"a{number}", "--dhcpv6", "--verbose"]
-        words += ["--dhcpv4"] if self.dhcpv4 else []
+        words = ["--interface", interface, "--subnet", SUBNET, "--name", f"a{number}", *self.options, "--verbose"]
         words += ["--new-nodes", str(self.new_nodes)]
         words += ["--site", str(self.site.site.path), "--state", str(self.folder / f"agent-{number}")]
         self._agents[number] = await asyncio.to_thread(self._spawn, number, words, log)
@@ -74,7 +75,7 @@ class Served:
     def _spawn(self, number: int, words: list[str], log: Path) -> subprocess.Popen[bytes]:
         with self.network.agents[number].entered(), log.open("wb") as output:
             return subprocess.Popen(
-                [sys.executable, "-m", "dnms.agents.subnet", *words, "--bus", self.site.bus],
+                [sys.executable, "-m", self.program, *words, "--bus", self.site.bus],
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -102,6 +103,10 @@ class Served:
         await self.site.apply(f"{self.plan}\n{text}")
         await self.until_ended("address.held", address)
 
+    def said(self, words: str, *, number: int = 0) -> bool:
+        """Whether an agent's log has these words."""
+        return words in (self.folder / f"agent-{number}.log").read_text()
+
     def kill(self, number: int) -> None:
         """As a power cut would."""
         self._agents[number].send_signal(signal.SIGKILL)
@@ -122,6 +127,13 @@ class Served:
     def hardware(self) -> str:
         """The hardware address of the client."""
         return str(json.loads(self.client.run("ip", "-j", "link", "show", "dev", INTERFACE))[0]["address"])
+
+    async def set_up(self, machine: Namespace, interface: str) -> None:
+        """Switch an interface on, and wait until its link-local address can be used."""
+        machine.set_sysctls({f"ipv6.neigh.{interface}.retrans_time_ms": 100})
+        machine.set_up(interface)
+        shown = ("ip", "-6", "-o", "address", "show", "dev", interface, "scope", "link", "-tentative")
+        await self.until(lambda: machine.run(*shown) != "")
 
     async def bound(self) -> Has:
         """Wait until the client has one address."""
@@ -192,9 +204,13 @@ async def served(
     accept_ra: bool = False,
     lifetimes: tuple[int, int] = (PREFERRED, VALID),
     dhcpv4: bool = False,
+    watch: bool = False,
     new_nodes: int = NEW_AT_ONCE,
 ) -> AsyncIterator[Served]:
-    """The link, in whose namespace `inside` has put this; the first agent serves. `subnet` is more of the plan's."""
+    """The link, in whose namespace `inside` has put this; the first agent serves. `subnet` is more of the plan's.
+
+    `watch`: its agents see who is there too, and what they see is over soon.
+    """
     preferred, valid = lifetimes
     network = Network(nodes=nodes, agents=agents, folder=folder)
     addressing = msgspec.structs.replace(network.addressing, preferred=preferred, valid=valid)
@@ -207,8 +223,11 @@ async def served(
             link = Served(network, site, folder, plan)
             link.new_nodes = new_nodes
             if dhcpv4:
-                link.dhcpv4 = True
+                link.options += ("--dhcpv4",)
                 network.agents[0].ip([f"address add {addressing.agent4(0)} dev {INTERFACE}"])
+            if watch:
+                link.options += ("--watch",)
+                link.program = "tests.netns.dhcp6.soon_over"
             try:
                 await link.start(0)
                 yield link
@@ -216,6 +235,33 @@ async def served(
                 link.close()
     finally:
         network.close()
+
+
+@asynccontextmanager
+async def relayed(
+    folder: Path, *, agents: int = 1, watch: bool = False
+) -> AsyncIterator[tuple[Served, Namespace, Namespace]]:
+    """The link of an agent; a machine that is on it and, by eth1, on another one; and a client there.
+
+    Any other agent's machine is by eth1 on that one too.
+    """
+    async with served(folder, agents=agents, watch=watch) as link:
+        relay, client = link.client, Namespace.create("client")
+        try:
+            link.far = Bridge.create(link.network.switch, "far")
+            link.far.plug([client, relay, *link.network.agents[1:]], "eth1")
+            link.network.agents[0].ip(["address add 2001:db8:99::a/64 dev eth0 nodad"])
+            relay.ip(
+                [
+                    "address add 2001:db8:99::9/64 dev eth0 nodad",
+                    "address add 2001:db8:1ab::9/64 dev eth1 nodad",
+                ]
+            )
+            for machine in (client, relay, *link.network.agents[1:]):
+                await link.set_up(machine, "eth1")
+            yield link, relay, client
+        finally:
+            client.close()
 
 
 def inside(work: Callable[[], Awaitable[None]]) -> None:

@@ -6,19 +6,16 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from dnms.domain.identity import duid_of_hardware, parse_hardware
 from dnms.events.ip import parse_address
-from dnms.linux.namespaces import Bridge, Namespace
 from dnms.wire.dhcp6.codes import Kind
 from dnms.wire.dhcp6.messages import Message, decode, encode
 from dnms.wire.dhcp6.options import Options
-from tests.netns.dhcp6.served import VALID, Served, inside, served
+from tests.netns.dhcp6.served import VALID, inside, relayed, served
 from tests.netns.programs import dhclient, dhclient_server, dhcpcd, dhcrelay, dnsmasq_relay, networkd
 from tests.netns.programs4 import udhcpc
 
@@ -227,31 +224,6 @@ def test_networkd_follows_m(tmp_path: Path) -> None:
                 await link.recorded(has.address)
 
     inside(work)
-
-
-@asynccontextmanager
-async def relayed(tmp_path: Path) -> AsyncIterator[tuple[Served, Namespace, Namespace]]:
-    """The link of an agent; a machine that is on it and, by eth1, on another one; and a client there."""
-    async with served(tmp_path, agents=1) as link:
-        relay, client = link.client, Namespace.create("client")
-        try:
-            Bridge.create(link.network.switch, "far").plug([client, relay], "eth1")
-            link.network.agents[0].ip(["address add 2001:db8:99::a/64 dev eth0 nodad"])
-            relay.ip(
-                [
-                    "address add 2001:db8:99::9/64 dev eth0 nodad",
-                    "address add 2001:db8:1ab::9/64 dev eth1 nodad",
-                    "link set dev eth1 up",
-                ]
-            )
-            client.set_sysctls({"ipv6.neigh.eth1.retrans_time_ms": 100})
-            client.set_up("eth1")
-            shown = ("ip", "-6", "-o", "address", "show", "dev", "eth1", "scope", "link", "-tentative")
-            for machine in (client, relay):
-                await link.until(lambda machine=machine: machine.run(*shown) != "")  # type: ignore[misc]
-            yield link, relay, client
-        finally:
-            client.close()
 
 
 @pytest.mark.parametrize("above", ["", "2001:db8:99::a%"])
