@@ -3,9 +3,9 @@
 Theory of operation. What a client is told to have is in the log before it is told. Who it is beside that, its DUID, its
 hardware and its name, may come a moment later, and it does not come alone: nodes are written in 256 subjects, and each
 new one has a key of its own to be stored before, so that one by one they cost several times what their leases do. So
-what has come while some are written is written next, all of a subject together, and between two such rounds is a pause
-of a few times what the round took. Where few clients come nobody sees that; where thousands come at once, they have
-their addresses first.
+a few subjects at a time have their turn, all that wait for one together, and behind it is a pause of a few times what
+it took. Where few clients come nobody sees that; where thousands come at once, they have their addresses first, and
+more of them wait for each subject.
 
 What waits when the agent ends, or is more than may wait, is recorded when the client asks again, at T1 at the latest.
 """
@@ -19,11 +19,11 @@ from typing import Final
 MAX_WAITING: Final = 65_536
 """Clients that are to be recorded: those of the largest link; whoever invents more makes nothing grow."""
 
-AT_ONCE: Final = 1_024
-"""Of one round, or as many as the last of its subjects has more."""
+AT_ONCE: Final = 8
+"""Of one turn, or as many as the last of its subjects has more: while they are written nobody is answered."""
 
 PAUSE: Final = 4
-"""Times what a round took, until the next one: a fifth of the work is for this, while there is other work."""
+"""Times what a turn took, until the next one: a fifth of the work is for this, while there is other work."""
 
 
 class Recording:
@@ -55,16 +55,14 @@ class Recording:
         loop = asyncio.get_running_loop()
         while True:
             await self._more.wait()
-            began = loop.time()
-            taken = 0
-            async with asyncio.TaskGroup() as round_:
+            began, taken = loop.time(), 0
+            async with asyncio.TaskGroup() as turn:
                 while self._waiting and taken < AT_ONCE:
                     of_subject = self._waiting.pop(next(iter(self._waiting)))
                     taken += len(of_subject)
                     self._number -= len(of_subject)
                     for record in of_subject.values():
-                        round_.create_task(_awaited(record))
-                    await asyncio.sleep(0)  # for those who wait for an answer
+                        turn.create_task(_awaited(record))
             if not self._waiting:
                 self._more.clear()
             await asyncio.sleep(PAUSE * (loop.time() - began))

@@ -1,4 +1,4 @@
-"""Who a DHCP server's clients are is recorded behind their answers, in rounds."""
+"""Who a DHCP server's clients are is recorded behind their answers, a few subjects at a time."""
 
 from __future__ import annotations
 
@@ -61,14 +61,22 @@ async def test_of_two_that_wait_for_one_client_the_newer_is_recorded(running: Re
 
 async def test_all_that_wait_for_a_subject_go_together(running: Recording) -> None:
     done = Done()
-    for number in range(2 * AT_ONCE):
+    for number in range(400):
         client = bytes([number % 4]) + number.to_bytes(4)
         running.add(client, done.of(client))
+    for turn in range(4):
+        await pass_time(TOOK + 0.1)
+        assert {client[0] for client in done.at if isinstance(client, bytes)} == set(range(turn + 1))
+        assert len(done.at) == 100 * (turn + 1)
+        await pass_time(PAUSE * TOOK)
+
+
+async def test_of_subjects_for_which_few_wait_several_go_together(running: Recording) -> None:
+    done = Done()
+    for number in range(2 * AT_ONCE):
+        running.add(bytes([number]), done.of(number))
     await pass_time(TOOK + 0.1)
-    assert {client[0] for client in done.at if isinstance(client, bytes)} == {0, 1}
-    assert len(done.at) == AT_ONCE
-    await pass_time(10)
-    assert len(done.at) == 2 * AT_ONCE
+    assert done.at.keys() == set(range(AT_ONCE))
 
 
 async def test_whoever_invents_clients_makes_nothing_grow(monkeypatch: pytest.MonkeyPatch) -> None:
