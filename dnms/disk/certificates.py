@@ -68,7 +68,8 @@ def issue_signer(root: Issued) -> Issued:
 def issue_relay(root: Issued, name: str, *, at: datetime.datetime) -> Issued:
     """A certificate for a relay, from now on and as long as an agent's. ValueError if the root is damaged."""
     names = x509.SubjectAlternativeName([x509.DNSName(name + RELAY_SUFFIX)])
-    return _issue_signing(root, f"DNMS relay {name}", names, at=at, until=at + 825 * _DAY)
+    # A common name has 64 characters at most (RFC 5280, A.1); the whole name is the DNS name.
+    return _issue_signing(root, f"DNMS relay {name}"[:64], names, at=at, until=at + 825 * _DAY)
 
 
 def _issue_signing(

@@ -86,7 +86,7 @@ class Relays:
         try:
             signer = x509.load_der_x509_certificate(certificate)
             signer.verify_directly_issued_by(self._root)
-        except (ValueError, TypeError, InvalidSignature) as error:
+        except (ValueError, TypeError, x509.InvalidVersion, InvalidSignature) as error:
             raise Untrusted("its certificate was not signed by the root of this site") from error
         name, key = _name(signer), signer.public_key()
         if not signer.not_valid_before_utc <= at <= signer.not_valid_after_utc:

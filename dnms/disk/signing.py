@@ -44,7 +44,7 @@ def check(content: bytes, signature: bytes, *, certificate: bytes, root: bytes, 
     try:
         signer = x509.load_pem_x509_certificate(certificate)
         signer.verify_directly_issued_by(x509.load_pem_x509_certificate(root))
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except (ValueError, TypeError, x509.InvalidVersion, InvalidSignature) as error:
         raise Untrusted("its certificate was not signed by the root of this site") from error
     key = signer.public_key()
     names = [name.value for name in signer.subject.get_attributes_for_oid(x509.NameOID.COMMON_NAME)]

@@ -27,6 +27,18 @@ LARGEST_LOAD = 0xFFFF_FFFF
 P = TypeVar("P")
 
 
+def fitting(offer: Offer) -> Offer:
+    """The offer with as many of its endpoints, the first ones, as a datagram takes."""
+    while len(offer.endpoints) > 1:
+        try:
+            encode_offer(msgspec.structs.replace(offer, load=LARGEST_LOAD))
+        except ValueError:
+            offer = msgspec.structs.replace(offer, endpoints=offer.endpoints[:-1])
+        else:
+            break
+    return offer
+
+
 class Answering(Generic[P]):
     """What one agent says to those who search. `load` is the number of open sessions; the shell keeps it up to date.
 

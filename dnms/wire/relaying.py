@@ -21,6 +21,7 @@ import msgspec
 
 from dnms.events.codec import decoder, encoder
 from dnms.events.ip import Address, is_link_local
+from dnms.events.plan import Name
 from dnms.events.recorded import Part
 from dnms.wire.datagrams import MAGIC
 from dnms.wire.errors import Code, PeerError
@@ -72,9 +73,9 @@ class Relayed(Part, frozen=True, kw_only=True):
 class Here(Part, frozen=True, kw_only=True):
     """An agent that takes nodes of this relay. As an offer it proves nothing, which TLS does later."""
 
-    site: Text
-    subnet: Text
-    agent: Text
+    site: Name
+    subnet: Name
+    agent: Name
     load: Annotated[int, msgspec.Meta(ge=0, le=0xFFFF_FFFF)] = 0  # open sessions
     preference: Annotated[int, msgspec.Meta(ge=0, le=255)] = 0
     root: Annotated[bytes, msgspec.Meta(max_length=32)] = b""  # SHA-256 of the site's root certificate

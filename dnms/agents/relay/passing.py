@@ -1,7 +1,7 @@
 """One node's connection, passed on: bytes both ways, as they come, between its TLS and that of its agent.
 
-It counts as led in when the node has answered what the agent answered, which takes a key: so who only begins TLS gives
-way here too, when there are many (`agents.door`).
+It counts as led in when the agent has answered what the node said after its ClientHello, which takes TLS: so who only
+begins it gives way here too, when there are many (`agents.door`).
 """
 
 from __future__ import annotations
@@ -31,15 +31,16 @@ class Passing:
     def __init__(self, node: socket.socket, agent: socket.socket, first: bytes) -> None:
         """`first` is what has come from the agent already."""
         self._node, self._agent = node, agent
-        self._spoke = asyncio.Event()  # the node has, or nothing will come any more
+        self._node_spoke = False
+        self._answered = asyncio.Event()  # the node was, after it spoke, or nothing will come any more
         self._tasks = [
             asyncio.create_task(self._copy(node, agent)),
             asyncio.create_task(self._copy(agent, node, first)),
         ]
 
-    async def spoken(self) -> None:
-        """Wait until the node has answered the agent. ConnectionResetError if either ends before."""
-        await self._spoke.wait()
+    async def answered(self) -> None:
+        """Wait until the agent has answered what the node said. ConnectionResetError if either ends before."""
+        await self._answered.wait()
         if any(task.done() for task in self._tasks):
             raise ConnectionResetError("it has ended")
 
@@ -67,20 +68,22 @@ class Passing:
             raise cancelled
 
     async def _copy(self, source: socket.socket, sink: socket.socket, data: bytes = b"") -> None:
-        loop = asyncio.get_running_loop()
+        loop, begins_with = asyncio.get_running_loop(), data
         try:
             while data := data or await loop.sock_recv(source, CHUNK):
+                if source is self._node:
+                    self._node_spoke = True
+                elif self._node_spoke and data is not begins_with:
+                    self._answered.set()
                 async with asyncio.timeout(STALLED):
                     await loop.sock_sendall(sink, data)
                 data = b""
-                if source is self._node:
-                    self._spoke.set()
             sink.shutdown(socket.SHUT_WR)
         except OSError:  # a timeout is one; the other direction has its LINGER then
             pass
         finally:
             if source is self._agent:
-                self._spoke.set()  # or it would be waited for in vain
+                self._answered.set()  # or it would be waited for in vain
 
 
 class NodeKnock:
@@ -92,7 +95,7 @@ class NodeKnock:
         self._open = open_
 
     async def enter(self, *, within: float) -> Passing:
-        """Pass it on, and wait until its TLS has begun from both sides. OSError, PeerError."""
+        """Pass it on, and wait until it is led through TLS. OSError, PeerError."""
         async with asyncio.timeout(within):
             address = parse_address(self.peer.partition("%")[0])
             if not is_link_local(address):
@@ -103,7 +106,7 @@ class NodeKnock:
             agent, first = await self._open(address, head + rest)
             passing = Passing(self._connection, agent, first)
             try:
-                await passing.spoken()
+                await passing.answered()
             except BaseException:
                 await passing.close()
                 raise

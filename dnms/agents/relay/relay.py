@@ -27,6 +27,7 @@ from dnms.linux.messages import IFA_F_DADFAILED, IFA_F_TENTATIVE
 from dnms.linux.multicast import Receive
 from dnms.linux.netlink import Netlink
 from dnms.wire import relaying
+from dnms.wire.answering import fitting
 from dnms.wire.messages import MAX_ENDPOINTS, PORT, Endpoint, Offer
 from dnms.wire.relaying import Here, Relayed, Said
 
@@ -172,14 +173,16 @@ class Relay:
 
     def _offer_of(self, here: Here, endpoints: tuple[Endpoint, ...]) -> Offer:
         """As that agent would offer itself, but for its name, its addresses and its load."""
-        return Offer(
-            nonce=bytes(16),
-            site=here.site,
-            subnet=here.subnet,
-            agent=self._credentials.name,
-            endpoints=endpoints,
-            preference=here.preference,
-            root=here.root,
+        return fitting(
+            Offer(
+                nonce=bytes(16),
+                site=here.site,
+                subnet=here.subnet,
+                agent=self._credentials.name,
+                endpoints=endpoints,
+                preference=here.preference,
+                root=here.root,
+            )
         )
 
     def _load(self) -> int:

@@ -81,6 +81,7 @@ class Agent:
                 sock = await self._connected()
         except OSError as error:
             self._is_away(error)
+            self._ask.set()  # perhaps this one connection was lost
             raise
         try:
             async with asyncio.timeout(ANSWER_WITHIN):

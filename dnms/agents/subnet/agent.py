@@ -57,8 +57,7 @@ from dnms.events.plan import Name, Uplink
 from dnms.kit.clock import SystemClock
 from dnms.kit.errors import one_line
 from dnms.linux.errors import KernelError
-from dnms.wire.answering import LARGEST_LOAD
-from dnms.wire.datagrams import encode_offer
+from dnms.wire.answering import fitting
 from dnms.wire.messages import PORT, Offer
 from dnms.wire.relaying import Here
 
@@ -406,18 +405,6 @@ def _behind_relays(porch: Porch, port: int, offer: Offer, sessions: Sessions) ->
     porch.here = here
     _logger.info("serving relays", subnet=offer.subnet, agent=offer.agent, ports=ports)
     return [porch.run(), sessions.serve([porch])]
-
-
-def fitting(offer: Offer) -> Offer:
-    """The offer with as many of its endpoints, the first ones, as a datagram takes."""
-    while len(offer.endpoints) > 1:
-        try:
-            encode_offer(msgspec.structs.replace(offer, load=LARGEST_LOAD))
-        except ValueError:
-            offer = msgspec.structs.replace(offer, endpoints=offer.endpoints[:-1])
-        else:
-            break
-    return offer
 
 
 async def _keep_time(clock: LogClock, books: Books) -> None:

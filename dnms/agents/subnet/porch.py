@@ -12,7 +12,7 @@ import asyncio
 import datetime
 import socket
 import ssl
-from collections import Counter
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Collection
 from typing import Any, NoReturn
 
@@ -34,6 +34,7 @@ from dnms.wire.relaying import HEAD, RECORD_HEAD, Asking, Here, Refused
 
 ANYWHERE = tuple(map(parse_address, ("::", "0.0.0.0")))
 SPARE_BEHIND = SPARE + MAX_HANDSHAKES  # descriptors that the door of nodes behind this one leaves to it and others
+MAX_HELLOS = 65_536  # ClientHellos that have come: nothing but what a relay has signed pushes one out
 MAX_PROVEN = 64  # nodes that wait to be led through TLS; more wait before their relay is believed
 LINES_AT_ONCE = 4  # of the log about one address that is refused; more are counted
 LINES_A_SECOND = 1 / 60
@@ -106,6 +107,8 @@ class RelayKnock:
         length = relaying.record_length(await self._peek(RECORD_HEAD))
         if relaying.digest(await self._peek(length)) != said.hello:
             await self._refuse(PeerError(Code.SIGNATURE, "the relay has signed for another ClientHello"))
+        if not porch.is_first(said.hello):
+            await self._refuse(PeerError(Code.REPEATED, "this ClientHello has come before"))
         return TcpKnock(connection, format_address(said.node), porch.context, relay=relay)
 
     async def _peek(self, length: int) -> bytes:
@@ -166,6 +169,7 @@ class Porch:
         self._door: Door[TcpKnock | None] = Door(self._take, most=MAX_HANDSHAKES)
         self._listeners: list[_RelayListener] = []
         self._proven: asyncio.Queue[TcpKnock] = asyncio.Queue(MAX_PROVEN)
+        self._hellos: OrderedDict[bytes, None] = OrderedDict()
         self._lines = Buckets(burst=LINES_AT_ONCE, per_second=LINES_A_SECOND, most=MAX_PEERS)
 
     @property
@@ -203,6 +207,15 @@ class Porch:
         """Hand on no more."""
         while not self._proven.empty():
             self._proven.get_nowait().close()
+
+    def is_first(self, hello: bytes) -> bool:
+        """Whether no node has begun with this: who only says it again would have a place of that node's address."""
+        if hello in self._hellos:
+            return False
+        self._hellos[hello] = None
+        if len(self._hellos) > MAX_HELLOS:
+            self._hellos.popitem(last=False)
+        return True
 
     def tell_refused(self, peer: str, error: PeerError) -> None:
         """A line of the log, unless this address has had many of late."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import msgpack
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,6 +42,13 @@ def test_what_was_said_is_read() -> None:
     assert read_answer(ANSWERS["refused"]) == Refused(code="untrusted", text="why")
     assert relaying.is_answer(ANSWERS["here"])
     assert not relaying.is_answer(HELLO)
+
+
+@pytest.mark.parametrize("field", ["site", "subnet", "agent"])
+def test_an_agent_has_names_that_an_offer_has_room_for(field: str) -> None:
+    here = msgspec.structs.replace(Here(site="s", subnet="branch", agent="one"), **{field: "\U0001f310" * 255})
+    with pytest.raises(PeerError):
+        read_answer(relaying.encode_answer(here))
 
 
 @pytest.mark.parametrize("kind", SAID)

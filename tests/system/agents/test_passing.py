@@ -236,6 +236,29 @@ async def test_a_node_whose_connections_an_agent_ends_makes_it_no_agent_that_is_
         await leave(writer)
 
 
+async def test_an_agent_to_which_one_connection_failed_is_asked_at_once_whether_it_is_there(
+    site: Site, relay: RelayCredentials, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(upstream, "ASK_EVERY", 3_600.0)
+    monkeypatch.setattr(upstream, "ASK_AGAIN", 3_600.0)
+    async with opened(site) as agent, relaying_to(relay, listener, agent.port) as made:
+        await until(lambda: known(made) == 1)
+        (one,) = made.agents._agents
+        connected, times = one._connected, iter((True,))
+
+        async def lost_once() -> socket.socket:
+            if next(times, False):
+                raise TimeoutError
+            return await connected()
+
+        monkeypatch.setattr(one, "_connected", lost_once)
+        with pytest.raises((OSError, ssl.SSLError)):
+            await made.node(site)
+        await until(lambda: one.here is not None)
+        _, writer = await made.node(site)
+        await leave(writer)
+
+
 async def test_where_no_agent_is_a_node_is_not_kept_waiting(
     site: Site, relay: RelayCredentials, listener: socket.socket
 ) -> None:
@@ -288,6 +311,10 @@ async def test_who_begins_tls_and_says_no_more_gives_way_and_is_given_up(
         await until(lambda: known(made) == 1)
         silent = [await made.raw(Tls(site).hello) for _ in range(6)]
         await until(lambda: made.door.dropped["too-many-handshakes"] == 2)
+        for _, writer in silent[2:]:
+            writer.write(b"\x14")  # as a record begins
+            await writer.drain()
+        await until(lambda: len(agent.nodes._handshakes) == 4)
         assert not made.door._guests  # none has proven anything, whatever the agent has answered
         for reader, writer in silent[:2]:
             await rest(reader)  # they have been ended

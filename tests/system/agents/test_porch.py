@@ -16,6 +16,7 @@ from structlog.testing import capture_logs
 from dnms.agents import door, tls
 from dnms.agents.door import MAX_A_PEER, MAX_HANDSHAKES, Door
 from dnms.agents.listening import Entered
+from dnms.agents.subnet import porch as porch_module
 from dnms.agents.subnet.porch import Porch, Trust
 from dnms.disk.relay_credentials import CredentialsError, RelayCredentials, store
 from dnms.disk.site import Site
@@ -245,6 +246,15 @@ async def test_an_agents_or_a_signers_certificate_is_none_of_a_relay(site: Site,
             assert refusal(await made.answered(say(Asking(subnet="branch"), own))).code == Code.UNTRUSTED
 
 
+async def test_a_certificate_of_no_known_version_is_none_of_a_relay(site: Site, relay: RelayCredentials) -> None:
+    version_3, version_2 = (bytes([0xA0, 3, 2, 1, number]) for number in (2, 1))
+    assert version_3 in relay.certificate
+    own = RelayCredentials("edge", relay.certificate.replace(version_3, version_2, 1), relay.key)
+    async with opened(site) as made:
+        assert refusal(await made.answered(say(Asking(subnet="branch"), own))).code == Code.UNTRUSTED
+        await until(lambda: made.porch.dropped == {Code.UNTRUSTED: 1})
+
+
 async def test_a_certificate_that_has_ended_is_none(site: Site, tmp_path: Path) -> None:
     then = now() - datetime.timedelta(days=1_000)
     store(site.issue_relay("edge", at=then), tmp_path / "old")
@@ -273,6 +283,27 @@ async def test_what_was_signed_for_one_connection_is_of_no_use_for_another(site:
         writer.close()
         await writer.wait_closed()
         assert not made.guests
+
+
+async def test_a_clienthello_is_taken_once(
+    site: Site, relay: RelayCredentials, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who has heard it and says it again and again would have all places of its node's address."""
+    monkeypatch.setattr(porch_module, "MAX_HELLOS", 1)
+    async with opened(site) as made:
+        node, other = Tls(site), Tls(site)
+        reader, writer = await made.connected()
+        writer.write(passed(relay, node))
+        assert await node.speak(reader, writer, b"hello") == b"hello"
+        for _ in range(2):
+            assert refusal(await made.answered(passed(relay, node))).code == Code.REPEATED
+        another, its = await made.connected()
+        its.write(passed(relay, other))
+        assert await other.speak(another, its, b"hello") == b"hello"
+        assert len(made.porch._hellos) == 1  # whatever comes
+        for each in (writer, its):
+            each.close()
+            await each.wait_closed()
 
 
 async def test_nobody_takes_a_relay_for_an_agent(site: Site, relay: RelayCredentials, tmp_path: Path) -> None:
@@ -354,6 +385,10 @@ async def test_it_listens_in_both_families(site: Site, relay: RelayCredentials) 
     finally:
         running.cancel()
         await asyncio.wait((running,))
+
+
+def test_a_relay_has_a_name_as_long_as_any_other(site: Site, tmp_path: Path) -> None:
+    assert credentials(site, tmp_path, "e" * 63).name == "e" * 63
 
 
 def test_files_of_a_relay_are_not_written_over(site: Site, tmp_path: Path) -> None:

@@ -9,13 +9,12 @@ import pytest
 
 from dnms.agents.pump import Pump
 from dnms.agents.subnet import SubnetAgentError, SubnetSettings, run
-from dnms.agents.subnet.agent import fitting
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.served import Introduction, ServedNode
 from dnms.agents.subnet.sessions import Sessions
 from dnms.events.ip import parse_address
 from dnms.wire import agent_events
-from dnms.wire.answering import Answering
+from dnms.wire.answering import Answering, fitting
 from dnms.wire.datagrams import encode_offer
 from dnms.wire.messages import MAX_ENDPOINTS, Endpoint, Offer
 from tests.unit.agents.conftest import SITE, SUBNET, Node
