@@ -92,7 +92,8 @@ class Registrations:
             await asyncio.sleep(LOOK)
             now = self._books.now()
             for client in tuple(self._known):
-                over = tuple(address for address, each in self._known[client].items() if each.until <= now)
+                known = self._known.get(client, {})  # others may have gone while the end of one was written
+                over = tuple(address for address, each in known.items() if each.until <= now)
                 try:
                     if over:
                         await self._end(client, over)

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from dnms.agents.subnet.books import Books
-from dnms.agents.subnet.dhcp6_registrations import MAX_ADDRESSES
+from dnms.agents.subnet.dhcp6_registrations import LOOK, MAX_ADDRESSES
 from dnms.agents.subnet.dhcp6_server import Dhcp6Server
 from dnms.agents.subnet.newcomers import LEASES_A_NODE, NEW_A_SECOND
 from dnms.events.address import AddressBlocked
@@ -24,7 +24,7 @@ from dnms.wire.dhcp6.codes import Kind, Option
 from dnms.wire.dhcp6.messages import Message, Relay, encode, encode_forward
 from dnms.wire.dhcp6.options import Options
 from tests.unit.agents.conftest import Clock, FrailLog, Site, client_id
-from tests.unit.agents.dhcp6_wire import SERVED, Wire, alarms, books, server, wire
+from tests.unit.agents.dhcp6_wire import SERVED, Wire, alarms, books, server, serving, wire
 from tests.unit.agents.test_dhcp6_addresses import DUID, OTHER, ask, lease
 from tests.unit.agents.test_dhcp6_server import ask as ask_prefix
 from tests.virtual_time import pass_time
@@ -119,6 +119,33 @@ async def test_it_is_written_again_when_half_of_its_time_is_over_and_when_it_end
     assert [each.address for each in changes(log)[-1].change.addresses_gone] == [MINE]
     await pass_time(400)
     assert len(changes(log)) == 5
+
+
+async def test_one_that_is_given_up_while_the_end_of_another_is_written(
+    books: Books, site: Site, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, store, acknowledges = site.log, site.log.store, asyncio.Event()
+
+    async def store_slowly(subject: str, data: bytes, *, expected: int) -> int:
+        await acknowledges.wait()
+        return await store(subject, data, expected=expected)
+
+    looks = asyncio.get_running_loop().time() + LOOK
+    async with serving(books, wire):
+        await site.apply(SERVED)
+        await pass_time(1)
+        assert await register(wire) is not None
+        assert await register(wire, MORE, client_id=OTHER, valid=7_200) is not None
+        site.clock.micros += 3_700 * 1_000_000
+        await pass_time(looks - 0.1 - asyncio.get_running_loop().time())
+        monkeypatch.setattr(log, "store", store_slowly)
+        task = asyncio.create_task(register(wire, MORE, client_id=OTHER, preferred=0, valid=0))
+        await pass_time(0.3)
+        assert len(changes(log)) == 2
+        acknowledges.set()
+        assert await task is not None
+        gone = [each.address for change in changes(log)[2:] for each in change.change.addresses_gone]
+        assert gone == [MORE, MINE]
 
 
 @pytest.mark.parametrize(
