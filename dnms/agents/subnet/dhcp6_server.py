@@ -44,7 +44,7 @@ from dnms.linux.errors import KernelError
 from dnms.linux.multicast import Peer
 from dnms.wire.dhcp6.codes import Kind
 from dnms.wire.dhcp6.identities import hardware_of
-from dnms.wire.dhcp6.messages import Relay, encode_reply
+from dnms.wire.dhcp6.messages import Message, Relay, encode_reply
 from dnms.wire.dhcp6.server import Answer, Given, GivenAddresses, Question, Told, acknowledged, answer, success
 from dnms.wire.errors import Code, PeerError
 from dnms.wire.rates import Buckets
@@ -280,17 +280,22 @@ class Dhcp6Server:
         if asked.accepts_reconfigure and asked.client:
             key = self._reconfiguring.authentication(asked.client)
             answered = msgspec.structs.replace(answered, authentication=key)
-        data = encode_reply(answer(asked, answered, server=self._duid), message.relays)
+        if not self._is_sent(listening, answer(asked, answered, server=self._duid), message, peer):
+            return
+        self._reconfiguring.answered(message, who, answered, peer)
+        if asked.commits and answered.gives:
+            self._clients.record(who)
+
+    def _is_sent(self, listening: Dhcp6, answered: Message, message: Heard, peer: Peer) -> bool:
+        """Send an answer; whether the kernel takes it: it refuses a client while its table of neighbours is full."""
         try:
-            _send(listening, data, message.relays, peer)
+            _send(listening, encode_reply(answered, message.relays), message.relays, peer)
         except KernelError as error:
             self.dropped[error.why] += 1
             _logger.warning("a DHCPv6 client cannot be answered", reason=str(error))
-            return
-        self._reconfiguring.answered(message, who, answered, peer)
-        self.answered[asked.kind.name.lower()] += 1
-        if asked.commits and answered.gives:
-            self._clients.record(who)
+            return False
+        self.answered[message.asked.kind.name.lower()] += 1
+        return True
 
     def _known_hardware(self, message: Heard) -> bytes | None:
         """As `_hardware`; None if the link has to be asked."""
@@ -299,7 +304,7 @@ class Dhcp6Server:
         return self._neighbours.known(message.peer)
 
     async def _register(self, listening: Dhcp6, message: Heard, who: Who, peer: Peer) -> None:
-        """Record an address that a client has made itself, and tell it so. LogError, KernelError."""
+        """Record an address that a client has made itself, and tell it so. LogError."""
         assert message.asked.registered is not None
         # Each address of a machine would be another one: those of one hardware address are one, and so are the others.
         who = msgspec.structs.replace(who, peer=who.hardware[0] if who.hardware else b"")
@@ -307,9 +312,7 @@ class Dhcp6Server:
             self.dropped["silent"] += 1
             return
         self._clients.record(who)
-        data = encode_reply(acknowledged(message.asked), message.relays)
-        _send(listening, data, message.relays, peer)
-        self.answered[message.asked.kind.name.lower()] += 1
+        self._is_sent(listening, acknowledged(message.asked), message, peer)
 
     async def _hardware(self, message: Heard) -> bytes:
         """The client's hardware address, as its relay or the link has it; empty if neither has."""

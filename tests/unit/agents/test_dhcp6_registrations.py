@@ -18,6 +18,7 @@ from dnms.events.ip import format_address, parse_address
 from dnms.events.node import NodeIdentified
 from dnms.events.requests import AllocateAddress
 from dnms.events.seen import ConfigurationChanged
+from dnms.linux.errors import KernelError
 from dnms.linux.multicast import Peer
 from dnms.wire.dhcp6.associations import IaAddress, IaNa
 from dnms.wire.dhcp6.codes import Kind, Option
@@ -146,6 +147,20 @@ async def test_one_that_is_given_up_while_the_end_of_another_is_written(
         assert await task is not None
         gone = [each.address for change in changes(log)[2:] for each in change.change.addresses_gone]
         assert gone == [MORE, MINE]
+
+
+async def test_it_serves_on_where_the_kernel_refuses_an_answer(
+    log: FrailLog, wire: Wire, server: Dhcp6Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(data: bytes, peer: Peer) -> bool:
+        raise KernelError("invalid", "the table of neighbours is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(wire, "send", refuse)
+        assert await register(wire) is None
+    assert (server.dropped, server.answered) == ({"invalid": 1}, {})
+    assert await register(wire) is not None
+    assert len(changes(log)) == 1
 
 
 @pytest.mark.parametrize(
