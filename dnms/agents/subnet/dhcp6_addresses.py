@@ -77,9 +77,13 @@ class Addresses:
     def are_ours(self) -> bool:
         """Whether all that is rebound is, or may have been, given here, or is of another link (RFC 8415, 18.3.5)."""
         ledger = self._books.ledger
+        knows_link = _knows_link(ledger)
         return ledger.plan.subnet is not None and all(
             (self._client, each.iaid, 6) in ledger.bindings
-            or all(ledger.place_of(a) is not None or not ledger.adopted.is_on_link(a) for a in each.addresses)
+            or all(
+                ledger.place_of(a) is not None or (knows_link and not ledger.adopted.is_on_link(a))
+                for a in each.addresses
+            )
             for each in self._asked.addresses
         )
 
@@ -251,7 +255,7 @@ class Addresses:
     def confirmed(self) -> StatusOption | None:
         """Whether the addresses are of this link (RFC 8415, 18.3.3); None: that cannot be said."""
         ledger = self._books.ledger
-        if ledger.plan.subnet is None:
+        if not _knows_link(ledger):
             return None
         if all(ledger.adopted.is_on_link(address) for each in self._asked.addresses for address in each.addresses):
             return success("all of them are of this link")
@@ -285,6 +289,12 @@ class Addresses:
             if (status := _why_not(outcomes)) is not None:
                 unknown.append(GivenAddresses(iaid=each.iaid, status=status))
         return tuple(unknown)
+
+
+def _knows_link(ledger: Ledger) -> bool:
+    """Whether the plan says what IPv6 the link has; else what is not of the plan may be another server's."""
+    subnet = ledger.plan.subnet
+    return subnet is not None and any(prefix.family == 6 for prefix in subnet.prefixes)
 
 
 def _why_not(outcomes: Sequence[tuple[Event, ...] | BaseException]) -> StatusOption | None:

@@ -46,6 +46,7 @@ length = 56
 preferred = 60
 valid = 200
 """
+POOL = SERVED[SERVED.index("[[pool]]") : SERVED.rindex("[[pool]]")]
 NAMED = (Kind.REQUEST, Kind.RENEW, Kind.RELEASE, Kind.DECLINE)
 
 
@@ -174,6 +175,27 @@ async def test_before_a_plan_nothing_is_denied_to_who_has_something(log: FrailLo
         for kind in (Kind.REBIND, Kind.CONFIRM):
             assert await ask(wire, kind, parse_address("2001:db8:1:1::5")) is None
         assert status_of(na_of(await ask(wire, Kind.SOLICIT))) == Status.NO_ADDRS_AVAIL
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        SERVED.replace('"office"', '"elsewhere"'),
+        SERVED.replace('"2001:db8:1:1::/64", ', "").replace('"fe80::1", ', "").replace(POOL, ""),
+    ],
+)
+async def test_where_the_plan_has_no_ipv6_for_the_link_another_server_speaks_for_it(
+    books: Books, site: Site, wire: Wire, plan: str
+) -> None:
+    async with serving(books, wire):
+        await site.apply(plan)
+        await pass_time(1)
+        for kind in (Kind.REBIND, Kind.CONFIRM):
+            assert await ask(wire, kind, ELSEWHERE) is None
+        await site.apply(SERVED)
+        await pass_time(1)
+        for kind in (Kind.REBIND, Kind.CONFIRM):
+            assert await ask(wire, kind, ELSEWHERE) is not None
 
 
 async def test_a_request_of_an_address_of_another_link(wire: Wire, server: Dhcp6Server, log: FrailLog) -> None:
