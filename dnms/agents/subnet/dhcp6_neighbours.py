@@ -33,12 +33,12 @@ class Neighbours:
         known = self._known.get(address)
         return known[0] if known is not None and known[1] > asyncio.get_running_loop().time() else None
 
-    async def hardware(self, address: bytes) -> bytes:
-        """Of who has this link-local address; empty if nobody says so, or too many are asked for at once."""
+    async def hardware(self, address: bytes) -> bytes | None:
+        """Of who has this link-local address; empty if nobody says so, None if too many are asked for at once."""
         if (known := self.known(address)) is not None:
             return known
         if self._asking >= ASKED_AT_ONCE:
-            return b""
+            return None
         self._asking += 1
         try:
             found = await self._link.hardware(address)

@@ -189,7 +189,11 @@ class Dhcp6Server:
     async def _serve(self, listening: Dhcp6, message: Heard, peer: Peer) -> None:
         asked = message.asked
         try:
-            who = await self._clients.meet(asked, message.peer, await self._hardware(message))
+            hardware = await self._hardware(message)
+            if hardware is None and self._may_be_reserved(asked):
+                self.dropped[Code.BUSY] += 1
+                return
+            who = await self._clients.meet(asked, message.peer, hardware or b"")
             if asked.registered is not None:
                 await self._register(listening, message, who, peer)
                 return
@@ -314,11 +318,19 @@ class Dhcp6Server:
         self._clients.record(who)
         self._is_sent(listening, acknowledged(message.asked), message, peer)
 
-    async def _hardware(self, message: Heard) -> bytes:
-        """The client's hardware address, as its relay or the link has it; empty if neither has."""
+    async def _hardware(self, message: Heard) -> bytes | None:
+        """The client's hardware address, as its relay or the link has it; empty if neither has, None: ask later."""
         if message.relays or not message.asked.client:
             return hardware_of(message.link_layer)
         return await self._neighbours.hardware(message.peer)
+
+    def _may_be_reserved(self, asked: Question) -> bool:
+        """Whether it is to be given something new, and the plan may reserve something else for its hardware address."""
+        ledger = self._books.ledger
+        if not ledger.adopted.reserved or not asked.commits or asked.kind not in _ASKS:
+            return False
+        client = self._client_id(asked.client)
+        return any((client, each.iaid, 6) not in ledger.bindings for each in asked.addresses)
 
     def _foreseen(self, asked: Question, who: Who) -> Answer | None:
         """What the client would be told now, if it asked this; None: nothing."""

@@ -8,17 +8,21 @@ import pytest
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp4_server import Dhcp4Server
+from dnms.agents.subnet.dhcp6_neighbours import ASKED_AT_ONCE
 from dnms.agents.subnet.dhcp6_server import Dhcp6Server
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.domain.identity import duid_of_hardware, iaid_of
 from dnms.events.ip import parse_address
 from dnms.events.recorded import Personal
 from dnms.wire.dhcp4.codes import Kind as Kind4
+from dnms.wire.dhcp6.associations import IaNa
 from dnms.wire.dhcp6.codes import Kind
+from dnms.wire.dhcp6.messages import Message, encode
+from dnms.wire.dhcp6.options import Options
 from tests.unit.agents.conftest import Site, client_id
 from tests.unit.agents.dhcp4_line import Client
 from tests.unit.agents.dhcp4_line import Wire as Wire4
-from tests.unit.agents.dhcp6_wire import PEER, SERVED, Wire, alarms, books, server, serving, wire
+from tests.unit.agents.dhcp6_wire import PEER, SERVED, SERVER, Wire, alarms, books, server, serving, wire
 from tests.unit.agents.test_dhcp6_addresses import ask, lease, na_of
 from tests.unit.agents.test_joining import machine
 from tests.virtual_time import pass_time
@@ -67,6 +71,29 @@ async def test_by_its_hardware_address_a_client_has_it_from_its_first_message_on
     (again,) = na_of(await ask(wire, Kind.RENEW, SIX, client_id=duid)).addresses
     assert (again.address, again.preferred) == (SIX, 100)
     assert wire.asked == [FE80]  # once for all of its messages
+
+
+async def test_who_cannot_be_asked_for_while_many_are_is_given_nothing_else(
+    site: Site, wire: Wire, server: Dhcp6Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def answers_late(address: bytes) -> bytes:
+        await pass_time(0.9)
+        return wire.neighbours.get(address, b"")
+
+    monkeypatch.setattr(wire, "hardware", answers_late)
+    wire.neighbours[FE80] = MAC
+    await site.apply(reserving(DUID_LL))
+    await pass_time(1)
+    for number in range(ASKED_AT_ONCE):
+        options = Options(client_id=b"\x00\x04%d" % number, na=(IaNa(iaid=7),))
+        wire.say(encode(Message(int(Kind.SOLICIT), b"abc", options)), (f"fe80::1:{number:x}%eth0", 546, 0, 2))
+    request = Options(client_id=DUID_UUID, server_id=SERVER, na=(IaNa(iaid=7),))
+    wire.say(encode(Message(int(Kind.REQUEST), b"abc", request)))
+    await pass_time(2)
+    assert len(wire.sent) == ASKED_AT_ONCE
+    assert server.dropped == {"busy": 1}
+    wire.sent.clear()
+    assert await lease(wire, client_id=DUID_UUID) == SIX
 
 
 async def test_by_its_duid(site: Site, wire: Wire, server: Dhcp6Server) -> None:
