@@ -24,6 +24,7 @@ from dnms.linux.errors import KernelError
 
 TRIES = 16
 ASKED_AT_ONCE = 16  # each takes a socket for a second
+PASSED = 256  # addresses that are looked at for others: those asked for now, and those whose decisions are awaited
 
 _logger = structlog.get_logger(__name__)
 
@@ -45,13 +46,16 @@ class Probing:
     async def looked(self, request: AllocateAddress, hardware: Collection[bytes]) -> AllocateAddress:
         """The request, of an address that nobody of the link has but this hardware. Refused; LogError."""
         for _ in range(TRIES):
-            given = self._foreseen(request)
-            if given is None:
-                return request
-            self._looked.add(_binding(request), given, now=asyncio.get_running_loop().time())
-            request = msgspec.structs.replace(request, offered=given.address)
-            if not await self._is_used(given.address, hardware):
-                return request
+            if _binding(request) in self._books.ledger.bindings:
+                return request  # and waits for nobody
+            async with self._asking:  # before one is picked: the next clients of a pool would all pass it over
+                given = self._foreseen(request)
+                if given is None:
+                    return request
+                self._looked.add(_binding(request), given, now=asyncio.get_running_loop().time())
+                request = msgspec.structs.replace(request, offered=given.address)
+                if not await self._is_used(given.address, hardware):
+                    return request
             await self._avoid(request, given.address)
             request = msgspec.structs.replace(request, offered=None)
         raise Refused("in-use", f"{TRIES} addresses that were to be given are used by others on the link")
@@ -60,10 +64,8 @@ class Probing:
         """What the client would be given; None where that needs no look. Refused."""
         ledger, at, now = self._books.ledger, self._books.now(), asyncio.get_running_loop().time()
         binding = _binding(request)
-        if binding in ledger.bindings:
-            return None
         draft = ledger.draft()
-        for _ in range(TRIES):
+        for _ in range(PASSED):
             events = draft.decide(request, at=at, entropy=bytes(draft.entropy(request)))
             given = next((each for each in events if isinstance(each, AddressAllocated)), None)
             pool = None if given is None else ledger.pool_of(given.address)
@@ -73,17 +75,16 @@ class Probing:
             if other is None:
                 return given
             draft.evolve(other.given, at=at, position=0)
-        raise Refused("in-use", f"{TRIES} addresses that are free are looked at for others at the moment")
+        raise Refused("in-use", f"{PASSED} addresses that are free are looked at for others at the moment")
 
     async def _is_used(self, address: bytes, hardware: Collection[bytes]) -> bool:
-        async with self._asking:
-            try:
-                if address in await self._link.own():
-                    return True
-                users = await self._link.users([address])
-            except KernelError as error:
-                _logger.warning("the link cannot be asked who has an address", reason=str(error))
-                return False
+        try:
+            if address in await self._link.own():
+                return True
+            users = await self._link.users([address])
+        except KernelError as error:
+            _logger.warning("the link cannot be asked who has an address", reason=str(error))
+            return False
         return bool(users.get(address, frozenset()) - set(hardware))
 
     async def _avoid(self, request: AllocateAddress, address: bytes) -> None:

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dnms.agents.subnet.books import Books
+from dnms.agents.subnet.dhcp6_probing import ASKED_AT_ONCE, PASSED
 from dnms.agents.subnet.dhcp6_server import Dhcp6Server
 from dnms.events.address import AddressAllocated, AddressDeclined
 from dnms.events.ip import parse_address
@@ -38,7 +39,7 @@ async def server(books: Books, site: Site, wire: Wire) -> AsyncIterator[Dhcp6Ser
 
 
 def request(wire: Wire, duid: bytes = DUID, peer: Peer = PEER, kind: Kind = Kind.REQUEST) -> None:
-    server = SERVER if kind is Kind.REQUEST else b""
+    server = b"" if kind is Kind.SOLICIT else SERVER
     said = Options(client_id=duid, server_id=server, na=(IaNa(iaid=7),), rapid_commit=kind is Kind.SOLICIT)
     wire.say(encode(Message(int(kind), duid[-3:], said)), peer)
 
@@ -89,6 +90,26 @@ async def test_those_who_ask_at_once_get_what_was_looked_at_for_each(
     assert sorted(await given(wire)) == [FIRST, SECOND, THIRD]
     assert {FIRST, SECOND, THIRD} <= set(wire.asked)
     assert len([each for each in log.events() if isinstance(each, AddressAllocated)]) == 3
+
+
+async def test_a_burst_of_clients_gets_all_of_a_pool_and_who_renews_waits_for_none_of_them(
+    site: Site, wire: Wire, server: Dhcp6Server
+) -> None:
+    burst = PASSED + 2 * ASKED_AT_ONCE
+    await site.apply(SEQUENTIAL.replace("::2f", f"::{0x10 + burst:x}"))
+    await pass_time(1)
+    request(wire)
+    assert await given(wire) == [FIRST]
+    site.clock.micros += 700 * 1_000_000  # its lease is to be extended in the log
+    wire.sent.clear()
+    wire.asked.clear()
+    for number in range(burst):
+        request(wire, DUID[:-3] + b"\7" + number.to_bytes(2), (f"fe80::1:{number:x}%eth0", 546, 0, 2))
+    request(wire, kind=Kind.RENEW)
+    await pass_time(0.5)
+    assert [each.address for message, _ in wire.sent for each in message.options.na[0].addresses] == [FIRST]
+    assert len(set(await given(wire))) == len(wire.sent) == 1 + burst
+    assert len([each for each in wire.asked if each.startswith(FIRST[:14])]) == burst
 
 
 async def test_an_operator_sees_that_all_are_used(wire: Wire, server: Dhcp6Server) -> None:
