@@ -307,6 +307,10 @@ class Dhcp4Server:
             return
         kind = ReleaseAddress if asked.kind is Kind.RELEASE else DeclineAddress
         self._offers.remove(who.binding)
+        if not self._has(who, asked.wanted):
+            # Not asked of the ledger, which records what it refuses: whoever is on the link can invent clients.
+            self.dropped[Code.NO_BINDING] += 1
+            return
         try:
             await self._books.decide(kind(client=who.client, iaid=who.iaid, address=asked.wanted))
         except Refused as refused:
@@ -383,7 +387,7 @@ class Dhcp4Server:
         declining.check(self._books.ledger, who.client, at=self._books.now())
         await self._books.decide(self._request(who))
         self._offers.remove(who.binding)
-        if any(lease.address == address for lease in self._leases(who)):
+        if self._has(who, address):
             await self._books.decide(DeclineAddress(client=who.client, iaid=who.iaid, address=address))
 
     # -- grants
@@ -423,7 +427,7 @@ class Dhcp4Server:
         try:
             await self._books.decide(self._request(who))
         except Refused as refused:
-            if not any(lease.address == wanted for lease in self._leases(who)):
+            if not self._has(who, wanted):
                 return deny(asked, refused.text, server=server) if asked.kind is Kind.REQUEST else None
         self._offers.remove(who.binding)
         if asked.kind is Kind.DISCOVER:
@@ -444,7 +448,7 @@ class Dhcp4Server:
 
     def _may_have(self, asked: Question, who: Who) -> bool:
         """Whether the client has what it wants, or would be given just that."""
-        if any(lease.address == asked.wanted for lease in self._leases(who)):
+        if self._has(who, asked.wanted):
             return True
         try:
             _, given = self._foresee(who)
@@ -467,6 +471,9 @@ class Dhcp4Server:
 
     def _is_new(self, who: Who) -> bool:
         return who.binding not in self._books.ledger.bindings
+
+    def _has(self, who: Who, address: bytes) -> bool:
+        return any(lease.address == address for lease in self._leases(who))
 
     def _leases(self, who: Who) -> tuple[Lease, ...]:
         return self._books.ledger.leases_of(*who.binding)

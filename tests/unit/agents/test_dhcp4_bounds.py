@@ -10,7 +10,7 @@ from dnms.agents.subnet.dhcp_offers import LASTS, MAX_OFFERS, Offers
 from dnms.agents.subnet.newcomers import LEASES_A_NODE, LINK_WIDE
 from dnms.bus.append import PATIENCE
 from dnms.domain.identity import duid_of_hardware, iaid_of_hardware, identity_of
-from dnms.events.address import AddressAllocated
+from dnms.events.address import AddressAllocated, AddressReleased
 from dnms.events.ip import parse_address
 from dnms.wire.dhcp4.codes import BROADCAST, Kind
 from dnms.wire.dhcp4.messages import Message, encode
@@ -21,6 +21,7 @@ from tests.unit.agents.dhcp4_line import (
     OTHER,
     SECOND,
     SERVED,
+    SERVER,
     STATIC,
     Client,
     Wire,
@@ -60,6 +61,22 @@ async def test_nor_by_hardware_addresses_that_it_invents(
     assert 2 * LINK_WIDE <= len(wire.sent) <= 2 * LINK_WIDE + 10
     assert server.dropped["busy"] == 2 * LINK_WIDE + 100 - len(wire.sent)
     assert of(log, AddressAllocated) == []
+
+
+async def test_what_strangers_give_back_is_not_in_the_log(
+    log: FrailLog, wire: Wire, client: Client, server: Dhcp4Server
+) -> None:
+    """Anybody on the link can say it of any number of clients; only who has the address ends anything."""
+    mine = await client.has()
+    before = len(log.records)
+    for number in range(10):
+        stranger = Client(wire, b"\x02\x01" + number.to_bytes(4))
+        await stranger.ask(Kind.RELEASE, client=mine, server_id=SERVER)
+        await stranger.ask(Kind.DECLINE, requested_address=STATIC, server_id=SERVER)
+    assert len(log.records) == before
+    assert server.dropped == {"no-binding": 20}
+    await client.ask(Kind.RELEASE, client=mine, server_id=SERVER)
+    assert [each.address for each in of(log, AddressReleased)] == [mine]
 
 
 async def test_who_asks_without_a_pause_is_not_heard(wire: Wire, server: Dhcp4Server) -> None:
