@@ -13,6 +13,10 @@ LONGEST = 255  # bytes of one option; a longer value stands in several, one behi
 Route = tuple[Prefix, bytes]
 """A destination and its router (RFC 3442)."""
 
+MAX_NAMES, MAX_POINTERS = 64, 8
+"""Domains of one option, and pointers of one domain. Of each byte pair that points to the pair before it all those
+before it would be read: millions of steps for one message, before its sender's rate is looked at."""
+
 _LABEL, _NAME = 63, 255  # bytes at most (RFC 1035, 2.3.4)
 _POINTER = 0xC0
 
@@ -127,13 +131,15 @@ def read_names(data: bytes) -> tuple[str, ...]:
         name, at = _read_name(data, at)
         if name:
             names.append(name)
+        if len(names) > MAX_NAMES:
+            raise malformed("too many domain names")
     return tuple(names)
 
 
 def _read_name(data: bytes, at: int) -> tuple[str, int]:
     """The name that begins there, and where the next one does."""
     labels: list[str] = []
-    behind, limit, length = 0, len(data), 1
+    behind, limit, length, pointers = 0, len(data), 1, 0
     while True:
         if at >= limit:
             raise malformed("a domain name has no end")
@@ -141,7 +147,9 @@ def _read_name(data: bytes, at: int) -> tuple[str, int]:
         if size >= _POINTER:
             if at + 1 >= len(data):
                 raise malformed("a domain name is cut off")
-            behind = behind or at + 2
+            behind, pointers = behind or at + 2, pointers + 1
+            if pointers > MAX_POINTERS:
+                raise malformed("a domain name has too many pointers")
             # A pointer leads backwards only: so there is no circle.
             at, limit = (size & ~_POINTER) << 8 | data[at + 1], at
             continue

@@ -14,7 +14,7 @@ from dnms.wire.dhcp4.codes import MAGIC, SMALLEST, Kind, Op
 from dnms.wire.dhcp4.messages import HEADERS, Message, decode, encode
 from dnms.wire.dhcp4.options import Options
 from dnms.wire.dhcp4.server import question
-from dnms.wire.dhcp4.values import option, read_names, walk
+from dnms.wire.dhcp4.values import MAX_NAMES, MAX_POINTERS, option, read_names, walk
 from dnms.wire.errors import Code, PeerError
 
 SECONDS, BYTE, SHORT = st.integers(0, 0xFFFFFFFF), st.integers(0, 255), st.integers(0, 0xFFFF)
@@ -149,6 +149,27 @@ def test_names_may_end_in_others() -> None:
     for broken in (b"\xc0\x00", b"\x01a\xc0\x02", b"\x01a\xc0", b"\x40" + b"a" * 64 + b"\0", b"\x01a"):
         with pytest.raises(PeerError):
             read_names(broken)
+
+
+def chain(size: int) -> bytes:
+    """The root, and pointers each to the one before it."""
+    return b"\0" + b"".join((0xC000 | max(0, 2 * number - 1)).to_bytes(2) for number in range(size))
+
+
+def names_of_one(size: int) -> bytes:
+    """A name of as many labels as one can have, and others that are the same."""
+    return b"\x01a" * 126 + b"\0" + b"\xc0\0" * (size - 1)
+
+
+def test_names_that_point_and_point_are_not_followed_for_long() -> None:
+    assert read_names(chain(MAX_POINTERS)) == ()
+    assert len(set(read_names(names_of_one(MAX_NAMES)))) == 1
+    for size, many in ((MAX_POINTERS, chain), (MAX_NAMES, names_of_one)):
+        with pytest.raises(PeerError, match="many"):
+            read_names(many(size + 1))
+    data = encode(Message(op=1, kind=1, transaction=b"abcd", hardware=b"\2abcde"))
+    with pytest.raises(PeerError, match="many"):  # of which each two bytes took as many steps as stood before them
+        decode(data[: data.index(b"\xff", 240)] + option(119, chain(2_000)) + b"\xff")
 
 
 def test_a_long_option_stands_in_pieces_and_the_pieces_are_one() -> None:
