@@ -6,9 +6,6 @@ what was offered is kept for that client for a minute, in memory; what is reques
 told. Who has not what it thinks is told so (NAK) by a ledger that is folded to its end, and only if that says so: of
 addresses of which the plan gives none, another server may know. While the log is away a client keeps what it was
 promised, and there is silence for everything else.
-
-Of a pool that gives one address after the other the link is asked whether somebody has it, before it is offered: where
-a hash picks, a machine that DNMS does not know is rarely hit, and the client looks itself.
 """
 
 from __future__ import annotations
@@ -22,6 +19,7 @@ import structlog
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp4_names import MAX_KNOWN, Names, Who
+from dnms.agents.subnet.dhcp4_probing import Probing
 from dnms.agents.subnet.dhcp4_told import Telling
 from dnms.agents.subnet.dhcp_offers import Offers
 from dnms.agents.subnet.granted import is_granted
@@ -29,12 +27,11 @@ from dnms.agents.subnet.link import Dhcp4, Dhcp4Link
 from dnms.agents.subnet.newcomers import Newcomers
 from dnms.agents.subnet.reserving import Reserving
 from dnms.bus.port import LogError, LostRace, Unanswered, Unavailable
-from dnms.domain import declining, rollouts
+from dnms.domain import rollouts
 from dnms.domain.aggregate import Refused
 from dnms.domain.identity import identity_of
 from dnms.domain.leases import Lease, leased
 from dnms.domain.ledger import Ledger
-from dnms.domain.strategies import COUNTING
 from dnms.events.address import AddressAllocated
 from dnms.events.ip import format_address
 from dnms.events.recorded import Event
@@ -49,7 +46,6 @@ from dnms.wire.rates import Buckets
 AT_ONCE = 1_024  # messages that are being answered; clients say again what was dropped
 BURST, A_SECOND = 20.0, 5.0  # messages of one client: it sends one a second at most
 MAX_PEERS = 4_096
-ASKED_AT_ONCE = 16  # addresses of which the link is asked: each takes a socket for a second
 TRIES = 16
 """Addresses that are offered to others, or that somebody uses, before a client has to ask again."""
 
@@ -81,12 +77,12 @@ class Dhcp4Server:
         self._newcomers = newcomers
         self._random = random
         self._offers = Offers()
+        self._probing = Probing(books, link, self._offers)
         self._names = Names(books, self._client_id)
         self._telling = Telling(books)
         self._reserving = Reserving(books, self._client_id)
         self._rates = Buckets(burst=BURST, per_second=A_SECOND, most=MAX_PEERS)
         self._answering: set[tuple[bytes, bytes]] = set()  # clients and transactions
-        self._asking = asyncio.Semaphore(ASKED_AT_ONCE)
         self._tasks = asyncio.TaskGroup()
         self._is_serving = False
 
@@ -181,7 +177,7 @@ class Dhcp4Server:
         if self._books.outage.active or asked.kind not in (Kind.DISCOVER, Kind.REQUEST):
             return False
         who, server = self._who(asked), sockets.address
-        if self._names_of(who):
+        if self._probing.is_looking(who) or self._names_of(who):
             return False
         if rollouts.told(self._books.ledger, who.client, who.group).policy.mode == "observe":
             return False
@@ -219,8 +215,8 @@ class Dhcp4Server:
             return None
         if self._offers.to_others(given.address, who.binding, now=now) is not None:
             return None
-        if self._offers.of(who.binding, now=now) is None:
-            if self._has_to_look(asked, ledger, given.address):
+        if not self._is_offered(who, given.address):
+            if self._probing.is_wanted(asked, given.address):
                 return None
             if not self._affords(who):
                 raise Refused(Code.BUSY)
@@ -229,8 +225,7 @@ class Dhcp4Server:
 
     def _is_taken_up(self, asked: Question, who: Who) -> bool:
         """Whether one that has nothing wants what it was offered here."""
-        found = self._offers.of(who.binding, now=asyncio.get_running_loop().time())
-        return self._is_new(who) and found is not None and found.given.address == asked.wanted
+        return self._is_new(who) and self._is_offered(who, asked.wanted)
 
     def _ask(self, sockets: Dhcp4, asked: Question, who: Who) -> bool:
         """Have it decided that a client has what it was offered, and answer then; false if it cannot be asked now."""
@@ -288,6 +283,8 @@ class Dhcp4Server:
         books = self._books
         try:
             if not books.outage.active:
+                if self._probing.is_looking(who):
+                    return None
                 if asked.kind is Kind.DISCOVER:
                     return await self._offer(server, asked, who)
                 return await self._grant(server, asked, who)
@@ -332,13 +329,14 @@ class Dhcp4Server:
             if lease is None:
                 return None
             if given is not None:
-                is_offered = self._offers.of(who.binding, now=now) is not None
+                is_offered = self._is_offered(who, given.address)
                 if not is_offered and not self._affords(who):
                     return None
                 # Before the link is asked, so that nobody else is offered it meanwhile.
                 self._offers.add(who.binding, given, now=now)
-                if not is_offered and await self._is_used(server, asked, who, draft, given.address):
-                    await self._avoid(who, given.address)
+                if not is_offered and not await self._probing.is_free(
+                    server, asked, who, self._request(who), given.address
+                ):
                     continue
             told = self._telling.told(draft, asked, who, lease)
             if asked.rapid_commit and not (told.ipv6_only and asked.is_ready_for_ipv6_only):
@@ -366,30 +364,6 @@ class Dhcp4Server:
         offered = None if found is None else found.given.address
         return AllocateAddress(client=who.client, iaid=who.iaid, family=4, group=who.group, offered=offered)
 
-    def _has_to_look(self, asked: Question, ledger: Ledger, address: bytes) -> bool:
-        """Whether the link is asked who has this address, before it is given."""
-        pool = ledger.pool_of(address)
-        return pool is not None and pool.strategy == COUNTING and asked.relay == NOBODY
-
-    async def _is_used(self, server: bytes, asked: Question, who: Who, draft: Ledger, address: bytes) -> bool:
-        """Whether this agent has the address, or somebody of the link says that it has. KernelError."""
-        if address == server:
-            return True
-        if not self._has_to_look(asked, draft, address):
-            return False
-        async with self._asking:
-            users = await self._link.users([address])
-        return bool(users.get(address, frozenset()) - {who.hardware})
-
-    async def _avoid(self, who: Who, address: bytes) -> None:
-        """Have an address given to nobody that somebody uses, as if the client had found that. Refused; LogError."""
-        _logger.warning("an address of a pool is used by somebody", address=format_address(address))
-        declining.check(self._books.ledger, who.client, at=self._books.now())
-        await self._books.decide(self._request(who))
-        self._offers.remove(who.binding)
-        if self._has(who, address):
-            await self._books.decide(DeclineAddress(client=who.client, iaid=who.iaid, address=address))
-
     # -- grants
 
     async def _grant(self, server: bytes, asked: Question, who: Who) -> Message | None:
@@ -401,11 +375,10 @@ class Dhcp4Server:
             await books.catch_up()
             if not self._may_have(asked, who):
                 return self._deny(server, asked, who)
-        if self._is_new(who) and self._offers.of(who.binding, now=asyncio.get_running_loop().time()) is None:
+        if self._is_new(who) and not self._is_offered(who, asked.wanted):
             if not self._affords(who):
                 return None
-            if await self._is_used(server, asked, who, books.ledger, asked.wanted):
-                await self._avoid(who, asked.wanted)
+            if not await self._probing.is_free(server, asked, who, self._request(who), asked.wanted):
                 return deny(asked, "somebody else uses this address", server=server)
         return await self._commit(server, asked, who, asked.wanted)
 
@@ -471,6 +444,10 @@ class Dhcp4Server:
 
     def _is_new(self, who: Who) -> bool:
         return who.binding not in self._books.ledger.bindings
+
+    def _is_offered(self, who: Who, address: bytes) -> bool:
+        found = self._offers.of(who.binding, now=asyncio.get_running_loop().time())
+        return found is not None and found.given.address == address
 
     def _has(self, who: Who, address: bytes) -> bool:
         return any(lease.address == address for lease in self._leases(who))

@@ -42,6 +42,7 @@ class Wire:
         self.sent: list[tuple[Message, Way]] = []
         self.used: dict[bytes, frozenset[bytes]] = {}
         self.asked: list[bytes] = []
+        self.looks_for = 0.0  # seconds until the link has said who uses an address
 
     def dhcp4(self, receive: Callable[[bytes], None]) -> Wire:
         self.receive = receive
@@ -60,7 +61,7 @@ class Wire:
 
     async def users(self, addresses: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
         self.asked += addresses
-        await asyncio.sleep(0)
+        await pass_time(self.looks_for)
         return self.used
 
 

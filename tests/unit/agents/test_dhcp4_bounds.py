@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
+
+import pytest
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp4_server import BURST, Dhcp4Server
 from dnms.agents.subnet.dhcp_offers import LASTS, MAX_OFFERS, Offers
 from dnms.agents.subnet.newcomers import LEASES_A_NODE, LINK_WIDE
 from dnms.bus.append import PATIENCE
+from dnms.domain.declining import MAX_DECLINES
 from dnms.domain.identity import duid_of_hardware, iaid_of_hardware, identity_of
-from dnms.events.address import AddressAllocated, AddressReleased
+from dnms.events.address import AddressAllocated, AddressDeclined, AddressReleased
 from dnms.events.ip import parse_address
+from dnms.linux.errors import KernelError
 from dnms.wire.dhcp4.codes import BROADCAST, Kind
 from dnms.wire.dhcp4.messages import Message, encode
 from dnms.wire.dhcp4.options import Options
@@ -20,6 +25,7 @@ from tests.unit.agents.dhcp4_line import (
     HARDWARE,
     OTHER,
     SECOND,
+    SEQUENTIAL,
     SERVED,
     SERVER,
     STATIC,
@@ -77,6 +83,69 @@ async def test_what_strangers_give_back_is_not_in_the_log(
     assert server.dropped == {"no-binding": 20}
     await client.ask(Kind.RELEASE, client=mine, server_id=SERVER)
     assert [each.address for each in of(log, AddressReleased)] == [mine]
+
+
+async def test_what_was_found_in_use_is_neither_offered_nor_given(
+    site: Site, log: FrailLog, books: Books, wire: Wire
+) -> None:
+    """Though the client keeps as many addresses from others as it may, and so this one is not declined."""
+    async with serving(books, wire, at_once=40) as server:
+        await site.apply(SEQUENTIAL)
+        await pass_time(1)
+        wire.used = {parse_address(f"192.0.2.{number}"): frozenset({OTHER}) for number in range(15)}
+        client = Client(wire)
+        assert await client.ask(Kind.DISCOVER, seconds=20) is None
+        *declined, taken = wire.asked
+        assert await client.ask(Kind.DISCOVER) is None
+        assert await client.select(taken) is None
+        assert [each.address for each in of(log, AddressDeclined)] == declined
+        assert (len(declined), server.answered) == (MAX_DECLINES, {})
+        del wire.used[taken]
+        assert await client.has() == taken
+
+
+async def test_what_is_looked_at_is_not_offered_to_who_asks_again(
+    site: Site, log: FrailLog, wire: Wire, client: Client, server: Dhcp4Server
+) -> None:
+    """By several messages at once, and by one while the link is asked."""
+    await site.apply(SEQUENTIAL)
+    await pass_time(1)
+    first, second = parse_address("192.0.2.2"), parse_address("192.0.2.4")
+    wire.used, wire.looks_for = {first: frozenset({OTHER})}, 0.9
+
+    def say(number: int, kind: Kind, **said: Any) -> None:
+        options, transaction = Options(**said), number.to_bytes(4)
+        wire.say(encode(Message(op=1, kind=int(kind), transaction=transaction, hardware=HARDWARE, options=options)))
+
+    say(1, Kind.DISCOVER)
+    say(2, Kind.DISCOVER)
+    await pass_time(0.5)
+    say(3, Kind.DISCOVER)
+    say(4, Kind.DISCOVER, rapid_commit=True)
+    say(5, Kind.REQUEST, requested_address=first, server_id=SERVER)
+    await pass_time(0.3)
+    assert (wire.sent, wire.asked, of(log, AddressAllocated)) == ([], [first], [])
+    await pass_time(2)
+    ((answer, _),) = wire.sent
+    assert (answer.transaction, answer.kind, answer.yours) == ((1).to_bytes(4), Kind.OFFER, second)
+    assert (wire.asked, server.dropped) == ([first, second], {"silent": 4})
+
+
+async def test_what_could_not_be_looked_at_is_not_offered(
+    site: Site, wire: Wire, client: Client, server: Dhcp4Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await site.apply(SEQUENTIAL)
+    await pass_time(1)
+
+    async def users(addresses: Collection[bytes]) -> Mapping[bytes, frozenset[bytes]]:
+        raise KernelError("no-buffers", "cannot ask the link")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(wire, "users", users)
+        for _ in range(2):
+            assert await client.ask(Kind.DISCOVER) is None
+    assert await client.has() == parse_address("192.0.2.2")
+    assert len(wire.asked) == 1
 
 
 async def test_who_asks_without_a_pause_is_not_heard(wire: Wire, server: Dhcp4Server) -> None:
