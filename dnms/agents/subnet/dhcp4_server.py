@@ -386,10 +386,14 @@ class Dhcp4Server:
         """By a ledger that is folded to its end; None where another server can have given what the client wants
         (RFC 2131, 4.3.2).
         """
-        ledger = self._books.ledger
+        ledger, subnet = self._books.ledger, self._books.ledger.plan.subnet
+        is_ours = asked.state is State.SELECTING  # it names this server
         if not ledger.adopted.is_on_link(asked.wanted):
-            return deny(asked, "this address is of another link", server=server)
-        is_known = asked.state is State.SELECTING or not self._is_new(who)
+            # Without a prefix of IPv4 in the plan, every address of another server would be.
+            if is_ours or (subnet is not None and any(each.family == 4 for each in subnet.prefixes)):
+                return deny(asked, "this address is of another link", server=server)
+            return None
+        is_known = is_ours or not self._is_new(who)
         if is_known or asked.wanted in ledger.leases or ledger.place_of(asked.wanted) is not None:
             return deny(asked, "this address is not the client's", server=server)
         return None

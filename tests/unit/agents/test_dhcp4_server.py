@@ -7,6 +7,7 @@ from random import Random
 from typing import Any
 
 import msgspec
+import pytest
 
 from dnms.agents.subnet.books import Books
 from dnms.agents.subnet.dhcp4_server import Dhcp4Server
@@ -48,6 +49,9 @@ from tests.unit.agents.dhcp4_line import (
 from tests.virtual_time import pass_time
 
 __all__ = ["books", "client", "server", "wire"]
+
+POOL = '[[pool]]\nname = "office-v4"\nsubnet = "office"\nrange = "192.0.2.0/28"'
+WITHOUT_IPV4 = SERVED.replace(POOL, "").replace(', "192.0.2.0/24"', "").replace(', "192.0.2.1"', "")
 
 
 async def test_an_offer_is_in_no_log_and_is_what_is_given_then(
@@ -374,10 +378,26 @@ async def test_where_the_plan_only_observes_another_server_answers(
 
 
 async def test_a_plan_without_ipv4(site: Site, client: Client, server: Dhcp4Server) -> None:
-    await site.apply(SERVED.replace('[[pool]]\nname = "office-v4"\nsubnet = "office"\nrange = "192.0.2.0/28"', ""))
+    await site.apply(SERVED.replace(POOL, ""))
     await pass_time(1)
     assert await client.ask(Kind.DISCOVER) is None
     assert server.dropped == {"silent": 1}
+
+
+@pytest.mark.parametrize("removed", ["prefix", "subnet"])
+async def test_where_the_plan_has_no_ipv4_nobody_is_denied_what_another_server_gave(
+    site: Site, wire: Wire, client: Client, server: Dhcp4Server, removed: str
+) -> None:
+    """As for a subnet that is not in the plan yet, or whose name was mistyped."""
+    other = Client(wire, OTHER)
+    await client.has()
+    assert is_nak(await other.reboot(ELSEWHERE))
+    plan = SERVED.replace("office", "elsewhere") if removed == "subnet" else WITHOUT_IPV4
+    await site.apply(plan)
+    await pass_time(1)
+    for ask in (other.reboot, other.renew, client.reboot, client.renew):
+        assert await ask(ELSEWHERE) is None
+    assert is_nak(await other.select(ELSEWHERE))  # who names this server has nothing from another one
 
 
 async def test_two_agents_answer_alike_and_give_one_address(
