@@ -272,7 +272,8 @@ class Search:
             if former.get(address, client) == client and not had_before and is_free(address):
                 return address, n
             n += 1
-            end += is_large and address in ledger.held  # who counts goes past all that are kept
+            # Who counts goes past all that are kept or offered.
+            end += is_large and (address in ledger.held or address in ledger.offered)
         for address in ledger.given.reusable(ranges, shift, client=client, start=number or 0, at=self._at):
             if is_free(address):
                 return address, begin
@@ -283,6 +284,7 @@ class Search:
         ledger, request = self._ledger, self._request
         return not (
             address in ledger.leases
+            or address in ledger.offered
             or ledger.held.get(address, (request.client, request.iaid)) != (request.client, request.iaid)
             or withholds(ledger, self._pool, address, request.client, at=self._at, has_it=self._has_it)
             or is_reserved(address, self._subnet)

@@ -7,7 +7,7 @@ stands in `allocating`, who has one kept in `holding`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, MutableMapping, Set
+from collections.abc import Container, Iterator, MutableMapping, Set
 
 import msgspec
 
@@ -102,6 +102,7 @@ class Ledger:
         self.uplinks: uplinks.Uplinks = {}
         self.lost: tuple[Prefix, ...] = ()  # of what was above, the last
         self.sightings = Sightings()
+        self.offered: Container[bytes] = frozenset()  # of a draft: what others are to be given, and nobody else is
 
     @property
     def plan(self) -> AdoptedPlan:

@@ -47,7 +47,7 @@ AT_ONCE = 1_024  # messages that are being answered; clients say again what was 
 BURST, A_SECOND = 20.0, 5.0  # messages of one client: it sends one a second at most
 MAX_PEERS = 4_096
 TRIES = 16
-"""Addresses that are offered to others, or that somebody uses, before a client has to ask again."""
+"""Addresses that somebody uses before a client has to ask again."""
 
 _NOT_NOW = (LostRace, Unanswered, Unavailable)
 
@@ -324,14 +324,15 @@ class Dhcp4Server:
         """Refused; LogError, KernelError."""
         now = asyncio.get_running_loop().time()
         for _ in range(TRIES):
+            # First, since what is offered to thousands that somebody invented is passed for each that he invents.
+            if self._offers.of(who.binding, now=now) is None and not self._affords(who):
+                return None
             draft, given = self._foresee(who)
             lease = draft.lease(*who.binding)
             if lease is None:
                 return None
             if given is not None:
                 is_offered = self._is_offered(who, given.address)
-                if not is_offered and not self._affords(who):
-                    return None
                 # Before the link is asked, so that nobody else is offered it meanwhile.
                 self._offers.add(who.binding, given, now=now)
                 if not is_offered and not await self._probing.is_free(
@@ -346,18 +347,13 @@ class Dhcp4Server:
 
     def _foresee(self, who: Who) -> tuple[Ledger, AddressAllocated | None]:
         """A ledger as it would be if the client had an address; and what it would be given, if it has none. Refused."""
-        draft, at, now = self._books.ledger.draft(), self._books.now(), asyncio.get_running_loop().time()
-        request = self._request(who)
+        draft, at, request = self._books.ledger.draft(), self._books.now(), self._request(who)
+        draft.offered = self._offers.others(who.binding, now=asyncio.get_running_loop().time())
         self._reserving.foresee(draft, self._names_of(who), who.client, who.iaid, 4)
-        for _ in range(TRIES):
-            events = draft.decide(request, at=at, entropy=self._random(draft.entropy(request)))
-            given = next((each for each in events if isinstance(each, AddressAllocated)), None)
-            other = None if given is None else self._offers.to_others(given.address, who.binding, now=now)
-            for event in events if other is None else (other.given,):
-                draft.evolve(event, at=at, position=0)
-            if other is None:
-                return draft, given
-        raise Refused("offered", f"{TRIES} addresses that are free are offered to others at the moment")
+        events = draft.decide(request, at=at, entropy=self._random(draft.entropy(request)))
+        for event in events:
+            draft.evolve(event, at=at, position=0)
+        return draft, next((each for each in events if isinstance(each, AddressAllocated)), None)
 
     def _request(self, who: Who) -> AllocateAddress:
         found = self._offers.of(who.binding, now=asyncio.get_running_loop().time())

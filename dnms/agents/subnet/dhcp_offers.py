@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Container
 
 import msgspec
 
@@ -35,7 +36,13 @@ class Offers:
         return len(self._of)
 
     def add(self, binding: Binding, given: AddressAllocated, *, now: float) -> None:
-        """A client is offered this, and nothing else any more."""
+        """A client is offered this, and nothing else any more. Offered again, it stands no longer: else who asks again
+        and again would keep it from all others.
+        """
+        known = self.of(binding, now=now)
+        if known is not None and known.given.address == given.address:
+            self._of[binding] = Offer(binding, given, known.until)
+            return
         self.remove(binding)
         while self._of and (len(self._of) >= MAX_OFFERS or self._oldest().until <= now):
             self.remove(self._oldest().binding)
@@ -59,5 +66,21 @@ class Offers:
         other = self._by_address.get(address, binding)
         return None if other == binding else self.of(other, now=now)
 
+    def others(self, binding: Binding, *, now: float) -> Container[bytes]:
+        """The addresses that are offered to other clients than this one."""
+        return _Others(self, binding, now)
+
     def _oldest(self) -> Offer:
         return next(iter(self._of.values()))
+
+
+class _Others(Container[bytes]):
+    """A look at those of one link, of which there may be thousands."""
+
+    def __init__(self, offers: Offers, binding: Binding, now: float) -> None:
+        self._offers = offers
+        self._binding = binding
+        self._now = now
+
+    def __contains__(self, address: object) -> bool:
+        return isinstance(address, bytes) and self._offers.to_others(address, self._binding, now=self._now) is not None

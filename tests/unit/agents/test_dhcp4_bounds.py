@@ -85,6 +85,41 @@ async def test_what_strangers_give_back_is_not_in_the_log(
     assert [each.address for each in of(log, AddressReleased)] == [mine]
 
 
+@pytest.mark.parametrize("strategy", ["hash", "sequential"])
+async def test_what_others_are_offered_keeps_nobody_from_the_rest_of_the_pool(
+    site: Site, log: FrailLog, wire: Wire, server: Dhcp4Server, strategy: str
+) -> None:
+    """However many have been offered something and never ask for it."""
+    pool = f'range = "192.0.2.0/25"\nstrategy = "{strategy}"'
+    await site.apply(SERVED.replace('range = "192.0.2.0/28"', pool))
+    await pass_time(1)
+    offered = set()
+    for number in range(130):
+        answer = await Client(wire, b"\x02\x01" + number.to_bytes(4)).ask(Kind.DISCOVER, seconds=0.1)
+        offered |= {answer.yours} if answer is not None else set()
+    assert offered == {parse_address(f"192.0.2.{number}") for number in range(2, 128)}
+    assert server.answered == {"offer": 126}
+    await pass_time(LASTS)
+    mine = await Client(wire).has()
+    assert mine in offered
+    assert [each.address for each in of(log, AddressAllocated)] == [mine]
+
+
+async def test_who_is_offered_an_address_again_and_again_does_not_keep_it_from_others(
+    site: Site, wire: Wire, server: Dhcp4Server
+) -> None:
+    await site.apply(SEQUENTIAL)
+    await pass_time(1)
+    first, second = Client(wire), Client(wire, OTHER)
+    mine, before = parse_address("192.0.2.2"), []
+    for _ in range(3):
+        answer = await first.ask(Kind.DISCOVER, seconds=LASTS / 4)
+        before.append(answer and answer.yours)
+    assert before == [mine] * 3
+    await pass_time(LASTS / 4)
+    assert await second.has() == mine
+
+
 async def test_what_was_found_in_use_is_neither_offered_nor_given(
     site: Site, log: FrailLog, books: Books, wire: Wire
 ) -> None:
@@ -207,6 +242,9 @@ def test_offers_have_an_end_and_a_number() -> None:
     assert offers.of(last, now=LASTS) is None
     offers.add(last, given(7), now=LASTS)
     assert len(offers) == 1
+    offers.add(last, given(7), now=2 * LASTS - 1)
+    assert offers.of(last, now=2 * LASTS - 1) is not None
+    assert offers.of(last, now=2 * LASTS) is None  # as it was first
     offers.remove(last)
     assert offers.to_others(given(7).address, (bytes(16), 1, 4), now=1.0) is None
 
