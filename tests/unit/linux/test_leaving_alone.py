@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,8 +65,8 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
 
 @pytest.fixture
 def daemon() -> Iterator[subprocess.Popen[bytes]]:
-    """A process that a SIGHUP ends."""
-    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"]) as process:
+    """A process that a SIGHUP ends, also where the tests were started by one that ignores it, as `nohup` does."""
+    with subprocess.Popen(["env", "--default-signal=HUP", "sleep", "60"]) as process:
         try:
             yield process
         finally:
