@@ -24,7 +24,6 @@ from dnms.linux.errors import KernelError
 
 TRIES = 16
 ASKED_AT_ONCE = 16  # each takes a socket for a second
-PASSED = 256  # addresses that are looked at for others: those asked for now, and those whose decisions are awaited
 
 _logger = structlog.get_logger(__name__)
 
@@ -62,20 +61,13 @@ class Probing:
 
     def _foreseen(self, request: AllocateAddress) -> AddressAllocated | None:
         """What the client would be given; None where that needs no look. Refused."""
-        ledger, at, now = self._books.ledger, self._books.now(), asyncio.get_running_loop().time()
-        binding = _binding(request)
+        ledger, now = self._books.ledger, asyncio.get_running_loop().time()
         draft = ledger.draft()
-        for _ in range(PASSED):
-            events = draft.decide(request, at=at, entropy=bytes(draft.entropy(request)))
-            given = next((each for each in events if isinstance(each, AddressAllocated)), None)
-            pool = None if given is None else ledger.pool_of(given.address)
-            if given is None or pool is None or pool.strategy != COUNTING:
-                return None
-            other = self._looked.to_others(given.address, binding, now=now)
-            if other is None:
-                return given
-            draft.evolve(other.given, at=at, position=0)
-        raise Refused("in-use", f"{PASSED} addresses that are free are looked at for others at the moment")
+        draft.offered = self._looked.others(_binding(request), now=now)
+        events = draft.decide(request, at=self._books.now(), entropy=bytes(draft.entropy(request)))
+        given = next((each for each in events if isinstance(each, AddressAllocated)), None)
+        pool = None if given is None else ledger.pool_of(given.address)
+        return given if pool is not None and pool.strategy == COUNTING else None
 
     async def _is_used(self, address: bytes, hardware: Collection[bytes]) -> bool:
         try:

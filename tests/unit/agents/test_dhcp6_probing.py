@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from dnms.agents.subnet.books import Books
-from dnms.agents.subnet.dhcp6_probing import ASKED_AT_ONCE, PASSED
+from dnms.agents.subnet.dhcp6_probing import ASKED_AT_ONCE
 from dnms.agents.subnet.dhcp6_server import Dhcp6Server
 from dnms.events.address import AddressAllocated, AddressDeclined
 from dnms.events.ip import parse_address
@@ -95,7 +95,7 @@ async def test_those_who_ask_at_once_get_what_was_looked_at_for_each(
 async def test_a_burst_of_clients_gets_all_of_a_pool_and_who_renews_waits_for_none_of_them(
     site: Site, wire: Wire, server: Dhcp6Server
 ) -> None:
-    burst = PASSED + 2 * ASKED_AT_ONCE
+    burst = 18 * ASKED_AT_ONCE
     await site.apply(SEQUENTIAL.replace("::2f", f"::{0x10 + burst:x}"))
     await pass_time(1)
     request(wire)
